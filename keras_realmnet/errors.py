@@ -1,0 +1,37 @@
+"""The exceptions this project raises on purpose, as one small tree.
+
+Every message names the file or value received and what was expected; the command line prints it as one line.
+"""
+
+__all__ = [
+    "BundleMismatch",
+    "DataSetError",
+    "DecompressionBomb",
+    "RealMNetError",
+    "UnreadableImage",
+    "WeightsMismatch",
+]
+
+
+class RealMNetError(Exception):
+    """Base of every error that is the input's fault rather than a bug."""
+
+
+class UnreadableImage(RealMNetError):
+    """A file that is not an image, is damaged or truncated, or uses a coding this machine cannot decode."""
+
+
+class DecompressionBomb(UnreadableImage):
+    """An image whose header announces more pixels or bytes than the caps allow; nothing of it was decoded."""
+
+
+class BundleMismatch(RealMNetError):
+    """A bundle that is incomplete, was changed after it was made, or no longer gives its golden output."""
+
+
+class DataSetError(RealMNetError):
+    """A data set whose files or labels are not what its format promises."""
+
+
+class WeightsMismatch(RealMNetError):
+    """A checkpoint whose names or shapes do not fit the model."""

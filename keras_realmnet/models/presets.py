@@ -1,0 +1,31 @@
+"""Every variant as one row; a new variant is a new row."""
+
+__all__ = ["REALMNET_PRESETS", "TINY_VIT_PRESETS", "preset"]
+
+_5M = {"embed_dims": (64, 128, 160, 320), "depths": (2, 2, 6, 2), "num_heads": (2, 4, 5, 10)}
+_11M = {"embed_dims": (64, 128, 256, 448), "depths": (2, 2, 6, 2), "num_heads": (2, 4, 8, 14)}
+_21M = {"embed_dims": (96, 192, 384, 576), "depths": (2, 2, 6, 2), "num_heads": (3, 6, 12, 18)}
+
+# TinyViT (arXiv 2207.10666); drop path rates as in timm's `tiny_vit_*`.
+TINY_VIT_PRESETS = {
+    "tiny_vit_5m_224": {**_5M, "image_size": 224, "drop_path_rate": 0.0},
+    "tiny_vit_11m_224": {**_11M, "image_size": 224, "drop_path_rate": 0.1},
+    "tiny_vit_21m_224": {**_21M, "image_size": 224, "drop_path_rate": 0.2},
+    "tiny_vit_21m_384": {**_21M, "image_size": 384, "drop_path_rate": 0.1},
+    "tiny_vit_21m_512": {**_21M, "image_size": 512, "drop_path_rate": 0.1},
+}
+
+# RealMNet (npj Digital Medicine 2025): drop path .5, the residual-attention head with lambda 1.2 and 2 heads.
+REALMNET_PRESETS = {
+    "realmnet_5m_224": {**_5M, "image_size": 224, "drop_path_rate": 0.5},
+    "realmnet_21m_224": {**_21M, "image_size": 224, "drop_path_rate": 0.5},
+    "realmnet_21m_384": {**_21M, "image_size": 384, "drop_path_rate": 0.5},
+    "realmnet_21m_512": {**_21M, "image_size": 512, "drop_path_rate": 0.5},
+}
+
+
+def preset(presets: dict[str, dict], name: str) -> dict:
+    """The row called `name`. Raises `ValueError` that lists the names there are."""
+    if name not in presets:
+        raise ValueError(f"preset must be one of {', '.join(presets)}. Received: {name!r}")
+    return presets[name]

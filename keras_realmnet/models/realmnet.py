@@ -1,0 +1,89 @@
+"""RealMNet: TinyViT features, a LayerNorm per position, and the class-specific residual-attention head."""
+
+import keras
+from keras import layers
+
+from keras_realmnet.models.heads import ClassMaps, LinearHead, ResidualAttentionHead
+from keras_realmnet.models.presets import REALMNET_PRESETS, preset
+from keras_realmnet.models.tiny_vit import EPSILON, TinyViTBackbone, load_initial_weights
+
+__all__ = ["RealMNet"]
+
+
+@keras.saving.register_keras_serializable("keras_realmnet")
+class RealMNet(keras.Model):
+    """Images (batch, h, w, 3) with values 0–255 → logits (batch, classes).
+
+    The first layer divides by 255 (the reference uses no ImageNet mean or deviation): no caller normalizes.
+
+    Args:
+        backbone: a `TinyViTBackbone`; its image size is the model's.
+        head: a `ResidualAttentionHead`, or a `LinearHead` (which pools before it normalizes, so that the LayerNorm
+            per position is left out, as in the reference's ablation).
+
+    Source: npj Digital Medicine 2025 8:435.
+    """
+
+    def __init__(self, backbone, head, **kwargs):
+        inputs = keras.Input((*backbone.image_size, 3), name="images")
+        x = backbone(layers.Rescaling(1 / 255, name="rescaling")(inputs))
+        if not isinstance(head, LinearHead):
+            x = layers.LayerNormalization(epsilon=EPSILON, name="head_norm")(x)
+        super().__init__(inputs=inputs, outputs=head(x), **kwargs)
+        self.feature_map = x  # symbolic, (batch, h/32, w/32, features): what the head and the class maps work on
+        self.backbone = backbone
+        self.head = head
+
+    @property
+    def image_size(self):
+        """(height, width) of the input in pixels."""
+        return self.backbone.image_size
+
+    @property
+    def num_classes(self):
+        return self.head.num_classes
+
+    def inference_model(self):
+        """This network, sharing its weights, with the outputs a screening needs.
+
+        Returns:
+            A Keras model: images (batch, h, w, 3), 0–255 → dict of "probabilities" (batch, classes) in 0–1 and
+            "class_maps" (batch, h/32, w/32, classes), Grad-CAM++ on the last normalized map, not negative.
+        """
+        probabilities = layers.Activation("sigmoid", dtype="float32", name="probabilities")(self.output)
+        class_maps = ClassMaps(self.head, name="class_maps")(self.feature_map)
+        outputs = {"probabilities": probabilities, "class_maps": class_maps}
+        return keras.Model(self.input, outputs, name=f"{self.name}_inference")
+
+    def get_config(self):
+        return {
+            "backbone": keras.saving.serialize_keras_object(self.backbone),
+            "head": keras.saving.serialize_keras_object(self.head),
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config.pop("trainable", None)
+        for part in ("backbone", "head"):
+            config[part] = keras.saving.deserialize_keras_object(config[part])
+        return cls(**config)
+
+    @classmethod
+    def from_preset(cls, name, num_classes=7, load_weights=False, head=None, **overrides):
+        """The variant called `name` (realmnet_5m_224, 21m_224, 21m_384, 21m_512).
+
+        Args:
+            num_classes: labels.
+            load_weights: `False` for random weights, or what `keras_realmnet.load_timm_weights` takes.
+            head: a head layer; `None` for the published `ResidualAttentionHead(num_classes, num_heads=2, lam=1.2)`.
+            overrides: arguments of `TinyViTBackbone` that differ from the preset, `image_size` among them.
+
+        Raises:
+            ValueError: for an unknown preset, or a head with another number of classes.
+        """
+        backbone = TinyViTBackbone(**{**preset(REALMNET_PRESETS, name), **overrides}, name="backbone")
+        head = head if head is not None else ResidualAttentionHead(num_classes, name="head")
+        if head.num_classes != num_classes:
+            raise ValueError(f"head must have num_classes = {num_classes}. Received: {head.num_classes}")
+        return load_initial_weights(cls(backbone, head, name=name), load_weights)

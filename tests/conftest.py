@@ -1,0 +1,69 @@
+"""Fixtures every test may use."""
+
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of reference outputs and real fundus images that are not part of this repository."""
+    folder = Path(os.environ.get("REALMNET_SHARED", ROOT.parent / "shared"))
+    if not folder.is_dir():
+        pytest.skip(f"reference data not found: {folder} (set REALMNET_SHARED)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def samples() -> Path:
+    """The shipped sample images."""
+    return ROOT / "samples"
+
+
+@pytest.fixture(scope="session")
+def goldens() -> Path:
+    """Reference outputs of the public implementations; see tests/goldens/README.md."""
+    return ROOT / "tests" / "goldens"
+
+
+@pytest.fixture(scope="session")
+def reference_inputs(goldens):
+    """The module that makes the parameters and images the goldens were computed on."""
+    spec = importlib.util.spec_from_file_location("reference_inputs", goldens / "reference_inputs.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def value_and_gradient():
+    """`value_and_gradient(function, x)`: a scalar function's value and autodiff gradient, on the backend in use."""
+    import keras
+    import numpy as np
+
+    def on_tensorflow(function, x):
+        import tensorflow as tf
+
+        x = tf.Variable(x)
+        with tf.GradientTape() as tape:
+            value = function(x)
+        return np.array(value), np.array(tape.gradient(value, x))
+
+    def on_jax(function, x):
+        import jax
+
+        value, gradient = jax.value_and_grad(function)(x)
+        return np.array(value), np.array(gradient)
+
+    def on_torch(function, x):
+        import torch
+
+        x = torch.tensor(x, requires_grad=True)
+        value = function(x)
+        return value.detach().numpy(), torch.autograd.grad(value, x)[0].numpy()
+
+    return {"tensorflow": on_tensorflow, "jax": on_jax, "torch": on_torch}[keras.backend.backend()]

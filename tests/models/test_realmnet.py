@@ -1,0 +1,114 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_realmnet import LinearHead, RealMNet, ResidualAttentionHead, TinyViTBackbone, losses
+
+TINY = {"embed_dims": (16, 32, 64, 64), "depths": (1, 1, 2, 1), "num_heads": (1, 1, 2, 2)}
+
+
+def tiny(head=None, image_size=64, **backbone):
+    return RealMNet(TinyViTBackbone(image_size, **{**TINY, **backbone}), head or ResidualAttentionHead(7))
+
+
+@pytest.fixture
+def images():
+    return np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype("float32")
+
+
+@pytest.mark.parametrize(("name", "parameters"), [("realmnet_21m_384", 20_661_552), ("realmnet_21m_512", 20_699_184)])
+def test_published_parameter_counts(name, parameters):
+    model = RealMNet.from_preset(name, num_classes=7, load_weights=False)
+    assert sum(int(np.prod(weight.shape)) for weight in model.trainable_weights) == parameters
+    assert model.output_shape == (None, 7)
+
+
+@pytest.mark.parametrize(("name", "side"), [("realmnet_5m_224", 224), ("realmnet_21m_224", 224)])
+def test_presets_have_their_size_and_drop_path(name, side):
+    model = RealMNet.from_preset(name)
+    assert model.image_size == (side, side)
+    assert model.backbone.drop_path_rate == 0.5
+
+
+def test_pixels_are_scaled_inside(images):
+    model = tiny()
+    direct = model.backbone(images / 255)
+    inside = keras.Model(model.input, model.feature_map)(images)
+    norm = model.get_layer("head_norm")
+    np.testing.assert_allclose(ops.convert_to_numpy(inside), ops.convert_to_numpy(norm(direct)), atol=1e-4)
+
+
+@pytest.mark.parametrize("head", [ResidualAttentionHead(7, 4, 0.6), LinearHead(7)], ids=["csra", "linear"])
+def test_inference_model_explains_the_same_logits(images, head):
+    model = tiny(head)
+    outputs = model.inference_model()(images)
+    assert set(outputs) == {"probabilities", "class_maps"}
+    logits = ops.convert_to_numpy(model(images))
+    probabilities = ops.convert_to_numpy(outputs["probabilities"])
+    np.testing.assert_allclose(probabilities, 1 / (1 + np.exp(-logits)), atol=1e-6)
+    assert outputs["class_maps"].shape == (2, 2, 2, 7)
+    assert float(ops.min(outputs["class_maps"])) >= 0
+
+
+def test_class_maps_equal_autodiff_on_the_last_normalized_map(images, value_and_gradient):
+    model = tiny(image_size=128)
+    images = np.repeat(np.repeat(images, 2, axis=1), 2, axis=2)
+    features = ops.convert_to_numpy(keras.Model(model.input, model.feature_map)(images))
+    maps = ops.convert_to_numpy(model.inference_model()(images)["class_maps"])
+    for label in range(7):
+        _, g = value_and_gradient(lambda x, label=label: ops.sum(model.head(x)[:, label]), features)
+        total = features.sum((1, 2), keepdims=True)
+        a = np.where(g != 0, g**2 / (2 * g**2 + total * g**3 + 1e-6), 0)
+        weights = (np.maximum(g, 0) * a).sum((1, 2), keepdims=True)
+        expected = np.maximum((weights * features).sum(-1), 0)
+        np.testing.assert_allclose(maps[..., label], expected, rtol=0, atol=1e-4 * max(expected.max(), 1e-6))
+
+
+def test_save_and_load(tmp_path, images):
+    model = tiny(ResidualAttentionHead(7, 6, 0.9), drop_path_rate=0.3)
+    expected = ops.convert_to_numpy(model(images))
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    assert isinstance(again, RealMNet)
+    assert again.get_config()["head"]["config"]["num_heads"] == 6
+    np.testing.assert_allclose(ops.convert_to_numpy(again(images)), expected, atol=1e-6)
+    model.save_weights(tmp_path / "model.weights.h5")
+    fresh = tiny(ResidualAttentionHead(7, 6, 0.9), drop_path_rate=0.3)
+    fresh.load_weights(tmp_path / "model.weights.h5")
+    np.testing.assert_allclose(ops.convert_to_numpy(fresh(images)), expected, atol=1e-6)
+    inference = model.inference_model()
+    inference.save(tmp_path / "inference.keras")
+    reloaded = keras.saving.load_model(tmp_path / "inference.keras")(images)
+    for name, value in inference(images).items():
+        np.testing.assert_allclose(ops.convert_to_numpy(reloaded[name]), ops.convert_to_numpy(value), atol=1e-6)
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_fit_learns_and_compiles(policy, images):
+    keras.utils.set_random_seed(1)
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = tiny(drop_path_rate=0.1)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    rng = np.random.default_rng(0)
+    y_true = (rng.random((8, 7)) < 0.5).astype("float32")
+    x = rng.integers(0, 256, (8, 64, 64, 3)).astype("float32")
+    jit = keras.backend.backend() == "jax"
+    model.compile(keras.optimizers.AdamW(3e-3), losses.AsymmetricLoss(), jit_compile=jit)
+    history = model.fit(x, y_true, batch_size=8, epochs=12, verbose=0).history["loss"]
+    assert np.isfinite(history).all()
+    assert history[-1] < 0.75 * history[0]
+
+
+def test_jit_compiled_predictions_agree(images):
+    model = tiny()
+    expected = ops.convert_to_numpy(model(images))
+    model.compile(loss=losses.AsymmetricLoss(), jit_compile=keras.backend.backend() != "torch")
+    np.testing.assert_allclose(model.predict(images, verbose=0), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_head_must_have_the_number_of_classes():
+    with pytest.raises(ValueError, match="num_classes = 7. Received: 3"):
+        RealMNet.from_preset("realmnet_5m_224", num_classes=7, head=LinearHead(3))
