@@ -88,8 +88,9 @@ class ResidualAttentionHead(_Head):
     Attributes:
         kernel: (heads, features, classes), no bias.
 
-    `class_maps(features)` is Grad-CAM++ on the input map. The gradient of a logit has the closed form Σ over heads of w/‖w‖ · (1/P + λ·∂attention/∂s), with ∂attention/∂s = a·(1 + T·(s − Σ a·s))
-    for a softmax head with attention weights a, and the arg-max indicator for T = 99, so no autodiff is needed.
+    `class_maps(features)` is Grad-CAM++ on the input map. The gradient of a logit has the closed form
+    Σ over heads of w/‖w‖ · (1/P + λ·∂attention/∂s), with ∂attention/∂s = a·(1 + T·(s − Σ a·s)) for a softmax head
+    with attention weights a, and the arg-max indicator for T = 99, so no autodiff is needed.
 
     Raises:
         ValueError: for another number of heads.

@@ -15,8 +15,19 @@ __all__ = ["TinyViTBackbone", "TinyViTImageClassifier", "WindowAttention", "load
 EPSILON = 1e-5  # of BatchNorm and LayerNorm alike, as in the reference
 BATCH_NORM_MOMENTUM = 0.9  # PyTorch's 0.1 counts the other way round
 
-_conv_initializer = keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")  # PyTorch's default for Conv2d
-_dense_initializer = keras.initializers.TruncatedNormal(stddev=0.02)
+
+# Initializers are made anew for every layer: one that is used twice gives the same numbers twice.
+def _conv_initializer():
+    return keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")  # PyTorch's default for Conv2d
+
+
+def _depthwise_initializer(kernel_size):
+    # Keras counts the channels into the fan-in of a depthwise kernel, PyTorch does not.
+    return keras.initializers.RandomUniform(-1 / kernel_size, 1 / kernel_size)
+
+
+def _dense_initializer():
+    return keras.initializers.TruncatedNormal(stddev=0.02)
 
 
 def conv_norm(x, filters, kernel_size=1, stride=1, depthwise=False, gamma="ones", name=""):
@@ -40,18 +51,12 @@ def conv_norm(x, filters, kernel_size=1, stride=1, depthwise=False, gamma="ones"
             stride,
             padding,
             use_bias=False,
-            kernel_initializer=_conv_initializer.clone(),
+            kernel_initializer=_conv_initializer(),
             name=f"{name}_conv",
         )(x)
     return layers.BatchNormalization(
         momentum=BATCH_NORM_MOMENTUM, epsilon=EPSILON, gamma_initializer=gamma, name=f"{name}_bn"
     )(x)
-
-
-def _depthwise_initializer(kernel_size):
-    # Keras counts the channels into the fan-in of a depthwise kernel, PyTorch does not.
-    bound = 1 / kernel_size
-    return keras.initializers.RandomUniform(-bound, bound)
 
 
 def gelu(x, name):
@@ -111,10 +116,13 @@ class WindowAttention(layers.Layer):
         if dim % self.num_heads:
             raise ValueError(f"dim must be divisible by num_heads = {self.num_heads}. Received: dim = {dim}")
         self.head_dim = dim // self.num_heads
-        dense = {"kernel_initializer": _dense_initializer, "dtype": self.dtype_policy}
         self.norm = layers.LayerNormalization(epsilon=EPSILON, dtype=self.dtype_policy, name=f"{self.name}_norm")
-        self.qkv = layers.Dense(3 * dim, name=f"{self.name}_qkv", **dense)
-        self.proj = layers.Dense(dim, name=f"{self.name}_proj", **dense)
+        self.qkv, self.proj = (
+            layers.Dense(
+                units, kernel_initializer=_dense_initializer(), dtype=self.dtype_policy, name=f"{self.name}_{name}"
+            )
+            for name, units in (("qkv", 3 * dim), ("proj", dim))
+        )
         tokens = (None, self.window_size[0] * self.window_size[1], dim)
         for layer in (self.norm, self.qkv, self.proj):
             layer.build(tokens)
@@ -172,9 +180,9 @@ def tiny_vit_block(x, num_heads, window_size, mlp_ratio, drop_path_rate, name):
     x = layers.Add(name=f"{name}_attn_add")([x, attended])
     x = conv_norm(x, None, 3, depthwise=True, name=f"{name}_local_conv")
     y = layers.LayerNormalization(epsilon=EPSILON, name=f"{name}_mlp_norm")(x)
-    y = layers.Dense(int(dim * mlp_ratio), kernel_initializer=_dense_initializer.clone(), name=f"{name}_mlp_fc1")(y)
+    y = layers.Dense(int(dim * mlp_ratio), kernel_initializer=_dense_initializer(), name=f"{name}_mlp_fc1")(y)
     y = gelu(y, f"{name}_mlp_act")
-    y = layers.Dense(dim, kernel_initializer=_dense_initializer.clone(), name=f"{name}_mlp_fc2")(y)
+    y = layers.Dense(dim, kernel_initializer=_dense_initializer(), name=f"{name}_mlp_fc2")(y)
     y = drop_path(y, drop_path_rate, f"{name}_mlp_drop_path")
     return layers.Add(name=f"{name}_mlp_add")([x, y])
 
@@ -199,7 +207,7 @@ class TinyViTBackbone(keras.Model):
             their BatchNorm in inference mode; the stem always trains (as in the RealMNet reference).
 
     Attributes:
-        pyramid_outputs: dict "stem", "stage0" … "stage3" of symbolic maps (batch, h, w, dim) at strides 4, 4, 8, 16, 32.
+        pyramid_outputs: dict "stem", "stage0" … "stage3" of symbolic maps (batch, h, w, dim), strides 4, 4, 8, 16, 32.
 
     Raises:
         ValueError: for a size that 32 does not divide, or lists of different length.
@@ -334,7 +342,7 @@ class TinyViTImageClassifier(keras.Model):
         inputs = keras.Input((*backbone.image_size, 3), name="images")
         x = layers.GlobalAveragePooling2D(name="head_pool")(backbone(inputs))
         x = layers.LayerNormalization(epsilon=EPSILON, name="head_norm")(x)
-        x = layers.Dense(num_classes, kernel_initializer=_dense_initializer.clone(), name="head_fc")(x)
+        x = layers.Dense(num_classes, kernel_initializer=_dense_initializer(), name="head_fc")(x)
         super().__init__(inputs=inputs, outputs=x, **kwargs)
         self.backbone = backbone
         self.num_classes = int(num_classes)

@@ -110,5 +110,5 @@ def test_jit_compiled_predictions_agree(images):
 
 
 def test_head_must_have_the_number_of_classes():
-    with pytest.raises(ValueError, match="num_classes = 7. Received: 3"):
+    with pytest.raises(ValueError, match=r"num_classes = 7\. Received: 3"):
         RealMNet.from_preset("realmnet_5m_224", num_classes=7, head=LinearHead(3))

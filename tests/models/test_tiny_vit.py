@@ -110,6 +110,17 @@ def test_published_windows_are_the_derived_ones():
             assert model.get_layer(f"stages_{stage}_blocks_0_attn").window_size == (window, window)
 
 
+def test_no_two_layers_start_from_the_same_numbers_and_a_seed_repeats_them():
+    def kernels():
+        keras.utils.set_random_seed(3)
+        return [ops.convert_to_numpy(w) for w in TinyViTBackbone(32, **TINY).weights if w.name == "kernel"]
+
+    first, second = kernels(), kernels()
+    for k, kernel in enumerate(first):
+        np.testing.assert_array_equal(kernel, second[k])
+        assert not any(other.shape == kernel.shape and (other == kernel).all() for other in first[:k])
+
+
 def test_drop_path_drops_whole_branches_in_training_only():
     keras.utils.set_random_seed(0)
     model = TinyViTBackbone(32, drop_path_rate=0.9, **TINY)
