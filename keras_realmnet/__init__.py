@@ -4,6 +4,14 @@ Names are loaded on first use, so that `keras_realmnet.screening` works where Ke
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # for editors and type checkers
+    from keras_realmnet import errors, losses, models, screening, weights
+    from keras_realmnet.models.heads import LinearHead, ResidualAttentionHead
+    from keras_realmnet.models.realmnet import RealMNet
+    from keras_realmnet.models.tiny_vit import TinyViTBackbone, TinyViTImageClassifier
+    from keras_realmnet.weights import load_timm_weights, transfer_weights
 
 _HOMES = {
     "LinearHead": "models.heads",
@@ -16,7 +24,20 @@ _HOMES = {
 }
 _MODULES = ("errors", "losses", "models", "screening", "weights")
 
-__all__ = [*_HOMES, *_MODULES]
+__all__ = [
+    "LinearHead",
+    "RealMNet",
+    "ResidualAttentionHead",
+    "TinyViTBackbone",
+    "TinyViTImageClassifier",
+    "errors",
+    "load_timm_weights",
+    "losses",
+    "models",
+    "screening",
+    "transfer_weights",
+    "weights",
+]
 __version__ = "0.1.0"
 
 

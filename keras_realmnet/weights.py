@@ -90,7 +90,8 @@ def transfer_weights(source, target):
             value = resize_attention_biases(value, a.window, b.window)
         if value.shape != b.shape or a.variable.name != b.variable.name:
             raise WeightsMismatch(
-                f"{a.variable.path} {value.shape} of {source.name} does not fit {b.variable.path} {b.shape} of {target.name}."
+                f"{a.variable.path} {value.shape} of {source.name} does not fit "
+                f"{b.variable.path} {b.shape} of {target.name}."
             )
         values.append(value)
     for value, b in zip(values, new, strict=True):

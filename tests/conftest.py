@@ -2,6 +2,8 @@
 
 import importlib.util
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -67,3 +69,12 @@ def value_and_gradient():
         return value.detach().numpy(), torch.autograd.grad(value, x)[0].numpy()
 
     return {"tensorflow": on_tensorflow, "jax": on_jax, "torch": on_torch}[keras.backend.backend()]
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory) -> Path:
+    """A bundle with a small real LiteRT model, made once per session; never change it, copy it."""
+    directory = tmp_path_factory.mktemp("bundle") / "tiny-bundle"
+    script = ROOT / "tests" / "tiny_bundle.py"
+    subprocess.run([sys.executable, script, directory], check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    return directory

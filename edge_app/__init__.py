@@ -1,0 +1,1 @@
+"""The edge application: screens image files on the machine they lie on, without a network and without Keras."""

@@ -1,0 +1,144 @@
+"""`python -m edge_app`: the commands of the screening box."""
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from edge_app.intake import find_images
+from edge_app.report import OUTCOME_NAMES, write_report
+from edge_app.results import Results
+from edge_app.screen import Screener
+from keras_realmnet.command_line import run
+from keras_realmnet.screening.decision import OUTCOMES
+from keras_realmnet.screening.record import ScreeningRecord
+
+__all__ = ["app", "main"]
+
+DEFAULT_BUNDLE = Path(__file__).resolve().parent.parent / "bundles" / "realmnet-demo"
+LISTED = 40  # results shown in the terminal; the report shows all
+STYLES = {"refer": "bold red", "insufficient": "yellow", "not_analysed": "magenta", "negative": "green"}
+
+app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
+
+
+@app.callback()
+def commands() -> None:
+    """Screens fundus images for pathologic myopia on this machine: no network, no TensorFlow.
+
+    Research use only, not for clinical use.
+    """
+
+
+@app.command()
+def screen(
+    paths: Annotated[
+        list[str], typer.Argument(metavar="PATH", help="Image files, folders (with their subfolders), quoted globs.")
+    ],
+    bundle: Annotated[Path, typer.Option(help="Folder with the model and all that belongs to it.")] = DEFAULT_BUNDLE,
+    out: Annotated[Path, typer.Option(help="Folder for records, overlays and report.")] = Path("results"),
+    json: Annotated[bool, typer.Option("--json", help="Only JSON on stdout, one record per line.")] = False,
+    artifact: Annotated[str | None, typer.Option(help="Which model file of the bundle; default: its own.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Cores to compute on; default: all.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Screen again what already has a record.")] = False,
+) -> int:
+    """Screen images: JPEG, PNG, TIFF, BMP and DICOM, told apart by content.
+
+    Each image becomes refer, negative, insufficient (quality) or not analysed, with its reason; an image without a
+    result is never shown as negative. An image that already has a record of the same contents and model is not
+    screened again.
+
+    **Writes** to the folder given by --out:
+
+    - records.jsonl: one JSON record per image, appended as it goes
+
+    - overlays/: each image beside its class map
+
+    - report.html: everything on one page, worst first, to read or to print
+
+    **Exit status**: 0 every image was analysed; 1 at least one was not (insufficient, not analysed, broken); 2 wrong
+    usage, or a bundle that is refused.
+
+    **Examples**
+
+    - python -m edge_app screen samples
+
+    - python -m edge_app screen "export/*.dcm" left.jpg --out today
+
+    - python -m edge_app screen samples --json | jq .outcome
+    """
+    intake = find_images(paths, out)
+    screener = Screener.open(bundle, artifact, threads)
+    errors = Console(stderr=True)
+    screened: list[ScreeningRecord] = []
+    with Results(out, screener.bundle, screener.artifact) as results:
+        with _progress(errors) as progress:
+            for record in progress.track(
+                screener.run(intake.files, results, overwrite), len(intake.files), description="Screening"
+            ):
+                screened.append(record)
+                if json:
+                    print(record.to_json(), flush=True)
+        report = out / "report.html"
+        write_report(report, results.records, screener.bundle, results.overlays, intake.skipped, results.others)
+    if json:
+        _print_counts(errors, screened, len(intake.skipped), report)
+    else:
+        output = Console(width=None if sys.stdout.isatty() else 120)
+        _print_table(output, screened)
+        _print_counts(output, screened, len(intake.skipped), report)
+    return 0 if all(record.analysed for record in screened) else 1
+
+
+def _progress(console: Console) -> Progress:
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def _print_table(console: Console, records: Sequence[ScreeningRecord]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("Result", "File", "Eye", "Why"):
+        table.add_column(heading, overflow="fold", no_wrap=heading == "Result")
+    worst_first = sorted(records, key=lambda record: (OUTCOMES.index(record.outcome), record.file))
+    for record in worst_first[:LISTED]:
+        table.add_row(
+            Text(OUTCOME_NAMES[record.outcome], STYLES[record.outcome]),
+            Text(record.file),
+            record.eye or "?",
+            Text("\n".join((*record.reasons, *record.warnings))),
+        )
+    if records:
+        console.print(table)
+    if len(records) > LISTED:
+        console.print(f"… and {len(records) - LISTED} more in the report")
+
+
+def _print_counts(console: Console, records: Sequence[ScreeningRecord], skipped: int, report: Path) -> None:
+    counts = Counter(record.outcome for record in records)
+    parts = [f"{counts[outcome]} {OUTCOME_NAMES[outcome].lower()}" for outcome in OUTCOMES]
+    note = f"; {skipped} other file{'s' * (skipped != 1)} skipped" if skipped else ""
+    console.print(
+        f"\n{len(records)} image{'s' * (len(records) != 1)}: {', '.join(parts)}{note}", highlight=False, soft_wrap=True
+    )
+    console.print("Research use only, not for clinical use.", highlight=False)
+    console.print(Text(f"Report: {report}"), soft_wrap=True)
+
+
+def main(args: list[str] | None = None) -> int:
+    try:
+        return run(app, "edge_app", args)
+    except BrokenPipeError:  # whoever read stdout has left (`--json | head`)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,100 @@
+"""The picture that goes with a record: the image, and beside it where the model found its evidence.
+
+Contours instead of a colour map: they can be read by the colour-blind and on a black-and-white print, and leave the
+colours of the retina inside of them as they are.
+"""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from keras_realmnet.errors import RealMNetError
+from keras_realmnet.screening.preprocessing import FieldGeometry
+
+__all__ = ["Evidence", "draw", "panels"]
+
+PANEL = 1000  # px, longest side of the image in the overlay file
+TITLE = 60  # px, height of the line of text above the panels
+GAP = 12  # px between the panels
+COARSE = 4  # the class map, coarse itself, is laid out at this fraction of the panel
+LEVELS = (0.5, 0.75)  # of the map's maximum
+DIMMED = 0.6  # brightness outside of the first level
+QUALITY = 88  # JPEG
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the right panel shows: a class map of shape (h', w') in the model's square, and one line about it."""
+
+    class_map: NDArray[np.float32]
+    geometry: FieldGeometry
+    title: str
+
+
+def draw(path: Path, image: NDArray[np.uint8], evidence: Evidence | None) -> None:
+    """Writes the overlay JPEG: a line of text, the image (uint8 RGB, (h, w, 3)) and, given `evidence`, its contours."""
+    height, width = image.shape[:2]
+    scale = min(1.0, PANEL / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    shown = [small] if evidence is None else [small, _outline(small, evidence)]
+    canvas = np.full((TITLE + size[1], len(shown) * (size[0] + GAP) - GAP, 3), 24, np.uint8)
+    for i, panel in enumerate(shown):
+        canvas[TITLE:, i * (size[0] + GAP) : i * (size[0] + GAP) + size[0]] = panel
+    picture = Image.fromarray(canvas)
+    title = "No class map: the image was not given to the model" if evidence is None else evidence.title
+    font: Any = ImageFont.load_default(size=24)
+    pen = ImageDraw.Draw(picture)
+    fitting = 24.0 * (canvas.shape[1] - 24) / max(1.0, pen.textlength(title, font))
+    font = ImageFont.load_default(size=min(24.0, max(1.0, fitting)))
+    pen.text((12, TITLE / 2), title, fill="white", font=font, anchor="lm")
+    temporary = path.with_suffix(".part")
+    picture.save(temporary, "JPEG", quality=QUALITY)
+    temporary.replace(path)
+
+
+def panels(path: Path, count: int, longest: int) -> list[bytes]:
+    """The `count` panels of an overlay file without its text, as JPEGs whose longest side is at most `longest` px."""
+    try:
+        with Image.open(path) as picture:
+            canvas = picture.convert("RGB")
+    except OSError as error:
+        raise RealMNetError(f"{path}: cannot read the overlay ({error})") from error
+    width = (canvas.width - (count - 1) * GAP) // count
+    boxes = [(i * (width + GAP), TITLE, i * (width + GAP) + width, canvas.height) for i in range(count)]
+    return [_thumbnail(canvas.crop(box), longest) for box in boxes]
+
+
+def _thumbnail(panel: Image.Image, longest: int) -> bytes:
+    panel.thumbnail((longest, longest), Image.Resampling.BOX, reducing_gap=None)
+    buffer = io.BytesIO()
+    panel.save(buffer, "JPEG", quality=80)
+    return buffer.getvalue()
+
+
+def _outline(image: NDArray[np.uint8], evidence: Evidence) -> NDArray[np.uint8]:
+    """`image` dimmed where there is less than half of the maximal evidence, with a line around each level."""
+    if not np.isfinite(evidence.class_map).all():
+        return image
+    height, width = image.shape[:2]
+    shape, geometry = (-(-height // COARSE), -(-width // COARSE)), evidence.geometry
+    coarse = geometry.map_to_source(np.maximum(evidence.class_map, 0.0), shape)
+    cell = geometry.size / max(evidence.class_map.shape) / geometry.scale[0] * shape[1] / geometry.source[1]
+    rounded = cv2.GaussianBlur(coarse, (0, 0), max(0.5, 0.35 * cell))  # rounds the corners of the cells
+    strength = np.asarray(cv2.resize(rounded, (width, height), interpolation=cv2.INTER_LINEAR))
+    peak = float(strength.max())
+    if peak <= 0.0:  # no positive evidence anywhere: nothing to outline
+        return image
+    outlined = np.asarray(cv2.convertScaleAbs(image, alpha=DIMMED), np.uint8)
+    cv2.copyTo(image, (strength >= LEVELS[0] * peak).astype(np.uint8), outlined)
+    for level, thickness in zip(LEVELS, (1, 3), strict=True):
+        lines, _ = cv2.findContours((strength >= level * peak).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        for colour, width in (((0, 0, 0), thickness + 4), ((255, 255, 255), thickness)):  # seen on dark and on bright
+            cv2.drawContours(outlined, lines, -1, colour, width, cv2.LINE_AA)
+    return outlined

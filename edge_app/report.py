@@ -1,0 +1,145 @@
+"""The report: one HTML file that needs nothing else, for a clinician to read on a screen or on paper."""
+
+import base64
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from edge_app import overlay
+from keras_realmnet.errors import RealMNetError
+from keras_realmnet.screening.bundle import Bundle
+from keras_realmnet.screening.decision import OUTCOMES, Summary, eye_summary, patient_summary
+from keras_realmnet.screening.record import ScreeningRecord
+
+__all__ = ["EYES", "OUTCOME_NAMES", "EyeGroup", "Visit", "visits", "write_report"]
+
+PICTURE = 640  # px, longest side of a picture inside of the report
+
+OUTCOME_NAMES = {
+    "refer": "Refer",
+    "insufficient": "Insufficient quality",
+    "not_analysed": "Not analysed",
+    "negative": "Negative",
+}
+# What follows from an outcome, as cleared screening systems put it; no result counts as a referral.
+ACTIONS = {
+    "refer": "Refer to an ophthalmologist.",
+    "insufficient": "Retake the image, or refer. This is not a negative result.",
+    "not_analysed": "No result. This is not a negative result: take a suitable image, or refer.",
+    "negative": "Rescreen at the usual interval.",
+}
+EYES = {"OD": "Right eye (OD)", "OS": "Left eye (OS)", None: "Eye unknown: ask the operator"}
+EYE_ORDER = ("OD", "OS", None)
+
+
+@dataclass(frozen=True)
+class EyeGroup:
+    """The images of one eye, worst first. `summary` is None where they may belong to different people."""
+
+    eye: str | None
+    summary: Summary | None
+    records: tuple[ScreeningRecord, ...]
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One patient on one day. Without a patient id there is no summary: the images may be of different people."""
+
+    patient_id: str | None
+    study_date: str | None
+    summary: Summary | None
+    eyes: tuple[EyeGroup, ...]
+
+
+def visits(records: Sequence[ScreeningRecord]) -> list[Visit]:
+    """Groups records by patient, day and eye, worst first. Results of different days are never combined."""
+
+    def key(record: ScreeningRecord) -> tuple[str, str]:
+        # Without a patient id not even the day is common to the images.
+        return (record.patient_id or "", (record.study_date or "") if record.patient_id else "")
+
+    grouped = []
+    for _, group in groupby(sorted(records, key=key), key=key):
+        members = list(group)
+        patient = members[0].patient_id or None
+        eyes = []
+        for eye in EYE_ORDER if patient else (None,):
+            mine = [record for record in members if record.eye == eye or patient is None]
+            if mine:
+                mine.sort(key=lambda record: (OUTCOMES.index(record.outcome), record.file))
+                eyes.append(EyeGroup(eye, eye_summary(mine) if patient else None, tuple(mine)))
+        day = members[0].study_date if patient else None
+        grouped.append(Visit(patient, day, patient_summary(members) if patient else None, tuple(eyes)))
+    grouped.sort(key=_urgency)
+    return grouped
+
+
+def _urgency(visit: Visit) -> tuple[int, str, str]:
+    worst = min(OUTCOMES.index(record.outcome) for group in visit.eyes for record in group.records)
+    rank = worst if visit.summary is None else OUTCOMES.index(visit.summary.outcome)
+    return rank, visit.patient_id or "￿", visit.study_date or ""
+
+
+def write_report(
+    path: Path,
+    records: Sequence[ScreeningRecord],
+    bundle: Bundle,
+    overlays: Path,
+    skipped: Sequence[Path] = (),
+    others: int = 0,
+) -> None:
+    """Writes the report of all `records`, which must be of one bundle and artifact.
+
+    Args:
+        overlays: the folder with the records' pictures, which are copied into the report.
+        skipped: files in the screened folders that were no images.
+        others: number of records of other bundles that are left out.
+    """
+    artifact = bundle.artifact(records[0].artifact if records else None)
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    context = {
+        "bundle": bundle,
+        "artifact": artifact,
+        "made_at": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+        "visits": visits(records),
+        "total": len(records),
+        "counts": Counter(record.outcome for record in records),
+        "outcomes": OUTCOMES,
+        "outcome_names": OUTCOME_NAMES,
+        "actions": ACTIONS,
+        "eyes": EYES,
+        "pathologic": bundle.label_set.pathologic,
+        "thresholds": bundle.operating_point.thresholds,
+        "pictures": lambda record: _pictures(record, overlays),
+        "skipped": [file.name.encode("utf-8", "replace").decode() for file in sorted(skipped)],
+        "others": others,
+    }
+    temporary = path.with_suffix(".part")
+    try:
+        # Streamed: the pictures of a large run never lie in memory together.
+        environment.get_template("report.html.j2").stream(context).dump(str(temporary), "utf-8", "replace")
+        temporary.replace(path)
+    except OSError as error:
+        raise RealMNetError(f"{path}: cannot write the report ({error.strerror})") from error
+
+
+def _pictures(record: ScreeningRecord, overlays: Path) -> list[str]:
+    """The image and, where there is one, its class map, as data URIs; none if the overlay is missing."""
+    if record.overlay is None or Path(record.overlay).name != record.overlay:
+        return []
+    try:
+        pictures = overlay.panels(overlays / record.overlay, 1 if record.evidence is None else 2, PICTURE)
+    except RealMNetError:
+        return []
+    return [f"data:image/jpeg;base64,{base64.b64encode(picture).decode()}" for picture in pictures]

@@ -1,0 +1,223 @@
+"""THE path: image file → image_io → quality → preprocessing → runtime → decision → ScreeningRecord.
+
+Every stage is a function of `keras_realmnet.screening`, the same that training and export call; this file only
+composes them. Whatever goes wrong with an image becomes a record with its reason; nothing stops the run.
+"""
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from keras_realmnet.screening.quality import assess
+
+from edge_app import overlay
+from edge_app.results import Results
+from keras_realmnet.errors import RealMNetError
+from keras_realmnet.screening.bundle import Bundle
+from keras_realmnet.screening.decision import decide
+from keras_realmnet.screening.image_io import ImageSource, parse_file_name, read_header, read_image
+from keras_realmnet.screening.preprocessing import preprocess
+from keras_realmnet.screening.record import ScreeningRecord
+from keras_realmnet.screening.runtimes import Runtime, open_runtime, self_check
+
+__all__ = ["Screener"]
+
+# Faults of the file itself: screening it again cannot help. After any other error it is tried again.
+CONTENT_FAULTS = frozenset({"UnreadableImage", "DecompressionBomb"})
+
+
+@dataclass(frozen=True)
+class Screener:
+    """A verified bundle with one opened artifact, ready to screen."""
+
+    bundle: Bundle
+    runtime: Runtime
+    artifact: str
+
+    @classmethod
+    def open(cls, directory: Path, artifact: str | None = None, threads: int | None = None) -> "Screener":
+        """Loads and verifies a bundle, opens an artifact and checks its golden output on this machine.
+
+        Raises:
+            BundleMismatch: the bundle is incomplete or changed, or computes something else here.
+            RealMNetError: no such artifact, or a package is missing.
+        """
+        bundle = Bundle.load(directory)
+        runtime = open_runtime(bundle, artifact, threads)
+        self_check(bundle, runtime, artifact)
+        return cls(bundle, runtime, bundle.artifact(artifact).name)
+
+    def run(self, files: Iterable[Path], results: Results, overwrite: bool = False) -> Iterator[ScreeningRecord]:
+        """Yields one record per file, in order; each is stored before it is handed on.
+
+        A file that already has a record with the same contents, bundle and artifact is not screened again (unless
+        `overwrite`), and of several files with the same contents only the first is.
+        """
+        fresh: set[str | None] = set()  # contents screened in this run
+        for path in files:
+            sha256 = _sha256(path)
+            known = None if overwrite else results.of_file(path, sha256)
+            twin = results.of_contents(sha256) if not overwrite or sha256 in fresh else None
+            if known is not None and not _worth_another_try(known):
+                yield known
+                continue
+            if twin is not None and not _worth_another_try(twin):
+                record = self._duplicate(path, twin)
+            else:
+                record = self.screen(path, sha256, results.overlays)
+                fresh.add(sha256)
+            results.append(record)
+            yield record
+
+    def screen(self, path: Path, sha256: str | None, overlays: Path) -> ScreeningRecord:
+        """Screens one file, writes its overlay picture, returns its record. Raises nothing on account of the image."""
+        started = perf_counter()
+        timings: dict[str, float] = {}
+        facts: dict[str, Any] = {**self._identity(path), "sha256": sha256, "timings_ms": timings}
+        try:
+            self._analyse(path, facts, _stopwatch(timings), overlays)
+        except Exception as error:
+            # Whatever was found before the failure stays, but no outcome and no probability does.
+            facts.update(outcome="not_analysed", triggered=(), probabilities=None, evidence=None, overlay=None)
+            facts.update(reasons=(_explain(error),), error=type(error).__name__)
+        timings["total"] = round((perf_counter() - started) * 1000, 2)
+        return ScreeningRecord(**facts)
+
+    def _analyse(self, path: Path, facts: dict[str, Any], timed: Callable[[str], Any], overlays: Path) -> None:
+        bundle = self.bundle
+        with timed("decode"):
+            loaded = read_image(path, printable(path.name))
+        facts.update(_source_facts(loaded.source))
+        with timed("quality"):
+            quality = assess(loaded.pixels, loaded.source, bundle.modality)
+        facts["quality"] = dict(quality.measures)
+
+        probabilities, evidence = None, None
+        if quality.verdict == "gradable":  # nothing else may reach the model
+            with timed("preprocess"):
+                square, geometry = preprocess(loaded.pixels, bundle.spec)
+            with timed("inference"):
+                prediction = self.runtime.predict(square[None])
+            probabilities = prediction.probabilities[0]
+        decision = decide(probabilities, quality, bundle.label_set, bundle.operating_point)
+        facts.update(outcome=decision.outcome, reasons=decision.reasons, triggered=decision.triggered)
+        if probabilities is not None:
+            p = dict(zip(bundle.label_set.codes, (float(value) for value in probabilities), strict=True))
+            facts.update(probabilities=p, evidence=self._most_relevant(p))
+            class_map = prediction.class_maps[0, ..., bundle.label_set.codes.index(facts["evidence"])]
+            evidence = overlay.Evidence(class_map, geometry, self._title(p, facts["evidence"]))
+
+        with timed("overlay"):
+            facts["overlay"] = _overlay_name(path.name, loaded.source.sha256, bundle.digest, self.artifact)
+            try:
+                overlay.draw(overlays / facts["overlay"], loaded.pixels, evidence)
+            except Exception as error:  # the result stands without its picture
+                facts["overlay"] = None
+                facts["warnings"] = (*facts["warnings"], f"the overlay could not be drawn ({_explain(error)})")
+
+    def _identity(self, path: Path) -> dict[str, Any]:
+        """What is known before the file is opened."""
+        artifact = self.bundle.artifact(self.artifact)
+        patient_id, eye, date, _ = parse_file_name(printable(path.name)) or (None, None, None, None)
+        return {
+            "file": printable(path.name),
+            "folder": printable(str(path.absolute().parent)),
+            "patient_id": patient_id,
+            "eye": eye,
+            "eye_source": None if eye is None else "file name",
+            "study_date": date,
+            "bundle_name": self.bundle.name,
+            "bundle_version": self.bundle.version,
+            "bundle_digest": self.bundle.digest,
+            "artifact": self.artifact,
+            "model_sha256": artifact.sha256,
+            "spec_hash": self.bundle.spec.hash,
+            "screened_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        }
+
+    def _duplicate(self, path: Path, twin: ScreeningRecord) -> ScreeningRecord:
+        """The record of a file whose bytes were screened under another name; a contradiction of names is told."""
+        facts = self._identity(path)
+        with suppress(RealMNetError):  # as broken as its twin
+            facts.update(_source_facts(read_header(path, printable(path.name))))
+        record = replace(twin, **facts, duplicate_of=twin.duplicate_of or twin.file, timings_ms={})
+        if (record.patient_id, record.eye) != (twin.patient_id, twin.eye):
+            note = f"same contents as {twin.file}, which names another patient or eye: find out which is right"
+            record = replace(record, warnings=(*record.warnings, note))
+        return record
+
+    def _most_relevant(self, probabilities: dict[str, float]) -> str:
+        """The pathologic label that exceeds its threshold most, or comes closest to it."""
+        thresholds = self.bundle.operating_point.thresholds
+        return max(self.bundle.label_set.pathologic, key=lambda code: probabilities[code] - thresholds[code])
+
+    def _title(self, probabilities: dict[str, float], code: str) -> str:
+        label, threshold = self.bundle.label_set[code], self.bundle.operating_point.thresholds[code]
+        relation = "reaches" if probabilities[code] >= threshold else "is below"
+        return f"{code} {label.name}: probability {probabilities[code]:.2f} {relation} threshold {threshold:.2f}"
+
+
+def printable(text: str) -> str:
+    """`text` with bytes of a file name that are no UTF-8 replaced, so that it can be stored and shown."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _source_facts(source: ImageSource) -> dict[str, Any]:
+    """The record's fields that the file itself fills; the rest of what it says goes to `source`."""
+    said = {key: value for key, value in asdict(source).items() if value is not None and value != ()}
+    own = {key: said.pop(key, None) for key in ("sha256", "patient_id", "eye", "eye_source", "study_date")}
+    own["warnings"] = said.pop("warnings", ())
+    return {**own, "source": said}
+
+
+def _stopwatch(timings: dict[str, float]) -> Callable[[str], Any]:
+    """A context manager that writes the milliseconds of its block into `timings`, also when the block raises."""
+
+    @contextmanager
+    def timed(stage: str) -> Iterator[None]:
+        started = perf_counter()
+        try:
+            yield
+        finally:
+            timings[stage] = round((perf_counter() - started) * 1000, 2)
+
+    return timed
+
+
+def _explain(error: Exception) -> str:
+    """One line for a person: our own errors speak for themselves, foreign ones are introduced."""
+    text = " ".join(printable(str(error)).split())
+    if isinstance(error, RealMNetError):
+        return text
+    if isinstance(error, OSError):
+        return f"the file cannot be read: {error.strerror or text}"
+    return f"the analysis failed: {type(error).__name__}{': ' + text if text else ''}"
+
+
+def _sha256(path: Path) -> str | None:
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError:
+        return None
+    return digest.hexdigest()
+
+
+def _worth_another_try(record: ScreeningRecord) -> bool:
+    return record.error is not None and record.error not in CONTENT_FAULTS
+
+
+def _overlay_name(name: str, *identity: str) -> str:
+    """A file name that is safe on any system, readable, the same in every run and of no other image or model."""
+    ascii_name = unicodedata.normalize("NFKD", Path(name).stem).encode("ascii", "ignore").decode()
+    readable = re.sub(r"[^A-Za-z0-9_-]+", "-", ascii_name).strip("-")[:48] or "image"
+    return f"{readable}-{hashlib.sha256(' '.join(identity).encode()).hexdigest()[:16]}.jpg"

@@ -1,0 +1,168 @@
+"""From a finished training run to a bundle: models, thresholds, golden output and provenance in one folder."""
+
+import importlib.metadata
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from export.parity import LIMITS, Parity, keras_predictions, measure, runtime_predictions
+from export.to_litert import to_litert, to_litert_int8
+from keras_realmnet import RealMNet
+from keras_realmnet.errors import BundleMismatch, RealMNetError
+from keras_realmnet.screening.bundle import SOURCE_FILE, ArtifactSource, Bundle, write_bundle
+from keras_realmnet.screening.decision import OperatingPoint
+from keras_realmnet.screening.labels import LABEL_SETS
+from keras_realmnet.screening.preprocessing import PreprocessSpec
+from keras_realmnet.screening.runtimes import LiteRTRuntime
+
+__all__ = ["INTENDED_USE", "bundle_from_run", "load_source", "refuse"]
+
+INTENDED_USE = (
+    "Research only. Not a medical device, not for clinical use: the model was not validated on patients and must not "
+    "inform a decision about anybody's care."
+)
+GOLDEN_TOLERANCE = {"float32": 1e-3, "int8": 2e-2}  # other processors sum in another order
+PACKAGES = ("keras", "tensorflow", "ai-edge-litert", "litert-quantizer", "numpy")
+
+
+def bundle_from_run(
+    weights: Path, directory: Path, images: NDArray[np.uint8] | None = None, name: str | None = None, version: str = "1"
+) -> tuple[Bundle, dict[str, Parity]]:
+    """Exports the run in the folder of `weights`, measures every artifact against Keras, writes the bundle.
+
+    Args:
+        weights: the folder of a finished run, or the `weights.weights.h5` in it.
+        images: uint8 (n, size, size, 3), preprocessed, to measure the artifacts on; `None` for the run's test images.
+        name: of the bundle; the recipe's where `None`.
+
+    Returns:
+        The bundle, and per artifact how far it is from Keras.
+
+    Raises:
+        RealMNetError: `weights` does not belong to a finished run.
+        BundleMismatch: an artifact differs from Keras by more than `export.parity.LIMITS`; nothing is written.
+    """
+    from training.fit import load_run
+
+    run = Path(weights)
+    run = run.parent if run.is_file() else run
+    model, recipe = load_run(run)
+    scores = _read_json(run / "scores.json")
+    facts = _read_json(run / "run.json")
+    spec = PreprocessSpec(size=recipe.image_size)
+    if facts["preprocess_hash"] != spec.hash and facts["preprocess"].get("size") == spec.size:
+        raise RealMNetError(f"{run}: trained with preprocessing {facts['preprocess_hash']}, this is {spec.hash}")
+    if images is None:
+        images = recipe.data.load("test", spec, Path("data/cache")).images
+    label_set = LABEL_SETS[scores["label_set"]]
+    point = OperatingPoint.from_dict(scores["operating_point"])
+    directory = Path(directory)
+
+    with tempfile.TemporaryDirectory() as folder:
+        models = {"float32": to_litert(model, Path(folder) / "float32.tflite")}
+        models["int8"] = to_litert_int8(models["float32"], Path(folder) / "int8.tflite")
+        expected = keras_predictions(model, images)
+        parity = {}
+        for precision, path in models.items():
+            received = runtime_predictions(LiteRTRuntime(path), images)
+            parity[precision] = measure(expected, received, label_set, point)
+        refuse(parity)
+        golden = images[int(expected.probabilities.max(axis=1).argmax())][None]
+        model.save(Path(folder) / SOURCE_FILE)
+        bundle = write_bundle(
+            directory,
+            name=name or recipe.name,
+            version=version,
+            label_set=label_set,
+            modality=recipe.data.modality,
+            spec=spec,
+            operating_point=point,
+            artifacts={
+                precision: ArtifactSource(path, precision, GOLDEN_TOLERANCE[precision])
+                for precision, path in models.items()
+            },
+            default_artifact="int8",
+            golden_image=np.ascontiguousarray(golden),
+            training_data=_training_data(facts),
+            scores=_readable_scores(scores, parity),
+            versions=_versions(facts),
+            intended_use=INTENDED_USE,
+            source=Path(folder) / SOURCE_FILE,
+        )
+    return bundle, parity
+
+
+def refuse(parity: Mapping[str, Parity]) -> None:
+    """Raises BundleMismatch naming every artifact and limit that is broken."""
+    broken = [f"{name}: {line}" for name, found in parity.items() for line in found.violations(LIMITS[name])]
+    if broken:
+        raise BundleMismatch("differs from Keras by more than allowed: " + "; ".join(broken))
+
+
+def load_source(bundle: Bundle) -> RealMNet:
+    """The Keras model the bundle was made from.
+
+    Raises:
+        RealMNetError: the bundle was stripped of it (a box does not need it).
+    """
+    import keras_realmnet.models.realmnet  # noqa: F401  (registers the classes that the file names)
+
+    path = bundle.directory / SOURCE_FILE
+    if not path.is_file():
+        raise RealMNetError(f"{path}: no such file; the Keras model is needed to verify the bundle")
+    return keras.saving.load_model(path)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise RealMNetError(f"{path}: no such file; expected the folder of a finished and evaluated run")
+    return json.loads(path.read_text())
+
+
+def _training_data(facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "statement": f"Trained on {facts['training_data']}.",
+        "training images": facts["images"]["train"],
+        "validation images": facts["images"]["validation"],
+        "training data sha256": facts["data_sha256"]["train"],
+        "seed": facts["seed"],
+    }
+
+
+def _readable_scores(scores: Mapping[str, Any], parity: Mapping[str, Parity]) -> dict[str, Any]:
+    bootstrap = scores["bootstrap"]
+    return {
+        "test data": f"{scores['images']} held-out {scores['data']} images of {scores['patients']} patients",
+        "intervals": f"{bootstrap['interval']}, {bootstrap['replicates']} resamples by {bootstrap['unit']}",
+        "test": {name: _interval(interval) for name, interval in scores["scores"].items()},
+        **{
+            f"{name} against Keras": {key: _rounded(value) for key, value in asdict(found).items()}
+            for name, found in parity.items()
+        },
+    }
+
+
+def _interval(interval: Mapping[str, Any]) -> str:
+    if interval["value"] is None:
+        return "not defined"
+    text = f"{interval['value']:.4f}"
+    return text if interval["low"] is None else f"{text} ({interval['low']:.4f}–{interval['high']:.4f})"
+
+
+def _rounded(value: float) -> float:
+    return value if isinstance(value, int) else float(f"{value:.3g}")
+
+
+def _versions(facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "trained with": facts["versions"],
+        "exported with": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "git commit": facts["git_commit"],
+    }

@@ -1,0 +1,343 @@
+"""The deployable folder: models, labels, preprocessing, thresholds and provenance that belong together.
+
+    bundle.json       everything but the numbers of the networks; signs itself and the other files with SHA-256
+    *.tflite          one model file per artifact
+    golden.npz        `image` uint8 (1, size, size, 3); per artifact `probabilities_NAME` and `class_maps_NAME`
+    source.keras      optional: the Keras model the artifacts were made from, for those who verify; no box needs it
+
+Any changed byte is noticed by `Bundle.load`; a machine that computes something else by `runtimes.self_check`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_realmnet.errors import BundleMismatch, RealMNetError
+from keras_realmnet.screening.decision import OperatingPoint
+from keras_realmnet.screening.labels import Label, LabelSet
+from keras_realmnet.screening.preprocessing import PreprocessSpec
+from keras_realmnet.screening.quality import MODALITIES
+from keras_realmnet.screening.runtimes import LiteRTRuntime, Prediction
+
+__all__ = ["BUNDLE_FILE", "SCHEMA_VERSION", "SOURCE_FILE", "Artifact", "ArtifactSource", "Bundle", "write_bundle"]
+
+SCHEMA_VERSION = 1
+BUNDLE_FILE = "bundle.json"
+GOLDEN_FILE = "golden.npz"
+SOURCE_FILE = "source.keras"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One model file of a bundle.
+
+    engine: "litert". precision: "float32", "int8", ... as the exporter names it.
+    output_shapes: {"probabilities": (1, classes), "class_maps": (1, h', w', classes)}.
+    tolerance: largest difference the golden check allows, see `runtimes.self_check`.
+    """
+
+    name: str
+    file: str
+    engine: str
+    precision: str
+    sha256: str
+    bytes: int
+    input_name: str
+    input_shape: tuple[int, ...]
+    output_shapes: dict[str, tuple[int, ...]]
+    tolerance: float
+
+
+@dataclass(frozen=True)
+class ArtifactSource:
+    """A model file for `write_bundle`: its path (anywhere), precision and golden tolerance (see `Artifact`)."""
+
+    path: Path
+    precision: str
+    tolerance: float
+    engine: str = "litert"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A loaded and verified bundle. `digest` signs bundle.json and with it every other file."""
+
+    directory: Path
+    name: str
+    version: str
+    intended_use: str
+    modality: str
+    label_set: LabelSet
+    spec: PreprocessSpec
+    operating_point: OperatingPoint
+    artifacts: dict[str, Artifact]
+    default_artifact: str
+    golden_file: str
+    training_data: dict[str, Any]
+    scores: dict[str, Any]
+    versions: dict[str, Any]
+    digest: str
+
+    @classmethod
+    def load(cls, directory: Path | str) -> Bundle:
+        """Reads and verifies a bundle.
+
+        Raises:
+            BundleMismatch: something is missing, changed, or of another schema version; names the file.
+        """
+        directory = Path(directory)
+        path = directory / BUNDLE_FILE
+        document = _read_document(path)
+        try:
+            label_set = _label_set_from_dict(document["label_set"])
+            spec = PreprocessSpec.from_dict(document["preprocessing"])
+            operating_point = OperatingPoint.from_dict(document["operating_point"])
+            operating_point.check(label_set)
+            artifacts = {name: _artifact_from_dict(name, entry) for name, entry in document["artifacts"].items()}
+            bundle = cls(
+                directory=directory,
+                name=document["name"],
+                version=document["version"],
+                intended_use=document["intended_use"],
+                modality=document["modality"],
+                label_set=label_set,
+                spec=spec,
+                operating_point=operating_point,
+                artifacts=artifacts,
+                default_artifact=document["default_artifact"],
+                golden_file=document["golden"]["file"],
+                training_data=document["training_data"],
+                scores=document["scores"],
+                versions=document["versions"],
+                digest=document["digest"],
+            )
+            spec_hash, golden_sha256 = document["preprocessing_hash"], document["golden"]["sha256"]
+            source = document["source"]
+            source_file = None if source is None else (source["file"], source["sha256"])
+        except KeyError as error:
+            raise BundleMismatch(f"{path}: the field {error} is missing") from error
+        except (TypeError, ValueError, AttributeError, BundleMismatch) as error:
+            raise BundleMismatch(f"{path}: {error}") from error
+        if spec.hash != spec_hash:
+            raise BundleMismatch(f"{path}: preprocessing hash {spec_hash} stated, but this program makes {spec.hash}")
+        if bundle.modality not in MODALITIES:
+            raise BundleMismatch(f"{path}: modality must be one of {', '.join(MODALITIES)}. Got: {bundle.modality!r}")
+        if bundle.default_artifact not in artifacts:
+            raise BundleMismatch(f"{path}: default artifact {bundle.default_artifact!r} is not in {list(artifacts)}")
+        for artifact in artifacts.values():
+            _check_file(directory, artifact.file, artifact.sha256)
+        _check_file(directory, bundle.golden_file, golden_sha256)
+        if source_file is not None and (directory / source_file[0]).exists():
+            _check_file(directory, *source_file)
+        return bundle
+
+    def artifact(self, name: str | None = None) -> Artifact:
+        """The artifact called `name`, or the default one. Raises RealMNetError for an unknown name."""
+        try:
+            return self.artifacts[self.default_artifact if name is None else name]
+        except KeyError:
+            raise RealMNetError(
+                f"Bundle '{self.name}' has the artifacts {', '.join(self.artifacts)}. Received: {name!r}"
+            ) from None
+
+    def golden(self, name: str | None = None) -> tuple[np.ndarray, Prediction]:
+        """The golden image, uint8 of shape (1, size, size, 3), and what the artifact made of it at export."""
+        artifact = self.artifact(name)
+        try:
+            with np.load(self.directory / self.golden_file, allow_pickle=False) as arrays:
+                outputs = (arrays[f"{output}_{artifact.name}"] for output in LiteRTRuntime.OUTPUTS)
+                return arrays["image"], Prediction(*outputs)
+        except (OSError, ValueError, KeyError) as error:
+            raise BundleMismatch(f"{self.directory / self.golden_file}: {error}") from error
+
+
+def write_bundle(
+    directory: Path | str,
+    *,
+    name: str,
+    version: str,
+    label_set: LabelSet,
+    modality: str,
+    spec: PreprocessSpec,
+    operating_point: OperatingPoint,
+    artifacts: Mapping[str, ArtifactSource],
+    default_artifact: str,
+    golden_image: np.ndarray,
+    training_data: Mapping[str, Any],
+    scores: Mapping[str, Any],
+    versions: Mapping[str, Any],
+    intended_use: str,
+    source: Path | None = None,
+) -> Bundle:
+    """Makes a bundle: copies the models to `NAME.tflite`, runs each on the golden image, writes bundle.json last.
+
+    Args:
+        artifacts: {artifact name: model file}; names of letters, digits, "-" and "_".
+        golden_image: uint8 of shape (1, size, size, 3), already preprocessed; a picture the model has much to say on.
+        source: the Keras model file the artifacts were made from, kept as `source.keras`.
+        training_data, scores, versions: JSON-safe mappings for people (what it was trained on, measured, made with).
+
+    Raises:
+        ValueError: arguments that do not fit each other.
+        BundleMismatch: a model whose signature is not the one `runtimes` expects.
+    """
+    directory = Path(directory)
+    operating_point.check(label_set)
+    if modality not in MODALITIES:
+        raise ValueError(f"`modality` must be one of {', '.join(MODALITIES)}. Received: {modality!r}")
+    if default_artifact not in artifacts:
+        raise ValueError(f"`default_artifact` must be one of {', '.join(artifacts)}. Received: {default_artifact!r}")
+    if golden_image.dtype != np.uint8 or golden_image.shape != (1, spec.size, spec.size, 3):
+        raise ValueError(
+            f"`golden_image` must be uint8 of shape (1, {spec.size}, {spec.size}, 3). "
+            f"Received: {golden_image.dtype} {golden_image.shape}"
+        )
+    for artifact_name in artifacts:
+        if not artifact_name.replace("-", "").replace("_", "").isalnum() or not artifact_name.isascii():
+            raise ValueError(f"An artifact name is letters, digits, '-' and '_'. Received: {artifact_name!r}")
+
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / BUNDLE_FILE).unlink(missing_ok=True)  # an interrupted write must not look like a bundle
+    golden = {"image": golden_image}
+    entries = {}
+    for artifact_name, model in artifacts.items():
+        file = directory / f"{artifact_name}{model.path.suffix}"
+        _copy(model.path, file)
+        runtime = LiteRTRuntime(file)
+        prediction = runtime.predict(golden_image)
+        shapes = {output: getattr(prediction, output).shape for output in LiteRTRuntime.OUTPUTS}
+        if shapes["probabilities"] != (1, len(label_set)) or shapes["class_maps"][-1] != len(label_set):
+            raise BundleMismatch(f"{file}: label set '{label_set.name}' has {len(label_set)} classes, outputs {shapes}")
+        for output in LiteRTRuntime.OUTPUTS:
+            golden[f"{output}_{artifact_name}"] = getattr(prediction, output)
+        entry = asdict(
+            Artifact(
+                name=artifact_name,
+                file=file.name,
+                engine=model.engine,
+                precision=model.precision,
+                sha256=_sha256(file),
+                bytes=file.stat().st_size,
+                input_name=runtime.input_name,
+                input_shape=runtime.input_shape,
+                output_shapes=shapes,
+                tolerance=float(model.tolerance),
+            )
+        )
+        del entry["name"]
+        entries[artifact_name] = entry
+    np.savez_compressed(directory / GOLDEN_FILE, **golden)  # type: ignore[arg-type]
+
+    source_entry = None
+    if source is not None:
+        _copy(source, directory / SOURCE_FILE)
+        source_entry = {"file": SOURCE_FILE, "sha256": _sha256(directory / SOURCE_FILE)}
+
+    document = {
+        "schema": SCHEMA_VERSION,
+        "name": name,
+        "version": version,
+        "intended_use": intended_use,
+        "modality": modality,
+        "label_set": asdict(label_set),
+        "operating_point": operating_point.to_dict(),
+        "preprocessing": spec.to_dict(),
+        "preprocessing_hash": spec.hash,
+        "default_artifact": default_artifact,
+        "artifacts": entries,
+        "golden": {"file": GOLDEN_FILE, "sha256": _sha256(directory / GOLDEN_FILE)},
+        "source": source_entry,
+        "training_data": dict(training_data),
+        "scores": dict(scores),
+        "versions": dict(versions),
+    }
+    temporary = directory / f"{BUNDLE_FILE}.part"
+    temporary.write_bytes(_serialize({**document, "digest": _digest(document)}))
+    os.replace(temporary, directory / BUNDLE_FILE)
+    return Bundle.load(directory)
+
+
+def _read_document(path: Path) -> dict[str, Any]:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BundleMismatch(f"{path}: a bundle needs this file ({error.strerror})") from error
+    try:
+        document = json.loads(content)
+    except ValueError as error:
+        raise BundleMismatch(f"{path}: not valid JSON ({error})") from error
+    if not isinstance(document, dict):
+        raise BundleMismatch(f"{path}: an object expected. Received: {type(document).__name__}")
+    if document.get("schema") != SCHEMA_VERSION:
+        raise BundleMismatch(f"{path}: schema {SCHEMA_VERSION} expected. Received: {document.get('schema')!r}")
+    unsigned = {key: value for key, value in document.items() if key != "digest"}
+    # The comparison of the bytes catches what the digest of the meaning cannot see, such as a changed blank.
+    if document.get("digest") != _digest(unsigned) or content != _serialize(document):
+        raise BundleMismatch(f"{path}: changed after the bundle was made (its digest does not match)")
+    return document
+
+
+def _serialize(document: Mapping[str, Any]) -> bytes:
+    return (json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _digest(document: Mapping[str, Any]) -> str:
+    """SHA-256 of the canonical JSON of everything but the digest itself."""
+    canonical = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _copy(source: Path, target: Path) -> None:
+    if not (target.exists() and target.samefile(source)):
+        shutil.copyfile(source, target)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _check_file(directory: Path, file: str, sha256: str) -> None:
+    if Path(file).name != file:
+        raise BundleMismatch(f"{directory / BUNDLE_FILE}: a file name without folders expected. Received: {file!r}")
+    try:
+        received = _sha256(directory / file)
+    except OSError as error:
+        raise BundleMismatch(f"{directory / file}: the bundle needs this file ({error.strerror})") from error
+    if received != sha256:
+        raise BundleMismatch(
+            f"{directory / file}: changed after the bundle was made "
+            f"(SHA-256 {sha256[:16]}… expected, {received[:16]}… received)"
+        )
+
+
+def _label_set_from_dict(fields: Mapping[str, Any]) -> LabelSet:
+    label_set = LabelSet(
+        name=fields["name"],
+        labels=tuple(Label(**label) for label in fields["labels"]),
+        pathologic=tuple(fields["pathologic"]),
+        exclusive=tuple(tuple(group) for group in fields["exclusive"]),
+    )
+    unknown = {code for group in (label_set.pathologic, *label_set.exclusive) for code in group} - set(label_set.codes)
+    if unknown:
+        raise ValueError(f"label set '{label_set.name}' has no label {', '.join(sorted(unknown))}")
+    return label_set
+
+
+def _artifact_from_dict(name: str, fields: Mapping[str, Any]) -> Artifact:
+    values = dict(fields)
+    values["input_shape"] = tuple(values["input_shape"])
+    values["output_shapes"] = {output: tuple(shape) for output, shape in values["output_shapes"].items()}
+    return Artifact(name=name, **values)

@@ -1,0 +1,113 @@
+"""What is known about one screened image, in a form that outlives the program: one JSON object per image."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from keras_realmnet.errors import RealMNetError
+from keras_realmnet.screening.decision import OUTCOMES, Outcome
+
+__all__ = ["SCHEMA_VERSION", "ScreeningRecord"]
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class ScreeningRecord:
+    """The result for one image file. What is not known is None (or absent from a mapping), never 0 or "".
+
+    file, folder: name of the file and absolute path of the folder it was read from.
+    sha256: of the file's bytes; None where they could not be read.
+    outcome, reasons, triggered: see `decision.decide`.
+    probabilities: {code: probability} in label order; None where the image never reached the model.
+    evidence: code of the label whose class map the overlay shows; None without a class map.
+    quality: measures by name, see `quality.assess`.
+    bundle_digest: digest of bundle.json, which covers the thresholds and the hash of every file of the bundle.
+    model_sha256: of the artifact that ran (or would have run).
+    spec_hash: of the preprocessing spec.
+    timings_ms: milliseconds of "decode", "quality", "preprocess", "inference", "overlay", "total", as far as it got.
+    source: what the file says about itself (format, width, height, manufacturer, ...).
+    overlay: file name in the folder `overlays`; None where there is no picture.
+    error: name of the exception that stopped the analysis; None where none did.
+    duplicate_of: name of the file with the same bytes whose result this is; None for a result of its own.
+    """
+
+    file: str
+    folder: str
+    sha256: str | None
+    outcome: Outcome
+    reasons: tuple[str, ...]
+    bundle_name: str
+    bundle_version: str
+    bundle_digest: str
+    artifact: str
+    model_sha256: str
+    spec_hash: str
+    screened_at: str  # ISO 8601, UTC
+    triggered: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    probabilities: dict[str, float] | None = None
+    evidence: str | None = None
+    patient_id: str | None = None
+    eye: str | None = None  # "OD" | "OS"
+    eye_source: str | None = None  # "dicom" | "file name"
+    study_date: str | None = None  # ISO 8601
+    quality: dict[str, float] = field(default_factory=dict)
+    timings_ms: dict[str, float] = field(default_factory=dict)
+    source: dict[str, Any] = field(default_factory=dict)
+    overlay: str | None = None
+    error: str | None = None
+    duplicate_of: str | None = None
+    schema: int = SCHEMA_VERSION
+
+    @property
+    def analysed(self) -> bool:
+        """Whether the model's answer became a decision (refer or negative)."""
+        return self.outcome in ("refer", "negative")
+
+    def to_dict(self) -> dict[str, Any]:
+        """A mapping that `json.dumps(..., allow_nan=False)` takes: non-finite measures become None."""
+        document: dict[str, Any] = _plain(asdict(self))
+        return document
+
+    def to_json(self) -> str:
+        """One line of JSON, ASCII only, so that it survives any terminal encoding."""
+        return json.dumps(self.to_dict(), allow_nan=False)
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> ScreeningRecord:
+        """Raises RealMNetError for another schema version, unknown or missing fields, or an unknown outcome."""
+        if document.get("schema") != SCHEMA_VERSION:
+            raise RealMNetError(
+                f"Screening record: schema {SCHEMA_VERSION} expected. Received: {document.get('schema')!r}"
+            )
+        unknown = set(document) - {f.name for f in fields(cls)}
+        if unknown:
+            raise RealMNetError(f"Screening record: unknown field {', '.join(sorted(map(repr, unknown)))}")
+        if document.get("outcome") not in OUTCOMES:
+            raise RealMNetError(
+                f"Screening record: outcome must be one of {', '.join(OUTCOMES)}. Received: {document.get('outcome')!r}"
+            )
+        values = dict(document)
+        for name in ("reasons", "triggered", "warnings"):
+            values[name] = tuple(values.get(name, ()))
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise RealMNetError(f"Screening record: {error}") from error
+
+
+def _plain(value: Any) -> Any:
+    """`value` with tuples as lists, NumPy scalars as Python's and NaN or infinity as None."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float) and value - value != 0.0:  # NaN and ±infinity
+        return None
+    return value

@@ -1,0 +1,171 @@
+"""A bundle is complete and unchanged, or it is refused by the name of the file."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keras_realmnet.errors import BundleMismatch, RealMNetError
+from keras_realmnet.screening import bundle as bundle_module
+from keras_realmnet.screening.bundle import ArtifactSource, Bundle, write_bundle
+from keras_realmnet.screening.labels import PALM, PSMM
+from keras_realmnet.screening.preprocessing import PreprocessSpec
+
+FILES = ("bundle.json", "float32.tflite", "second.tflite", "golden.npz")
+
+
+@pytest.fixture
+def copy(tiny_bundle: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+
+
+def resigned(directory: Path, **changes: object) -> None:
+    """Writes bundle.json as a careless or malicious exporter would: changed, and correctly signed."""
+    document = json.loads((directory / "bundle.json").read_bytes())
+    document.update(changes)
+    del document["digest"]
+    signed = {**document, "digest": bundle_module._digest(document)}
+    (directory / "bundle.json").write_bytes(bundle_module._serialize(signed))
+
+
+def test_what_was_written_is_loaded(tiny_bundle):
+    bundle = Bundle.load(tiny_bundle)
+    assert (bundle.name, bundle.version, bundle.modality) == ("tiny", "1.0", "uwf_red_green")
+    assert bundle.label_set == PSMM
+    assert bundle.spec == PreprocessSpec(size=64)
+    assert bundle.operating_point.thresholds == {"S1": 0.5, "A2": 0.5, "A3": 0.5, "A4": 0.5}
+    artifact = bundle.artifact()
+    assert artifact.name == bundle.default_artifact == "float32"
+    assert artifact.input_shape == (1, 64, 64, 3)
+    assert artifact.output_shapes == {"probabilities": (1, 7), "class_maps": (1, 8, 8, 7)}
+    assert artifact.bytes == (tiny_bundle / artifact.file).stat().st_size
+    image, golden = bundle.golden("second")
+    assert (image.dtype, image.shape) == (np.uint8, (1, 64, 64, 3))
+    assert (golden.probabilities.shape, golden.class_maps.shape) == ((1, 7), (1, 8, 8, 7))
+
+
+def test_an_unknown_artifact_is_named(tiny_bundle):
+    with pytest.raises(RealMNetError, match=r"float32, second.*'int8'"):
+        Bundle.load(tiny_bundle).artifact("int8")
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_missing_file_is_refused_by_name(copy, file):
+    (copy / file).unlink()
+    with pytest.raises(BundleMismatch, match=file.replace(".", r"\.")):
+        Bundle.load(copy)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_any_changed_byte_is_refused_by_name(copy, file):
+    original = (copy / file).read_bytes()
+    rng = np.random.default_rng(0)
+    for position in {0, len(original) - 1, *rng.integers(0, len(original), 40).tolist()}:
+        changed = bytearray(original)
+        changed[position] ^= int(rng.integers(1, 256))
+        (copy / file).write_bytes(changed)
+        with pytest.raises(BundleMismatch, match=file.replace(".", r"\.")):
+            Bundle.load(copy)
+    (copy / file).write_bytes(original + b" ")
+    with pytest.raises(BundleMismatch):
+        Bundle.load(copy)
+    (copy / file).write_bytes(original)
+    Bundle.load(copy)
+
+
+def test_changes_that_keep_the_json_meaning_are_refused_too(copy):
+    text = (copy / "bundle.json").read_text()
+    (copy / "bundle.json").write_text(text.replace('\n  "name"', '\n\t"name"', 1))
+    with pytest.raises(BundleMismatch, match=r"bundle\.json: changed"):
+        Bundle.load(copy)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"schema": 99}, "schema 1 expected. Received: 99"),
+        ({"preprocessing_hash": "0" * 16}, "preprocessing hash"),
+        ({"preprocessing": {"size": "64"}}, "bundle.json"),
+        ({"modality": "oct"}, "modality"),
+        ({"default_artifact": "int4"}, "int4"),
+        ({"operating_point": {"rule": "any_pathologic", "thresholds": {"A2": 0.5}, "chosen": ""}}, "thresholds"),
+        ({"golden": {"file": "../golden.npz", "sha256": ""}}, "without folders"),
+        ({"label_set": {"name": "x"}}, "'labels'"),
+        ({"artifacts": {"float32": {}}}, "input_shape"),
+    ],
+)
+def test_a_signed_bundle_must_still_make_sense(copy, changes, message):
+    resigned(copy, **changes)
+    with pytest.raises(BundleMismatch, match=message):
+        Bundle.load(copy)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff\xfe"])
+def test_what_is_no_bundle_file_is_refused(copy, content):
+    (copy / "bundle.json").write_bytes(content)
+    with pytest.raises(BundleMismatch, match=r"bundle\.json"):
+        Bundle.load(copy)
+
+
+def rewritten(made: Path, target: Path, **changes: object) -> Bundle:
+    bundle = Bundle.load(made)
+    arguments = {
+        "name": bundle.name,
+        "version": bundle.version,
+        "label_set": bundle.label_set,
+        "modality": bundle.modality,
+        "spec": bundle.spec,
+        "operating_point": bundle.operating_point,
+        "artifacts": {"float32": ArtifactSource(made / "float32.tflite", "float32", 1e-3)},
+        "default_artifact": "float32",
+        "golden_image": bundle.golden()[0],
+        "training_data": bundle.training_data,
+        "scores": bundle.scores,
+        "versions": bundle.versions,
+        "intended_use": bundle.intended_use,
+    }
+    return write_bundle(target, **{**arguments, **changes})
+
+
+def test_the_same_arguments_give_the_same_bytes(tiny_bundle, tmp_path):
+    first, second = rewritten(tiny_bundle, tmp_path / "a"), rewritten(tiny_bundle, tmp_path / "b")
+    assert first.digest == second.digest
+    for file in ("bundle.json", "golden.npz", "float32.tflite"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_a_bundle_that_could_not_be_written_whole_is_none(tiny_bundle, copy):
+    assert (copy / "bundle.json").exists()
+    with pytest.raises(BundleMismatch):
+        rewritten(tiny_bundle, copy, artifacts={"float32": ArtifactSource(copy / "golden.npz", "float32", 1e-3)})
+    with pytest.raises(BundleMismatch, match=r"bundle\.json"):
+        Bundle.load(copy)
+
+
+def test_the_source_model_may_be_left_behind_but_not_changed(tiny_bundle, tmp_path):
+    (tmp_path / "model.keras").write_bytes(b"weights")
+    rewritten(tiny_bundle, tmp_path / "new", source=tmp_path / "model.keras")
+    source = tmp_path / "new" / "source.keras"
+    assert source.read_bytes() == b"weights"
+    source.write_bytes(b"Weights")
+    with pytest.raises(BundleMismatch, match=r"source\.keras"):
+        Bundle.load(tmp_path / "new")
+    source.unlink()
+    Bundle.load(tmp_path / "new")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"label_set": PALM}, "thresholds"),
+        ({"modality": "oct"}, "modality"),
+        ({"default_artifact": "int8"}, "default_artifact"),
+        ({"golden_image": np.zeros((1, 32, 32, 3), np.uint8)}, "golden_image"),
+        ({"artifacts": {"../x": ArtifactSource(Path("x"), "float32", 1.0)}, "default_artifact": "../x"}, "name"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused(tiny_bundle, tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        rewritten(tiny_bundle, tmp_path / "new", **changes)

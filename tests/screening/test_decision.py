@@ -1,0 +1,143 @@
+"""Probabilities to outcomes: every outcome, every refusal, and how images of an eye and a patient are combined."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keras_realmnet.screening.decision import OUTCOMES, OperatingPoint, decide, eye_summary, patient_summary
+from keras_realmnet.screening.labels import PALM, PSMM
+from keras_realmnet.screening.quality import Quality
+from keras_realmnet.screening.record import ScreeningRecord
+
+POINT = OperatingPoint({"S1": 0.5, "A2": 0.4, "A3": 0.3, "A4": 0.2}, chosen="by hand")
+GRADABLE = Quality("gradable", (), {})
+
+
+def psmm(**probabilities: float) -> np.ndarray:
+    return np.array([probabilities.get(code, 0.0) for code in PSMM.codes], np.float32)
+
+
+def record(outcome: str, eye: str | None = "OD") -> ScreeningRecord:
+    return ScreeningRecord(
+        file="a.jpg",
+        folder="/",
+        sha256=None,
+        outcome=outcome,
+        reasons=(),
+        eye=eye,
+        bundle_name="tiny",
+        bundle_version="1",
+        bundle_digest="d",
+        artifact="float32",
+        model_sha256="m",
+        spec_hash="s",
+        screened_at="2025-01-01T00:00:00+00:00",
+    )
+
+
+def outcome(*pairs: tuple[str, str | None]) -> str:
+    return patient_summary([record(*pair) for pair in pairs]).outcome
+
+
+def test_any_pathologic_label_at_its_threshold_refers():
+    for code, threshold in POINT.thresholds.items():
+        decision = decide(psmm(**{code: np.float32(threshold + 1e-6)}), GRADABLE, PSMM, POINT)
+        assert (decision.outcome, decision.triggered) == ("refer", (code,))
+        assert PSMM[code].name in decision.reasons[0]
+        assert decide(psmm(**{code: threshold - 1e-4}), GRADABLE, PSMM, POINT).outcome == "negative"
+
+
+def test_a_probability_exactly_at_the_threshold_refers():
+    assert decide(psmm(S1=0.5), GRADABLE, PSMM, POINT).outcome == "refer"
+
+
+def test_harmless_labels_never_refer_and_triggered_codes_come_most_exceeding_first():
+    assert decide(psmm(S0=1.0, A0=1.0, A1=1.0), GRADABLE, PSMM, POINT).outcome == "negative"
+    assert decide(psmm(S1=0.6, A4=0.9, A2=0.5), GRADABLE, PSMM, POINT).triggered[0] == "A4"
+
+
+@pytest.mark.parametrize("verdict", ["insufficient", "not_analysed"])
+@pytest.mark.parametrize("probabilities", [None, psmm(A4=1.0), psmm(), psmm(A4=np.nan)])
+def test_probabilities_of_an_ungradable_image_are_not_looked_at(verdict, probabilities):
+    decision = decide(probabilities, Quality(verdict, ("too dark",), {}), PSMM, POINT)
+    assert (decision.outcome, decision.reasons, decision.triggered) == (verdict, ("too dark",), ())
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -1e-6, 1.0001])
+@pytest.mark.parametrize("code", ["S0", "A4"])
+def test_impossible_probabilities_raise(code, value):
+    with pytest.raises(ValueError, match=r"\[0, 1\]"):
+        decide(psmm(**{code: value}), GRADABLE, PSMM, POINT)
+
+
+@pytest.mark.parametrize("probabilities", [None, np.zeros(6), np.zeros((1, 7))])
+def test_missing_probabilities_raise(probabilities):
+    with pytest.raises(ValueError, match="shape"):
+        decide(probabilities, GRADABLE, PSMM, POINT)
+
+
+@pytest.mark.parametrize("threshold", [np.nan, -0.1, 1.1])
+def test_impossible_thresholds_raise(threshold):
+    with pytest.raises(ValueError, match="threshold"):
+        OperatingPoint({"P": threshold}, chosen="")
+
+
+def test_an_operating_point_must_fit_the_labels():
+    with pytest.raises(ValueError, match="needs thresholds for P"):
+        POINT.check(PALM)
+    with pytest.raises(ValueError, match="any_pathologic"):
+        OperatingPoint({}, chosen="", rule="majority")
+    assert OperatingPoint.from_dict(POINT.to_dict()) == POINT
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.floats(0, 1, width=32), min_size=7, max_size=7), st.integers(0, 6), st.floats(0, 1, width=32))
+def test_more_probability_never_turns_a_referral_into_a_negative(values, index, higher):
+    raised = list(values)
+    raised[index] = max(raised[index], higher)
+    if decide(np.array(values), GRADABLE, PSMM, POINT).outcome == "refer":
+        assert decide(np.array(raised), GRADABLE, PSMM, POINT).outcome == "refer"
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.sampled_from(OUTCOMES), max_size=5))
+def test_the_rule_for_an_eye(outcomes):
+    received = eye_summary([record(o) for o in outcomes]).outcome
+    if "refer" in outcomes:
+        assert received == "refer"
+    elif "negative" in outcomes:
+        assert received == "negative"
+    elif "insufficient" in outcomes:
+        assert received == "insufficient"
+    else:
+        assert received == "not_analysed"
+
+
+def test_an_eye_says_how_many_of_its_images_failed():
+    assert eye_summary([record("negative"), record("insufficient")]).reasons == ("1 of 2 images could not be analysed",)
+    assert eye_summary([]).reasons == ("no image",)
+
+
+def test_among_images_of_unknown_eyes_one_negative_does_not_settle_another():
+    assert eye_summary([record("negative", None), record("insufficient", None)]).outcome == "insufficient"
+    assert eye_summary([record("negative", None), record("negative", None)]).outcome == "negative"
+
+
+def test_a_patient_is_negative_only_if_both_eyes_are():
+    assert outcome(("negative", "OD"), ("negative", "OS")) == "negative"
+    assert outcome(("negative", "OD")) == "not_analysed"
+    assert outcome(("negative", "OD"), ("insufficient", "OS")) == "insufficient"
+    assert outcome(("negative", "OD"), ("negative", "OS"), ("not_analysed", None)) == "not_analysed"
+    assert outcome(("negative", "OD"), ("refer", "OS")) == "refer"
+    assert outcome(("negative", "OD"), ("negative", "OS"), ("refer", None)) == "refer"
+    assert outcome() == "not_analysed"
+    assert patient_summary([record("negative", "OD")]).reasons == ("left eye: no image",)
+
+
+def test_no_combination_without_a_negative_image_of_each_eye_is_negative():
+    for right, left in itertools.product(OUTCOMES, repeat=2):
+        expected = right == left == "negative"
+        assert (outcome((right, "OD"), (left, "OS")) == "negative") is expected

@@ -1,0 +1,566 @@
+"""Reading pictures: every format a clinic sends, and nothing but a clear error for the rest."""
+
+import io
+import struct
+import tempfile
+import warnings
+import zlib
+from functools import cache
+from pathlib import Path
+
+import cv2
+import gdcm
+import numpy as np
+import pydicom
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from pydicom.dataset import FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.pixels import convert_color_space
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    RLELossless,
+    generate_uid,
+)
+
+from keras_realmnet.errors import DecompressionBomb, UnreadableImage
+from keras_realmnet.screening.image_io import FileName, parse_file_name, read_header, read_image
+
+OPHTHALMIC_8_BIT = "1.2.840.10008.5.1.4.1.1.77.1.5.1"
+
+
+def scene(height: int = 96, width: int = 128, seed: int = 0) -> np.ndarray:
+    """A smooth red/green picture, gentle enough for lossy coding."""
+    rng = np.random.default_rng(seed)
+    image = cv2.resize(rng.uniform(30, 220, (4, 5, 3)), (width, height), interpolation=cv2.INTER_CUBIC)
+    image[..., 2] *= 0.1
+    return image.clip(0, 255).astype(np.uint8)
+
+
+def encoded(image: np.ndarray, kind: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, kind, **options)
+    return file.getvalue()
+
+
+def dicom(
+    pixels: np.ndarray | list[bytes],
+    syntax: str = ExplicitVRLittleEndian,
+    shape: tuple[int, int] | None = None,
+    file_format: bool = True,
+    **elements: object,
+) -> bytes:
+    """A Part 10 file around an array of shape (h, w), (h, w, 3), (3, h, w) or around compressed frames."""
+    dataset = pydicom.Dataset()
+    dataset.SOPClassUID, dataset.SOPInstanceUID = OPHTHALMIC_8_BIT, generate_uid(entropy_srcs=["test"])
+    dataset.Modality, dataset.Manufacturer, dataset.PatientID, dataset.StudyDate = "OP", "OPTOS", "P1", "20230625"
+    dataset.ImageType = ["ORIGINAL", "PRIMARY", "", "COLOR"]
+    dataset.Rows, dataset.Columns = shape or pixels.shape[:2]
+    dataset.SamplesPerPixel = 3 if isinstance(pixels, list) or pixels.ndim == 3 else 1
+    dataset.PhotometricInterpretation = "RGB" if dataset.SamplesPerPixel == 3 else "MONOCHROME2"
+    dataset.BitsAllocated = dataset.BitsStored = 8 if isinstance(pixels, list) else pixels.dtype.itemsize * 8
+    dataset.PixelRepresentation, dataset.PlanarConfiguration = 0, 0
+    for keyword, value in elements.items():
+        setattr(dataset, keyword, value)
+    dataset.HighBit = dataset.BitsStored - 1
+    big = syntax == ExplicitVRBigEndian
+    if isinstance(pixels, list):
+        dataset.PixelData = encapsulate(pixels)
+    else:
+        raw = (pixels.astype(pixels.dtype.newbyteorder(">")) if big else pixels).tobytes()
+        dataset.PixelData = raw + b"\0" * (len(raw) % 2)
+    dataset["PixelData"].VR = "OB" if dataset.BitsAllocated == 8 else "OW"
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = syntax
+    file = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if file_format:
+            dataset.save_as(file, enforce_file_format=True)
+        else:
+            del dataset.file_meta
+            dataset.save_as(file, implicit_vr=syntax == ImplicitVRLittleEndian, little_endian=True)
+    return file.getvalue()
+
+
+def transcoded(data: bytes, syntax: int) -> bytes:
+    """The same object in another transfer syntax, by gdcm (an encoder independent of what reads it back)."""
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = f"{folder}/in.dcm", f"{folder}/out.dcm"
+        Path(source).write_bytes(data)
+        reader = gdcm.ImageReader()
+        reader.SetFileName(source)
+        assert reader.Read()
+        change = gdcm.ImageChangeTransferSyntax()
+        change.SetTransferSyntax(gdcm.TransferSyntax(syntax))
+        change.SetInput(reader.GetImage())
+        assert change.Change()
+        writer = gdcm.ImageWriter()
+        writer.SetFileName(target)
+        writer.SetFile(reader.GetFile())
+        writer.SetImage(change.GetOutput())
+        assert writer.Write()
+        return Path(target).read_bytes()
+
+
+def assert_same(pixels: np.ndarray, expected: np.ndarray, tolerance: float = 0) -> None:
+    assert pixels.dtype == np.uint8
+    assert pixels.flags["C_CONTIGUOUS"]
+    assert pixels.shape == expected.shape
+    assert np.abs(pixels.astype(int) - expected).max() <= tolerance
+
+
+# ---- formats -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "tolerance"),
+    [
+        ("PNG", {}, 0),
+        ("BMP", {}, 0),
+        ("TIFF", {}, 0),
+        ("TIFF", {"compression": "tiff_lzw"}, 0),
+        ("TIFF", {"compression": "tiff_adobe_deflate"}, 0),
+        ("TIFF", {"compression": "jpeg", "quality": 95}, 12),
+        ("TIFF", {"big_tiff": True}, 0),
+        ("JPEG", {"quality": 95}, 12),
+        ("JPEG", {"quality": 95, "progressive": True}, 12),
+        ("JPEG", {"quality": 95, "subsampling": 0, "restart_marker_blocks": 3}, 12),
+    ],
+)
+def test_colour_files_keep_their_channels(kind: str, options: dict, tolerance: int, tmp_path: Path) -> None:
+    image = scene()
+    path = tmp_path / "picture.dat"  # typed by content, not by name
+    path.write_bytes(encoded(image, kind, **options))
+    loaded = read_image(path)
+    assert loaded.source.format == kind
+    assert (loaded.source.width, loaded.source.height) == (128, 96)
+    assert_same(loaded.pixels, image, tolerance)
+    assert read_header(path) == loaded.source
+
+
+def test_grey_palette_alpha_and_16_bits() -> None:
+    grey = scene()[..., 0]
+    three = np.repeat(grey[..., None], 3, axis=2)
+    for kind in ("PNG", "BMP", "TIFF"):
+        assert_same(read_image(encoded(grey, kind)).pixels, three)
+    assert_same(read_image(encoded(grey, "JPEG", quality=98)).pixels, three, 3)
+    deep = grey.astype(np.uint16) * 257
+    for kind in (".png", ".tiff"):
+        assert_same(read_image(cv2.imencode(kind, deep)[1].tobytes()).pixels, three)
+        colour = cv2.imencode(kind, scene()[..., ::-1].astype(np.uint16) * 257)[1].tobytes()
+        assert_same(read_image(colour).pixels, scene())
+    alpha = np.dstack([scene(), np.full((96, 128), 7, np.uint8)])
+    for kind in ("PNG", "TIFF"):
+        assert_same(read_image(encoded(alpha, kind)).pixels, scene())
+    palette = Image.fromarray(scene()).quantize(64)
+    file = io.BytesIO()
+    palette.save(file, "PNG")
+    assert_same(read_image(file.getvalue()).pixels, np.asarray(palette.convert("RGB")))
+
+
+def test_first_page_of_a_tiff() -> None:
+    file = io.BytesIO()
+    pages = [Image.fromarray(scene(seed=seed)) for seed in (1, 2)]
+    pages[0].save(file, "TIFF", save_all=True, append_images=pages[1:])
+    assert_same(read_image(file.getvalue()).pixels, scene(seed=1))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
+def test_exif_orientation(kind: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(scene(), kind, exif=exif, **({"quality": 98, "subsampling": 0} if kind == "JPEG" else {}))
+    upright = {
+        1: lambda a: a, 2: np.fliplr, 3: lambda a: np.rot90(a, 2), 4: np.flipud,
+        5: lambda a: a.transpose(1, 0, 2), 6: lambda a: np.rot90(a, -1),
+        7: lambda a: np.rot90(a, 2).transpose(1, 0, 2), 8: np.rot90,
+    }[orientation]  # fmt: skip
+    loaded = read_image(data)
+    assert_same(loaded.pixels, upright(scene()), 12 if kind == "JPEG" else 0)
+    assert (loaded.source.height, loaded.source.width) == loaded.pixels.shape[:2]
+
+
+# ---- DICOM ---------------------------------------------------------------------------------------------------------
+
+
+def test_one_image_reads_alike_in_every_colour_coding() -> None:
+    """RGB, JPEG YBR_FULL_422, JPEG 2000 YBR_RCT and the others: colour is converted once, never twice or not at all."""
+    image = scene()
+    assert_same(read_image(dicom(image)).pixels, image)
+    planar = dicom(image.transpose(2, 0, 1), shape=(96, 128), PlanarConfiguration=1)
+    assert_same(read_image(planar).pixels, image)
+    ybr = convert_color_space(image, "RGB", "YBR_FULL")
+    assert_same(read_image(dicom(ybr, PhotometricInterpretation="YBR_FULL")).pixels, image, 2)
+    pairs = ybr.reshape(-1, 2, 3).astype(int)  # Y1 Y2 Cb Cr for each two pixels of a row (PS3.3 C.7.6.3.1.2)
+    packed = np.concatenate([pairs[..., 0], pairs[..., 1:].mean(axis=1).round()], axis=1).astype(np.uint8)
+    half = dicom(packed, shape=(96, 128), SamplesPerPixel=3, PhotometricInterpretation="YBR_FULL_422")
+    assert_same(read_image(half).pixels, image, 12)
+    for subsampling, photometric in ((1, "YBR_FULL_422"), (0, "YBR_FULL"), (2, "YBR_PARTIAL_420")):
+        frame = encoded(image, "JPEG", quality=95, subsampling=subsampling)
+        data = dicom([frame], JPEGBaseline8Bit, (96, 128), PhotometricInterpretation=photometric)
+        assert_same(read_image(data).pixels, image, 12)
+        assert_same(read_image(data).pixels, read_image(frame).pixels)
+    frame = encoded(image, "JPEG", quality=95, subsampling=0, keep_rgb=True)
+    assert_same(read_image(dicom([frame], JPEGBaseline8Bit, (96, 128))).pixels, image, 12)
+    for irreversible, photometric, tolerance in ((False, "YBR_RCT", 0), (True, "YBR_ICT", 6)):
+        frame = encoded(image, "JPEG2000", no_jp2=True, mct=1, irreversible=irreversible)
+        syntax = "1.2.840.10008.1.2.4.91" if irreversible else JPEG2000Lossless
+        data = dicom([frame], syntax, (96, 128), PhotometricInterpretation=photometric)
+        assert_same(read_image(data).pixels, image, tolerance)
+    frame = encoded(image, "JPEG2000", no_jp2=True, mct=0)
+    assert_same(read_image(dicom([frame], JPEG2000Lossless, (96, 128))).pixels, image)
+
+
+@pytest.mark.parametrize(
+    "syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian]
+)
+def test_uncompressed_transfer_syntaxes(syntax: str) -> None:
+    loaded = read_image(dicom(scene(), syntax))
+    assert_same(loaded.pixels, scene())
+    assert loaded.source.transfer_syntax_uid == syntax
+
+
+@pytest.mark.parametrize(
+    "syntax",
+    [gdcm.TransferSyntax.JPEGLosslessProcess14_1, gdcm.TransferSyntax.JPEGLSLossless,
+     gdcm.TransferSyntax.JPEG2000Lossless, gdcm.TransferSyntax.RLELossless],
+)  # fmt: skip
+@pytest.mark.parametrize("colour", [True, False])
+def test_lossless_transfer_syntaxes(syntax: int, colour: bool) -> None:
+    image = scene() if colour else scene()[..., 0]
+    expected = image if colour else np.repeat(image[..., None], 3, axis=2)
+    assert_same(read_image(transcoded(dicom(image), syntax)).pixels, expected)
+
+
+def test_rle_written_by_pydicom() -> None:
+    dataset = pydicom.dcmread(io.BytesIO(dicom(scene())))
+    dataset.compress(RLELossless)
+    file = io.BytesIO()
+    dataset.save_as(file)
+    assert_same(read_image(file.getvalue()).pixels, scene())
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
+def test_without_preamble(syntax: str) -> None:
+    assert_same(read_image(dicom(scene(), syntax, file_format=False)).pixels, scene())
+    assert_same(read_image(dicom(scene(), syntax)[132:]).pixels, scene())
+
+
+def test_grey_scales() -> None:
+    grey = scene()[..., 0]
+    three = np.repeat(grey[..., None], 3, axis=2)
+    assert_same(read_image(dicom(grey)).pixels, three)
+    assert_same(read_image(dicom(255 - grey, PhotometricInterpretation="MONOCHROME1")).pixels, three)
+    frame = encoded(255 - grey, "JPEG", quality=98)
+    inverted = dicom([frame], JPEGBaseline8Bit, (96, 128), SamplesPerPixel=1, PhotometricInterpretation="MONOCHROME1")
+    assert_same(read_image(inverted).pixels, three, 3)
+    assert_same(read_image(dicom(grey.astype(np.uint16) << 8)).pixels, three)
+    assert_same(read_image(dicom(grey.astype(np.uint16) << 4, BitsStored=12)).pixels, three)
+    assert_same(
+        read_image(dicom(grey.astype(np.int16) * 16 - 2048, BitsStored=12, PixelRepresentation=1)).pixels, three
+    )
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_palette_colour(bits: int) -> None:
+    lut = np.random.default_rng(0).integers(0, 256, (256, 3))
+    index = scene()[..., 0]
+    tables = {}
+    for channel, name in enumerate(("Red", "Green", "Blue")):
+        values = lut[:, channel].astype(np.uint8) if bits == 8 else (lut[:, channel] * 257).astype("<u2")
+        tables[f"{name}PaletteColorLookupTableDescriptor"] = [256, 0, bits]
+        tables[f"{name}PaletteColorLookupTableData"] = values.tobytes()
+    data = dicom(index, PhotometricInterpretation="PALETTE COLOR", **tables)
+    assert_same(read_image(data).pixels, lut[index])
+
+
+def test_first_frame_of_several() -> None:
+    both = np.concatenate([scene(seed=1), scene(seed=2)])
+    assert_same(read_image(dicom(both, shape=(96, 128), NumberOfFrames=2)).pixels, scene(seed=1))
+    frames = [encoded(scene(seed=seed), "JPEG2000", no_jp2=True, mct=0) for seed in (1, 2)]
+    data = dicom(frames, JPEG2000Lossless, (96, 128), NumberOfFrames=2)
+    assert_same(read_image(data).pixels, scene(seed=1))
+
+
+def test_real_dicom_objects(shared: Path) -> None:
+    expected = {
+        "anterior_colour_jpeg": ((576, 768), "OS", None),
+        "blue_uncompressed": ((768, 768), "OD", ("ORIGINAL", "PRIMARY", "", "BLUE")),
+        "infrared_jpeg_lossless": ((768, 768), "OD", ("ORIGINAL", "PRIMARY", "", "RED")),
+    }
+    for name, (shape, eye, image_type) in expected.items():
+        loaded = read_image(shared / "fundus" / "dicom" / f"{name}.dcm")
+        assert loaded.pixels.shape == (*shape, 3)
+        assert loaded.pixels.std() > 10
+        assert (loaded.source.eye, loaded.source.eye_source) == (eye, "dicom")
+        assert loaded.source.manufacturer == "Heidelberg Engineering"
+        assert loaded.source.modality == "OP"
+        assert image_type is None or loaded.source.image_type == image_type
+
+
+# ---- what the file says --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("P12_OD_2023-06-25_2.jpg", ("P12", "OD", "2023-06-25", 2)),
+        ("P12_os_20230625_10.dcm", ("P12", "OS", "2023-06-25", 10)),
+        ("clinic_7_OS_2023-06-25_1.tif", ("clinic_7", "OS", "2023-06-25", 1)),
+        ("Müller 3_OD.png", ("Müller 3", "OD", None, None)),
+        ("P12_OD_2023-13-45_2.jpg", ("P12", "OD", None, 2)),
+        ("P12_3.jpg", ("P12", None, None, 3)),
+        ("Patient001_L.jpg", None),
+        ("OD.jpg", None),
+        ("1.2.840.113.dcm", None),
+        ("", None),
+    ],
+)
+def test_file_names(name: str, expected: tuple | None) -> None:
+    assert parse_file_name(name) == (None if expected is None else FileName(*expected))
+
+
+def test_own_file_name_pattern() -> None:
+    assert parse_file_name("OS-77.jpg", r"(?P<eye>OD|OS)-(?P<patient_id>\d+)") == FileName("77", "OS", None, None)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.text(max_size=40))
+def test_any_text_is_a_name(name: str) -> None:
+    parsed = parse_file_name(name)
+    assert parsed is None or parsed.eye in ("OD", "OS", None)
+
+
+def test_eye_comes_from_dicom_first_and_is_never_guessed() -> None:
+    def source(name: str, **elements: object):
+        return read_header(dicom(scene(), **elements), name)
+
+    right = source("P1_OS_2023-06-25_1.dcm", ImageLaterality="R")
+    assert (right.eye, right.eye_source) == ("OD", "dicom")
+    assert right.warnings == ("DICOM says OD, the file name OS: OD is used",)
+    left = source("x.dcm", Laterality="L")
+    assert (left.eye, left.eye_source, left.warnings) == ("OS", "dicom", ())
+    for laterality in ("B", "", "U"):
+        named = source("P1_OD_2020-01-02_1.dcm", ImageLaterality=laterality)
+        assert (named.eye, named.eye_source, named.study_date) == ("OD", "file name", "2023-06-25")
+        unknown = source("x.dcm", ImageLaterality=laterality)
+        assert (unknown.eye, unknown.eye_source) == (None, None)
+    other = source("P2_OD_2020-01-02_1.dcm", ImageLaterality="R")
+    assert other.patient_id == "P1"
+    assert "different patient" in other.warnings[0]
+
+
+def test_what_a_plain_file_does_not_say_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    path.write_bytes(encoded(scene(), "PNG"))
+    source = read_header(path)
+    assert len(source.sha256) == 64
+    facts = ("patient_id", "eye", "eye_source", "study_date", "manufacturer", "modality", "image_type", "sop_class_uid")
+    assert all(getattr(source, fact) is None for fact in facts)
+
+
+# ---- what is refused -----------------------------------------------------------------------------------------------
+
+
+def test_no_image_at_all(tmp_path: Path) -> None:
+    for name, content in (
+        ("report.pdf", b"%PDF-1.7 ..."),
+        ("notes.jpg", b"just text"),
+        ("page.png", b"<html></html>"),
+        ("empty.dcm", b""),
+        ("zeros.dcm", bytes(4096)),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(UnreadableImage, match=f"{name}: .*a JPEG, PNG, TIFF, BMP or DICOM image was expected"):
+            read_image(tmp_path / name)
+    with pytest.raises(UnreadableImage, match="folder"):
+        read_image(tmp_path)
+    with pytest.raises(UnreadableImage, match="not found"):
+        read_image(tmp_path / "missing.jpg")
+    with pytest.raises(UnreadableImage, match=r"cannot be read|not found"):
+        read_image("a\0b.jpg")
+
+
+def test_dicom_without_a_picture() -> None:
+    dataset = pydicom.dcmread(io.BytesIO(dicom(scene())))
+    del dataset.PixelData
+    file = io.BytesIO()
+    dataset.save_as(file)
+    with pytest.raises(UnreadableImage, match=r"report\.dcm: this DICOM object holds no picture"):
+        read_image(file.getvalue(), "report.dcm")
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("JPEG", {"quality": 90}),
+        ("JPEG", {"quality": 90, "restart_marker_rows": 1}),
+        ("JPEG", {"quality": 90, "progressive": True}),
+        ("PNG", {}),
+        ("TIFF", {}),
+        ("TIFF", {"compression": "tiff_lzw"}),
+        ("TIFF", {"compression": "jpeg"}),
+        ("BMP", {}),
+    ],
+)
+def test_a_truncated_picture_is_never_half_shown(kind: str, options: dict) -> None:
+    image = scene(240, 320)
+    image[:30] = image[-30:] = 0  # a border, so that the last rows look alike in all files
+    data = encoded(image, kind, **options)
+    for keep in (0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99):
+        cut = data[: int(len(data) * keep)]
+        with pytest.raises(UnreadableImage):
+            read_image(cut)
+        if kind != "TIFF":  # an uncompressed TIFF whose tail is zeros is a valid file with a black part
+            with pytest.raises(UnreadableImage):
+                read_image(cut + bytes(len(data) - len(cut)) if kind != "BMP" else cut)
+        if kind == "JPEG" and "progressive" not in options and keep > 0.2:  # decoders fill in grey up to an end marker
+            with pytest.raises(UnreadableImage, match="missing"):
+                read_image(cut + b"\xff\xd9")
+    if kind != "TIFF":
+        with pytest.raises(UnreadableImage):
+            read_image(data[:-2])
+
+
+def test_a_truncated_dicom_picture() -> None:
+    plain = dicom(scene())
+    frames = {
+        JPEGBaseline8Bit: encoded(scene(240, 320), "JPEG", quality=90),
+        JPEG2000Lossless: encoded(scene(240, 320), "JPEG2000", no_jp2=True, mct=1),
+    }
+    with pytest.raises(UnreadableImage):
+        read_image(plain[: len(plain) // 2])
+    for syntax, frame in frames.items():
+        for photometric in ("YBR_FULL_422", "RGB"):
+            whole = dicom([frame], syntax, (240, 320), PhotometricInterpretation=photometric)
+            read_image(whole)
+            half = dicom([frame[: len(frame) // 2]], syntax, (240, 320), PhotometricInterpretation=photometric)
+            for data in (whole[: len(whole) - len(frame) // 2], half):
+                with pytest.raises(UnreadableImage):
+                    read_image(data)
+
+
+def test_mid_grey_is_a_colour_too() -> None:
+    """Missing JPEG data are told from a picture that is really grey there."""
+    grey = np.full((64, 80, 3), 128, np.uint8)
+    for options in ({}, {"restart_marker_blocks": 2}, {"progressive": True}):
+        assert_same(read_image(encoded(grey, "JPEG", quality=90, **options)).pixels, grey)
+
+
+def png_header(width: int, height: int) -> bytes:
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    data = b"IDAT" + zlib.compress(bytes(100))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+        for chunk in (header, data, b"IEND")
+    )
+
+
+def test_decompression_bombs_are_refused_on_their_header() -> None:
+    small = encoded(np.zeros((8, 8, 3), np.uint8), "TIFF")
+    page = Image.open(io.BytesIO(small))
+    tiff = bytearray(small)
+    for tag in (256, 257):  # ImageWidth, ImageLength: a 12-byte directory entry, the value in its last four
+        at = tiff.find(struct.pack("<H", tag), page.tag_v2.offset if hasattr(page.tag_v2, "offset") else 8)
+        tiff[at : at + 12] = struct.pack("<HHII", tag, 4, 1, 60000)
+    jpeg = bytearray(encoded(np.zeros((8, 8, 3), np.uint8), "JPEG"))
+    at = jpeg.find(b"\xff\xc0")
+    jpeg[at + 5 : at + 9] = struct.pack(">HH", 60000, 60000)
+    bmp = bytearray(encoded(np.zeros((8, 8, 3), np.uint8), "BMP"))
+    bmp[18:26] = struct.pack("<II", 60000, 60000)
+    for name, data in {
+        "a.png": png_header(60000, 60000),
+        "a.tif": bytes(tiff),
+        "a.jpg": bytes(jpeg),
+        "a.bmp": bytes(bmp),
+        "a.dcm": dicom(np.zeros((8, 8, 3), np.uint8), shape=(60000, 60000)),
+    }.items():
+        for read in (read_header, read_image):
+            with pytest.raises(DecompressionBomb, match=f"{name}: the header announces 60000x60000 pixels"):
+                read(data, name)
+
+
+def test_bombs_inside_of_dicom() -> None:
+    """A small DICOM header around a huge compressed frame, and a data set that inflates without end."""
+    jpeg = bytearray(encoded(np.zeros((8, 8, 3), np.uint8), "JPEG"))
+    at = jpeg.find(b"\xff\xc0")
+    jpeg[at + 5 : at + 9] = struct.pack(">HH", 60000, 60000)
+    j2k = bytearray(encoded(np.zeros((8, 8, 3), np.uint8), "JPEG2000", no_jp2=True))
+    j2k[8:16] = struct.pack(">II", 60000, 60000)
+    for frame, syntax in ((jpeg, JPEGBaseline8Bit), (j2k, JPEG2000Lossless)):
+        with pytest.raises(UnreadableImage, match=r"announces \(60000, 60000, 3, 8\) .* header \(8, 8, 3\)"):
+            read_image(dicom([bytes(frame)], syntax, (8, 8), PhotometricInterpretation="YBR_FULL_422"))
+
+
+@pytest.mark.slow
+def test_a_deflated_data_set_that_never_ends() -> None:
+    deflated = dicom(np.zeros((8, 8, 3), np.uint8), DeflatedExplicitVRLittleEndian)
+    start = 144 + int.from_bytes(deflated[140:144], "little")
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    zeros = b"".join(packer.compress(bytes(2**20)) for _ in range(600)) + packer.flush()
+    with pytest.raises(DecompressionBomb, match="deflated"):
+        read_header(deflated[:start] + zeros)
+
+
+def test_too_many_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "large.jpg"
+    with path.open("wb") as file:
+        file.truncate(513 * 1024**2)  # sparse: takes no room on disk
+    with pytest.raises(DecompressionBomb, match="bytes"):
+        read_image(path)
+
+
+# ---- fuzz ----------------------------------------------------------------------------------------------------------
+
+
+@cache
+def seeds() -> tuple[bytes, ...]:
+    image = scene(24, 32)
+    return (
+        encoded(image, "JPEG", quality=80),
+        encoded(image, "JPEG", quality=80, progressive=True),
+        encoded(image, "PNG"),
+        encoded(image, "TIFF"),
+        encoded(image, "TIFF", compression="tiff_lzw"),
+        encoded(image, "BMP"),
+        dicom(image),
+        dicom(image, ImplicitVRLittleEndian, file_format=False),
+        dicom(image, DeflatedExplicitVRLittleEndian),
+        dicom([encoded(image, "JPEG")], JPEGBaseline8Bit, (24, 32), PhotometricInterpretation="YBR_FULL_422"),
+        dicom([encoded(image, "JPEG2000", no_jp2=True)], JPEG2000Lossless, (24, 32)),
+        transcoded(dicom(image), gdcm.TransferSyntax.RLELossless),
+    )
+
+
+@settings(deadline=None, max_examples=50)
+@given(data=st.data())
+def test_damaged_bytes_give_a_picture_or_a_clear_error(data: st.DataObject) -> None:
+    for original in seeds():
+        mutated = bytearray(original)
+        for _ in range(data.draw(st.integers(1, 6))):
+            at = data.draw(st.integers(0, len(mutated) - 1))
+            mutated[at] = data.draw(st.integers(0, 255))
+        if data.draw(st.integers(0, 3)) == 0:
+            start = data.draw(st.integers(0, len(mutated) - 1))
+            del mutated[start : start + data.draw(st.integers(1, 200))]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                loaded = read_image(bytes(mutated), "fuzz")
+            except UnreadableImage as error:
+                message = str(error)
+            else:
+                message = "fuzz: "
+                assert loaded.pixels.dtype == np.uint8
+                assert loaded.pixels.shape == (loaded.source.height, loaded.source.width, 3)
+        assert message.startswith("fuzz: ")
+        assert "\n" not in message

@@ -1,0 +1,73 @@
+"""Screening records survive JSON, and what is missing stays missing."""
+
+import json
+
+import numpy as np
+import pytest
+
+from keras_realmnet.errors import RealMNetError
+from keras_realmnet.screening.record import ScreeningRecord
+
+RECORD = ScreeningRecord(
+    file="Überprüfung_右眼.jpg",
+    folder="/data",
+    sha256="ab",
+    outcome="refer",
+    reasons=("Patchy atrophy: 0.92 (threshold 0.50)",),
+    bundle_name="tiny",
+    bundle_version="1",
+    bundle_digest="d",
+    artifact="float32",
+    model_sha256="m",
+    spec_hash="s",
+    screened_at="2025-01-01T00:00:00+00:00",
+    triggered=("A3",),
+    probabilities={"A3": 0.92},
+    quality={"sharpness": 3.5},
+    timings_ms={"total": 1.5},
+    source={"format": "JPEG", "image_type": ["ORIGINAL", "RG"]},
+)
+
+
+def test_round_trip_through_json():
+    line = RECORD.to_json()
+    assert "\n" not in line
+    assert line.isascii()
+    assert ScreeningRecord.from_dict(json.loads(line)) == RECORD
+
+
+def test_missing_values_are_null():
+    document = RECORD.to_dict()
+    for name in ("patient_id", "eye", "eye_source", "study_date", "overlay", "error", "duplicate_of", "evidence"):
+        assert document[name] is None
+
+
+def test_numpy_and_non_finite_values_become_plain_json():
+    values = {**RECORD.to_dict(), "quality": {"a": np.float32(0.5), "b": np.nan, "c": float("inf"), "d": np.int64(3)}}
+    document = json.loads(ScreeningRecord.from_dict(values).to_json())
+    assert document["quality"] == {"a": 0.5, "b": None, "c": None, "d": 3}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"schema": 2}, "schema 1 expected. Received: 2"),
+        ({"outcome": "fine"}, "outcome must be one of"),
+        ({"diagnosis": "x"}, "unknown field 'diagnosis'"),
+    ],
+)
+def test_foreign_records_are_refused(change, message):
+    with pytest.raises(RealMNetError, match=message):
+        ScreeningRecord.from_dict({**RECORD.to_dict(), **change})
+
+
+def test_an_incomplete_record_is_refused():
+    document = RECORD.to_dict()
+    del document["file"]
+    with pytest.raises(RealMNetError, match="file"):
+        ScreeningRecord.from_dict(document)
+
+
+def test_analysed_means_the_model_answered():
+    assert RECORD.analysed
+    assert not ScreeningRecord.from_dict({**RECORD.to_dict(), "outcome": "insufficient"}).analysed

@@ -1,0 +1,103 @@
+"""The whole spine, through the commands a person types: fit, bundle, verify, screen."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from keras_realmnet.screening.bundle import Bundle
+
+ROOT = Path(__file__).resolve().parents[1]
+DEMO = ROOT / "bundles" / "realmnet-demo"
+OUTCOMES = {"refer", "negative", "insufficient", "not_analysed"}
+
+
+def command(*args, folder=ROOT):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "KERAS_BACKEND": "tensorflow", "COLUMNS": "200"}
+    return subprocess.run(
+        [sys.executable, "-m", *map(str, args)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+        env=environment,
+    )
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The folder of a run of the smoke recipe."""
+    folder = tmp_path_factory.mktemp("smoke")
+    done = command("training", "fit", "--recipe", "smoke", "--out", folder / "run", "--cache", folder / "cache")
+    assert done.returncode == 0, done.stderr
+    return folder / "run"
+
+
+@pytest.mark.slow
+def test_from_training_to_a_report(run, tmp_path):
+    scores = json.loads((run / "scores.json").read_text())
+    assert 0.5 < scores["scores"]["pathologic_auroc"]["value"] <= 1
+    made = command("export", "bundle", "--weights", run / "weights.weights.h5", "--out", "bundle", folder=run.parent)
+    # A network trained for a minute may be too noisy for int8: then the bundle is refused and says why.
+    if made.returncode == 2:
+        assert "int8: " in made.stderr
+        assert not (run.parent / "bundle" / "bundle.json").exists()
+        pytest.skip(f"refused as it should be: {made.stderr.strip()}")
+    assert made.returncode == 0, made.stderr
+    bundle = Bundle.load(run.parent / "bundle")
+    assert set(bundle.artifacts) == {"float32", "int8"}
+    verified = command("export", "verify", run.parent / "bundle")
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    screened = command("edge_app", "screen", ROOT / "samples", "--bundle", run.parent / "bundle", "--out", tmp_path)
+    assert screened.returncode == 1, screened.stderr  # some samples are broken on purpose
+
+
+def test_the_shipped_bundle_verifies_on_the_samples():
+    done = command("export", "verify", DEMO)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "float32" in done.stdout
+    assert "int8" in done.stdout
+
+
+def test_the_shipped_bundle_says_what_it_is():
+    bundle = Bundle.load(DEMO)
+    assert "not for clinical use" in bundle.intended_use
+    assert "no real image" in bundle.training_data["statement"]
+    assert bundle.label_set.codes == ("S0", "S1", "A0", "A1", "A2", "A3", "A4")
+
+
+def test_samples_become_the_results_their_readme_promises(samples, tmp_path):
+    from training.sample_files import SAMPLES
+
+    done = command("edge_app", "screen", samples, "--out", tmp_path / "results", "--json")
+    assert done.returncode == 1, done.stderr
+    records = {record["file"]: record for record in map(json.loads, done.stdout.splitlines())}
+    assert set(records) == {sample.file_name for sample in SAMPLES}
+    for sample in SAMPLES:
+        record = records[sample.file_name]
+        assert record["outcome"] in OUTCOMES
+        if sample.expected == "result":
+            assert record["outcome"] in ("refer", "negative"), (sample.file_name, record["reasons"])
+            assert set(record["probabilities"]) == set(Bundle.load(DEMO).label_set.codes)
+        else:
+            assert record["probabilities"] is None
+            assert record["outcome"] == ("insufficient" if sample.expected == "insufficient" else "not_analysed")
+            assert record["reasons"]
+    report = (tmp_path / "results" / "report.html").read_text()
+    assert all(sample.file_name in report for sample in SAMPLES)
+
+
+def test_a_bundle_with_a_changed_byte_is_refused(samples, tmp_path):
+    shutil.copytree(DEMO, tmp_path / "bundle")
+    model = tmp_path / "bundle" / "int8.tflite"
+    content = bytearray(model.read_bytes())
+    content[len(content) // 2] ^= 1
+    model.write_bytes(content)
+    done = command("edge_app", "screen", samples, "--bundle", tmp_path / "bundle", "--out", tmp_path / "results")
+    assert done.returncode == 2
+    assert "int8.tflite" in done.stderr
+    assert done.stderr.count("\n") == 1

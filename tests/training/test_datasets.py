@@ -1,0 +1,148 @@
+import json
+import re
+
+import cv2
+import numpy as np
+import pytest
+
+from keras_realmnet.errors import DataSetError
+from keras_realmnet.screening.preprocessing import PreprocessSpec, preprocess
+from training.datasets import CHUNK, PalmDataSet, PhantomDataSet, _prepared
+
+SPEC = PreprocessSpec(size=32)
+
+
+def write_image(path, seed):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = np.random.default_rng(seed).integers(60, 200, (48, 48, 3)).astype(np.uint8)
+    assert cv2.imwrite(str(path), image[..., ::-1])
+    return image
+
+
+@pytest.fixture
+def palm(tmp_path):
+    """The layout of the 224 px copies."""
+    for k, name in enumerate(["N0001", "H0001", "P0001", "P0002"]):
+        write_image(tmp_path / "palm" / "train" / f"{name}.png", k)
+    for k, name in enumerate(["V0001", "V0002", "V0003"]):
+        write_image(tmp_path / "palm" / "val" / f"{name}.png", 10 + k)
+    table = "ID,imgName,Label,Fovea_X,Fovea_Y\n1,V0001.png,0,1,1\n2,V0002.png,1,1,1\n3,V0003.png,0,1,1\n"
+    (tmp_path / "palm" / "labels.csv").write_text(table)
+    return tmp_path / "palm"
+
+
+def test_palm_training_labels_are_in_the_names(palm, tmp_path):
+    data = PalmDataSet(str(palm)).load("train", SPEC, tmp_path / "cache")
+    assert data.names == ("H0001.png", "N0001.png", "P0001.png", "P0002.png")
+    np.testing.assert_array_equal(data.labels, [[0, 1, 0], [1, 0, 0], [0, 0, 1], [0, 0, 1]])
+    expected = preprocess(np.random.default_rng(2).integers(60, 200, (48, 48, 3)).astype(np.uint8), SPEC)[0]
+    np.testing.assert_array_equal(data.images[2], expected)
+
+
+@pytest.mark.parametrize("place", ["labels.csv", "val/labels.csv"])
+def test_palm_validation_knows_only_whether_myopia_is_pathologic(palm, tmp_path, place):
+    (palm / "labels.csv").rename(palm / place)
+    data = PalmDataSet(str(palm)).load("validation", SPEC, tmp_path / "cache")
+    unknown = [np.nan, np.nan, 0]
+    np.testing.assert_array_equal(data.labels, [unknown, [0, 0, 1], unknown])
+    again = PalmDataSet(str(palm)).load("test", SPEC, tmp_path / "cache")
+    assert again.sha256 == data.sha256
+
+
+def test_the_official_layout_of_palm(tmp_path):
+    for part, names in (("Training", ["N0001", "P0001"]), ("Validation", ["H0001", "P0007"])):
+        for k, name in enumerate(names):
+            write_image(tmp_path / "PALM" / part / "Images" / f"{name}.png", k)
+    data = PalmDataSet(str(tmp_path))
+    np.testing.assert_array_equal(data.load("train", SPEC, tmp_path / "c").labels, [[1, 0, 0], [0, 0, 1]])
+    np.testing.assert_array_equal(data.load("validation", SPEC, tmp_path / "c").labels, [[0, 1, 0], [0, 0, 1]])
+
+
+@pytest.mark.parametrize(
+    ("break_it", "message"),
+    [
+        (lambda palm: palm.rename(palm.parent / "elsewhere"), "palm: no such folder. PALM is public"),
+        (lambda palm: (palm / "train").rename(palm / "training"), "no images in train or Training/Images"),
+        (lambda palm: (palm / "labels.csv").unlink(), "labels.csv: no such file"),
+        (lambda palm: (palm / "labels.csv").write_text("name,Label\n"), "expected the columns imgName and Label"),
+        (lambda palm: (palm / "labels.csv").write_text("imgName,Label\nV0001.png,2\n"), "line 2: Label must be 0 or 1"),
+        (lambda palm: (palm / "labels.csv").write_text("imgName,Label\nV0001.png,1\n"), "no label for V0002.png and 1"),
+        (lambda palm: write_image(palm / "train" / "X0001.png", 1), "X0001.png: a training image's name starts with"),
+    ],
+)
+def test_what_is_wrong_is_named(palm, tmp_path, break_it, message):
+    break_it(palm)
+    data = PalmDataSet(str(palm))
+    with pytest.raises(DataSetError, match=re.escape(message)):
+        [data.load(split, SPEC, tmp_path / "cache") for split in ("train", "validation")]
+
+
+def test_palm_without_a_folder_says_how_to_get_it(tmp_path):
+    with pytest.raises(DataSetError, match=r"--data PATH\. PALM is public"):
+        PalmDataSet().load("train", SPEC, tmp_path)
+
+
+def test_phantoms(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 1)  # in this process
+    data_set = PhantomDataSet(train_patients=2, validation_patients=1, test_patients=1, width=96)
+    data = {split: data_set.load(split, SPEC, tmp_path) for split in ("train", "validation", "test")}
+    train = data["train"]
+    assert train.images.shape == (len(train), 32, 32, 3)
+    assert train.images.dtype == np.uint8
+    np.testing.assert_array_equal(train.labels[:, :2].sum(axis=1), 1)
+    np.testing.assert_array_equal(train.labels[:, 2:].sum(axis=1), 1)
+    assert len(set(train.names)) == len(train)
+    assert len(set(train.patients)) == 2
+    patients = [patient for images in data.values() for patient in set(images.patients)]
+    assert len(set(patients)) == len(patients)  # no patient in two splits
+    pixels = {image.tobytes() for images in data.values() for image in images.images}
+    assert len(pixels) == sum(len(images) for images in data.values())  # no image twice, within or across splits
+
+
+def prepare_number(source: int) -> np.ndarray:
+    if source < 0:
+        raise RuntimeError("interrupted")
+    return np.full((32, 32, 3), source % 251, np.uint8)
+
+
+def prepared(sources, cache, identity="x"):
+    names = tuple(map(str, range(len(sources))))
+    return _prepared(
+        "numbers",
+        prepare_number,
+        sources,
+        identity={"what": identity},
+        labels=np.zeros((len(sources), 1), np.float32),
+        names=names,
+        patients=names,
+        label_set=PalmDataSet.label_set,
+        spec=SPEC,
+        cache=cache,
+    )
+
+
+def test_the_cache_is_made_once_and_resumes_by_chunk(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 1)  # in this process
+    sources = list(range(2 * CHUNK + 3))
+    broken = [*sources]
+    broken[CHUNK] = -1
+    with pytest.raises(RuntimeError, match="interrupted"):
+        prepared(broken, tmp_path)
+    folder = next(tmp_path.iterdir())
+    np.testing.assert_array_equal(np.load(folder / "done.npy"), [1, 0, 0])
+    assert not (folder / "complete.json").exists()
+
+    only_the_rest = [*([-1] * CHUNK), *sources[CHUNK:]]  # the first chunk must not be asked for again
+    resumed = prepared(only_the_rest, tmp_path)
+    np.testing.assert_array_equal(resumed.images[:, 0, 0, 0], sources)
+    facts = json.loads((folder / "complete.json").read_text())
+    assert facts["spec_hash"] == SPEC.hash
+    assert prepared([-1] * len(sources), tmp_path).sha256 == resumed.sha256  # complete: nothing is prepared
+    assert len(list(tmp_path.iterdir())) == 1
+    prepared(sources[:1], tmp_path, identity="y")
+    assert len(list(tmp_path.iterdir())) == 2  # other data, other folder
+
+
+def test_unknown_split(tmp_path):
+    with pytest.raises(ValueError, match="train, validation, test"):
+        PalmDataSet(str(tmp_path)).load("training", SPEC, tmp_path)

@@ -1,0 +1,96 @@
+import json
+from dataclasses import replace
+
+import pytest
+
+from training.augmentation import Augmentation
+from training.datasets import PalmDataSet, PhantomDataSet
+from training.recipe import Phase, Recipe, load_recipe, override, recipe_names
+
+
+def test_defaults_are_the_published_settings():
+    recipe = Recipe(name="published")
+    assert (recipe.learning_rate, recipe.weight_decay, recipe.epsilon) == (1e-4, 0.05, 1e-8)
+    assert (recipe.beta_1, recipe.beta_2, recipe.clip_norm) == (0.9, 0.999, 1.0)
+    assert (recipe.warmup_epochs, recipe.warmup_start, recipe.final_learning_rate) == (5, 0.01, 1e-6)
+    assert (recipe.epochs, recipe.batch_size, recipe.drop_path_rate, recipe.seed) == (50, 64, 0.5, 42)
+    assert recipe.preset == "realmnet_21m_384"
+    assert recipe.image_size == 384
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_survives_json(name):
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
+
+
+def test_the_recipes_of_the_project_are_there():
+    assert {"smoke", "phantom_5m_224", "palm_5m_224"} <= set(recipe_names())
+
+
+def test_unknown_recipe_lists_the_known_ones():
+    with pytest.raises(ValueError, match=r"smoke.*Received: 'nothing'"):
+        load_recipe("nothing")
+
+
+def test_phases():
+    recipe = Recipe(name="x", phases=(Phase(3, 96), Phase(2, 224)))
+    assert recipe.epochs == 5
+    assert recipe.image_size == 224
+    assert [recipe.phase_of(epoch) for epoch in (0, 2, 3, 4)] == [
+        (Phase(3, 96), 3),
+        (Phase(3, 96), 3),
+        (Phase(2, 224), 5),
+        (Phase(2, 224), 5),
+    ]
+    with pytest.raises(ValueError, match="below 5"):
+        recipe.phase_of(5)
+
+
+@pytest.mark.parametrize(("epochs", "expected"), [(68, (50, 12, 6)), (34, (25, 6, 3)), (3, (1, 1, 1)), (4, (2, 1, 1))])
+def test_epochs_are_shared_among_the_phases(epochs, expected):
+    recipe = Recipe(name="x", phases=(Phase(50, 96), Phase(12, 160), Phase(6, 224)))
+    shared = recipe.with_epochs(epochs)
+    assert tuple(phase.epochs for phase in shared.phases) == expected
+    assert shared.warmup_epochs <= epochs / 2
+    with pytest.raises(ValueError, match="at least 3"):
+        recipe.with_epochs(2)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "field", "value"),
+    [
+        ("learning_rate=5e-4", "learning_rate", 5e-4),
+        ("warmup_epochs=2", "warmup_epochs", 2.0),
+        ("loss=TwoWayLoss", "loss", "TwoWayLoss"),
+        ("ema_momentum=0.99", "ema_momentum", 0.99),
+        ("phases=[(2, 96), (1, 224)]", "phases", (Phase(2, 96), Phase(1, 224))),
+        ("loss_options={'margin': 0.05}", "loss_options", {"margin": 0.05}),
+    ],
+)
+def test_override(assignment, field, value):
+    assert getattr(override(Recipe(name="x"), assignment), field) == value
+
+
+def test_override_reaches_into_parts():
+    recipe = override(Recipe(name="x"), "augmentation.mixup=0")
+    assert recipe.augmentation == Augmentation(mixup=0.0)
+    assert override(recipe, "data.train_patients=7").data == PhantomDataSet(train_patients=7)
+    palm = replace(recipe, data=PalmDataSet())
+    assert override(palm, "data.folder=/somewhere").data == PalmDataSet("/somewhere")
+
+
+@pytest.mark.parametrize(
+    "assignment",
+    ["learning_rate", "no_such=1", "learning_rate=fast", "seed=1.5", "seed.x=1", "augmentation.noise=2", "phases=3"],
+)
+def test_bad_override_is_refused(assignment):
+    with pytest.raises(ValueError, match=r"learning_rate|no_such|seed|noise|phases"):
+        override(Recipe(name="x"), assignment)
+
+
+@pytest.mark.parametrize("settings", [{"phases": ()}, {"phases": (Phase(1, 100),)}, {"batch_size": 0}])
+def test_impossible_recipe_is_refused(settings):
+    with pytest.raises(ValueError, match="Received"):
+        Recipe(name="x", **settings)

@@ -1,0 +1,1 @@
+"""Training: data preparation, fitting, evaluation and the synthetic images that exercise them."""

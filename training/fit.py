@@ -1,0 +1,386 @@
+"""Training with Keras: from a recipe to a run folder that is enough to repeat the run, to resume it and to export it.
+
+A run folder holds: `recipe.json`, `run.json` (command, versions, git commit, data hashes), `history.csv`,
+`tensorboard/` (where TensorFlow is installed), `checkpoint-NNNN.weights.h5` while it is training, and in the end
+`weights.weights.h5` (the averaged weights where the recipe averages; always of the last epoch, as in the paper),
+`scores.json` and `*_scores.csv`.
+
+A run is deterministic: on the same machine, backend and versions the same recipe gives the same weights, interrupted
+or not (bitwise on TensorFlow's CPU backend; GPU kernels may add up in another order).
+"""
+
+import csv
+import importlib.metadata
+import json
+import math
+import platform
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from keras_realmnet import losses
+from keras_realmnet.errors import RealMNetError
+from keras_realmnet.models.realmnet import RealMNet
+from keras_realmnet.screening.preprocessing import PreprocessSpec
+from keras_realmnet.weights import transfer_weights
+from training.datasets import ImageSet, PalmDataSet
+from training.evaluate import evaluate, score
+from training.input_pipeline import EvaluationBatches, TrainingBatches
+from training.recipe import Recipe
+
+__all__ = [
+    "NonFiniteLoss",
+    "WarmupCosine",
+    "build_model",
+    "compile_model",
+    "decayed",
+    "fit",
+    "load_run",
+    "predict",
+    "train",
+    "with_data",
+]
+
+PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy", "opencv-python-headless", "scikit-learn")
+
+
+class NonFiniteLoss(RealMNetError):
+    """The loss became NaN or infinite; the last checkpoint is from before that."""
+
+
+# ---------------------------------------------------------------------------------------------- model and optimizer
+
+
+@keras.saving.register_keras_serializable("realmnet_training")
+class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
+    """Learning rate per step: linear from `warmup_start`·peak to peak, then half a cosine down to `final`.
+
+    At step t of T with w warm-up steps: peak·(s + (1 − s)·t/w) for t < w, else
+    final + (peak − final)·(1 + cos(π·(t − w)/(T − w)))/2. With peak 1e-4, s .01, w 10, final 1e-6, T 110:
+    1e-6 at step 0, 1e-4 at 10, 5.05e-5 at 60, 1e-6 from 110 on.
+    """
+
+    def __init__(self, peak: float, total_steps: int, warmup_steps: int, warmup_start: float, final: float):
+        self.peak, self.total_steps, self.warmup_steps = float(peak), int(total_steps), int(warmup_steps)
+        self.warmup_start, self.final = float(warmup_start), float(final)
+
+    def __call__(self, step):
+        step = ops.cast(step, "float32")
+        rising = self.peak * (self.warmup_start + (1 - self.warmup_start) * step / max(1, self.warmup_steps))
+        done = (step - self.warmup_steps) / max(1, self.total_steps - self.warmup_steps)
+        falling = self.final + (self.peak - self.final) * 0.5 * (1 + ops.cos(math.pi * ops.clip(done, 0.0, 1.0)))
+        return ops.where(step < self.warmup_steps, rising, falling)
+
+    def get_config(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+
+def build_model(recipe: Recipe, size: int) -> keras.Model:
+    """The recipe's network for inputs of `size` pixels, with random weights."""
+    return RealMNet.from_preset(
+        recipe.preset,
+        num_classes=len(recipe.data.label_set),
+        load_weights=False,
+        image_size=size,
+        drop_path_rate=recipe.drop_path_rate,
+        **recipe.model_options,
+    )
+
+
+def decayed(variable: keras.Variable) -> bool:
+    """Whether weight decay applies: not to biases, norms and other 1-D weights. Attention-bias tables are 2-D."""
+    return len(variable.shape) > 1 and variable.name != "bias"
+
+
+def compile_model(model: keras.Model, recipe: Recipe, steps_per_epoch: int) -> keras.Model:
+    """Gives `model` the recipe's optimizer, schedule and loss."""
+    optimizer = keras.optimizers.AdamW(
+        WarmupCosine(
+            peak=recipe.learning_rate,
+            total_steps=recipe.epochs * steps_per_epoch,
+            warmup_steps=round(recipe.warmup_epochs * steps_per_epoch),
+            warmup_start=recipe.warmup_start,
+            final=recipe.final_learning_rate,
+        ),
+        weight_decay=recipe.weight_decay,
+        beta_1=recipe.beta_1,
+        beta_2=recipe.beta_2,
+        epsilon=recipe.epsilon,
+        global_clipnorm=recipe.clip_norm,
+        use_ema=recipe.ema_momentum is not None,
+        ema_momentum=recipe.ema_momentum or 0.0,
+    )
+    optimizer.exclude_from_weight_decay(var_list=[v for v in model.trainable_variables if not decayed(v)])
+    optimizer.build(model.trainable_variables)
+    loss = getattr(losses, recipe.loss, None)
+    if loss is None:
+        raise ValueError(f"loss must be a class of keras_realmnet.losses. Received: {recipe.loss!r}")
+    # JAX cannot do without its compiler; on CPUs the others are slower with XLA (depthwise gradients).
+    jit_compile = keras.backend.backend() == "jax"
+    model.compile(optimizer, loss(**recipe.loss_options), jit_compile=jit_compile)
+    return model
+
+
+def predict(model: keras.Model, data: ImageSet, batch_size: int) -> NDArray[np.float32]:
+    """Probabilities of shape (n, classes)."""
+    logits = model.predict(EvaluationBatches(data, model.image_size[0], batch_size), verbose=0)
+    return (1 / (1 + np.exp(-np.asarray(logits, np.float64)))).astype(np.float32)
+
+
+# ------------------------------------------------------------------------------------------------------- checkpoints
+
+
+def _checkpoint(folder: Path, epoch: int) -> Path:
+    """Weights and optimizer after `epoch` epochs."""
+    return folder / f"checkpoint-{epoch:04d}.weights.h5"
+
+
+def _last_epoch(folder: Path) -> int:
+    """How many epochs the newest checkpoint has behind it; 0 without one."""
+    return max((int(path.name[11:15]) for path in folder.glob("checkpoint-????.weights.h5")), default=0)
+
+
+class _SaveCheckpoint(keras.callbacks.Callback):
+    """After each epoch: a checkpoint under another name, then renamed, so that it is whole or not there at all."""
+
+    def __init__(self, folder: Path):
+        super().__init__()
+        self.folder = folder
+
+    def on_epoch_end(self, epoch, logs=None):
+        temporary = self.folder / "unfinished.weights.h5"
+        self.model.save_weights(temporary)
+        temporary.replace(_checkpoint(self.folder, epoch + 1))
+        for path in self.folder.glob("checkpoint-????.weights.h5"):
+            if path != _checkpoint(self.folder, epoch + 1):
+                path.unlink()
+
+
+def _restore(recipe: Recipe, folder: Path, epoch: int, steps_per_epoch: int) -> keras.Model:
+    """The compiled model as it was after `epoch` epochs, at the size of the phase it ended in."""
+    size = recipe.phase_of(max(0, epoch - 1))[0].size
+    model = compile_model(build_model(recipe, size), recipe, steps_per_epoch)
+    if epoch:
+        model.load_weights(_checkpoint(folder, epoch))
+    return model
+
+
+def _moved(model: keras.Model, recipe: Recipe, size: int, steps_per_epoch: int) -> keras.Model:
+    """`model` rebuilt for another input size, with its optimizer: step count, moments and averages move too.
+
+    Whatever belongs to an attention-bias table is resized like the table itself.
+    """
+    moved = compile_model(build_model(recipe, size), recipe, steps_per_epoch)
+    weights = model.get_weights()
+    old, new = model.optimizer, moved.optimizer
+    slots = [(old._momentums, new._momentums), (old._velocities, new._velocities)]
+    if recipe.ema_momentum is not None:
+        slots.append((old._model_variables_moving_average, new._model_variables_moving_average))
+    for sources, targets in slots:
+        for variable, source in zip(model.trainable_variables, sources, strict=True):
+            variable.assign(source)
+        transfer_weights(model, moved)
+        for source, target, variable in zip(sources, targets, moved.trainable_variables, strict=True):
+            value, old_value = ops.convert_to_numpy(variable), ops.convert_to_numpy(source)
+            # Bicubic interpolation overshoots; a second moment must not become negative or vanish.
+            target.assign(np.clip(value, old_value.min(), old_value.max()))
+    new.iterations.assign(old.iterations)
+    model.set_weights(weights)
+    return transfer_weights(model, moved)
+
+
+# --------------------------------------------------------------------------------------------------------- callbacks
+
+
+class _StopOnNonFiniteLoss(keras.callbacks.Callback):
+    """Stops with an error before an epoch with a non-finite loss can become a checkpoint."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        loss = float((logs or {}).get("loss", 0.0))
+        if not math.isfinite(loss):
+            step = int(self.model.optimizer.iterations)
+            raise NonFiniteLoss(f"the loss became {loss} at step {step}: lower learning_rate or check the data")
+
+
+class _Validate(keras.callbacks.Callback):
+    """Adds scores on the validation split to the epoch's logs, with the averaged weights where there are any."""
+
+    def __init__(self, data: ImageSet, recipe: Recipe):
+        super().__init__()
+        self.data, self.recipe = data, recipe
+
+    def on_epoch_end(self, epoch, logs=None):
+        if (epoch + 1) % self.recipe.validate_every and epoch + 1 != self.recipe.epochs:
+            return
+        weights = [ops.convert_to_numpy(variable) for variable in self.model.trainable_variables]
+        self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
+        predicted = predict(self.model, self.data, self.recipe.batch_size)
+        scores = score(self.data.labels, predicted, self.data.label_set)
+        for variable, value in zip(self.model.trainable_variables, weights, strict=True):
+            variable.assign(value)
+        for name in ("macro_auroc", "map", "pathologic_auroc"):
+            if scores[name].value is not None:
+                logs[f"val_{name}"] = scores[name].value
+        found = ", ".join(f"{name[4:]} {value:.4f}" for name, value in logs.items() if name.startswith("val_"))
+        print(f"epoch {epoch + 1}, validation: {found}", flush=True)
+
+
+class _History(keras.callbacks.Callback):
+    """`history.csv`, one row per epoch; rows of epochs that a resumed run repeats are replaced."""
+
+    COLUMNS = ("epoch", "size", "learning_rate", "loss", "val_macro_auroc", "val_map", "val_pathologic_auroc")
+
+    def __init__(self, path: Path, first_epoch: int):
+        super().__init__()
+        self.path, self.rows = path, []
+        if path.is_file():
+            with path.open(newline="") as file:
+                self.rows = [row for row in csv.DictReader(file) if int(row["epoch"]) <= first_epoch]
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs = logs or {}
+        row = {"epoch": epoch + 1, "size": self.model.image_size[0]}
+        row["learning_rate"] = float(ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        self.rows.append({**row, **{name: logs[name] for name in self.COLUMNS if name in logs and name not in row}})
+        temporary = self.path.with_suffix(".tmp")
+        with temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, self.COLUMNS)
+            writer.writeheader()
+            writer.writerows(self.rows)
+        temporary.replace(self.path)
+
+
+# --------------------------------------------------------------------------------------------------------------- fit
+
+
+def train(recipe: Recipe, data: ImageSet, validation: ImageSet | None, out: Path, verbose: int | str = "auto"):
+    """Trains `recipe` on `data`, continuing from the newest checkpoint in `out`.
+
+    Returns:
+        The trained, not compiled model at the last phase's size, with averaged weights where the recipe averages.
+
+    Raises:
+        NonFiniteLoss: the loss is NaN or infinite.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    keras.utils.set_random_seed(recipe.seed)
+    keras.config.set_dtype_policy("mixed_bfloat16" if recipe.mixed_precision else "float32")
+    steps = len(data) // recipe.batch_size
+    # Each phase begins as a resumed run does, from the checkpoint: one path for both.
+    while (epoch := _last_epoch(out)) < recipe.epochs:
+        phase, end = recipe.phase_of(epoch)
+        model = _restore(recipe, out, epoch, steps)
+        if model.image_size[0] != phase.size:
+            model = _moved(model, recipe, phase.size, steps)
+        print(f"epochs {epoch + 1} to {end} of {recipe.epochs}: {phase.size} px, {steps} steps of {recipe.batch_size}")
+        callbacks = [_StopOnNonFiniteLoss()]
+        if validation is not None:
+            callbacks.append(_Validate(validation, recipe))
+        callbacks.append(_History(out / "history.csv", epoch))
+        if _installed("tensorflow"):
+            callbacks.append(keras.callbacks.TensorBoard(out / "tensorboard", write_graph=False))
+        callbacks.append(_SaveCheckpoint(out))
+        batches = TrainingBatches(data, phase.size, recipe.batch_size, recipe.augmentation, recipe.seed, epoch)
+        model.fit(batches, epochs=end, initial_epoch=epoch, shuffle=False, callbacks=callbacks, verbose=verbose)
+    model = _restore(recipe, out, recipe.epochs, steps)
+    model.optimizer.finalize_variable_values(model.trainable_variables)
+    trained = build_model(recipe, recipe.image_size)
+    trained.set_weights(model.get_weights())
+    return trained
+
+
+def fit(recipe: Recipe, out: Path, cache: Path = Path("data/cache"), resume: bool = True) -> dict[str, Any]:
+    """Prepares the data, trains, evaluates; everything ends up in `out`. Returns what `evaluate` found.
+
+    Raises:
+        RealMNetError: `out` holds a run of another recipe, or a finished one.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    if not resume:
+        for path in (*out.glob("*.weights.h5"), *out.glob("*.json"), *out.glob("*.csv")):
+            path.unlink()
+    recorded = out / "recipe.json"
+    if recorded.is_file() and json.loads(recorded.read_text()) != _json(recipe):
+        changed = [k for k, v in _json(recipe).items() if json.loads(recorded.read_text()).get(k) != v]
+        raise RealMNetError(
+            f"{out} holds a run with another {', '.join(changed)}: choose another --out, or start over with --no-resume"
+        )
+    if (out / "weights.weights.h5").is_file():
+        raise RealMNetError(f"{out} holds a finished run: choose another --out, or start over with --no-resume")
+    recorded.write_text(json.dumps(_json(recipe), indent=1) + "\n")
+    spec = PreprocessSpec(size=max(phase.size for phase in recipe.phases))
+    data, validation = (recipe.data.load(split, spec, cache) for split in ("train", "validation"))
+    facts = _facts(recipe, data, validation, spec)
+    (out / "run.json").write_text(json.dumps(facts, indent=1) + "\n")
+
+    model = train(recipe, data, validation, out, verbose="auto" if sys.stdout.isatty() else 2)
+    temporary = out / "unfinished.weights.h5"
+    model.save_weights(temporary)
+    temporary.replace(out / "weights.weights.h5")
+    for path in out.glob("checkpoint-????.weights.h5"):
+        path.unlink()
+    return evaluate(out, cache=cache)
+
+
+def load_run(run: Path) -> tuple[keras.Model, Recipe]:
+    """The trained model of a run folder and its recipe.
+
+    Raises:
+        RealMNetError: `run` is not the folder of a finished run.
+    """
+    run = Path(run)
+    for name in ("recipe.json", "weights.weights.h5"):
+        if not (run / name).is_file():
+            raise RealMNetError(f"{run / name}: no such file; expected the folder of a finished run")
+    recipe = Recipe.from_dict(json.loads((run / "recipe.json").read_text()))
+    keras.config.set_dtype_policy("float32")
+    model = build_model(recipe, recipe.image_size)
+    model.load_weights(run / "weights.weights.h5")
+    return model, recipe
+
+
+def with_data(recipe: Recipe, path: str) -> Recipe:
+    """`recipe` with its data at `path`. Raises RealMNetError for data that is made, not found."""
+    if not isinstance(recipe.data, PalmDataSet):
+        raise RealMNetError(f"recipe {recipe.name!r} makes its own {recipe.data.kind} data: it takes no --data {path}")
+    return replace(recipe, data=replace(recipe.data, folder=str(path)))
+
+
+def _json(recipe: Recipe) -> dict[str, Any]:
+    return json.loads(json.dumps(recipe.to_dict()))
+
+
+def _installed(package: str) -> bool:
+    try:
+        importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _facts(recipe: Recipe, data: ImageSet, validation: ImageSet, spec: PreprocessSpec) -> dict[str, Any]:
+    """What a reader needs to repeat the run, beside the recipe."""
+    git = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+    )
+    return {
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "machine": platform.platform(),
+        "backend": keras.backend.backend(),
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES if _installed(name)},
+        "git_commit": git.stdout.strip() or None,
+        "seed": recipe.seed,
+        "training_data": recipe.data.describe(),
+        "images": {"train": len(data), "validation": len(validation)},
+        "data_sha256": {"train": data.sha256, "validation": validation.sha256},
+        "preprocess": spec.to_dict(),
+        "preprocess_hash": spec.hash,
+    }

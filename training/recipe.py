@@ -1,0 +1,167 @@
+"""What a training run is: one frozen `Recipe`; the published RealMNet settings are its defaults.
+
+A file in `recipes/` states only what differs and says in its docstring how to run it, how long it takes and what it
+scores. Everything a run needs to be repeated follows from the recipe and the data.
+"""
+
+import ast
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any
+
+from training.augmentation import Augmentation
+from training.datasets import DATA_SETS, DataSet, PhantomDataSet
+
+__all__ = ["Phase", "Recipe", "load_recipe", "override", "recipe_names"]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """`epochs` epochs at an input of `size` x `size` pixels."""
+
+    epochs: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training run. Defaults: RealMNet (npj Digital Medicine 2025, section "Training" and its public code).
+
+    `phases`: one input size after the other (progressive resizing); the learning rate follows one schedule over all
+    of them, and weights, moments and averages move along. Epochs elsewhere count over all phases.
+    """
+
+    name: str
+    data: DataSet = field(default_factory=PhantomDataSet)
+    preset: str = "realmnet_21m_384"
+    phases: tuple[Phase, ...] = (Phase(epochs=50, size=384),)
+    batch_size: int = 64  # 16 per GPU on 4 GPUs
+    drop_path_rate: float = 0.5
+    model_options: Mapping[str, Any] = field(default_factory=dict)  # further arguments of TinyViTBackbone
+
+    loss: str = "AsymmetricLoss"  # a class of keras_realmnet.losses
+    loss_options: Mapping[str, Any] = field(default_factory=dict)
+
+    learning_rate: float = 1e-4
+    warmup_epochs: float = 5.0
+    warmup_start: float = 0.01  # of the learning rate, rising linearly per step
+    final_learning_rate: float = 1e-6  # where the cosine ends
+    weight_decay: float = 0.05  # not on biases and 1-D weights
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-8
+    clip_norm: float = 1.0  # of all gradients together
+
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    ema_momentum: float | None = None  # per step; the averaged weights are then what is validated and kept
+    mixed_precision: bool = False  # bfloat16 computation, float32 weights
+    validate_every: int = 5  # epochs
+    seed: int = 42
+
+    def __post_init__(self) -> None:
+        if not self.phases or any(phase.epochs < 1 or phase.size % 32 or phase.size < 32 for phase in self.phases):
+            raise ValueError(f"phases need at least one epoch each, at a size divisible by 32. Received: {self.phases}")
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be positive. Received: {self.batch_size}")
+
+    @property
+    def epochs(self) -> int:
+        return sum(phase.epochs for phase in self.phases)
+
+    @property
+    def image_size(self) -> int:
+        """Side of the final model's input in pixels."""
+        return self.phases[-1].size
+
+    def phase_of(self, epoch: int) -> tuple[Phase, int]:
+        """The phase that epoch (from 0) belongs to, and the epoch at which that phase ends."""
+        end = 0
+        for phase in self.phases:
+            end += phase.epochs
+            if epoch < end:
+                return phase, end
+        raise ValueError(f"epoch must be below {self.epochs}. Received: {epoch}")
+
+    def with_epochs(self, epochs: int) -> "Recipe":
+        """The same recipe over another number of epochs, shared among the phases as before (one each at least)."""
+        if epochs < len(self.phases):
+            raise ValueError(f"epochs must be at least {len(self.phases)}, one per phase. Received: {epochs}")
+        phases, left = [], epochs
+        for k, phase in enumerate(self.phases):
+            after = len(self.phases) - 1 - k
+            share = left if not after else min(left - after, max(1, round(phase.epochs * epochs / self.epochs)))
+            phases.append(replace(phase, epochs=share))
+            left -= share
+        return replace(self, phases=tuple(phases), warmup_epochs=min(self.warmup_epochs, epochs / 2))
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-safe; `from_dict` gives an equal recipe back."""
+        values = asdict(self)
+        return {**values, "data": {"kind": self.data.kind, **values["data"]}}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Recipe":
+        values = dict(values)
+        data = dict(values["data"])
+        values["data"] = DATA_SETS[data.pop("kind")](**data)
+        values["phases"] = tuple(Phase(**phase) for phase in values["phases"])
+        augmentation: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values["augmentation"].items()
+        }
+        values["augmentation"] = Augmentation(**augmentation)
+        return cls(**values)
+
+
+def recipe_names() -> list[str]:
+    from training import recipes
+
+    return sorted(module.name for module in iter_modules(recipes.__path__))
+
+
+def load_recipe(name: str) -> Recipe:
+    """The recipe of `recipes/<name>.py`. Raises ValueError that lists the names there are."""
+    if name not in recipe_names():
+        raise ValueError(f"recipe must be one of {', '.join(recipe_names())}. Received: {name!r}")
+    return import_module(f"training.recipes.{name}").RECIPE
+
+
+def override(recipe: Recipe, assignment: str) -> Recipe:
+    """`recipe` with one field changed by "key=value"; "augmentation.mixup=0" reaches into a part.
+
+    Values are Python literals; a bare word is a string. Phases are written "phases=[(90, 128), (40, 224)]".
+
+    Raises ValueError for an unknown key or a value of another type.
+    """
+    key, equals, text = assignment.partition("=")
+    if not equals:
+        raise ValueError(f"expected key=value. Received: {assignment!r}")
+    try:
+        value = ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError):
+        value = text.strip()
+    return _replaced(recipe, key.strip().split("."), value, assignment)
+
+
+def _replaced(part: Any, path: list[str], value: Any, assignment: str) -> Any:
+    names = [item.name for item in fields(part)]
+    if path[0] not in names:
+        raise ValueError(f"{assignment!r}: {path[0]!r} is not one of {', '.join(names)}")
+    old = getattr(part, path[0])
+    if len(path) > 1:
+        if not is_dataclass(old):
+            raise ValueError(f"{assignment!r}: {path[0]!r} has no parts")
+        return replace(part, **{path[0]: _replaced(old, path[1:], value, assignment)})
+    if path[0] == "phases":
+        try:
+            value = tuple(Phase(*phase) for phase in value)
+        except TypeError as error:
+            raise ValueError(f"{assignment!r}: expected pairs (epochs, size)") from error
+    elif isinstance(old, float) and type(value) is int:
+        value = float(value)
+    elif isinstance(old, tuple) and isinstance(value, list):
+        value = tuple(value)
+    if old is not None and value is not None and type(value) is not type(old):
+        raise ValueError(f"{assignment!r}: expected {type(old).__name__}, such as {old!r}")
+    return replace(part, **{path[0]: value})
