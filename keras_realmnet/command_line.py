@@ -14,6 +14,7 @@ PARTS = {
     "training": "make phantoms, fit and evaluate networks (full environment)",
     "export": "turn trained weights into a deployable bundle and verify it (full environment)",
 }
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 SHORTCUTS = {"screen": ("edge_app", "screen")}
 
 
@@ -34,15 +35,16 @@ def run(app: typer.Typer, prog: str, args: list[str] | None = None) -> int:
     except RealMNetError as error:
         return _fail(prog, str(error))
     except (KeyboardInterrupt, typer.Abort):
-        print(f"{prog}: interrupted", file=sys.stderr)
-        return 130
-    except typer.Exit as error:
-        return int(error.exit_code)
+        status = INTERRUPTED
+    except typer.Exit as error:  # typer itself makes one of an interrupt
+        status = error.exit_code
     except Exception as error:
         # typer's usage errors carry the exit code 2 and know how to say themselves in one line.
         if hasattr(error, "format_message"):
             return _fail(prog, f"{error.format_message()} (try --help)")
         raise
+    if status == INTERRUPTED:
+        print(f"{prog}: interrupted", file=sys.stderr)
     return status if isinstance(status, int) else 0
 
 

@@ -182,6 +182,9 @@ def choose_thresholds(
 ) -> OperatingPoint:
     """For every pathologic label, the largest threshold that finds at least `min_sensitivity` of its images.
 
+    It lies halfway between the scores of the last image found and the first one not: an image exactly on a threshold
+    would change sides with the last digit of another machine's arithmetic.
+
     Args:
         data: what the scores come from, for the operating point's explanation.
 
@@ -194,9 +197,9 @@ def choose_thresholds(
         positive = np.sort(y_score[y_true[:, k] == 1, k])[::-1]
         if len(positive) == 0:
             raise DataSetError(f"{data}: no image with label {code}; its threshold cannot be chosen")
-        needed = int(np.ceil(min_sensitivity * len(positive) - 1e-9))
-        # Rounded down, so that the image at the threshold stays at or above it after a trip through JSON or float32.
-        thresholds[code] = float(np.floor(positive[needed - 1] * 1e6) / 1e6)
+        last = positive[int(np.ceil(min_sensitivity * len(positive) - 1e-9)) - 1]
+        below = y_score[y_score[:, k] < last, k]
+        thresholds[code] = float((last + below.max(initial=0.0)) / 2)
     chosen = f"per label, the largest threshold with sensitivity of at least {min_sensitivity:.2f} on {data}"
     return OperatingPoint(thresholds=thresholds, chosen=chosen)
 

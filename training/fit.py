@@ -134,6 +134,21 @@ def predict(model: keras.Model, data: ImageSet, batch_size: int) -> NDArray[np.f
     return (1 / (1 + np.exp(-np.asarray(logits, np.float64)))).astype(np.float32)
 
 
+def _copies(variables: list[keras.Variable]) -> list[NDArray[Any]]:
+    return [np.array(ops.convert_to_numpy(variable)) for variable in variables]
+
+
+def _use_averages(model: keras.Model) -> None:
+    """Puts the averaged weights in the place of the last step's, where the optimizer keeps averages.
+
+    By copies: the optimizer's own method would share JAX buffers, which the next compiled step gives away.
+    """
+    if model.optimizer.use_ema:
+        averages = _copies(model.optimizer._model_variables_moving_average)
+        for variable, average in zip(model.trainable_variables, averages, strict=True):
+            variable.assign(average)
+
+
 # ------------------------------------------------------------------------------------------------------- checkpoints
 
 
@@ -199,6 +214,18 @@ def _moved(model: keras.Model, recipe: Recipe, size: int, steps_per_epoch: int) 
 # --------------------------------------------------------------------------------------------------------- callbacks
 
 
+class _SeedRandomLayers(keras.callbacks.Callback):
+    """Starts drop path's generators anew with each epoch, by (seed, epoch): Keras keeps them out of its checkpoints."""
+
+    def __init__(self, seed: int):
+        super().__init__()
+        self.seed = seed
+
+    def on_epoch_begin(self, epoch, logs=None):
+        for k, variable in enumerate(v for v in self.model.variables if v.path.endswith("seed_generator_state")):
+            variable.assign(np.random.SeedSequence((self.seed, epoch, k)).generate_state(2))
+
+
 class _StopOnNonFiniteLoss(keras.callbacks.Callback):
     """Stops with an error before an epoch with a non-finite loss can become a checkpoint."""
 
@@ -219,8 +246,8 @@ class _Validate(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if (epoch + 1) % self.recipe.validate_every and epoch + 1 != self.recipe.epochs:
             return
-        weights = [ops.convert_to_numpy(variable) for variable in self.model.trainable_variables]
-        self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
+        weights = _copies(self.model.trainable_variables)
+        _use_averages(self.model)
         predicted = predict(self.model, self.data, self.recipe.batch_size)
         scores = score(self.data.labels, predicted, self.data.label_set)
         for variable, value in zip(self.model.trainable_variables, weights, strict=True):
@@ -270,17 +297,17 @@ def train(recipe: Recipe, data: ImageSet, validation: ImageSet | None, out: Path
         NonFiniteLoss: the loss is NaN or infinite.
     """
     out.mkdir(parents=True, exist_ok=True)
-    keras.utils.set_random_seed(recipe.seed)
     keras.config.set_dtype_policy("mixed_bfloat16" if recipe.mixed_precision else "float32")
     steps = len(data) // recipe.batch_size
     # Each phase begins as a resumed run does, from the checkpoint: one path for both.
     while (epoch := _last_epoch(out)) < recipe.epochs:
+        keras.utils.set_random_seed(recipe.seed)  # for the weights of a new run
         phase, end = recipe.phase_of(epoch)
         model = _restore(recipe, out, epoch, steps)
         if model.image_size[0] != phase.size:
             model = _moved(model, recipe, phase.size, steps)
         print(f"epochs {epoch + 1} to {end} of {recipe.epochs}: {phase.size} px, {steps} steps of {recipe.batch_size}")
-        callbacks = [_StopOnNonFiniteLoss()]
+        callbacks = [_SeedRandomLayers(recipe.seed), _StopOnNonFiniteLoss()]
         if validation is not None:
             callbacks.append(_Validate(validation, recipe))
         callbacks.append(_History(out / "history.csv", epoch))
@@ -290,7 +317,7 @@ def train(recipe: Recipe, data: ImageSet, validation: ImageSet | None, out: Path
         batches = TrainingBatches(data, phase.size, recipe.batch_size, recipe.augmentation, recipe.seed, epoch)
         model.fit(batches, epochs=end, initial_epoch=epoch, shuffle=False, callbacks=callbacks, verbose=verbose)
     model = _restore(recipe, out, recipe.epochs, steps)
-    model.optimizer.finalize_variable_values(model.trainable_variables)
+    _use_averages(model)
     trained = build_model(recipe, recipe.image_size)
     trained.set_weights(model.get_weights())
     return trained

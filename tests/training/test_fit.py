@@ -34,7 +34,7 @@ TINY = Recipe(
     data=PalmDataSet(),
     preset="realmnet_5m_224",
     model_options={"embed_dims": (8, 8, 16, 16), "depths": (1, 1, 1, 1), "num_heads": (1, 1, 1, 1)},
-    phases=(Phase(2, 64), Phase(2, 96)),
+    phases=(Phase(2, 64), Phase(1, 96)),
     batch_size=8,
     drop_path_rate=0.3,  # random: its generator's state must survive an interruption too
     learning_rate=1e-3,
@@ -82,7 +82,7 @@ def test_the_optimizer_has_the_recipes_settings():
     assert (optimizer.weight_decay, optimizer.epsilon, optimizer.global_clipnorm) == (0.05, 1e-8, 1.0)
     assert (optimizer.beta_1, optimizer.beta_2, optimizer.use_ema) == (0.9, 0.999, False)
     schedule = optimizer._learning_rate
-    assert (schedule.total_steps, schedule.warmup_steps) == (20, 5)
+    assert (schedule.total_steps, schedule.warmup_steps) == (15, 5)
     with pytest.raises(ValueError, match=r"keras_realmnet\.losses.*NoLoss"):
         compile_model(build_model(TINY, 64), replace(TINY, loss="NoLoss"), 5)
 
@@ -100,7 +100,7 @@ def test_moving_to_another_size_takes_the_optimizer_along():
         np.testing.assert_array_equal(a, b)
     resized = 0
     for old, new in zip(model.optimizer._velocities, moved.optimizer._velocities, strict=True):
-        old_value, new_value = np.array(old), np.array(new)
+        old_value, new_value = keras.ops.convert_to_numpy(old), keras.ops.convert_to_numpy(new)
         if old_value.shape == new_value.shape:
             np.testing.assert_array_equal(old_value, new_value)
         else:  # an attention-bias table
@@ -133,15 +133,16 @@ class StoppingAt:
 
 
 def weights_of(model):
-    return [np.array(weight) for weight in model.get_weights()]
+    return [keras.ops.convert_to_numpy(weight) for weight in model.get_weights()]
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_ends_with_the_same_weights(tmp_path):
     data, validation = images(), images(6, seed=1)
     whole = train(TINY, data, validation, tmp_path / "whole", verbose=0)
     with pytest.raises(KeyboardInterrupt):
-        train(TINY, data, StoppingAt(3, validation), tmp_path / "broken", verbose=0)
-    assert [path.name for path in (tmp_path / "broken").glob("checkpoint*")] == ["checkpoint-0002.weights.h5"]
+        train(TINY, data, StoppingAt(2, validation), tmp_path / "broken", verbose=0)
+    assert [path.name for path in (tmp_path / "broken").glob("checkpoint*")] == ["checkpoint-0001.weights.h5"]
     resumed = train(TINY, data, validation, tmp_path / "broken", verbose=0)
     for a, b in zip(weights_of(whole), weights_of(resumed), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -150,8 +151,8 @@ def test_an_interrupted_run_ends_with_the_same_weights(tmp_path):
         with (tmp_path / name / "history.csv").open(newline="") as file:
             histories.append(list(csv.DictReader(file)))
     assert histories[0] == histories[1]
-    assert [row["epoch"] for row in histories[0]] == ["1", "2", "3", "4"]
-    assert [row["size"] for row in histories[0]] == ["64", "64", "96", "96"]
+    assert [row["epoch"] for row in histories[0]] == ["1", "2", "3"]
+    assert [row["size"] for row in histories[0]] == ["64", "64", "96"]
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
@@ -178,7 +179,7 @@ def test_only_a_finished_run_can_be_loaded(tmp_path):
 
 
 def test_data_that_is_made_has_no_place():
-    with pytest.raises(RealMNetError, match="makes its own data"):
+    with pytest.raises(RealMNetError, match="makes its own phantom data"):
         with_data(load_recipe("smoke"), "/somewhere")
     assert with_data(TINY, "/somewhere").data == PalmDataSet("/somewhere")
 
