@@ -33,9 +33,10 @@ format: .venv/ready
 clean:
 	rm -rf .venv .venv-edge results
 
-.venv-edge/ready: requirements-edge.txt
+.venv-edge/ready: requirements-edge.txt pyproject.toml
 	$(PYTHON) -m venv --clear .venv-edge
 	.venv-edge/bin/pip install --disable-pip-version-check -q -r requirements-edge.txt
+	.venv-edge/bin/pip install --disable-pip-version-check -q --no-deps -e .
 	@touch $@
 
 .venv/ready: requirements.txt requirements-edge.txt pyproject.toml

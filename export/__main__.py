@@ -61,8 +61,6 @@ def verify(
     sources = images or [Path(__file__).resolve().parent.parent / "samples"]
     for source in sources:
         _must_exist(source)
-    from export.make_bundle import load_source, refuse
-    from export.parity import keras_predictions, measure, runtime_predictions
     from keras_realmnet.screening.bundle import Bundle
     from keras_realmnet.screening.runtimes import open_runtime, self_check
 
@@ -70,6 +68,9 @@ def verify(
     pixels, left_out = _preprocessed(sources, loaded)
     if not len(pixels):
         raise RealMNetError(f"none of the {left_out} files in {', '.join(map(str, sources))} is a gradable image")
+    from export.make_bundle import load_source, refuse  # from here on with Keras
+    from export.parity import keras_predictions, measure, runtime_predictions
+
     expected = keras_predictions(load_source(loaded), pixels)
     parity = {}
     for name in loaded.artifacts:

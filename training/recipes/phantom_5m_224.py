@@ -12,7 +12,7 @@ RECIPE = Recipe(
     data=PhantomDataSet(train_patients=1000),
     preset="realmnet_5m_224",
     # Small inputs first: most of the learning at a fraction of the cost.
-    phases=(Phase(epochs=7, size=96), Phase(epochs=3, size=160), Phase(epochs=1, size=224)),
+    phases=(Phase(epochs=5, size=96), Phase(epochs=1, size=160), Phase(epochs=1, size=224)),
     batch_size=16,  # many steps in few epochs
     drop_path_rate=0.05,
     learning_rate=8e-4,  # from scratch; 1e-4 is for fine-tuning
