@@ -32,7 +32,7 @@ def bundle(
 
     [bold]Example[/bold]
 
-    python -m export bundle --weights runs/phantom_5m_224 --out bundles/mine
+    python -m export bundle --weights runs/phantom_5m_160 --out bundles/mine
     """
     _must_exist(weights)
     from export.make_bundle import bundle_from_run

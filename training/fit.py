@@ -188,16 +188,15 @@ def _restore(recipe: Recipe, folder: Path, epoch: int, steps_per_epoch: int) -> 
 
 
 def _moved(model: keras.Model, recipe: Recipe, size: int, steps_per_epoch: int) -> keras.Model:
-    """`model` rebuilt for another input size, with its optimizer: step count, moments and averages move too.
+    """`model` rebuilt for another input size, with its optimizer: step count and moments move too.
 
-    Whatever belongs to an attention-bias table is resized like the table itself.
+    Whatever belongs to an attention-bias table is resized like the table itself. Averages of the weights start anew
+    from the moved weights: averages over two sizes, with the BatchNorm statistics of one, fit neither.
     """
     moved = compile_model(build_model(recipe, size), recipe, steps_per_epoch)
     weights = model.get_weights()
     old, new = model.optimizer, moved.optimizer
     slots = [(old._momentums, new._momentums), (old._velocities, new._velocities)]
-    if recipe.ema_momentum is not None:
-        slots.append((old._model_variables_moving_average, new._model_variables_moving_average))
     for sources, targets in slots:
         for variable, source in zip(model.trainable_variables, sources, strict=True):
             variable.assign(source)
@@ -208,7 +207,11 @@ def _moved(model: keras.Model, recipe: Recipe, size: int, steps_per_epoch: int) 
             target.assign(np.clip(value, old_value.min(), old_value.max()))
     new.iterations.assign(old.iterations)
     model.set_weights(weights)
-    return transfer_weights(model, moved)
+    transfer_weights(model, moved)
+    if recipe.ema_momentum is not None:
+        for average, variable in zip(new._model_variables_moving_average, moved.trainable_variables, strict=True):
+            average.assign(variable)
+    return moved
 
 
 # --------------------------------------------------------------------------------------------------------- callbacks

@@ -260,7 +260,7 @@ class TinyViTBackbone(keras.Model):
             pyramid[f"stage{stage}"] = x
         super().__init__(inputs=inputs, outputs=x, **kwargs)
 
-        self.pyramid_outputs = pyramid
+        self._pyramid = pyramid
         self.image_size = (height, width)
         self.embed_dims = tuple(embed_dims)
         self.depths = tuple(depths)
@@ -276,6 +276,10 @@ class TinyViTBackbone(keras.Model):
         for layer in self.layers:
             if layer.name.startswith(frozen) and frozen:
                 layer.trainable = False
+
+    @property
+    def pyramid_outputs(self):
+        return dict(self._pyramid)  # plain: JAX does not take the tracked dict that Keras makes of an attribute
 
     def get_config(self):
         return {
