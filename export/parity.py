@@ -55,13 +55,17 @@ class Parity:
             ("largest |Δ probability|", self.max_probability, limits.max_probability),
             ("99th percentile of |Δ probability|", self.p99_probability, limits.p99_probability),
             ("mean |Δ probability|", self.mean_probability, limits.mean_probability),
-            ("share of changed decisions", self.flips / self.images, limits.flip_rate),
         ]
         broken = [
             f"{name} is {value:.3g}, allowed {limit:.3g}"
             for name, value, limit in pairs
             if limit is not None and not value <= limit  # also for NaN
         ]
+        if limits.flip_rate is not None:
+            # Among few images one may lie on a threshold; a share below one image would forbid that by its number.
+            allowed = max(1, int(limits.flip_rate * self.images)) if limits.flip_rate else 0
+            if self.flips > allowed:
+                broken.append(f"{self.flips} of {self.images} decisions changed, allowed {allowed}")
         if limits.min_map_correlation is not None and not self.map_correlation >= limits.min_map_correlation:
             broken.append(f"class-map correlation is {self.map_correlation:.4f}, required {limits.min_map_correlation}")
         return broken

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from export.make_bundle import refuse
-from export.parity import LIMITS, measure
+from export.parity import LIMITS, Parity, measure
 from keras_realmnet.errors import BundleMismatch
 from keras_realmnet.screening.decision import OperatingPoint
 from keras_realmnet.screening.labels import PALM
@@ -32,14 +32,22 @@ def test_identical_predictions_break_no_limit():
 
 
 def test_each_broken_limit_is_told_and_the_bundle_refused():
-    reversed_maps = prediction([0.9, 0.9]).class_maps[:, ::-1, ::-1]
-    found = measure(prediction([0.9, 0.9]), prediction([0.9, 0.3], reversed_maps), PALM, POINT)
+    reversed_maps = prediction([0.9, 0.9, 0.9]).class_maps[:, ::-1, ::-1]
+    found = measure(prediction([0.9, 0.9, 0.9]), prediction([0.9, 0.3, 0.3], reversed_maps), PALM, POINT)
     assert found.map_correlation == pytest.approx(-1)
     told = " ".join(found.violations(LIMITS["int8"]))
-    for figure in ("99th percentile", "mean", "changed decisions is 0.5", "class-map correlation"):
+    for figure in ("99th percentile", "mean", "2 of 3 decisions changed, allowed 1", "class-map correlation"):
         assert figure in told
     with pytest.raises(BundleMismatch, match="float32: largest"):
         refuse({"float32": found})
+
+
+def test_a_float_model_may_change_no_decision_and_an_int8_one_hardly_any():
+    one_flip = measure(prediction([0.5001] + [0.9] * 9), prediction([0.4999] + [0.9] * 9), PALM, POINT)
+    assert "1 of 10 decisions changed, allowed 0" in one_flip.violations(LIMITS["float32"])
+    assert one_flip.violations(LIMITS["int8"]) == []
+    many = Parity(images=1000, max_probability=0, p99_probability=0, mean_probability=0, flips=6, map_correlation=1)
+    assert many.violations(LIMITS["int8"]) == ["6 of 1000 decisions changed, allowed 5"]
 
 
 def test_not_a_number_is_never_within_a_limit():

@@ -195,7 +195,7 @@ def command(*args, cwd):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["fit", "--recipe", "nothing"], "recipe must be one of palm_5m_224, phantom_5m_224, smoke"),
+        (["fit", "--recipe", "nothing"], "recipe must be one of palm_5m_224, phantom_5m_160, phantom_5m_224, smoke"),
         (["fit", "--recipe", "smoke", "--set", "x=1"], "'x' is not one of"),
         (["fit", "--recipe", "smoke", "--backend", "theano"], "backend must be one of tensorflow, jax, torch"),
         (["fit", "--recipe", "smoke", "--no-such-option"], "No such option"),
