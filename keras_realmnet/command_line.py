@@ -21,7 +21,7 @@ SHORTCUTS = {"screen": ("edge_app", "screen")}
 def run(app: typer.Typer, prog: str, args: list[str] | None = None) -> int:
     """Runs a typer application and gives its exit status.
 
-    A usage error or a `RealMNetError` becomes the one line `prog: error: …` on stderr and status 2; an interrupt
+    A usage error, a `RealMNetError` or a package that is not installed becomes the one line `prog: error: …` on stderr and status 2; an interrupt
     gives 130. Anything else is a bug and keeps its traceback.
 
     Args:
@@ -38,6 +38,11 @@ def run(app: typer.Typer, prog: str, args: list[str] | None = None) -> int:
         status = INTERRUPTED
     except typer.Exit as error:  # typer itself makes one of an interrupt
         status = error.exit_code
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in (*PARTS, "keras_realmnet"):
+            raise
+        return _fail(prog, f"the package {package} is missing: this needs pip install -r requirements.txt")
     except Exception as error:
         # typer's usage errors carry the exit code 2 and know how to say themselves in one line.
         if hasattr(error, "format_message"):

@@ -19,6 +19,8 @@ def read(path: Annotated[str, typer.Argument()], count: int = 1) -> int:
         raise UnreadableImage("broken: no image\n  at all")
     if path == "bug":
         raise ZeroDivisionError
+    if path == "light":
+        raise ModuleNotFoundError("No module named 'keras'", name="keras.ops")
     if path == "stop":
         raise KeyboardInterrupt
     if path == "exit":
@@ -33,6 +35,7 @@ def read(path: Annotated[str, typer.Argument()], count: int = 1) -> int:
         (["fine", "--count", "2"], 1, ""),
         (["exit"], 3, ""),
         (["broken"], 2, "prog: error: broken: no image at all\n"),
+        (["light"], 2, "prog: error: the package keras is missing: this needs pip install -r requirements.txt\n"),
         (["stop"], 130, "prog: interrupted\n"),
     ],
 )
