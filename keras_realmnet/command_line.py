@@ -21,8 +21,8 @@ SHORTCUTS = {"screen": ("edge_app", "screen")}
 def run(app: typer.Typer, prog: str, args: list[str] | None = None) -> int:
     """Runs a typer application and gives its exit status.
 
-    A usage error, a `RealMNetError` or a package that is not installed becomes the one line `prog: error: …` on stderr and status 2; an interrupt
-    gives 130. Anything else is a bug and keeps its traceback.
+    A usage error, a `RealMNetError` or a package that is not installed becomes the one line `prog: error: …` on stderr
+    and status 2; an interrupt gives 130. Anything else is a bug and keeps its traceback.
 
     Args:
         app: the commands.
