@@ -15,8 +15,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from keras_realmnet.screening.quality import assess
-
 from edge_app import overlay
 from edge_app.results import Results
 from keras_realmnet.errors import RealMNetError
@@ -24,6 +22,7 @@ from keras_realmnet.screening.bundle import Bundle
 from keras_realmnet.screening.decision import decide
 from keras_realmnet.screening.image_io import ImageSource, parse_file_name, read_header, read_image
 from keras_realmnet.screening.preprocessing import preprocess
+from keras_realmnet.screening.quality import assess
 from keras_realmnet.screening.record import ScreeningRecord
 from keras_realmnet.screening.runtimes import Runtime, open_runtime, self_check
 
