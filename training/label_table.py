@@ -1,0 +1,162 @@
+"""Label lists: csv files with one row per image, one column per label, `filename` and the patient's `ID`.
+
+The format of the public PSMM data set. Both of its dialects are read (labels as floats or as integers); further columns
+(age, sex, …) are kept as text.
+"""
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_realmnet.errors import DataSetError
+from keras_realmnet.screening.labels import PSMM, LabelSet
+
+__all__ = ["LabelTable", "concatenate", "problems_error", "read_label_table", "write_label_table"]
+
+SHOWN = 20  # problems printed before the rest is only counted
+KNOWN_EXTRA = ("age", "sex", "eye", "date", "source", "axial_length", "refraction")  # columns that may come along
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """Rows of one or several label lists, in their order; n rows.
+
+    `labels`: uint8 (n, classes), 1 present, 0 absent. `names`: file names of the images, `patients`: ids; both (n,)
+    str. `origins`: "file:line" of each row, (n,) str, for messages. `extra`: further columns, each (n,) str.
+    """
+
+    labels: NDArray[np.uint8]
+    names: NDArray[np.str_]
+    patients: NDArray[np.str_]
+    origins: NDArray[np.str_]
+    label_set: LabelSet = PSMM
+    extra: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def sources(self) -> NDArray[np.str_]:
+        """The hospital of each row: what stands before the first "-" of the patient id; (n,) str."""
+        return np.char.partition(self.patients, "-")[:, 0] if len(self) else self.patients
+
+    def take(self, rows: NDArray[np.intp] | NDArray[np.bool_] | Sequence[int]) -> "LabelTable":
+        """The rows at these indices (or where a mask is true); a row may be taken more than once."""
+        rows = np.asarray(rows)
+        return replace(
+            self,
+            labels=self.labels[rows],
+            names=self.names[rows],
+            patients=self.patients[rows],
+            origins=self.origins[rows],
+            extra={name: values[rows] for name, values in self.extra.items()},
+        )
+
+
+def problems_error(problems: Sequence[str]) -> DataSetError:
+    """One error that lists the problems found in a data set, the first `SHOWN` of them in full."""
+    more = f" and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+    noun = "problem" if len(problems) == 1 else "problems"
+    return DataSetError(f"{len(problems)} {noun}: " + "; ".join(problems[:SHOWN]) + more)
+
+
+def read_label_table(path: str | Path, label_set: LabelSet = PSMM) -> LabelTable:
+    """Reads a label list.
+
+    Raises:
+        DataSetError: there is no such file, or it lists, with file and line, every missing or unknown column, label
+            other than 0 and 1, and empty file name or id.
+    """
+    path = Path(path)
+    try:
+        file = path.open(newline="", encoding="utf-8-sig")
+    except OSError as error:
+        raise DataSetError(f"{path}: cannot be read ({error.strerror}); expected a label list (csv)") from error
+    wanted = (*label_set.codes, "filename", "ID")
+    problems: list[str] = []
+    rows: list[list[str]] = []
+    lines: list[int] = []
+    with file:
+        reader = csv.reader(file)
+        header = next(reader, [])
+        missing = [name for name in wanted if name not in header]
+        unknown = [name for name in header if name not in wanted and name.lower() not in KNOWN_EXTRA]
+        repeated = sorted({name for name in header if header.count(name) > 1})
+        for what, names in (("missing", missing), ("unknown", unknown), ("repeated", repeated)):
+            if names:
+                problems.append(f"{path}:1: {what} column {', '.join(map(repr, names))}; expected {', '.join(wanted)}")
+        if problems:
+            raise problems_error(problems)
+        try:
+            for row in reader:
+                if row:
+                    rows.append(row)
+                    lines.append(reader.line_num)
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise DataSetError(f"{path}:{reader.line_num + 1}: not a csv file in UTF-8 ({error})") from error
+    for row, line in zip(rows, lines, strict=True):
+        if len(row) != len(header):
+            problems.append(f"{path}:{line}: {len(row)} fields; expected {len(header)}")
+    if problems:
+        raise problems_error(problems)
+    columns = {name: [row[k] for row in rows] for k, name in enumerate(header)}
+    labels = np.zeros((len(rows), len(label_set)), np.uint8)
+    for k, code in enumerate(label_set.codes):
+        for n, text in enumerate(columns[code]):
+            value = _number(text)
+            if value not in (0.0, 1.0):
+                problems.append(f"{path}:{lines[n]}: {code} must be 0 or 1. Found: {text!r}")
+            else:
+                labels[n, k] = value == 1.0
+    for name in ("filename", "ID"):
+        problems += [
+            f"{path}:{line}: empty {name}" for text, line in zip(columns[name], lines, strict=True) if not text
+        ]
+    if problems:
+        raise problems_error(problems)
+    return LabelTable(
+        labels=labels,
+        names=np.array(columns["filename"], np.str_),
+        patients=np.array(columns["ID"], np.str_),
+        origins=np.array([f"{path}:{line}" for line in lines], np.str_),
+        label_set=label_set,
+        extra={name: np.array(columns[name], np.str_) for name in header if name not in wanted},
+    )
+
+
+def concatenate(tables: Iterable[LabelTable]) -> LabelTable:
+    """The rows of several tables, one after the other; extra columns that not all of them have are left out."""
+    tables = list(tables)
+    shared = [name for name in tables[0].extra if all(name in table.extra for table in tables)]
+    return replace(
+        tables[0],
+        labels=np.concatenate([table.labels for table in tables]),
+        names=np.concatenate([table.names for table in tables]),
+        patients=np.concatenate([table.patients for table in tables]),
+        origins=np.concatenate([table.origins for table in tables]),
+        extra={name: np.concatenate([table.extra[name] for table in tables]) for name in shared},
+    )
+
+
+def write_label_table(path: str | Path, table: LabelTable) -> None:
+    """Writes a label list that `read_label_table` reads; it appears under its name only when it is complete."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.part")
+    with temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow([*table.label_set.codes, "filename", "ID", *table.extra])
+        extra = [list(values) for values in table.extra.values()]
+        writer.writerows(zip(*table.labels.T.tolist(), table.names.tolist(), table.patients.tolist(), *extra))
+    temporary.replace(path)
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
