@@ -19,6 +19,7 @@ app = typer.Typer(
 BACKENDS = ("tensorflow", "jax", "torch")
 Backend = Annotated[str | None, typer.Option(help="Keras backend: tensorflow (default), jax or torch.")]
 Cache = Annotated[Path, typer.Option(help="Folder for prepared images; made once and used again.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Processes. Default: one per core.")]
 Data = Annotated[str | None, typer.Option(help="Folder of the data set, for recipes that do not make their own.")]
 
 
@@ -109,10 +110,42 @@ def evaluate(
 
 
 @app.command()
+def check(
+    folder: Annotated[Path, typer.Argument(metavar="PSMM", help="Folder laid out as PSMM is.")],
+    train: Annotated[
+        str, typer.Option(help="Training list, below ImageSets/Main, in the folder or anywhere.")
+    ] = "MYOPIA/MYOPIA.csv",
+    fast: Annotated[bool, typer.Option("--fast", help="Look only at the images' headers.")] = False,
+    resampled: Annotated[
+        bool, typer.Option("--resampled", help="The training list was resampled: files may repeat in it.")
+    ] = False,
+    workers: Workers = None,
+) -> None:
+    """Look for everything that is wrong with a data set: lists, patients, images.
+
+    Each problem is printed with file and line, and the exit status is 2. Images are decoded whole; what passed is not
+    decoded again the next time.
+
+    [bold]Example[/bold]: python -m training check data/PSMM
+    """
+    from training.psmm import check as problems_of
+    from training.psmm import print_summary, read_tables, unlisted
+
+    tables = read_tables(folder, train)
+    problems = problems_of(folder, tables, fast=fast, resampled=resampled, workers=workers)
+    if problems:
+        print("\n".join(problems))
+        raise RealMNetError(f"{folder}: problems found: {len(problems)}, listed above")
+    print_summary(tables)
+    if extra := unlisted(folder, tables):
+        print(f"note: {extra} files in {folder / 'JPEGImages'} are in no list")
+
+
+@app.command()
 def phantom(
     out: Annotated[Path, typer.Option(help="Folder for the images and label lists.")],
     patients: Annotated[int, typer.Option(min=1, help="Patients; five images each on average.")] = 20,
-    width: Annotated[int, typer.Option(min=64, max=4000, help="Width of the images in pixels.")] = 768,
+    width: Annotated[int, typer.Option(min=96, max=4000, help="Width of the images in pixels.")] = 768,
     imbalance: Annotated[str, typer.Option(help="psmm (as in the real data) or balanced.")] = "psmm",
     seed: Annotated[int, typer.Option(help="Another seed, other eyes.")] = 0,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes. Default: one per core.")] = None,
@@ -129,8 +162,29 @@ def phantom(
         cases = cohort(patients, seed=seed, imbalance=imbalance)
     except ValueError as error:
         raise RealMNetError(str(error)) from error
-    table = write_psmm_tree(cases, out, width, workers=workers or os.cpu_count() or 1)
+    table = write_psmm_tree(cases, out, width, workers=workers)
     print(f"written: {len(cases)} images, {table}")
+
+
+@app.command()
+def phantom_study(
+    out: Annotated[Path, typer.Option(help="Folder for the images and label lists.")] = Path("data/study"),
+    images: Annotated[int, typer.Option(min=100, help="Images in all.")] = 3600,
+    width: Annotated[int, typer.Option(min=96, max=4000, help="Width of the images in pixels.")] = 192,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, other patients.")] = 2026,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes. Default: one per core.")] = None,
+) -> None:
+    """Draw a synthetic study of five sources that look different, split and laid out as PSMM is.
+
+    OUT/JPEGImages holds the images, OUT/ImageSets/Main the lists of training, validation and test. Interrupt with
+    Ctrl-C whenever you like: the same command draws what is missing.
+
+    [bold]Example[/bold]: python -m training phantom-study --out data/study
+    """
+    from training.phantom_study import write_study
+
+    write_study(out, images, width=width, seed=seed, workers=workers)
+    print(f"written: {images} images, {out}")
 
 
 @app.command()

@@ -1,0 +1,65 @@
+"""One function over many files, on all cores, with a progress bar."""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+import cv2
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from keras_realmnet.errors import RealMNetError
+
+__all__ = ["in_parallel"]
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+ALONE = 32  # so few items are done before a pool of processes has started
+
+
+def in_parallel(
+    function: Callable[[Item], Result], items: Sequence[Item], title: str, workers: int | None = None, done: int = 0
+) -> Iterator[Result]:
+    """`function(item)` for each item, in their order, as the results come; a progress bar on stderr shows `title`.
+
+    Args:
+        function: of a module's top level (or a partial of one), so that other processes can import it. It returns
+            what went wrong with an item rather than raising it: an exception ends everything.
+        workers: processes; default: one per core. Few items are done in this process.
+        done: items already finished in an earlier run, for the progress bar.
+
+    Raises:
+        RealMNetError: a worker process was ended from outside, as happens when memory runs out.
+    """
+    workers = min(workers or os.cpu_count() or 1, len(items))
+    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"))
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
+        task = progress.add_task(title, total=done + len(items), completed=done)
+        if workers <= 1 or len(items) <= ALONE:
+            for item in items:
+                yield function(item)
+                progress.advance(task)
+            return
+        # Spawned, not forked: a process that already runs TensorFlow or OpenCV threads cannot be forked safely.
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(workers, mp_context=context, initializer=_start) as pool:
+            try:
+                for result in pool.map(function, items, chunksize=max(1, min(16, len(items) // (8 * workers)))):
+                    yield result
+                    progress.advance(task)
+            except BrokenProcessPool as error:
+                raise RealMNetError(
+                    f"{title}: a worker process was ended, probably for lack of memory; the same command with fewer "
+                    "workers goes on from here"
+                ) from error
+
+
+def _start() -> None:
+    """One thread per worker; an interrupt is the parent's to handle."""
+    cv2.setNumThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
