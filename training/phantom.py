@@ -10,23 +10,34 @@ The pictures are drawn by hand to look like the modality and to be learnable; th
 1.5 times against a real 200 degree image. They carry no clinical evidence.
 """
 
-import csv
 import math
-import multiprocessing
 import os
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import cv2
 import numpy as np
 
 from keras_realmnet.screening.labels import PSMM
+from training.label_table import LabelTable, write_label_table
+from training.parallel import in_parallel
 
-__all__ = ["LESIONS", "PSMM_CELLS", "Phantom", "PhantomCase", "cohort", "render", "write_psmm_tree"]
+__all__ = [
+    "LESIONS",
+    "PSMM_CELLS",
+    "Phantom",
+    "PhantomCase",
+    "cohort",
+    "encode_jpeg",
+    "lids_before",
+    "render",
+    "write_images",
+    "write_psmm_tree",
+]
 
 LESIONS = ("diffuse_atrophy", "patchy_atrophy", "macular_atrophy", "staphyloma", "hemorrhage", "hard_exudate")
 
@@ -925,6 +936,20 @@ def _lids(canvas: _Canvas, rng: np.random.Generator) -> tuple[_Picture, _Picture
     return _Picture(keep, keep), _Picture(np.float32(warmth) * skin, skin)
 
 
+def lids_before(image: np.ndarray, field: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Another pair of lids, with lashes, drawn by `rng` in front of an image.
+
+    `image` is float32 RGB (h, w, 3) in 0..1, `field` float32 (h, w), 1 inside the field of the device, 0 outside.
+    """
+    height, width = field.shape
+    canvas = _Canvas(width, height, np.eye(2), np.array([0.5, 0.5 * height / width]))
+    keep, skin = _lids(canvas.reduced(), rng)
+    covered = image * canvas.enlarged(keep.red)[..., None]
+    covered[..., 0] += field * canvas.enlarged(skin.red)
+    covered[..., 1] += field * canvas.enlarged(skin.green)
+    return covered
+
+
 # --- cohorts --------------------------------------------------------------------------------------------------------
 
 
@@ -969,9 +994,16 @@ class PhantomCase:
             view=self.view,
         )
 
+    def jpeg(self, width: int) -> bytes:
+        """The image at a width in pixels as the contents of a JPEG file of quality 92."""
+        return encode_jpeg(self.render(width).image, 92)
+
 
 def cohort(
-    patients: int, seed: int, imbalance: str = "psmm", images_per_eye: tuple[int, int] = (1, 4)
+    patients: int,
+    seed: int,
+    imbalance: str | Mapping[tuple[bool, int], float] = "psmm",
+    images_per_eye: tuple[int, int] = (1, 4),
 ) -> list[PhantomCase]:
     """The images of a synthetic cohort, in the order of patients; cheap, nothing is rendered.
 
@@ -980,7 +1012,7 @@ def cohort(
             share ids but no eye.
         seed: of everything.
         imbalance: "psmm" follows the joint frequencies of staphyloma and grade in PSMM's training list; "balanced"
-            has all grades equally often, with staphyloma in half of each.
+            has all grades equally often, with staphyloma in half of each; or weights by (staphyloma, grade).
         images_per_eye: least and most images of an eye, drawn uniformly. PSMM's patients have 9.5 images on average.
 
     Four of five patients have the same labels in both eyes; a fifth draws the second eye anew, as often as in PSMM.
@@ -988,15 +1020,17 @@ def cohort(
     Raises:
         ValueError: unknown imbalance, or fewer than one patient or image.
     """
-    if imbalance not in CELLS:
-        raise ValueError(f"imbalance is one of {', '.join(CELLS)}. Received: {imbalance!r}")
+    if isinstance(imbalance, str):
+        if imbalance not in CELLS:
+            raise ValueError(f"imbalance is one of {', '.join(CELLS)} or weights. Received: {imbalance!r}")
+        imbalance = CELLS[imbalance]
     if patients < 1 or not 1 <= images_per_eye[0] <= images_per_eye[1]:
         raise ValueError(
             f"A cohort has at least one patient and one image per eye. Received: {patients}, {images_per_eye}"
         )
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(7,)))
-    cells = list(CELLS[imbalance])
-    edges = np.cumsum(list(CELLS[imbalance].values())) / sum(CELLS[imbalance].values())
+    cells = list(imbalance)
+    edges = np.cumsum(list(imbalance.values())) / sum(imbalance.values())
     # Stratified draws: the cohort's frequencies are as close to the wanted ones as its size allows.
     first, second = (np.searchsorted(edges, (rng.permutation(patients) + rng.random()) / patients) for _ in range(2))
     cases = []
@@ -1033,55 +1067,63 @@ def write_psmm_tree(
     cases: Sequence[PhantomCase],
     directory: str | Path,
     width: int,
-    workers: int = 1,
+    workers: int | None = None,
     labels_csv: str = "ImageSets/Main/MYOPIA/MYOPIA.csv",
-    quality: int = 92,
 ) -> Path:
     """Write cases as PSMM is laid out: `JPEGImages/*.jpg` and a label list. Returns the path of the list.
 
+    See `write_images` for `width`, `workers`, what happens to images that exist, and what is raised.
+    """
+    directory = Path(directory)
+    write_images(cases, directory / "JPEGImages", width, workers)
+    path = directory / labels_csv
+    table = LabelTable(
+        labels=np.array([case.labels for case in cases], np.uint8),
+        names=np.array([case.file_name for case in cases]),
+        patients=np.array([case.patient_id for case in cases]),
+        origins=np.array([str(path)] * len(cases)),
+    )
+    write_label_table(path, table)
+    return path
+
+
+class Drawable(Protocol):
+    """An image that is not yet drawn."""
+
+    @property
+    def file_name(self) -> str: ...
+
+    def jpeg(self, width: int) -> bytes: ...
+
+
+def write_images(cases: Sequence[Drawable], folder: Path, width: int, workers: int | None = None) -> None:
+    """Draw cases into a folder, with a progress bar.
+
     Images that exist are left alone, so an interrupted run continues; each appears under its name only when it is
-    complete. `width` is in pixels, `workers` the number of processes (1: none besides this one), `quality` the
-    JPEG's.
+    complete. `width` is in pixels, `workers` the number of processes (None: one per core).
 
     Raises:
         ValueError: when two cases have the same file name.
     """
-    directory = Path(directory)
     names = {case.file_name for case in cases}
     if len(names) != len(cases):
-        raise ValueError(f"{directory}: expected cases with distinct file names, {len(cases) - len(names)} repeat")
-    images = directory / "JPEGImages"
-    images.mkdir(parents=True, exist_ok=True)
-    missing = [case for case in cases if not (images / case.file_name).exists()]
-    write = partial(_write_case, folder=images, width=width, quality=quality)
-    if workers <= 1:
-        for case in missing:
-            write(case)
-    else:
-        # Spawned, not forked: a forked child of a process with TensorFlow's threads can hang.
-        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_one_thread) as pool:
-            for _ in pool.map(write, missing, chunksize=8):
-                pass
-    path = directory / labels_csv
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial_path = path.with_name(f".{path.name}.part")
-    with partial_path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow([*PSMM.codes, "filename", "ID"])
-        writer.writerows([*case.labels, case.file_name, case.patient_id] for case in cases)
-    partial_path.replace(path)
-    return path
+        raise ValueError(f"{folder}: expected cases with distinct file names, {len(cases) - len(names)} repeat")
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = [case for case in cases if not (folder / case.file_name).exists()]
+    write = partial(_write_case, folder=folder, width=width)
+    for _ in in_parallel(write, missing, "drawing phantoms", workers, done=len(cases) - len(missing)):
+        pass
 
 
-def _one_thread() -> None:
-    cv2.setNumThreads(1)
+def _write_case(case: Drawable, folder: Path, width: int) -> None:
+    partial_path = folder / f".{case.file_name}.part"
+    partial_path.write_bytes(case.jpeg(width))
+    os.replace(partial_path, folder / case.file_name)
 
 
-def _write_case(case: PhantomCase, folder: Path, width: int, quality: int) -> None:
-    image = case.render(width).image
+def encode_jpeg(image: np.ndarray, quality: int) -> bytes:
+    """A uint8 RGB image (h, w, 3) as the contents of a JPEG file."""
     ok, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not ok:
-        raise OSError(f"{folder / case.file_name}: could not be encoded as JPEG")
-    partial_path = folder / f".{case.file_name}.part"
-    partial_path.write_bytes(data.tobytes())
-    os.replace(partial_path, folder / case.file_name)
+        raise OSError(f"an image of shape {image.shape} could not be encoded as JPEG")
+    return data.tobytes()
