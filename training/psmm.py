@@ -20,6 +20,7 @@ import numpy as np
 
 from keras_realmnet.errors import DataSetError, UnreadableImage
 from keras_realmnet.screening.image_io import parse_file_name, read_header, read_image
+from keras_realmnet.screening.labels import PSMM, LabelSet
 from training.label_table import LabelTable, read_label_table
 from training.parallel import in_parallel
 
@@ -87,13 +88,14 @@ def parse_name(file_name: str) -> PsmmName:
 # --- reading --------------------------------------------------------------------------------------------------------
 
 
-def read_tables(folder: str | Path, train: str = ORIGINAL_TRAIN) -> dict[str, LabelTable]:
+def read_tables(folder: str | Path, train: str = ORIGINAL_TRAIN, label_set: LabelSet = PSMM) -> dict[str, LabelTable]:
     """The label lists "train", "validation" and "test"; no image is touched.
 
     Args:
         folder: laid out as at the top of this module; val.csv and test.csv (and train.csv in place of the default
             training list) may also lie right in the folder.
         train: the training list, below ImageSets/Main or in the folder, or a path of its own.
+        label_set: what the label columns are; other data sets may be laid out like PSMM.
 
     Raises:
         DataSetError: a list is missing, with what was expected and found; or it has errors of its own
@@ -113,7 +115,7 @@ def read_tables(folder: str | Path, train: str = ORIGINAL_TRAIN) -> dict[str, La
             f"{folder}: no {', '.join(missing)} (looked in {LISTS} and in the folder itself); "
             f"found: {', '.join(found) or 'nothing'}. {_HINT}"
         )
-    return {split: read_label_table(path) for split, path in paths.items() if path is not None}
+    return {split: read_label_table(path, label_set) for split, path in paths.items() if path is not None}
 
 
 def _first_file(folder: Path, names: list[str]) -> Path | None:
@@ -217,8 +219,7 @@ def print_summary(tables: Mapping[str, LabelTable]) -> None:
             first = source == "all"
             summary.add_row(split if first else "", source, *map(str, numbers), style="bold" if first else None)
         summary.add_section()
-    console = Console()
-    console.print(summary, width=max(console.width, console.measure(summary).maximum), crop=False)
+    Console(width=200).print(summary)  # as wide as its numbers, whatever the terminal
 
 
 def _name_problems(table: LabelTable) -> Iterator[str]:
