@@ -390,14 +390,12 @@ def imbalance(
 
     [bold]Example[/bold]: python -m training imbalance --labels train.csv
     """
-    import json
-
     from training.resampling import imbalance as measure
     from training.resampling import print_imbalance
 
     table = _read_labels(labels)
     if as_json:
-        print(json.dumps({"labels": table.label_set.codes, **measure(table).to_dict()}, indent=1))
+        _print_json({"labels": table.label_set.codes, **measure(table).to_dict()})
     else:
         print_imbalance({"": table})
 

@@ -103,7 +103,7 @@ def _scumble(labels: NDArray[np.integer], irlbl: NDArray[np.float64]) -> NDArray
     present = np.maximum(labels.sum(axis=1), 1)  # (n,)
     geometric = np.exp(labels @ np.log(irlbl) / present)
     arithmetic = labels @ irlbl / present
-    return np.where(labels.any(axis=1), 1 - geometric / np.maximum(arithmetic, 1), 0.0)
+    return np.maximum(1 - geometric / np.maximum(arithmetic, 1), 0) * labels.any(axis=1)  # never −1e-16
 
 
 # ---- by label powerset: bags of the images with the same labels ----
@@ -316,7 +316,8 @@ def print_imbalance(tables: Mapping[str, LabelTable]) -> None:
     for name, m in measured.items():
         console.print(
             f"{name + ': ' if name else ''}{m.images:,} images, {len(np.unique(tables[name].patients)):,} patients,"
-            f" MeanIR {m.mean_ir:.4f}, SCUMBLE {m.scumble:.4f}, labels per image {m.cardinality:.4f}"
+            f" MeanIR {m.mean_ir:.4f}, SCUMBLE {m.scumble:.4f}, labels per image {m.cardinality:.4f}",
+            soft_wrap=True,
         )
 
 

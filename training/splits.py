@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
 from keras_realmnet.errors import DataSetError
-from training.label_table import LabelTable, problems_error
+from training.label_table import LabelTable
 
 __all__ = ["patient_share", "print_counts", "split_patients"]
 
@@ -39,8 +39,8 @@ def split_patients(table: LabelTable, seed: int = 42) -> dict[str, LabelTable]:
         )
         validation, test = train_test_split(held_out, test_size=0.5, stratify=held_out_strata, random_state=seed)
     except ValueError as error:
-        sizes = np.bincount(strata, minlength=len(table.label_set))
-        found = ", ".join(f"{code} {size}" for code, size in zip(table.label_set.codes, sizes, strict=True) if size)
+        sizes = {code: int((strata == code).sum()) for code in table.label_set.codes}
+        found = ", ".join(f"{code} {size}" for code, size in sizes.items() if size)
         raise DataSetError(
             f"{len(patients)} patients are too few for a stratified split in three: each label needs about 7 whose"
             f" images show it most. Found: {found or 'none'}"
@@ -107,15 +107,11 @@ def _strata(table: LabelTable) -> tuple[NDArray[np.str_], NDArray[np.str_]]:
 
 
 def _check_unique(table: LabelTable) -> None:
-    names, first, counts = np.unique(table.names, return_index=True, return_counts=True)
-    if counts.max(initial=0) > 1:
-        again = np.ones(len(table), bool)
-        again[first] = False
-        rows = np.flatnonzero(again)
-        earlier = first[np.searchsorted(names, table.names[rows])]
-        raise problems_error(
-            [
-                f"{table.origins[row]}: {table.names[row]} is already listed at {table.origins[before]}"
-                for row, before in zip(rows, earlier, strict=True)
-            ]
+    names, counts = np.unique(table.names, return_counts=True)
+    if len(names) < len(table):
+        name = names[counts > 1][0]
+        here = table.origins[table.names == name]
+        raise DataSetError(
+            f"images listed more than once: {(counts > 1).sum():,}, first {name} at {' and '.join(here)};"
+            " a split takes each image once"
         )

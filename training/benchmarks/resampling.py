@@ -171,7 +171,7 @@ def _loop_remedial(labels: list[tuple[int, ...]], percent: float, rng: np.random
     mean = sum(scumble) / len(scumble)
     rows, copies = [], []
     for i, row in enumerate(labels):
-        if scumble[i] > mean:
+        if scumble[i] > mean + 1e-12:
             rows.append((i, tuple(value if irlbl[k] <= mean_ir else 0 for k, value in enumerate(row))))
             copies.append((i, tuple(value if irlbl[k] > mean_ir else 0 for k, value in enumerate(row))))
         else:
