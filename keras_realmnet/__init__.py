@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # for editors and type checkers
     from keras_realmnet import errors, losses, models, screening, weights
+    from keras_realmnet.models.baselines import Baseline
     from keras_realmnet.models.heads import LinearHead, ResidualAttentionHead
     from keras_realmnet.models.realmnet import RealMNet
     from keras_realmnet.models.tiny_vit import TinyViTBackbone, TinyViTImageClassifier
     from keras_realmnet.weights import load_timm_weights, transfer_weights
 
 _HOMES = {
+    "Baseline": "models.baselines",
     "LinearHead": "models.heads",
     "RealMNet": "models.realmnet",
     "ResidualAttentionHead": "models.heads",
@@ -25,6 +27,7 @@ _HOMES = {
 _MODULES = ("errors", "losses", "models", "screening", "weights")
 
 __all__ = [
+    "Baseline",
     "LinearHead",
     "RealMNet",
     "ResidualAttentionHead",

@@ -72,7 +72,8 @@ def load_timm_weights(model, source):
 def transfer_weights(source, target):
     """Copies every weight of `source` into `target`, the same network built for another input size.
 
-    Attention-bias tables are resized to the target's windows; everything else must agree in name and shape.
+    Attention-bias tables are resized to the target's windows and position embeddings to its patches; everything else
+    must agree in name and shape.
 
     Returns:
         `target`.
@@ -87,7 +88,7 @@ def transfer_weights(source, target):
     for a, b in zip(old, new, strict=True):
         value = a.value()
         if a.window is not None and b.window is not None:
-            value = resize_attention_biases(value, a.window, b.window)
+            value = _resized(a.variable.name, value, a.window, b.window)
         if value.shape != b.shape or a.variable.name != b.variable.name:
             raise WeightsMismatch(
                 f"{a.variable.path} {value.shape} of {source.name} does not fit "
@@ -109,6 +110,28 @@ def resize_attention_biases(table, window, new_window):
     table = np.asarray(table, "float64").reshape(len(table), *window)
     rows, columns = (_bicubic(old, new) for old, new in zip(window, new_window, strict=True))
     return np.einsum("yh,nhw,xw->nyx", rows, table, columns).reshape(len(table), -1).astype("float32")
+
+
+def _resized(name, value, window, new_window):
+    """`value` of the variable `name`, laid out over a `window` (h, w), for `new_window`."""
+    if name == "attention_biases":  # TinyViT: (heads, h·w)
+        return resize_attention_biases(value, window, new_window)
+    # Swin's relative_position_bias_table (h·w, heads); DeiT's position_embedding (1, tokens + h·w, dim).
+    rows = value.reshape(-1, value.shape[-1])
+    tokens = len(rows) - math.prod(window)
+    rows = np.concatenate([rows[:tokens], resize_attention_biases(rows[tokens:].T, window, new_window).T])
+    return rows.reshape(*value.shape[:-2], *rows.shape)
+
+
+def _window(layer, variable):
+    """(h, w) of the grid that a variable's values are laid out over; None for one that is not."""
+    if variable.name == "attention_biases":
+        return layer.window_size
+    if variable.name == "relative_position_bias_table":
+        return 2 * layer.win_h - 1, 2 * layer.win_w - 1
+    if variable.name == "position_embedding":
+        return tuple(side // patch for side, patch in zip(layer.image_size, layer.patch_size, strict=True))
+    return None
 
 
 def _bicubic(old, new):
@@ -151,7 +174,7 @@ def _from_mmpretrain(arrays):
 
 @dataclass(frozen=True)
 class _Target:
-    """Where an array goes: a variable, or the part of it at an index, and the attention window it belongs to."""
+    """Where an array goes: a variable, or the part of it at an index, and the grid its values are laid out over."""
 
     layer_name: str
     variable: keras.Variable
@@ -176,10 +199,7 @@ class _Target:
 def _targets(model):
     for layer in model._flatten_layers():
         for variable in [*layer._trainable_variables, *layer._non_trainable_variables]:  # its own, not its sublayers'
-            if variable.name == "attention_biases":
-                yield _Target(layer.name, variable, window=layer.window_size)
-            else:
-                yield _Target(layer.name, variable)
+            yield _Target(layer.name, variable, window=_window(layer, variable))
 
 
 def _targets_by_timm_name(model):

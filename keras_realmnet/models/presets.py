@@ -1,6 +1,6 @@
 """Every variant as one row; a new variant is a new row."""
 
-__all__ = ["REALMNET_PRESETS", "TINY_VIT_PRESETS", "preset"]
+__all__ = ["BASELINE_PRESETS", "REALMNET_PRESETS", "TINY_VIT_PRESETS", "preset"]
 
 _5M = {"embed_dims": (64, 128, 160, 320), "depths": (2, 2, 6, 2), "num_heads": (2, 4, 5, 10)}
 _11M = {"embed_dims": (64, 128, 256, 448), "depths": (2, 2, 6, 2), "num_heads": (2, 4, 8, 14)}
@@ -21,6 +21,30 @@ REALMNET_PRESETS = {
     "realmnet_21m_224": {**_21M, "image_size": 224, "drop_path_rate": 0.5},
     "realmnet_21m_384": {**_21M, "image_size": 384, "drop_path_rate": 0.5},
     "realmnet_21m_512": {**_21M, "image_size": 512, "drop_path_rate": 0.5},
+}
+
+# The networks RealMNet is compared with, as configured in its public code.
+BASELINE_PRESETS = {
+    "deit_b_384": {"architecture": "deit", "image_size": 384, "num_layers": 12, "num_heads": 12, "hidden_dim": 768},
+    "convnext_t_384": {
+        "architecture": "convnext",
+        "image_size": 384,
+        "depths": (3, 3, 9, 3),
+        "projection_dims": (96, 192, 384, 768),
+    },
+    "efficientnet_b4_380": {
+        "architecture": "efficientnet",
+        "image_size": 380,
+        "width_coefficient": 1.4,
+        "depth_coefficient": 1.8,
+    },
+    "swin_b_384": {
+        "architecture": "swin",
+        "image_size": 384,
+        "embed_dim": 128,
+        "depths": (2, 2, 18, 2),
+        "num_heads": (4, 8, 16, 32),
+    },
 }
 
 
