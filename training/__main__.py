@@ -477,6 +477,41 @@ def prepare(
 
 
 @app.command()
+def download(
+    name: Annotated[str, typer.Argument(help="psmm, or a timm name such as tiny_vit_21m_384.dist_in22k_ft_in1k.")],
+    out: Annotated[Path, typer.Option(file_okay=False, help="Folder for the files.")],
+    revision: Annotated[str, typer.Option(help="Branch, tag or commit of the repository.")] = "main",
+    endpoint: Annotated[str | None, typer.Option(help="Of the hub. Default: HF_ENDPOINT or huggingface.co.")] = None,
+    unpack_only: Annotated[
+        bool, typer.Option("--unpack-only", help="Fetch nothing: unpack the psmm archive that is in OUT.")
+    ] = False,
+) -> None:
+    """Fetch the public PSMM data set, or published TinyViT weights, from the Hugging Face hub.
+
+    OUT gets the files and provenance.json (commit, sizes, SHA-256). PSMM's split archive is unpacked as well. Interrupt
+    with Ctrl-C whenever you like: the same command goes on.
+
+    [bold]Examples[/bold]
+
+    python -m training download psmm --out data/PSMM
+
+    python -m training download tiny_vit_21m_384.dist_in22k_ft_in1k --out weights/tiny_vit_21m_384
+    """
+    from training.download import PROVENANCE, unpack
+    from training.download import download as fetch
+
+    if unpack_only and name != "psmm":
+        raise typer.BadParameter(f"--unpack-only is for psmm. Received: {name!r}")
+    if not unpack_only:
+        provenance = fetch(name, out, revision, endpoint)
+        print(f"written: {len(provenance['files'])} files of commit {provenance['commit']}, {out / PROVENANCE}")
+    if name == "psmm":
+        folder = unpack(out)
+        print(f"written: {folder / 'JPEGImages'}; the archive beside it may be deleted")
+        print(f"next: python -m training check {folder}")
+
+
+@app.command()
 def phantom(
     out: Annotated[Path, typer.Option(help="Folder for the images and label lists.")],
     patients: Annotated[int, typer.Option(min=1, help="Patients; five images each on average.")] = 20,
@@ -534,6 +569,31 @@ def samples(
 
     write_samples(out)
     print(f"written: {out}")
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders that fit wrote; several are compared.")],
+    out: Annotated[Path, typer.Option(help="Folder for report.html and figures/.")],
+    labels: Annotated[
+        list[Path] | None, typer.Option(help="Label list that describes the data (train, test, …); repeatable.")
+    ] = None,
+    data: Data = None,
+    cache: Cache = Path("data/cache"),
+    bootstrap: Annotated[int, typer.Option(min=0, help="Resamples for the intervals; 0 for none.")] = 1000,
+    backend: Backend = None,
+) -> None:
+    """Write one page with tables and figures of finished runs, and the figures for a publication.
+
+    OUT/report.html holds everything it shows; OUT/figures has each figure as SVG and PNG, and its numbers as csv.
+
+    [bold]Example[/bold]: python -m training report runs/a runs/b --labels train.csv --labels test.csv --out reports/ab
+    """
+    _use_backend(backend)
+    from training.report import write_report
+
+    page = write_report(runs, out, labels or (), data=data, cache=cache, replicates=bootstrap)
+    print(f"written: {page}")
 
 
 def main(args: list[str] | None = None) -> int:

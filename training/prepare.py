@@ -348,4 +348,5 @@ def _write_journal(path: Path, rows: Iterable[Prepared]) -> None:
 def _write_sheet(out: Path, names: Sequence[str]) -> None:
     chosen = [names[k] for k in np.linspace(0, len(names) - 1, min(SAMPLE, len(names))).round().astype(int)]
     images = [read_image(out / IMAGES / name).pixels for name in chosen]
-    _write_image(out / SHEET, contact_sheet(images, chosen, COLUMNS), FORMATS["jpg"])
+    captions = [_stem(name).replace("_", "\n", 1) for name in chosen]  # the patient; eye, date, number
+    _write_image(out / SHEET, contact_sheet(images, captions, COLUMNS), FORMATS["jpg"])

@@ -154,8 +154,9 @@ def _no_images(images: Path) -> str:
 
 _HINT = (
     f"Expected the layout of PSMM: {LISTS}/{ORIGINAL_TRAIN}, {LISTS}/val.csv, {LISTS}/test.csv and {IMAGES}/*.jpg "
-    "(python -m training download psmm --out FOLDER, or https://huggingface.co/datasets/yo3nglau/PSMM); own images "
-    "need train.csv, val.csv and test.csv (python -m training split)"
+    "(python -m training download psmm --out FOLDER; https://huggingface.co/datasets/yo3nglau/PSMM, and "
+    "https://github.com/yo3nglau/RealMNet in datasets/PSMM); own images need train.csv, val.csv and test.csv "
+    "(python -m training split)"
 )
 
 
