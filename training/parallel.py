@@ -19,11 +19,16 @@ __all__ = ["in_parallel"]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-ALONE = 32  # so few items are done before a pool of processes has started
+ALONE = 16  # so few items are done before a pool of processes has started
 
 
 def in_parallel(
-    function: Callable[[Item], Result], items: Sequence[Item], title: str, workers: int | None = None, done: int = 0
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    title: str,
+    workers: int | None = None,
+    done: int = 0,
+    chunk: int = 1,
 ) -> Iterator[Result]:
     """`function(item)` for each item, in their order, as the results come; a progress bar on stderr shows `title`.
 
@@ -32,6 +37,7 @@ def in_parallel(
             what went wrong with an item rather than raising it: an exception ends everything.
         workers: processes; default: one per core. Few items are done in this process.
         done: items already finished in an earlier run, for the progress bar.
+        chunk: items handed to a worker at a time; more than one pays where an item takes milliseconds.
 
     Raises:
         RealMNetError: a worker process was ended from outside, as happens when memory runs out.
@@ -49,7 +55,7 @@ def in_parallel(
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(workers, mp_context=context, initializer=_start) as pool:
             try:
-                for result in pool.map(function, items, chunksize=max(1, min(16, len(items) // (8 * workers)))):
+                for result in pool.map(function, items, chunksize=chunk):
                     yield result
                     progress.advance(task)
             except BrokenProcessPool as error:

@@ -279,7 +279,8 @@ def _image_problems(folder: Path, tables: Mapping[str, LabelTable], fast: bool, 
     todo = [path for path, stamp in stamps.items() if known.get(path.name) != stamp]
     look: Callable[..., object] = read_header if fast else read_image
     try:
-        results = in_parallel(partial(_reason, look), todo, "checking images", workers, len(stamps) - len(todo))
+        done = len(stamps) - len(todo)
+        results = in_parallel(partial(_reason, look), todo, "checking images", workers, done, chunk=16)
         for reason, path in zip(results, todo, strict=True):
             if reason is not None:
                 problems[path] = str(path.parent / reason)
