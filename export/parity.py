@@ -93,9 +93,7 @@ def runtime_predictions(runtime: Runtime, images: Iterable[NDArray[np.uint8]]) -
 def measure(expected: Prediction, received: Prediction, label_set: LabelSet, point: OperatingPoint) -> Parity:
     """The differences between two predictions of the same images."""
     difference = np.abs(received.probabilities.astype("float64") - expected.probabilities)
-    columns = [label_set.codes.index(code) for code in label_set.pathologic]
-    thresholds = [point.thresholds[code] for code in label_set.pathologic]
-    refer = [(p.probabilities[:, columns] >= thresholds).any(axis=1) for p in (expected, received)]
+    refers = [point.refers(prediction.probabilities, label_set) for prediction in (expected, received)]
     correlations = [
         _correlation(expected.class_maps[i, ..., k], received.class_maps[i, ..., k])
         for i, k in np.argwhere(expected.probabilities >= 0.5)
@@ -106,7 +104,7 @@ def measure(expected: Prediction, received: Prediction, label_set: LabelSet, poi
         max_probability=float(difference.max()),
         p99_probability=float(np.percentile(difference, 99)),
         mean_probability=float(difference.mean()),
-        flips=int((refer[0] != refer[1]).sum()),
+        flips=int((refers[0] != refers[1]).sum()),
         map_correlation=float(np.mean(correlations)) if correlations else 1.0,
     )
 

@@ -50,6 +50,23 @@ class OperatingPoint:
                 f"Received: {', '.join(self.thresholds) or 'none'}"
             )
 
+    def triggered(self, probabilities: np.ndarray, label_set: LabelSet) -> np.ndarray:
+        """Which pathologic labels are at or above their thresholds.
+
+        Args:
+            probabilities: float of shape (n, classes) in [0, 1], in the order of `label_set`.
+
+        Returns:
+            bool of shape (n, pathologic labels), in the order of `label_set.pathologic`.
+        """
+        columns = [label_set.codes.index(code) for code in label_set.pathologic]
+        thresholds = np.array([self.thresholds[code] for code in label_set.pathologic])
+        return np.asarray(probabilities[:, columns] >= thresholds)
+
+    def refers(self, probabilities: np.ndarray, label_set: LabelSet) -> np.ndarray:
+        """Whether the rule refers each image, bool of shape (n,); arguments as for `triggered`."""
+        return np.asarray(self.triggered(probabilities, label_set).any(axis=1))
+
     def to_dict(self) -> dict[str, Any]:
         return {"rule": self.rule, "thresholds": dict(self.thresholds), "chosen": self.chosen}
 
@@ -97,7 +114,8 @@ def decide(
 
     p = dict(zip(label_set.codes, values.tolist(), strict=True))
     thresholds = operating_point.thresholds
-    triggered = [code for code in label_set.pathologic if p[code] >= thresholds[code]]
+    above = operating_point.triggered(values[None], label_set)[0]
+    triggered = [code for code, exceeds in zip(label_set.pathologic, above, strict=True) if exceeds]
     triggered.sort(key=lambda code: thresholds[code] - p[code])
     if not triggered:
         return Decision("negative", ("every pathologic label is below its threshold",))
