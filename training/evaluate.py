@@ -1,176 +1,119 @@
-"""Scores of a network on held-out images, with patient-level bootstrap intervals, and the thresholds it screens with.
+"""From a network, a run or a table of scores to scores with intervals: of images, of eyes and of patients.
 
-Labels may be unknown (NaN): each score uses the images whose truth it needs. A score whose truth has only one class
-does not exist and is None, never 0.
+The scores themselves are in `training.scores`, the tests between two networks in `training.significance`.
 """
 
 import csv
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from keras_realmnet.errors import DataSetError
 from keras_realmnet.screening.decision import OperatingPoint
-from keras_realmnet.screening.labels import LabelSet
+from keras_realmnet.screening.image_io import parse_file_name
+from keras_realmnet.screening.labels import PSMM, LabelSet
 from keras_realmnet.screening.preprocessing import PreprocessSpec
+from training.label_table import LabelTable, concatenate, problems_error, read_label_table
+from training.scores import HEADLINE, LOSSES, PAPER_SIZE, Bootstrap, Cases, Interval, as_json, score_cases, undefined
+from training.significance import delong_test, paired_difference, t_tests
+
+if TYPE_CHECKING:  # Keras, which scoring tables does without
+    import keras
+
+    from training.datasets import ImageSet
+    from training.recipe import Recipe
 
 __all__ = [
-    "Interval",
-    "auroc",
-    "average_precision",
+    "LEVELS",
     "choose_thresholds",
+    "compare_tables",
     "evaluate",
-    "pathologic",
+    "evaluate_images",
+    "eyes",
+    "predict_images",
+    "print_comparison",
+    "print_level",
     "print_scores",
-    "score",
-    "weighted_scores",
+    "read_score_table",
+    "score_level",
+    "score_predictions",
+    "score_table",
     "write_score_table",
 ]
 
 Array = NDArray[Any]
 
-
-@dataclass(frozen=True)
-class Interval:
-    """A score and its 95 % percentile bootstrap interval; `replicates` is how many resamples had a score at all."""
-
-    value: float | None
-    low: float | None
-    high: float | None
-    replicates: int
-
-    def __str__(self) -> str:
-        if self.value is None:
-            return "not defined"
-        return f"{self.value:.4f}" + (f" ({self.low:.4f} to {self.high:.4f})" if self.low is not None else "")
+LEVELS = ("image", "eye", "patient")
+PER_LABEL = ("f1", "ap", "auroc")  # what the terminal shows of each label
 
 
-def pathologic(values: Array, label_set: LabelSet) -> Array:
-    """Truth or score of "any pathologic label", of shape (n,): the largest over the pathologic columns.
-
-    In a truth, one known positive makes it 1; otherwise an unknown column (NaN) leaves it unknown.
-    """
-    columns = values[:, [label_set.codes.index(code) for code in label_set.pathologic]]
-    largest = np.max(np.where(np.isnan(columns), -np.inf, columns), axis=1)
-    return np.where(np.isnan(columns).any(axis=1) & (largest < 1), np.nan, largest)
+# ---------------------------------------------------------------------------------------------- images, eyes, patients
 
 
-def auroc(y_true: Array, y_score: Array, weights: Array | None = None) -> Array:
-    """Area under the ROC curve, ties counting half, for many weightings of the same images at once.
+def eyes(names: Sequence[str] | Array, column: Array | None = None, origins: Array | None = None) -> NDArray[np.str_]:
+    """Of each image "OD" (right), "OS" (left) or "" where neither the column nor the file name says; (n,) str.
 
     Args:
-        y_true: of shape (n,); 1, 0 or NaN (left out).
-        y_score: of shape (n,).
-        weights: of shape (replicates, n), how often each image counts; `None` for once each.
+        names: file names, `{ID}_{OD|OS}_{date}_{n}.jpg`.
+        column: the label list's own `eye`, which goes before the name where it is not empty.
+        origins: "file:line" of each image, for errors.
 
-    Returns:
-        Of shape (replicates,); NaN where only one class is present. Equal to scikit-learn's `roc_auc_score` with
-        `sample_weight`, without its sort for every replicate.
+    Raises:
+        DataSetError: the column holds something else than OD, OS or nothing.
     """
-    positives, negatives = _curve(y_true, y_score, weights)
-    pairs = np.sum(np.diff(negatives) * (positives[:, 1:] + positives[:, :-1]) / 2, axis=1)
-    return _ratio(pairs, positives[:, -1] * negatives[:, -1])
+    parsed = [parse_file_name(str(name)) for name in names]
+    found = [file.eye or "" if file else "" for file in parsed]
+    if column is not None:
+        given = [value.strip().upper() for value in column]
+        wrong = [n for n, value in enumerate(given) if value not in ("", "OD", "OS")]
+        if wrong:
+            places = origins if origins is not None else names
+            raise problems_error(
+                [f"{places[n]}: eye must be OD, OS or empty. Found: {str(column[n])!r}" for n in wrong]
+            )
+        found = [value or name for value, name in zip(given, found, strict=True)]
+    return np.array(found, np.str_)
 
 
-def average_precision(y_true: Array, y_score: Array, weights: Array | None = None) -> Array:
-    """Σ (R_k − R_(k−1))·P_k over the thresholds; arguments and result as in `auroc`.
+def score_level(images: Cases, eye: Array, level: str, bootstrap: Bootstrap) -> dict[str, Any]:
+    """Scores of images, eyes or patients.
 
-    Equal to scikit-learn's `average_precision_score` with `sample_weight`.
-    """
-    positives, negatives = _curve(y_true, y_score, weights)
-    found = positives[:, 1:] + negatives[:, 1:]
-    precision = np.divide(positives[:, 1:], found, out=np.zeros_like(found), where=found > 0)
-    both = (positives[:, -1] > 0) & (negatives[:, -1] > 0)
-    return _ratio(np.sum(np.diff(positives) * precision, axis=1), np.where(both, positives[:, -1], 0))
-
-
-def _curve(y_true: Array, y_score: Array, weights: Array | None) -> tuple[Array, Array]:
-    """Positives and negatives at or above each threshold, highest first, of shape (replicates, 1 + thresholds)."""
-    known = ~np.isnan(y_true)
-    y_true, y_score = y_true[known].astype(np.float64), y_score[known]
-    weights = np.ones((1, len(y_true))) if weights is None else weights[:, known].astype(np.float64)
-    order = np.argsort(-y_score, kind="stable")
-    thresholds = np.flatnonzero(np.append(np.diff(y_score[order]) != 0, True)[: len(order)])  # tied scores: one step
-
-    def counts(values: Array) -> Array:
-        return np.pad(np.cumsum((weights * values)[:, order], axis=1)[:, thresholds], ((0, 0), (1, 0)))
-
-    return counts(y_true), counts(1 - y_true)
-
-
-def _ratio(numerator: Array, denominator: Array) -> Array:
-    return np.divide(numerator, denominator, out=np.full(len(numerator), np.nan), where=denominator > 0)
-
-
-def weighted_scores(
-    y_true: Array, y_score: Array, label_set: LabelSet, point: OperatingPoint | None, weights: Array
-) -> dict[str, Array]:
-    """The scores of `score` for every row of `weights` (replicates, n), each of shape (replicates,), NaN if undefined.
-
-    Means over labels take the labels of which these images have both classes; a replicate that lost one is NaN.
-    """
-    scores: dict[str, Array] = {}
-    for metric, mean, function in (("auroc", "macro_auroc", auroc), ("ap", "map", average_precision)):
-        per_label = {code: function(y_true[:, k], y_score[:, k], weights) for k, code in enumerate(label_set.codes)}
-        measured = [k for k in range(len(label_set)) if {0, 1} <= set(np.unique(y_true[:, k]))]
-        averaged = [per_label[label_set.codes[k]] for k in measured]
-        scores[mean] = np.mean(averaged, axis=0) if averaged else np.full(len(weights), np.nan)
-        scores |= {f"{metric}_{code}": values for code, values in per_label.items()}
-    truth = pathologic(y_true, label_set)
-    scores["pathologic_auroc"] = auroc(truth, pathologic(y_score, label_set), weights)
-    if point is not None:
-        columns = [label_set.codes.index(code) for code in label_set.pathologic]
-        refer = np.any(y_score[:, columns] >= [point.thresholds[code] for code in label_set.pathologic], axis=1)
-        for name, members, right in (("sensitivity", truth == 1, refer), ("specificity", truth == 0, ~refer)):
-            scores[name] = _ratio(weights @ (members & right), weights @ members.astype(np.float64))
-    return scores
-
-
-def score(
-    y_true: Array,
-    y_score: Array,
-    label_set: LabelSet,
-    point: OperatingPoint | None = None,
-    patients: tuple[str, ...] | None = None,
-    replicates: int = 1000,
-    seed: int = 0,
-) -> dict[str, Interval]:
-    """AUROC and average precision per label and on average, pathologic AUROC, and the screening rule's rates.
+    An eye is all images of it, over all visits; how its truth and scores follow from theirs says `Cases.grouped`.
+    Images whose eye is unknown are left out of the eyes and counted.
 
     Args:
-        y_true: of shape (n, classes); 1, 0 or NaN where not known.
-        y_score: of shape (n, classes).
-        point: for the sensitivity and specificity of its rule for "pathologic"; left out when `None`.
-        patients: of each image. Intervals are 95 % percentiles under resampling of whole patients with replacement:
-            images of one patient are alike, and resampling images would make the intervals too narrow. `None`: no
-            intervals.
+        eye: (n,) str, as from `eyes`.
+        level: one of `LEVELS`.
 
     Returns:
-        "macro_auroc", "map", "pathologic_auroc", "sensitivity", "specificity", "auroc_<code>", "ap_<code>". A
-        replicate in which a score is undefined (only one class drawn) is left out of that score's interval and shows
-        in `Interval.replicates`.
+        "cases" and "patients" (how many were scored), "scores" ({name: fields of `Interval`}) and "notes" (which labels
+        have no score, what was left out).
     """
-    drawn: dict[str, list[Array]] = {}
-    if patients is not None:
-        members = np.unique(np.asarray(patients), return_inverse=True)[1]
-        count = int(members.max()) + 1
-        rng = np.random.default_rng(seed)
-        for start in range(0, replicates, 100):  # in parts: the memory is theirs
-            times = rng.multinomial(count, np.full(count, 1 / count), size=min(100, replicates - start))
-            for name, part in weighted_scores(y_true, y_score, label_set, point, times[:, members]).items():
-                drawn.setdefault(name, []).append(part)
-    intervals = {}
-    for name, value in weighted_scores(y_true, y_score, label_set, point, np.ones((1, len(y_true)))).items():
-        resampled = np.concatenate(drawn.get(name, [np.empty(0)]))
-        resampled = resampled[~np.isnan(resampled)]
-        low, high = np.percentile(resampled, [2.5, 97.5]).tolist() if len(resampled) else (None, None)
-        intervals[name] = Interval(None if np.isnan(value[0]) else float(value[0]), low, high, len(resampled))
-    return intervals
+    if level not in LEVELS:
+        raise ValueError(f"level must be one of {', '.join(LEVELS)}. Received: {level!r}")
+    notes, cases = [], images
+    if level == "eye":
+        known = np.asarray(eye) != ""
+        if not known.all():
+            notes.append(f"{np.sum(~known)} of {len(images)} images do not say which eye they show and are left out")
+        cases = images.take(known).grouped(np.char.add(np.char.add(images.patients, "\n"), eye)[known])
+    elif level == "patient":
+        cases = images.grouped(images.patients)
+    if not len(cases):
+        return {"cases": 0, "patients": 0, "scores": {}, "notes": notes}
+    return {
+        "cases": len(cases),
+        "patients": len(set(cases.patients.tolist())),
+        "scores": as_json(score_cases(cases, bootstrap)),
+        "notes": notes + undefined(cases, level),
+    }
+
+
+# ----------------------------------------------------------------------------------------------------------- our models
 
 
 def choose_thresholds(
@@ -204,99 +147,417 @@ def choose_thresholds(
     return OperatingPoint(thresholds=thresholds, chosen=chosen)
 
 
+def predict_images(model: "keras.Model", recipe: "Recipe", images: "ImageSet", folder: Path, name: str) -> Array:
+    """Probabilities of `images`, (n, classes), also written to `NAME_scores.csv` in `folder`."""
+    from training.fit import predict
+
+    predicted = predict(model, images, recipe.batch_size)
+    table = folder / f"{name}_scores.csv"
+    write_score_table(table, images.names, images.patients, images.labels, predicted, images.label_set)
+    return predicted
+
+
+def score_predictions(
+    images: "ImageSet", predicted: Array, point: OperatingPoint | None = None, replicates: int = 1000
+) -> dict[str, Any]:
+    """Scores of predictions, (n, classes), at every level, with intervals by patient; JSON-safe.
+
+    Returns:
+        "label_set", "images", "patients", "operating_point", "bootstrap"; "image", "eye", "patient": as from
+        `score_level`; "scores": of images, the main ones and each label's AUROC and average precision, which is what a
+        bundle states.
+    """
+    bootstrap = Bootstrap("patient", replicates)
+    cases = Cases.of_images(images.labels, predicted, images.label_set, point, images.patients)
+    eye = eyes(images.names)
+    levels = {level: score_level(cases, eye, level, bootstrap) for level in LEVELS}
+    stated = (*HEADLINE, *(f"{metric}_{code}" for metric in ("auroc", "ap") for code in images.label_set.codes))
+    scores = levels["image"]["scores"]
+    return {
+        "label_set": images.label_set.name,
+        "images": len(images),
+        "patients": len(set(images.patients)),
+        "operating_point": point.to_dict() if point else None,
+        "bootstrap": bootstrap.describe(),
+        "scores": {name: scores[name] for name in stated if name in scores},
+        **levels,
+    }
+
+
+def evaluate_images(
+    model: "keras.Model",
+    recipe: "Recipe",
+    images: "ImageSet",
+    folder: Path,
+    name: str,
+    point: OperatingPoint | None = None,
+    replicates: int = 1000,
+) -> dict[str, Any]:
+    """Scores `model` on any set of images: writes `NAME_scores.csv` into `folder`, returns `score_predictions`."""
+    return score_predictions(images, predict_images(model, recipe, images, folder, name), point, replicates)
+
+
 def evaluate(
     run: Path, data: str | None = None, cache: Path = Path("data/cache"), replicates: int = 1000
 ) -> dict[str, Any]:
     """Scores a finished run on its test split, writing `scores.json` and one table of scores per split into its folder.
 
     Thresholds are chosen on the validation split. Where the data has only one held-out split (PALM) they are chosen
-    on the images they are then measured on, which `scores.json` says.
+    on the images they are then measured on, which `scores.json` says. Without a validation split, or with one that
+    lacks a pathologic label, there is no operating point.
 
     Args:
         run: the folder that `fit` wrote.
         data: another place of the same data set; `None` for the one the run was trained with.
 
     Returns:
-        What was written to `scores.json`.
+        What was written to `scores.json`: "data", "image_size", "data_sha256", "thresholds_chosen_on_test" and what
+        `score_predictions` returns of the test split.
+
+    Raises:
+        RealMNetError: `run` is not the folder of a finished run.
+        DataSetError: its data has no test split.
     """
-    from training.fit import load_run, predict, with_data  # Keras, which the scores above do without
+    from training.fit import load_run
+    from training.recipe import with_data
 
     model, recipe = load_run(run)
     if data is not None:
         recipe = with_data(recipe, data)
     spec = PreprocessSpec(size=recipe.image_size)
-    label_set = recipe.data.label_set
-    splits = {split: recipe.data.load(split, spec, cache) for split in ("validation", "test")}
-    same = splits["validation"].sha256 == splits["test"].sha256
+    loaded = {split: recipe.data.load(split, spec, cache) for split in ("validation", "test")}
+    splits = {split: images for split, images in loaded.items() if images is not None}
+    if "test" not in splits:
+        raise DataSetError(f"{run}: its {recipe.data.kind} data has no test split to score")
+    same = "validation" in splits and splits["validation"].sha256 == splits["test"].sha256
     if same:
         splits.pop("validation")
-    predicted = {split: predict(model, images, recipe.batch_size) for split, images in splits.items()}
-    for split, images in splits.items():
-        table = run / f"{split}_scores.csv"
-        write_score_table(table, images.names, images.patients, images.labels, predicted[split], label_set)
+    predicted = {split: predict_images(model, recipe, images, run, split) for split, images in splits.items()}
 
-    choosing = "test" if same else "validation"
+    choosing, point = "test" if same else "validation", None
     try:
+        if choosing not in splits:
+            raise DataSetError(f"{recipe.data.kind} data without a validation split")
         point = choose_thresholds(
             splits[choosing].labels,
             predicted[choosing],
-            label_set,
+            splits[choosing].label_set,
             f"{len(splits[choosing])} {'held-out' if same else 'validation'} images of {recipe.data.kind}",
         )
-    except DataSetError as error:  # a tiny validation split; the other scores stand
+    except DataSetError as error:  # the other scores stand
         print(f"no operating point: {error}")
-        point = None
-    test = splits["test"]
-    intervals = score(test.labels, predicted["test"], label_set, point, test.patients, replicates)
     result = {
         "data": recipe.data.kind,
-        "label_set": label_set.name,
-        "images": len(test),
-        "patients": len(set(test.patients)),
         "image_size": recipe.image_size,
         "data_sha256": {split: images.sha256 for split, images in splits.items()},
-        "operating_point": point.to_dict() if point else None,
         "thresholds_chosen_on_test": same,
-        "bootstrap": {"replicates": replicates, "unit": "patient", "interval": "95 % percentile"},
-        "scores": {name: vars(interval) for name, interval in intervals.items()},
+        **score_predictions(splits["test"], predicted["test"], point, replicates),
     }
     _write_json(run / "scores.json", result)
     print_scores(result)
     return result
 
 
-def write_score_table(path: Path, names, patients, y_true, y_score, label_set: LabelSet) -> None:
-    """One row per image: name, patient, truth ("" where unknown) and probability of each label."""
+# -------------------------------------------------------------------------------------------------- tables of any model
+
+
+def write_score_table(
+    path: Path,
+    names: Sequence[str],
+    patients: Sequence[str],
+    y_true: Array,
+    y_score: Array,
+    label_set: LabelSet,
+) -> None:
+    """One row per image: name, patient, truth ("" where unknown) and probability of each label, without loss."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["filename", "patient", *(f"true_{code}" for code in label_set.codes), *label_set.codes])
         for name, patient, truth, scores in zip(names, patients, y_true, y_score, strict=True):
             known = ["" if np.isnan(value) else int(value) for value in truth]
-            writer.writerow([name, patient, *known, *(f"{value:.6f}" for value in scores)])
+            writer.writerow([name, patient, *known, *map(str, scores)])
 
 
-def print_scores(result: Mapping[str, Any]) -> None:
-    """The scores as a table on the terminal."""
+def read_score_table(path: str | Path, table: LabelTable) -> NDArray[np.float64]:
+    """Scores of any model for the images of a label list: a csv with `filename` and one column per label.
+
+    Further columns are not looked at, so that what `evaluate` writes can be read too.
+
+    Returns:
+        Of shape (n, classes), in the order of `table`.
+
+    Raises:
+        DataSetError: listing with file and line every missing or repeated column, score that is not a number from 0 to
+            1, and image that is repeated, not in the label list or without scores.
+    """
+    path, codes = Path(path), table.label_set.codes
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            header = next(reader, [])
+            rows = [(reader.line_num, row) for row in reader if row]
+    except OSError as error:
+        raise DataSetError(f"{path}: cannot be read ({error.strerror}); expected a table of scores (csv)") from error
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise DataSetError(f"{path}: not a csv file in UTF-8 ({error})") from error
+    wanted = ("filename", *codes)
+    problems = [
+        f"{path}:1: {'missing' if header.count(name) == 0 else 'repeated'} column {name!r}; expected "
+        f"{', '.join(wanted)}"
+        for name in wanted
+        if header.count(name) != 1
+    ]
+    if problems:
+        raise problems_error(problems)
+    columns = [header.index(code) for code in codes]
+    name_column = header.index("filename")
+    place: dict[str, int] = {}
+    for n, (name, origin) in enumerate(zip(table.names.tolist(), table.origins.tolist(), strict=True)):
+        if name in place:
+            problems.append(f"{origin}: {name} is listed twice; the first time in {table.origins[place[name]]}")
+        place.setdefault(name, n)
+    scores = np.full((len(table), len(codes)), np.nan)
+    seen: dict[str, int] = {}
+    for line, row in rows:
+        if len(row) != len(header):
+            problems.append(f"{path}:{line}: {len(row)} fields; expected {len(header)}")
+            continue
+        name = row[name_column]
+        if name in seen:
+            problems.append(f"{path}:{line}: {name} is scored twice; the first time in line {seen[name]}")
+            continue
+        seen[name] = line
+        if name not in place:
+            problems.append(f"{path}:{line}: {name} is not in the label list")
+            continue
+        for k, column in enumerate(columns):
+            try:
+                value = float(row[column])
+            except ValueError:
+                value = np.nan
+            if not 0 <= value <= 1:
+                problems.append(
+                    f"{path}:{line}: the score of {codes[k]} must be a number from 0 to 1. Found: {row[column]!r}"
+                )
+            scores[place[name], k] = value
+    problems += [f"{table.origins[n]}: {name} has no scores in {path}" for name, n in place.items() if name not in seen]
+    if problems:
+        raise problems_error(problems)
+    return scores
+
+
+def _half(label_set: LabelSet) -> OperatingPoint:
+    return OperatingPoint(
+        dict.fromkeys(label_set.pathologic, 0.5), "0.5 for every pathologic label, not chosen on data"
+    )
+
+
+def _read_labels(labels: Sequence[str | Path], label_set: LabelSet) -> tuple[LabelTable, NDArray[np.str_]]:
+    """The label lists as one table, and each image's eye."""
+    table = concatenate(read_label_table(path, label_set) for path in labels)
+    if not len(table):
+        raise DataSetError(f"{', '.join(map(str, labels))}: no images to score")
+    column = next((values for name, values in table.extra.items() if name.lower() == "eye"), None)
+    return table, eyes(table.names, column, table.origins)
+
+
+def _cases(table: LabelTable, scores: str | Path) -> Cases:
+    y_score = read_score_table(scores, table)
+    return Cases.of_images(table.labels, y_score, table.label_set, _half(table.label_set), table.patients)
+
+
+def score_table(
+    labels: Sequence[str | Path],
+    scores: str | Path,
+    level: str = "image",
+    bootstrap: Bootstrap | None = None,
+    label_set: LabelSet = PSMM,
+) -> dict[str, Any]:
+    """Scores of any model, from its table of scores, against label lists; JSON-safe.
+
+    Returns:
+        "labels", "scores_file", "label_set", "level", "operating_point" (0.5 for every pathologic label), "bootstrap",
+        and what `score_level` returns.
+
+    Raises:
+        DataSetError: see `read_label_table`, `read_score_table` and `eyes`.
+    """
+    bootstrap = bootstrap or Bootstrap()
+    table, eye = _read_labels(labels, label_set)
+    return {
+        "labels": [str(path) for path in labels],
+        "scores_file": str(scores),
+        "label_set": label_set.name,
+        "level": level,
+        "operating_point": _half(label_set).to_dict(),
+        "bootstrap": bootstrap.describe(),
+        **score_level(_cases(table, scores), eye, level, bootstrap),
+    }
+
+
+CAVEATS = {
+    "paired_bootstrap": "patients resampled, the same ones for both; no p is below 2/(replicates + 1)",
+    "delong": "DeLong's test takes images as independent; images of one patient are not, so its p is too small",
+    "t_test": (
+        "as published; bootstrap replicates of one test set are not independent samples, so with enough of them any "
+        "difference becomes significant"
+    ),
+}
+
+
+def compare_tables(
+    labels: Sequence[str | Path],
+    a: str | Path,
+    b: str | Path,
+    replicates: int = 1000,
+    seed: int = 0,
+    label_set: LabelSet = PSMM,
+) -> dict[str, Any]:
+    """Do two models, scored on the same images, differ? JSON-safe.
+
+    Returns:
+        "labels", "a", "b", "images", "patients"; "differences": {name: fields of `Difference`} of the main scores and
+        each label's F1, average precision and AUROC; "delong": {code: fields of `DeLong`}; "t_test": {name: p};
+        "caveats" of each of the tests; "bootstrap"; "notes".
+
+    Raises:
+        DataSetError: see `read_label_table` and `read_score_table`.
+    """
+    table, _ = _read_labels(labels, label_set)
+    cases_a, cases_b = _cases(table, a), _cases(table, b)
+    shown = (*HEADLINE, *(f"{metric}_{code}" for metric in PER_LABEL for code in label_set.codes))
+    differences = paired_difference(cases_a, cases_b, replicates, seed)
+    published = t_tests(cases_a, cases_b, replicates, seed)
+    y_true = cases_a.y_true
+    return {
+        "labels": [str(path) for path in labels],
+        "a": str(a),
+        "b": str(b),
+        "label_set": label_set.name,
+        "images": len(table),
+        "patients": len(set(table.patients.tolist())),
+        "bootstrap": Bootstrap("patient", replicates, seed).describe(),
+        "differences": {name: vars(differences[name]) for name in shown if name in differences},
+        "delong": {
+            code: vars(delong_test(y_true[:, k], cases_a.y_score[:, k], cases_b.y_score[:, k]))
+            for k, code in enumerate(label_set.codes)
+        },
+        "t_test": {name: published.get(name) for name in shown if name in differences},
+        "caveats": CAVEATS,
+        "notes": undefined(cases_a),
+    }
+
+
+# ------------------------------------------------------------------------------------------------------------- terminal
+
+
+def print_level(title: str, level: Mapping[str, Any], bootstrap: Mapping[str, Any], label_set: LabelSet) -> None:
+    """What `score_level` returned, as tables on the terminal: the main scores, then F1, AP and AUROC of each label."""
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(
-        title=f"{result['data']}: {result['images']} test images of {result['patients']} patients",
-        caption="value (95 % interval, patients resampled)",
-    )
-    table.add_column("score")
-    table.add_column("value")
-    table.add_column("replicates", justify="right")
-    overall = ("macro_auroc", "map", "pathologic_auroc", "sensitivity", "specificity")
-    for name in sorted(result["scores"], key=lambda name: overall.index(name) if name in overall else len(overall)):
-        interval = Interval(**result["scores"][name])
-        table.add_row(name, str(interval), str(interval.replicates))
     console = Console()
-    console.print(table)
+    scores = {name: Interval(**fields) for name, fields in level["scores"].items()}
+    if scores:
+        paper = bootstrap["unit"] == "paper"
+        main = Table(title=title, caption=_caption(bootstrap))
+        for column in ("score", "value", "replicates", *(["±, points"] if paper else [])):
+            main.add_column(column, justify="right" if column in ("replicates", "±, points") else "left")
+        for name in (name for name in HEADLINE if name in scores):
+            found = scores[name]
+            # RealMNet's tables: standard deviation over √1000, in points.
+            error = [f"{100 * found.sd / np.sqrt(PAPER_SIZE):.3f}" if found.sd is not None else ""] if paper else []
+            main.add_row(_arrow(name), str(found), str(found.replicates), *error)
+        console.print(main)
+        labels = Table(title="per label")
+        for column in ("label", "F1", "AP", "AUROC"):
+            labels.add_column(column)
+        for code in label_set.codes:
+            labels.add_row(code, *(str(scores[f"{metric}_{code}"]) for metric in PER_LABEL))
+        console.print(labels)
+    for note in level["notes"]:
+        console.print(note)
+
+
+def print_scores(result: Mapping[str, Any]) -> None:
+    """What `evaluate` found, as tables on the terminal; of eyes and patients, one line each."""
+    from rich.console import Console
+
+    from keras_realmnet.screening.labels import LABEL_SETS
+
+    console = Console()
+    title = f"{result['data']}: {result['images']} test images of {result['patients']} patients"
+    print_level(title, result["image"], result["bootstrap"], LABEL_SETS[result["label_set"]])
+    for level in ("eye", "patient"):
+        scores = {name: Interval(**fields) for name, fields in result[level]["scores"].items()}
+        if scores:
+            some = ", ".join(f"{name} {scores[name]}" for name in ("macro_f1", "macro_auroc", "pathologic_auroc"))
+            console.print(f"{result[level]['cases']} {level}s: {some}")
     if result["operating_point"]:
         console.print(f"thresholds {result['operating_point']['thresholds']}: {result['operating_point']['chosen']}")
         if result["thresholds_chosen_on_test"]:
             console.print("sensitivity and specificity are optimistic: the thresholds were chosen on the same images")
+
+
+def print_comparison(result: Mapping[str, Any]) -> None:
+    """What `compare_tables` found, as tables on the terminal."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    main = Table(
+        title=f"{result['images']} images of {result['patients']} patients; A: {result['a']}, B: {result['b']}"
+    )
+    for column in ("score", "A", "B", "B − A (95 % interval)", "p", "p of the published t-test"):
+        main.add_column(column)
+    for name, found in result["differences"].items():
+        difference = _signed(found)
+        main.add_row(
+            _arrow(name),
+            *map(_four, (found["a"], found["b"])),
+            difference,
+            *map(_p, (found["p"], result["t_test"][name])),
+        )
+    console.print(main)
+    delong = Table(title="DeLong's test of AUROC, images as independent")
+    for column in ("label", "A", "B", "B − A (95 % interval)", "p"):
+        delong.add_column(column)
+    for code, found in result["delong"].items():
+        delong.add_row(code, *map(_four, (found["a"], found["b"])), _signed(found), _p(found["p"]))
+    console.print(delong)
+    for name, caveat in result["caveats"].items():
+        console.print(f"{name}: {caveat}")
+    for note in result["notes"]:
+        console.print(note)
+
+
+def _caption(bootstrap: Mapping[str, Any]) -> str:
+    if not bootstrap["replicates"]:
+        return "↓: lower is better"
+    if bootstrap["unit"] == "paper":
+        return "value (mean ± 1.96 SD of 1,000 images); ±: SD/√1000 in points; ↓: lower is better"
+    return f"value (95 % interval, {bootstrap['unit']}s resampled); ↓: lower is better"
+
+
+def _arrow(name: str) -> str:
+    return f"{name} ↓" if name in LOSSES else name
+
+
+def _four(value: float | None) -> str:
+    return "not defined" if value is None else f"{value:.4f}"
+
+
+def _signed(found: Mapping[str, Any]) -> str:
+    if found["difference"] is None:
+        return "not defined"
+    interval = f" ({found['low']:+.4f} to {found['high']:+.4f})" if found["low"] is not None else ""
+    return f"{found['difference']:+.4f}{interval}"
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return "not defined"
+    return f"{value:.4f}" if value >= 1e-4 else "< 0.0001"
 
 
 def _write_json(path: Path, value: Any) -> None:
