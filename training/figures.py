@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from keras_realmnet.screening.labels import LabelSet
-from training.evaluate import Interval
+from training.scores import Interval
 
 __all__ = [
     "Bins",
@@ -84,7 +84,6 @@ STYLE: Any = {  # Matplotlib's own type for it lists every key there is
     "lines.markersize": 4,
     "figure.dpi": DPI,  # the layout is made for the PNG
     "text.hinting": "none",  # text has the same width at every resolution
-    "text.hinting_factor": 1,
     "svg.fonttype": "path",  # looks the same whatever fonts the reader has
     "svg.hashsalt": "realmnet",  # the same ids in the same figure
     "image.interpolation": "none",
@@ -117,7 +116,7 @@ def _laid_out(function: Callable[P, Figure]) -> Callable[P, Figure]:
     def inside(*args: P.args, **kwargs: P.kwargs) -> Figure:
         with mpl.rc_context(STYLE):
             figure = function(*args, **kwargs)
-            for _ in range(2):  # sizes of labels follow from those of the axes, which follow from the labels
+            for _ in range(3):  # sizes of labels follow from those of the axes, which follow from the labels
                 figure.draw_without_rendering()
             figure.set_layout_engine("none")
             return figure
@@ -282,6 +281,7 @@ def label_chord(together: Array, label_set: LabelSet) -> Figure:
     """
     import pandas as pd
     from pycirclize import Circos
+    from pycirclize.parser import Matrix
 
     pairs = np.triu(together, 1)
     if not pairs.any():
@@ -289,19 +289,11 @@ def label_chord(together: Array, label_set: LabelSet) -> Figure:
     used = [k for k in range(len(label_set)) if pairs[k].any() or pairs[:, k].any()]
     codes = [label_set.codes[k] for k in used]
     colours = _label_colours(label_set)
-    # A chord takes the colour of the graded label at its end.
-    circos = Circos.chord_diagram(
-        pd.DataFrame(pairs[np.ix_(used, used)], index=codes, columns=codes),
-        start=-90,  # the last labels, the rarest, at the left, where names stand above each other
-        end=270,
-        space=4,
-        r_lim=(94, 100),
-        cmap=colours,
-        link_cmap=[(a, b, colours[b]) for a in codes for b in codes],
-        label_kws={"r": 1000, "size": 0.1},  # replaced below by names with counts, upright
-        link_kws={"alpha": 0.6, "ec": "#51606f", "lw": 0.3},
-    )
+    matrix = Matrix(pd.DataFrame(pairs[np.ix_(used, used)], index=codes, columns=codes))
+    # Begun at the left, so that the last labels, the rarest, lie there, where names stand above each other.
+    circos = Circos(matrix.to_sectors(), start=-90, end=270, space=4)
     for sector in circos.sectors:
+        sector.add_track((94, 100)).axis(fc=colours[sector.name])
         k = label_set.codes.index(sector.name)
         angle = np.radians(np.mean(sector.deg_lim))
         right, up = np.sin(angle), np.cos(angle)
@@ -313,6 +305,8 @@ def label_chord(together: Array, label_set: LabelSet) -> Figure:
             ha="center" if abs(right) < 0.3 else "left" if right > 0 else "right",
             va="center" if abs(up) < 0.6 else "bottom" if up > 0 else "top",
         )
+    for start, end in matrix.to_links():  # each a label and its part of the arc; coloured by the later label
+        circos.link(start, end, fc=colours[end[0]], alpha=0.6, ec="#51606f", lw=0.3)
     figure = Figure((WIDTH, 4.6))
     circos.plotfig(ax=figure.add_axes((0.2, 0.06, 0.6, 0.88), projection="polar"))
     return figure
@@ -346,6 +340,7 @@ def age_and_sex(ages: Array, sexes: Array) -> Figure:
         axis.set_title("\n".join([*name, f"{members.sum():,} patients, {median}"]))
         axis.set_xlabel("age (years)")
     axes[0].set_ylabel("patients per 5 years")
+    axes[0].yaxis.get_major_locator().set_params(integer=True)
     return figure
 
 
@@ -457,20 +452,20 @@ def radar(scores: Mapping[str, Mapping[str, Array]], label_set: LabelSet, looks:
     """Class-wise scores of each run around a circle, one panel per score.
 
     Args:
-        scores: per name of the score and run, float (classes,); NaN where there is none, which leaves a gap. AUROC
-            starts at .5, that of a coin, in the centre; the others at 0.
+        scores: per name of the score and run, float (classes,); NaN where there is none, which leaves a gap. The
+            centre is at 0, for AUROC at .5; what is below is drawn there.
     """
     figure = Figure((WIDTH, 3.7), layout="constrained")
     panels = figure.subplots(1, len(scores), squeeze=False, subplot_kw={"projection": "polar"})[0]
     angles = np.linspace(0, 2 * np.pi, len(label_set), endpoint=False)
     for axis, (title, runs) in zip(panels, scores.items(), strict=True):
+        lowest = 0.5 if title == "AUROC" else 0.0
         for name, values in runs.items():
             look = looks[name]
-            closed = np.append(values, values[0])
+            closed = np.maximum(np.append(values, values[0]), lowest)
             axis.plot(
                 np.append(angles, 0), closed, color=look.colour, linestyle=look.dash, marker=look.marker, label=name
             )
-        lowest = 0.5 if title == "AUROC" else 0.0
         axis.set_theta_zero_location("N")
         axis.set_theta_direction(-1)
         axis.set_ylim(lowest, 1)
