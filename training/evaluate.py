@@ -397,7 +397,7 @@ def score_table(
 
 CAVEATS = {
     "paired_bootstrap": "patients resampled, the same ones for both; no p is below 2/(replicates + 1)",
-    "delong": "DeLong's test takes images as independent; images of one patient are not, so its p is too small",
+    "delong": "DeLong's test takes images as independent; images of one patient are not, so its p can be far too small",
     "t_test": (
         "as published; bootstrap replicates of one test set are not independent samples, so with enough of them any "
         "difference becomes significant"
@@ -473,7 +473,7 @@ def print_level(title: str, level: Mapping[str, Any], bootstrap: Mapping[str, An
         for column in ("label", "F1", "AP", "AUROC"):
             labels.add_column(column)
         for code in label_set.codes:
-            labels.add_row(code, *(str(scores[f"{metric}_{code}"]) for metric in PER_LABEL))
+            labels.add_row(code, *(_short(scores[f"{metric}_{code}"]) for metric in PER_LABEL))
         console.print(labels)
     for note in level["notes"]:
         console.print(note)
@@ -501,29 +501,26 @@ def print_scores(result: Mapping[str, Any]) -> None:
 
 def print_comparison(result: Mapping[str, Any]) -> None:
     """What `compare_tables` found, as tables on the terminal."""
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
     console = Console()
+    console.print(f"{result['images']} images of {result['patients']} patients\nA: {result['a']}\nB: {result['b']}")
     main = Table(
-        title=f"{result['images']} images of {result['patients']} patients; A: {result['a']}, B: {result['b']}"
+        box=SIMPLE_HEAD, pad_edge=False, caption="p: paired bootstrap; t-test: p as published; ↓: lower is better"
     )
-    for column in ("score", "A", "B", "B − A (95 % interval)", "p", "p of the published t-test"):
+    for column in ("score", "A", "B", "B − A (95 %)", "p", "t-test"):
         main.add_column(column)
     for name, found in result["differences"].items():
-        difference = _signed(found)
-        main.add_row(
-            _arrow(name),
-            *map(_four, (found["a"], found["b"])),
-            difference,
-            *map(_p, (found["p"], result["t_test"][name])),
-        )
+        p_values = (_p(found["p"]), _p(result["t_test"][name]))
+        main.add_row(_arrow(name), _number(found["a"]), _number(found["b"]), _signed(found), *p_values)
     console.print(main)
-    delong = Table(title="DeLong's test of AUROC, images as independent")
-    for column in ("label", "A", "B", "B − A (95 % interval)", "p"):
+    delong = Table(box=SIMPLE_HEAD, pad_edge=False, title="DeLong's test of AUROC, images as independent")
+    for column in ("label", "A", "B", "B − A (95 %)", "p"):
         delong.add_column(column)
     for code, found in result["delong"].items():
-        delong.add_row(code, *map(_four, (found["a"], found["b"])), _signed(found), _p(found["p"]))
+        delong.add_row(code, _number(found["a"]), _number(found["b"]), _signed(found), _p(found["p"]))
     console.print(delong)
     for name, caveat in result["caveats"].items():
         console.print(f"{name}: {caveat}")
@@ -532,32 +529,36 @@ def print_comparison(result: Mapping[str, Any]) -> None:
 
 
 def _caption(bootstrap: Mapping[str, Any]) -> str:
-    if not bootstrap["replicates"]:
-        return "↓: lower is better"
+    drawn = "patients resampled" if bootstrap["unit"] == "patient" else "resampled one by one"
     if bootstrap["unit"] == "paper":
-        return "value (mean ± 1.96 SD of 1,000 images); ±: SD/√1000 in points; ↓: lower is better"
-    return f"value (95 % interval, {bootstrap['unit']}s resampled); ↓: lower is better"
+        drawn = f"mean ± 1.96 SD, {PAPER_SIZE} resampled; ±: SD/√1000"
+    return f"value (95 % interval: {drawn}); ↓: lower is better" if bootstrap["replicates"] else "↓: lower is better"
 
 
 def _arrow(name: str) -> str:
     return f"{name} ↓" if name in LOSSES else name
 
 
-def _four(value: float | None) -> str:
-    return "not defined" if value is None else f"{value:.4f}"
+def _short(found: Interval) -> str:
+    interval = f" ({found.low:.3f}–{found.high:.3f})" if found.low is not None else ""
+    return f"{_number(found.value)}{interval}"
 
 
 def _signed(found: Mapping[str, Any]) -> str:
     if found["difference"] is None:
         return "not defined"
-    interval = f" ({found['low']:+.4f} to {found['high']:+.4f})" if found["low"] is not None else ""
-    return f"{found['difference']:+.4f}{interval}"
+    interval = f" ({found['low']:+.3f}, {found['high']:+.3f})" if found["low"] is not None else ""
+    return f"{found['difference']:+.3f}{interval}"
+
+
+def _number(value: float | None) -> str:
+    return "not defined" if value is None else f"{value:.3f}"
 
 
 def _p(value: float | None) -> str:
     if value is None:
         return "not defined"
-    return f"{value:.4f}" if value >= 1e-4 else "< 0.0001"
+    return f"{value:.3f}" if value >= 1e-3 else "<.001"
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -94,9 +94,9 @@ class Bootstrap:
     """How replicates are drawn and what interval they give.
 
     `unit`: "patient" resamples whole patients with replacement (images of one patient are alike; resampling them one by
-    one makes intervals too narrow), "image" as many images as there are, both with 95 % percentile intervals; "paper"
-    resamples 1,000 images and gives mean ± 1.96 SD, as RealMNet's text does (the ± of its tables is SD/√1000, in
-    points).
+    one makes intervals too narrow), "image" as many images (eyes, where eyes are scored) as there are, both with 95 %
+    percentile intervals; "paper" resamples 1,000 images and gives mean ± 1.96 SD, as RealMNet's text does (the ± of its
+    tables is SD/√1000, in points).
     """
 
     unit: str = "patient"

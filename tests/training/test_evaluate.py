@@ -10,10 +10,11 @@ import pytest
 from keras_realmnet.errors import DataSetError
 from keras_realmnet.screening.labels import PALM, PSMM
 from training.benchmarks.scores import psmm_like
-from training.datasets import ImageSet
+from training.datasets import ImageSet, PhantomDataSet
 from training.evaluate import (
     choose_thresholds,
     compare_tables,
+    evaluate,
     eyes,
     print_comparison,
     print_level,
@@ -25,6 +26,7 @@ from training.evaluate import (
     write_score_table,
 )
 from training.label_table import LabelTable, read_label_table, write_label_table
+from training.recipe import Phase, Recipe
 from training.scores import Bootstrap, Cases
 
 NAN = np.nan
@@ -210,6 +212,42 @@ def test_an_image_listed_twice_is_named(cohort, files):
         read_score_table(files[1], twice)
 
 
+# ---------------------------------------------------------------------------------------------------------------- a run
+
+
+@pytest.mark.slow
+def test_a_run_is_scored_at_every_level(tmp_path, capsys):
+    """A network that has not learned anything, on 20 drawn patients."""
+    from training.fit import build_model
+
+    recipe = Recipe(
+        name="tiny",
+        data=PhantomDataSet(train_patients=2, validation_patients=2, test_patients=20, width=96),
+        preset="realmnet_5m_224",
+        model_options={"embed_dims": (8, 8, 16, 16), "depths": (1, 1, 1, 1), "num_heads": (1, 1, 1, 1)},
+        phases=(Phase(1, 64),),
+        batch_size=32,
+    )
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "recipe.json").write_text(json.dumps(recipe.to_dict()))
+    build_model(recipe, 64).save_weights(run / "weights.weights.h5")
+    found = evaluate(run, cache=tmp_path, replicates=20)
+    assert json.loads((run / "scores.json").read_text()) == json.loads(json.dumps(found))
+    assert found["operating_point"] is None  # two validation patients do not have every pathologic label
+    assert "no operating point: " in capsys.readouterr().out
+    assert found["patients"] == found["patient"]["cases"] == 20
+    assert found["patient"]["cases"] < found["eye"]["cases"] < found["image"]["cases"] == found["images"]
+    with (run / "test_scores.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    truth, scores = (
+        np.array([[float(row[f"{prefix}{code}"]) for code in PSMM.codes] for row in rows]) for prefix in ("true_", "")
+    )
+    error = np.mean((truth - scores) ** 2)
+    assert found["image"]["scores"]["brier"]["value"] == pytest.approx(error, abs=1e-7)
+    assert found["scores"]["brier"] == found["image"]["scores"]["brier"]
+
+
 # ------------------------------------------------------------------------------------------------------- scoring, tests
 
 
@@ -274,7 +312,7 @@ def test_the_papers_tables_show_the_standard_error_in_points(files, capsys):
     print_level("paper", found, found["bootstrap"], PSMM)
     text = capsys.readouterr().out
     assert f"{100 * found['scores']['macro_f1']['sd'] / np.sqrt(1000):.3f}" in text
-    assert "mean ± 1.96 SD" in text
+    assert "mean ± 1.96 SD, 1000 resampled" in " ".join(text.split())
 
 
 # ------------------------------------------------------------------------------------------------------------- commands
