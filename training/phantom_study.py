@@ -164,7 +164,7 @@ SOURCES = (
         largest_id=0,
         file_name="{patient}_{of_patient}.jpg",
         export_sizes=((2600, 2048),),
-        appearance=Appearance(gains=(0.8, 1.15), contrast=1.2, vignette=0.5, quality=85),
+        appearance=Appearance(gains=(0.65, 1.3), contrast=1.3, vignette=0.6, quality=85),
     ),
     Source(  # dark, red and grainy; lids often in the way
         name="LishuiR",
@@ -181,7 +181,7 @@ SOURCES = (
         largest_id=29_999,
         file_name=LISHUI_NAME,
         export_sizes=((3900, 3072),),
-        appearance=Appearance(gains=(0.9, 0.55), noise=0.025, lids=0.6, quality=80),
+        appearance=Appearance(gains=(0.8, 0.45), noise=0.035, lids=0.6, quality=80),
     ),
     Source(  # a device with a blue channel and a round, eccentric field in a grey border
         name="Zhongshan",
@@ -200,7 +200,7 @@ SOURCES = (
         export_sizes=((4000, 4000), (3900, 3072)),
         appearance=Appearance(
             gains=(1.35, 0.85),
-            blue=0.3,
+            blue=0.25,
             eccentricity=0.03,
             round_field=0.42,
             border=(0.07, 0.07, 0.08),
@@ -222,7 +222,7 @@ SOURCES = (
         largest_id=19_999,
         file_name=LISHUI_NAME,
         export_sizes=((2600, 2048), (4000, 4000)),
-        appearance=Appearance(contrast=0.75, veil=0.1, gamma=0.9, blur=0.0025, resolution=0.6, tilt=8.0, quality=60),
+        appearance=Appearance(contrast=0.9, veil=0.045, blur=0.0012, resolution=0.7, tilt=8.0, quality=60),
     ),
 )
 
@@ -254,7 +254,7 @@ def plan_study(images: int = 3600, seed: int = 2026) -> list[StudyCase]:
     PSMM they have 38922, 2835, 938, 456 and 220 of 43,371, so its small ones are a smaller part of the whole. Labels
     follow `Source.prevalence`; the rare grades are therefore somewhat more frequent than in PSMM. The default study
     has S0 64, S1 36, A0 4.4, A1 71, A2 15, A3 6.7 and A4 2.6 % (PSMM's training list: 65, 35, 4.7, 73, 14, 6.3 and
-    1.9 %), and at least 15 test images of every label.
+    1.9 %), and at least 16 test images of every label.
 
     Raises:
         ValueError: fewer than 100 images.

@@ -203,7 +203,7 @@ def test_study_on_disk_resumes(tmp_path):
 
     with pytest.raises(DataSetError, match="too few"):
         write_study(tmp_path / "small", images=100, width=96)
-    for other in ({"seed": 8}, {"width": 80}, {"images": 351}):
+    for other in ({"seed": 8}, {"width": 104}, {"images": 351}):
         with pytest.raises(DataSetError, match="another study"):
             write_study(tmp_path, **{"images": 350, "width": 96, "seed": 62, "workers": 1} | other)
     assert json.loads((tmp_path / "study.json").read_text())["seed"] == 62
