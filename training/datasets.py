@@ -1,4 +1,4 @@
-"""Where labelled images come from: phantoms drawn here, and the PALM challenge's photographs.
+"""Where labelled images come from: PSMM, phantoms drawn here, and the PALM challenge's photographs.
 
 A data set is a small frozen description; `load` turns one of its splits into model-size images in a memory-mapped
 cache (made once, in parallel, resumable) with labels and patients beside them. Every image passes through
@@ -12,7 +12,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -23,10 +23,26 @@ from numpy.typing import NDArray
 
 from keras_realmnet.errors import DataSetError
 from keras_realmnet.screening.image_io import read_image
-from keras_realmnet.screening.labels import PALM, PSMM, LabelSet
+from keras_realmnet.screening.labels import LABEL_SETS, PALM, PSMM, LabelSet
 from keras_realmnet.screening.preprocessing import PreprocessSpec, preprocess
+from training.label_table import LabelTable, concatenate
+from training.prepare import read_stamp
+from training.psmm import image_paths, read_tables
 
-__all__ = ["DATA_SETS", "SPLITS", "DataSet", "ImageSet", "PalmDataSet", "PhantomDataSet"]
+__all__ = [
+    "DATA_SETS",
+    "MAIN_SOURCE",
+    "PROTOCOLS",
+    "SPLITS",
+    "DataSet",
+    "ImageSet",
+    "PalmDataSet",
+    "PhantomDataSet",
+    "PsmmDataSet",
+    "protocol_tables",
+    "resize_square",
+    "with_folder",
+]
 
 SPLITS = ("train", "validation", "test")
 CHUNK = 32  # images a worker prepares at a time; the unit of resuming
@@ -36,33 +52,199 @@ CHUNK = 32  # images a worker prepares at a time; the unit of resuming
 class ImageSet:
     """Images ready for the model, with their truth.
 
-    `images`: uint8 (n, size, size, 3), usually memory-mapped. `labels`: float32 (n, classes), 1 present, 0 absent,
-    NaN not known. `patients`: whose image it is, for patient-level intervals. `sha256`: of images and labels.
+    `pixels`: uint8 (m, size, size, 3), usually memory-mapped; image k is `pixels[rows[k]]`, so that several sets share
+    one cache and a resampled set may hold an image more than once. `labels`: float32 (n, classes), 1 present, 0 absent,
+    NaN not known. `patients`: whose image it is, for patient-level intervals. `sha256`: of pixels, labels and names.
     """
 
-    images: NDArray[np.uint8]
+    pixels: NDArray[np.uint8]
     labels: NDArray[np.float32]
     names: tuple[str, ...]
     patients: tuple[str, ...]
     label_set: LabelSet
     sha256: str
+    rows: NDArray[np.intp] = None  # type: ignore[assignment]  # image k is pixels[k] when not given
+
+    def __post_init__(self) -> None:
+        if self.rows is None:
+            object.__setattr__(self, "rows", np.arange(len(self.names)))
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def images(self) -> NDArray[np.uint8]:
+        """All of them, in memory: (n, size, size, 3)."""
+        return self.pixels[self.rows]
+
+    def image(self, k: int) -> NDArray[np.uint8]:
+        """Image k, uint8 (size, size, 3)."""
+        return self.pixels[self.rows[k]]
+
+    def select(self, rows: NDArray[np.intp], labels: NDArray[Any] | None = None) -> "ImageSet":
+        """The images at these indices, each as often as it is named, with other labels where given."""
+        labels = self.labels[rows] if labels is None else labels.astype(np.float32)
+        names, patients = (tuple(values[k] for k in rows) for values in (self.names, self.patients))
+        digest = _content_hash(self.sha256, labels, names)
+        return replace(self, rows=self.rows[rows], labels=labels, names=names, patients=patients, sha256=digest)
+
+    def table(self) -> LabelTable:
+        """The label list of these images; `origins` are their indices. Raises DataSetError where a label is unknown."""
+        if np.isnan(self.labels).any():
+            raise DataSetError(f"{self.names[0]} and others have unknown labels: they cannot be resampled")
+        return LabelTable(
+            labels=self.labels.astype(np.uint8),
+            names=np.array(self.names, np.str_),
+            patients=np.array(self.patients, np.str_),
+            origins=np.arange(len(self)).astype(np.str_),
+            label_set=self.label_set,
+        )
+
+    def like(self, table: LabelTable) -> "ImageSet":
+        """The images of a table made from `table()` by taking, repeating or relabelling rows."""
+        return self.select(table.origins.astype(np.intp), table.labels)
 
 
 class DataSet(Protocol):
     """What a recipe needs of its data."""
 
     kind: ClassVar[str]
-    label_set: ClassVar[LabelSet]
     modality: ClassVar[str]
+
+    @property
+    def label_set(self) -> LabelSet: ...
 
     def describe(self) -> str:
         """One sentence for the bundle: what the model learned from."""
 
-    def load(self, split: str, spec: PreprocessSpec, cache: Path) -> ImageSet:
-        """A split of `SPLITS`, prepared under `cache` unless it already is. Raises DataSetError."""
+    def load(self, split: str, spec: PreprocessSpec, cache: Path) -> ImageSet | None:
+        """A split of `SPLITS`, prepared under `cache` unless it already is; None where there is no such split.
+
+        Raises DataSetError.
+        """
+
+
+@dataclass(frozen=True)
+class PsmmDataSet:
+    """The public PSMM data set, or any folder of label lists and images laid out like it (see `training.psmm`).
+
+    `protocol` says which images train and which test (RealMNet, section "Evaluation protocols"):
+
+    - "cip", common image protocol: the published lists. All hospitals in each of train, validation and test.
+    - "mrp", main-to-rest: every image of the main hospital trains, all images of the others test, each a set by itself.
+    - "cgp", cross-group: every image of all hospitals but `external` trains, all images of `external` test.
+
+    The last two use the validation images for training, as published: they have no validation split, and a network of
+    theirs has no operating point. `train_list` is the list under ImageSets/Main that trains, `labels` names the
+    vocabulary ("psmm", or "peripheral" for peripheral lesions).
+    """
+
+    kind: ClassVar[str] = "psmm"
+    modality: ClassVar[str] = "uwf_red_green"
+
+    folder: str | None = None
+    protocol: str = "cip"
+    external: str | None = None
+    train_list: str = "MYOPIA/MYOPIA.csv"
+    labels: str = "psmm"
+
+    def __post_init__(self) -> None:
+        if self.protocol not in PROTOCOLS:
+            raise ValueError(f"protocol must be one of {', '.join(PROTOCOLS)}. Received: {self.protocol!r}")
+        if (self.external is not None) != (self.protocol == "cgp"):
+            raise ValueError(f"protocol cgp, and no other, names an external hospital. Received: {self}")
+        if self.labels not in LABEL_SETS:
+            raise ValueError(f"labels must be one of {', '.join(LABEL_SETS)}. Received: {self.labels!r}")
+
+    @property
+    def label_set(self) -> LabelSet:
+        return LABEL_SETS[self.labels]
+
+    def describe(self) -> str:
+        which = {"cip": "the training list", "mrp": f"all images of {MAIN_SOURCE}"}
+        chosen = which.get(self.protocol, f"all images but those of {self.external}")
+        return f"{chosen} of the label lists in {Path(self._folder()).name} ({self.protocol}, {self.train_list})"
+
+    def tables(self) -> dict[str, LabelTable]:
+        """The label lists of the protocol, without images: "train", "test" and, under "cip", "validation".
+
+        Raises DataSetError.
+        """
+        lists = read_tables(self._folder(), train=self.train_list, label_set=self.label_set)
+        return protocol_tables(lists, self.protocol, self.external)
+
+    def load(self, split: str, spec: PreprocessSpec, cache: Path) -> ImageSet | None:
+        _check_split(split)
+        folder = self._folder()
+        tables = self.tables()
+        if split not in tables:
+            return None
+        # One cache for all protocols and lists: every image that any list names.
+        everything = concatenate(read_tables(folder, train=self.train_list, label_set=self.label_set).values())
+        names, first = np.unique(everything.names, return_index=True)
+        paths = image_paths(folder, everything.take(first))
+        stamp = read_stamp(folder)
+        if stamp is not None and stamp != spec and not _shrinks(stamp, spec):
+            raise DataSetError(
+                f"{folder} was prepared with {stamp.to_dict()}; this run needs {spec.to_dict()}: prepare the raw images"
+                " again with that size"
+            )
+        missing = [path for path in paths if not path.is_file()]
+        if missing:
+            raise DataSetError(
+                f"{missing[0]}" + (f" and {len(missing) - 1} more" if missing[1:] else "") + ": no such file;"
+                f" python -m training check {folder} lists all that is wrong"
+            )
+        pixels, digest = _cached_pixels(
+            self.kind,
+            partial(_read_file, spec=spec) if stamp is None else partial(_read_prepared, size=spec.size),
+            paths,
+            identity={
+                "files": [[path.name, path.stat().st_size] for path in paths],
+                "stamp": stamp.to_dict() if stamp else None,
+            },
+            spec=spec,
+            cache=cache,
+        )
+        table = tables[split]
+        labels, listed = table.labels.astype(np.float32), tuple(table.names.tolist())
+        return ImageSet(
+            pixels=pixels,
+            labels=labels,
+            names=listed,
+            patients=tuple(table.patients.tolist()),
+            label_set=self.label_set,
+            sha256=_content_hash(digest, labels, listed),
+            rows=np.searchsorted(names, table.names),
+        )
+
+    def _folder(self) -> Path:
+        if self.folder is None:
+            raise DataSetError(
+                "the PSMM folder is not given: pass it with --data PATH (python -m training download psmm)"
+            )
+        return Path(self.folder).expanduser().resolve()
+
+
+PROTOCOLS = ("cip", "mrp", "cgp")
+MAIN_SOURCE = "ShenzhenEye"
+
+
+def protocol_tables(lists: dict[str, LabelTable], protocol: str, external: str | None = None) -> dict[str, LabelTable]:
+    """The label lists that train and test under a protocol of `PsmmDataSet`, from the published three.
+
+    Raises:
+        DataSetError: a hospital that no image is from.
+    """
+    if protocol == "cip":
+        return lists
+    everything = concatenate(lists.values())
+    wanted = MAIN_SOURCE if protocol == "mrp" else external
+    chosen = everything.sources == wanted
+    if not chosen.any():
+        raise DataSetError(f"no image is from {wanted}. Hospitals found: {', '.join(np.unique(everything.sources))}")
+    train = chosen if protocol == "mrp" else ~chosen
+    return {"train": everything.take(train), "test": everything.take(~train)}
 
 
 @dataclass(frozen=True)
@@ -209,7 +391,16 @@ _PALM_HINT = (
     "train/ and val/ with labels.csv, or PALM/Training/Images and PALM/Validation/Images"
 )
 
-DATA_SETS: dict[str, Callable[..., Any]] = {data_set.kind: data_set for data_set in (PhantomDataSet, PalmDataSet)}
+DATA_SETS: dict[str, Callable[..., Any]] = {
+    data_set.kind: data_set for data_set in (PsmmDataSet, PhantomDataSet, PalmDataSet)
+}
+
+
+def with_folder(data: DataSet, folder: str) -> DataSet:
+    """`data` in another place. Raises DataSetError for data that is made, not found."""
+    if not isinstance(data, (PsmmDataSet, PalmDataSet)):
+        raise DataSetError(f"{data.kind} data is made, not found: it takes no --data {folder}")
+    return replace(data, folder=str(folder))
 
 
 def _check_split(split: str) -> None:
@@ -223,6 +414,23 @@ def _render_phantom(case: Any, width: int, spec: PreprocessSpec) -> NDArray[np.u
 
 def _read_file(path: Path, spec: PreprocessSpec) -> NDArray[np.uint8]:
     return preprocess(read_image(path).pixels, spec)[0]
+
+
+def _read_prepared(path: Path, size: int) -> NDArray[np.uint8]:
+    return resize_square(read_image(path).pixels, size)
+
+
+def _shrinks(stamp: PreprocessSpec, spec: PreprocessSpec) -> bool:
+    """Whether images prepared by `stamp` only have to be made smaller for `spec`."""
+    return replace(stamp, size=spec.size) == spec and stamp.size >= spec.size
+
+
+def resize_square(image: NDArray[Any], size: int) -> NDArray[Any]:
+    """uint8 (s, s, 3) → (size, size, 3); an image of that size is returned as it is."""
+    if image.shape[0] == size:
+        return image
+    interpolation = cv2.INTER_AREA if image.shape[0] > size else cv2.INTER_LINEAR
+    return cv2.resize(image, (size, size), interpolation=interpolation)
 
 
 def _code_hash(file: str) -> str:
@@ -243,7 +451,28 @@ def _prepared(
     spec: PreprocessSpec,
     cache: Path,
 ) -> ImageSet:
-    """The images of `sources` through `prepare`, from the cache or into it.
+    """The images of `sources` through `prepare`, from the cache or into it, as a set of its own."""
+    pixels, digest = _cached_pixels(title, prepare, sources, identity=identity, spec=spec, cache=cache)
+    return ImageSet(pixels, labels, names, patients, label_set, _content_hash(digest, labels, names))
+
+
+def _content_hash(pixels_hash: str, labels: NDArray[np.float32], names: Sequence[str]) -> str:
+    digest = hashlib.sha256(pixels_hash.encode())
+    digest.update(labels.tobytes())
+    digest.update("\n".join(names).encode())
+    return digest.hexdigest()
+
+
+def _cached_pixels(
+    title: str,
+    prepare: Callable[[Any], NDArray[np.uint8]],
+    sources: Sequence[Any],
+    *,
+    identity: dict[str, Any],
+    spec: PreprocessSpec,
+    cache: Path,
+) -> tuple[NDArray[np.uint8], str]:
+    """uint8 (n, size, size, 3), memory-mapped, and its hash.
 
     The cache folder is named by the hash of what the pixels follow from. `done.npy` marks the chunks whose pixels
     are written; `complete.json` appears last.
@@ -267,11 +496,8 @@ def _prepared(
         temporary = folder / "complete.json.tmp"
         temporary.write_text(json.dumps(facts, indent=1) + "\n")
         temporary.replace(folder / "complete.json")
-    digest = hashlib.sha256(json.loads((folder / "complete.json").read_text())["sha256"].encode())
-    digest.update(labels.tobytes())
-    digest.update("\n".join(names).encode())
-    images = np.load(folder / "images.npy", mmap_mode="r")
-    return ImageSet(images, labels, names, patients, label_set, digest.hexdigest())
+    facts = json.loads((folder / "complete.json").read_text())
+    return np.load(folder / "images.npy", mmap_mode="r"), facts["sha256"]
 
 
 def _open(path: Path, shape: tuple[int, ...]) -> np.memmap:

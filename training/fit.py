@@ -6,17 +6,20 @@ A run folder holds: `recipe.json`, `run.json` (command, versions, git commit, da
 `scores.json` and `*_scores.csv`.
 
 A run is deterministic: on the same machine, backend and versions the same recipe gives the same weights, interrupted
-or not (bitwise on TensorFlow's CPU backend; GPU kernels may add up in another order).
+(killed, power lost, disk full) or not; bitwise on TensorFlow's CPU backend; GPU kernels may add up in another order.
 """
 
 import csv
+import hashlib
 import importlib.metadata
 import json
 import math
+import os
 import platform
 import subprocess
 import sys
-from dataclasses import replace
+import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,25 +30,32 @@ from numpy.typing import NDArray
 
 from keras_realmnet import losses
 from keras_realmnet.errors import RealMNetError
+from keras_realmnet.models.heads import LinearHead, ResidualAttentionHead
+from keras_realmnet.models.presets import REALMNET_PRESETS
 from keras_realmnet.models.realmnet import RealMNet
 from keras_realmnet.screening.preprocessing import PreprocessSpec
 from keras_realmnet.weights import transfer_weights
-from training.datasets import ImageSet, PalmDataSet
-from training.evaluate import evaluate, score
+from training.datasets import ImageSet
+from training.devices import on_devices
+from training.evaluate import evaluate
 from training.input_pipeline import EvaluationBatches, TrainingBatches
 from training.recipe import Recipe
+from training.scores import score
+from training.splits import patient_share
 
 __all__ = [
     "NonFiniteLoss",
+    "Resources",
     "WarmupCosine",
     "build_model",
     "compile_model",
     "decayed",
     "fit",
+    "initial_model",
     "load_run",
     "predict",
     "train",
-    "with_data",
+    "training_images",
 ]
 
 PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy", "opencv-python-headless", "scikit-learn")
@@ -84,14 +94,51 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
 
 def build_model(recipe: Recipe, size: int) -> keras.Model:
     """The recipe's network for inputs of `size` pixels, with random weights."""
-    return RealMNet.from_preset(
-        recipe.preset,
-        num_classes=len(recipe.data.label_set),
-        load_weights=False,
-        image_size=size,
-        drop_path_rate=recipe.drop_path_rate,
-        **recipe.model_options,
-    )
+    return _network(recipe, size, load_weights=False)
+
+
+def initial_model(recipe: Recipe, size: int) -> keras.Model:
+    """The recipe's network as its training begins, with the weights that `recipe.weights` names, if any.
+
+    That is a `.safetensors` file (a reference TinyViT checkpoint, whose classifier is left out), or the folder of a
+    finished run of the same network (its features, and its head too where the labels are the same), or for a baseline
+    what `Baseline.from_preset` takes.
+
+    Raises:
+        RealMNetError: there is no such file or run, or it does not fit.
+    """
+    if recipe.weights is None:
+        return build_model(recipe, size)
+    if recipe.preset not in REALMNET_PRESETS:
+        return _network(recipe, size, load_weights=recipe.weights)
+    path = Path(recipe.weights).expanduser()
+    if not path.exists():
+        raise RealMNetError(
+            f"{path}: no such file or run. Published weights: python -m training download --help; random ones: "
+            "--set weights=None"
+        )
+    if not path.is_dir():
+        return _network(recipe, size, load_weights=path)
+    model = build_model(recipe, size)
+    source, theirs = load_run(path)
+    if (theirs.head, theirs.data.label_set) == (recipe.head, recipe.data.label_set):
+        return transfer_weights(source, model)
+    transfer_weights(source.backbone, model.backbone)
+    if recipe.head == theirs.head == "residual_attention":
+        model.get_layer("head_norm").set_weights(source.get_layer("head_norm").get_weights())
+    return model
+
+
+def _network(recipe: Recipe, size: int, load_weights: Any) -> keras.Model:
+    classes = len(recipe.data.label_set)
+    common = {"image_size": size, "drop_path_rate": recipe.drop_path_rate, "load_weights": load_weights}
+    if recipe.preset not in REALMNET_PRESETS:
+        from keras_realmnet.models.baselines import Baseline  # keras-hub takes its time
+
+        return Baseline.from_preset(recipe.preset, num_classes=classes, **common, **recipe.model_options)
+    head_class = LinearHead if recipe.head == "linear" else ResidualAttentionHead
+    head = head_class(classes, name="head", **recipe.head_options)
+    return RealMNet.from_preset(recipe.preset, num_classes=classes, head=head, **common, **recipe.model_options)
 
 
 def decayed(variable: keras.Variable) -> bool:
@@ -100,7 +147,7 @@ def decayed(variable: keras.Variable) -> bool:
 
 
 def compile_model(model: keras.Model, recipe: Recipe, steps_per_epoch: int) -> keras.Model:
-    """Gives `model` the recipe's optimizer, schedule and loss."""
+    """Gives `model` the recipe's optimizer, schedule and loss; an epoch has `steps_per_epoch` batches."""
     optimizer = keras.optimizers.AdamW(
         WarmupCosine(
             peak=recipe.learning_rate,
@@ -115,7 +162,9 @@ def compile_model(model: keras.Model, recipe: Recipe, steps_per_epoch: int) -> k
         epsilon=recipe.epsilon,
         global_clipnorm=recipe.clip_norm,
         use_ema=recipe.ema_momentum is not None,
-        ema_momentum=recipe.ema_momentum or 0.0,
+        # Keras averages after every batch, also after those that only add to the accumulated gradient.
+        ema_momentum=(recipe.ema_momentum or 0.0) ** (1 / recipe.accumulate),
+        gradient_accumulation_steps=recipe.accumulate if recipe.accumulate > 1 else None,
     )
     optimizer.exclude_from_weight_decay(var_list=[v for v in model.trainable_variables if not decayed(v)])
     optimizer.build(model.trainable_variables)
@@ -162,17 +211,40 @@ def _last_epoch(folder: Path) -> int:
     return max((int(path.name[11:15]) for path in folder.glob("checkpoint-????.weights.h5")), default=0)
 
 
+def _save_whole(model: keras.Model, path: Path) -> None:
+    """Writes under another name, forces it to the disk, then renames: `path` is whole or as it was before.
+
+    Raises:
+        RealMNetError: it cannot be written, as on a full disk.
+    """
+    temporary = path.with_name("unfinished.weights.h5")
+    try:
+        model.save_weights(temporary)
+        for written in (temporary, path.parent):
+            if written == path.parent:
+                temporary.replace(path)
+            handle = os.open(written, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+    except (OSError, RuntimeError) as error:  # HDF5 makes either of a full disk
+        temporary.unlink(missing_ok=True)
+        raise RealMNetError(
+            f"{path} could not be written ({_first_line(error)}); with room on the disk the same command goes on from "
+            "the last checkpoint"
+        ) from error
+
+
 class _SaveCheckpoint(keras.callbacks.Callback):
-    """After each epoch: a checkpoint under another name, then renamed, so that it is whole or not there at all."""
+    """A checkpoint after each epoch, in the place of the one before."""
 
     def __init__(self, folder: Path):
         super().__init__()
         self.folder = folder
 
     def on_epoch_end(self, epoch, logs=None):
-        temporary = self.folder / "unfinished.weights.h5"
-        self.model.save_weights(temporary)
-        temporary.replace(_checkpoint(self.folder, epoch + 1))
+        _save_whole(self.model, _checkpoint(self.folder, epoch + 1))
         for path in self.folder.glob("checkpoint-????.weights.h5"):
             if path != _checkpoint(self.folder, epoch + 1):
                 path.unlink()
@@ -181,7 +253,8 @@ class _SaveCheckpoint(keras.callbacks.Callback):
 def _restore(recipe: Recipe, folder: Path, epoch: int, steps_per_epoch: int) -> keras.Model:
     """The compiled model as it was after `epoch` epochs, at the size of the phase it ended in."""
     size = recipe.phase_of(max(0, epoch - 1))[0].size
-    model = compile_model(build_model(recipe, size), recipe, steps_per_epoch)
+    model = build_model(recipe, size) if epoch else initial_model(recipe, size)
+    compile_model(model, recipe, steps_per_epoch)
     if epoch:
         model.load_weights(_checkpoint(folder, epoch))
     return model
@@ -205,7 +278,7 @@ def _moved(model: keras.Model, recipe: Recipe, size: int, steps_per_epoch: int) 
             value, old_value = ops.convert_to_numpy(variable), ops.convert_to_numpy(source)
             # Bicubic interpolation overshoots; a second moment must not become negative or vanish.
             target.assign(np.clip(value, old_value.min(), old_value.max()))
-    new.iterations.assign(old.iterations)
+    new._iterations.assign(old._iterations)
     model.set_weights(weights)
     transfer_weights(model, moved)
     if recipe.ema_momentum is not None:
@@ -265,7 +338,16 @@ class _Validate(keras.callbacks.Callback):
 class _History(keras.callbacks.Callback):
     """`history.csv`, one row per epoch; rows of epochs that a resumed run repeats are replaced."""
 
-    COLUMNS = ("epoch", "size", "learning_rate", "loss", "val_macro_auroc", "val_map", "val_pathologic_auroc")
+    COLUMNS = (
+        "epoch",
+        "size",
+        "seconds",
+        "learning_rate",
+        "loss",
+        "val_macro_auroc",
+        "val_map",
+        "val_pathologic_auroc",
+    )
 
     def __init__(self, path: Path, first_epoch: int):
         super().__init__()
@@ -274,9 +356,13 @@ class _History(keras.callbacks.Callback):
             with path.open(newline="") as file:
                 self.rows = [row for row in csv.DictReader(file) if int(row["epoch"]) <= first_epoch]
 
+    def on_epoch_begin(self, epoch, logs=None):
+        self.began = time.monotonic()
+
     def on_epoch_end(self, epoch, logs=None):
         logs = logs or {}
-        row = {"epoch": epoch + 1, "size": self.model.image_size[0]}
+        seconds = round(time.monotonic() - self.began, 1)
+        row = {"epoch": epoch + 1, "size": self.model.image_size[0], "seconds": seconds}
         row["learning_rate"] = float(ops.convert_to_numpy(self.model.optimizer.learning_rate))
         self.rows.append({**row, **{name: logs[name] for name in self.COLUMNS if name in logs and name not in row}})
         temporary = self.path.with_suffix(".tmp")
@@ -290,7 +376,48 @@ class _History(keras.callbacks.Callback):
 # --------------------------------------------------------------------------------------------------------------- fit
 
 
-def train(recipe: Recipe, data: ImageSet, validation: ImageSet | None, out: Path, verbose: int | str = "auto"):
+class _WeightsAndBiases(keras.callbacks.Callback):
+    """Sends each epoch's numbers to Weights & Biases, into one run of theirs however often ours is resumed."""
+
+    def __init__(self, recipe: Recipe, folder: Path):
+        super().__init__()
+        try:
+            import wandb
+        except ModuleNotFoundError as error:
+            raise RealMNetError("--track wandb needs the package wandb: pip install wandb") from error
+        identity = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
+        self.run = wandb.init(
+            project="keras-realmnet", name=recipe.name, id=identity, resume="allow", dir=folder, config=_json(recipe)
+        )
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.run.log({"epoch": epoch + 1, **(logs or {})})
+
+    def on_train_end(self, logs=None):
+        self.run.finish()
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a run may use; it changes the speed, not the result (but see `training.devices` on BatchNorm).
+
+    `devices`: GPUs or other devices that share each batch; None: one. `processes`: worker processes that augment; 0:
+    threads do. `track`: None or "wandb".
+    """
+
+    devices: int | None = None
+    processes: int = 0
+    track: str | None = None
+
+
+def train(
+    recipe: Recipe,
+    data: ImageSet,
+    validation: ImageSet | None,
+    out: Path,
+    verbose: int | str = "auto",
+    resources: Resources | None = None,
+):
     """Trains `recipe` on `data`, continuing from the newest checkpoint in `out`.
 
     Returns:
@@ -298,35 +425,81 @@ def train(recipe: Recipe, data: ImageSet, validation: ImageSet | None, out: Path
 
     Raises:
         NonFiniteLoss: the loss is NaN or infinite.
+        RealMNetError: a checkpoint cannot be written; or the devices are not there.
     """
+    resources = resources or Resources()
     out.mkdir(parents=True, exist_ok=True)
     keras.config.set_dtype_policy("mixed_bfloat16" if recipe.mixed_precision else "float32")
-    steps = len(data) // recipe.batch_size
-    # Each phase begins as a resumed run does, from the checkpoint: one path for both.
-    while (epoch := _last_epoch(out)) < recipe.epochs:
-        keras.utils.set_random_seed(recipe.seed)  # for the weights of a new run
-        phase, end = recipe.phase_of(epoch)
-        model = _restore(recipe, out, epoch, steps)
-        if model.image_size[0] != phase.size:
-            model = _moved(model, recipe, phase.size, steps)
-        print(f"epochs {epoch + 1} to {end} of {recipe.epochs}: {phase.size} px, {steps} steps of {recipe.batch_size}")
-        callbacks = [_SeedRandomLayers(recipe.seed), _StopOnNonFiniteLoss()]
-        if validation is not None:
-            callbacks.append(_Validate(validation, recipe))
-        callbacks.append(_History(out / "history.csv", epoch))
-        if _installed("tensorflow"):
-            callbacks.append(keras.callbacks.TensorBoard(out / "tensorboard", write_graph=False))
-        callbacks.append(_SaveCheckpoint(out))
-        batches = TrainingBatches(data, phase.size, recipe.batch_size, recipe.augmentation, recipe.seed, epoch)
-        model.fit(batches, epochs=end, initial_epoch=epoch, shuffle=False, callbacks=callbacks, verbose=verbose)
-    model = _restore(recipe, out, recipe.epochs, steps)
-    _use_averages(model)
+    # Whole steps of the optimizer: no gradient is left over at the end of an epoch.
+    steps = len(data) // recipe.batch_size // recipe.accumulate * recipe.accumulate
+    if steps == 0:
+        needed = recipe.batch_size * recipe.accumulate
+        raise RealMNetError(f"a step of {recipe.name!r} takes {needed} images; there are {len(data)}")
+    with on_devices(resources.devices, recipe.batch_size):
+        # Each phase begins as a resumed run does, from the checkpoint: one path for both.
+        while (epoch := _last_epoch(out)) < recipe.epochs:
+            _train_phase(recipe, data, validation, out, epoch, steps, verbose, resources)
+        model = _restore(recipe, out, recipe.epochs, steps)
+        _use_averages(model)
+        weights = model.get_weights()
     trained = build_model(recipe, recipe.image_size)
-    trained.set_weights(model.get_weights())
+    trained.set_weights(weights)
     return trained
 
 
-def fit(recipe: Recipe, out: Path, cache: Path = Path("data/cache"), resume: bool = True) -> dict[str, Any]:
+def _train_phase(recipe, data, validation, out, epoch, steps, verbose, resources: Resources) -> None:
+    """From `epoch` to the end of its phase."""
+    keras.utils.set_random_seed(recipe.seed)  # for the weights of a new run
+    phase, end = recipe.phase_of(epoch)
+    model = _restore(recipe, out, epoch, steps)
+    if model.image_size[0] != phase.size:
+        model = _moved(model, recipe, phase.size, steps)
+    print(f"epochs {epoch + 1} to {end} of {recipe.epochs}: {phase.size} px, {steps} steps of {recipe.batch_size}")
+    callbacks = [_SeedRandomLayers(recipe.seed), _StopOnNonFiniteLoss()]
+    if validation is not None:
+        callbacks.append(_Validate(validation, recipe))
+    callbacks.append(_History(out / "history.csv", epoch))
+    if _installed("tensorflow"):
+        callbacks.append(keras.callbacks.TensorBoard(out / "tensorboard", write_graph=False))
+    if resources.track == "wandb":
+        callbacks.append(_WeightsAndBiases(recipe, out))
+    callbacks.append(_SaveCheckpoint(out))
+    batches = TrainingBatches(
+        data,
+        phase.size,
+        recipe.batch_size,
+        recipe.augmentation,
+        recipe.seed,
+        epoch,
+        processes=resources.processes,
+        batches=steps,
+    )
+    try:
+        model.fit(batches, epochs=end, initial_epoch=epoch, shuffle=False, callbacks=callbacks, verbose=verbose)
+    finally:
+        batches.close()
+
+
+def training_images(recipe: Recipe, data: ImageSet) -> ImageSet:
+    """What `recipe` trains on, of the images of its training split: a share of the patients, then resampled.
+
+    Raises:
+        DataSetError: labels that are not known cannot be resampled.
+    """
+    if recipe.train_share < 1:
+        data = data.like(patient_share(data.table(), recipe.train_share, recipe.seed))
+    if recipe.resampling is not None:
+        data = data.like(recipe.resampling.apply(data.table()))
+    return data
+
+
+def fit(
+    recipe: Recipe,
+    out: Path,
+    cache: Path = Path("data/cache"),
+    resume: bool = True,
+    resources: Resources | None = None,
+) -> dict[str, Any]:
     """Prepares the data, trains, evaluates; everything ends up in `out`. Returns what `evaluate` found.
 
     Raises:
@@ -347,13 +520,15 @@ def fit(recipe: Recipe, out: Path, cache: Path = Path("data/cache"), resume: boo
     recorded.write_text(json.dumps(_json(recipe), indent=1) + "\n")
     spec = PreprocessSpec(size=max(phase.size for phase in recipe.phases))
     data, validation = (recipe.data.load(split, spec, cache) for split in ("train", "validation"))
+    if data is None:
+        raise RealMNetError(f"recipe {recipe.name!r}: its data has nothing to train on")
+    data = training_images(recipe, data)
     facts = _facts(recipe, data, validation, spec)
     (out / "run.json").write_text(json.dumps(facts, indent=1) + "\n")
 
-    model = train(recipe, data, validation, out, verbose="auto" if sys.stdout.isatty() else 2)
-    temporary = out / "unfinished.weights.h5"
-    model.save_weights(temporary)
-    temporary.replace(out / "weights.weights.h5")
+    verbose = "auto" if sys.stdout.isatty() else 2
+    model = train(recipe, data, validation, out, verbose=verbose, resources=resources)
+    _save_whole(model, out / "weights.weights.h5")
     for path in out.glob("checkpoint-????.weights.h5"):
         path.unlink()
     return evaluate(out, cache=cache)
@@ -376,13 +551,6 @@ def load_run(run: Path) -> tuple[keras.Model, Recipe]:
     return model, recipe
 
 
-def with_data(recipe: Recipe, path: str) -> Recipe:
-    """`recipe` with its data at `path`. Raises RealMNetError for data that is made, not found."""
-    if not isinstance(recipe.data, PalmDataSet):
-        raise RealMNetError(f"recipe {recipe.name!r} makes its own {recipe.data.kind} data: it takes no --data {path}")
-    return replace(recipe, data=replace(recipe.data, folder=str(path)))
-
-
 def _json(recipe: Recipe) -> dict[str, Any]:
     return json.loads(json.dumps(recipe.to_dict()))
 
@@ -395,8 +563,13 @@ def _installed(package: str) -> bool:
     return True
 
 
-def _facts(recipe: Recipe, data: ImageSet, validation: ImageSet, spec: PreprocessSpec) -> dict[str, Any]:
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _facts(recipe: Recipe, data: ImageSet, validation: ImageSet | None, spec: PreprocessSpec) -> dict[str, Any]:
     """What a reader needs to repeat the run, beside the recipe."""
+    sets = {"train": data} if validation is None else {"train": data, "validation": validation}
     git = subprocess.run(
         ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
     )
@@ -409,8 +582,13 @@ def _facts(recipe: Recipe, data: ImageSet, validation: ImageSet, spec: Preproces
         "git_commit": git.stdout.strip() or None,
         "seed": recipe.seed,
         "training_data": recipe.data.describe(),
-        "images": {"train": len(data), "validation": len(validation)},
-        "data_sha256": {"train": data.sha256, "validation": validation.sha256},
+        "images": {split: len(images) for split, images in sets.items()},
+        "patients": {split: len(set(images.patients)) for split, images in sets.items()},
+        "label_counts": {
+            split: dict(zip(images.label_set.codes, np.nansum(images.labels, axis=0).astype(int).tolist(), strict=True))
+            for split, images in sets.items()
+        },
+        "data_sha256": {split: images.sha256 for split, images in sets.items()},
         "preprocess": spec.to_dict(),
         "preprocess_hash": spec.hash,
     }

@@ -1,28 +1,20 @@
 """Batches for Keras: NumPy and OpenCV only, the same on every backend.
 
 What a batch holds depends on (seed, epoch, index) alone, never on the number of workers or on what ran before: a
-resumed run sees exactly what the uninterrupted one would have seen. Workers are threads; OpenCV and NumPy release the
-interpreter lock while they work.
+resumed run sees exactly what the uninterrupted one would have seen. Keras' threads fetch batches ahead of the model
+(OpenCV and NumPy release the interpreter lock while they work); on machines with many cores worker processes augment.
 """
 
 import os
 
-import cv2
 import keras
 import numpy as np
 
-from training.augmentation import Augmentation, augment, mix_batch
-from training.datasets import ImageSet
+from training.augment_workers import AugmentedImages, WorkerPool
+from training.augmentation import Augmentation, mix_batch
+from training.datasets import ImageSet, resize_square
 
-__all__ = ["EvaluationBatches", "TrainingBatches", "resize_square"]
-
-
-def resize_square(image, size):
-    """uint8 (s, s, 3) → (size, size, 3); an image of that size is returned as it is."""
-    if image.shape[0] == size:
-        return image
-    interpolation = cv2.INTER_AREA if image.shape[0] > size else cv2.INTER_LINEAR
-    return cv2.resize(image, (size, size), interpolation=interpolation)
+__all__ = ["EvaluationBatches", "TrainingBatches"]
 
 
 class TrainingBatches(keras.utils.PyDataset):
@@ -34,6 +26,9 @@ class TrainingBatches(keras.utils.PyDataset):
         data: what to draw from; its labels must all be known.
         size: side of the images in pixels.
         seed, epoch: of the first epoch; Keras moves on to the next after each.
+        workers: threads that prepare batches ahead; `None`: all cores but one.
+        processes: worker processes that augment for these threads; 0: the threads do it. To be closed by `close`.
+        batches: of an epoch; `None`: as many as there are.
     """
 
     def __init__(
@@ -45,27 +40,36 @@ class TrainingBatches(keras.utils.PyDataset):
         seed: int,
         epoch: int = 0,
         workers: int | None = None,
+        processes: int = 0,
+        batches: int | None = None,
     ):
-        super().__init__(workers=workers or max(1, (os.cpu_count() or 1) - 1), max_queue_size=8)
+        threads = workers or processes or max(1, (os.cpu_count() or 1) - 1)
+        super().__init__(workers=threads, max_queue_size=max(8, 2 * threads))
         if len(data) < batch_size:
             raise ValueError(f"batch_size must be at most the number of images, {len(data)}. Received: {batch_size}")
         self.data, self.size, self.batch_size = data, size, batch_size
         self.augmentation, self.seed, self.epoch = augmentation, seed, epoch
+        self.batches = len(data) // batch_size if batches is None else batches
+        source = AugmentedImages.of(data, size, augmentation, seed)
+        self._pool = WorkerPool(source, processes) if processes else None
+        self._augmented = self._pool or source
 
     def __len__(self) -> int:
-        return len(self.data) // self.batch_size
+        return self.batches
 
     def on_epoch_end(self) -> None:
         self.epoch += 1
+
+    def close(self) -> None:
+        """Ends the worker processes, if there are any."""
+        if self._pool is not None:
+            self._pool.close()
 
     def __getitem__(self, batch: int):
         # Separate streams: order of the epoch, each image, each batch.
         order = np.random.default_rng((self.seed, self.epoch, 0)).permutation(len(self.data))
         chosen = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-        images = np.empty((len(chosen), self.size, self.size, 3), np.float32)
-        for row, index in enumerate(chosen):
-            rng = np.random.default_rng((self.seed, self.epoch, 1, int(index)))
-            images[row] = augment(resize_square(self.data.images[index], self.size), rng, self.augmentation)
+        images = self._augmented.batch(self.epoch, chosen).astype(np.float32)
         rng = np.random.default_rng((self.seed, self.epoch, 2, batch))
         return mix_batch(images, self.data.labels[chosen], rng, self.augmentation)
 
@@ -81,5 +85,5 @@ class EvaluationBatches(keras.utils.PyDataset):
         return -(-len(self.data) // self.batch_size)
 
     def __getitem__(self, batch: int):
-        images = self.data.images[batch * self.batch_size : (batch + 1) * self.batch_size]
-        return (np.stack([resize_square(image, self.size) for image in images]).astype(np.float32),)
+        chosen = range(batch * self.batch_size, min((batch + 1) * self.batch_size, len(self.data)))
+        return (np.stack([resize_square(self.data.image(k), self.size) for k in chosen]).astype(np.float32),)

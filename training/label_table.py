@@ -151,7 +151,8 @@ def write_label_table(path: str | Path, table: LabelTable) -> None:
         writer = csv.writer(file)
         writer.writerow([*table.label_set.codes, "filename", "ID", *table.extra])
         extra = [list(values) for values in table.extra.values()]
-        writer.writerows(zip(*table.labels.T.tolist(), table.names.tolist(), table.patients.tolist(), *extra))
+        columns = (*table.labels.T.tolist(), table.names.tolist(), table.patients.tolist(), *extra)
+        writer.writerows(zip(*columns, strict=True))
     temporary.replace(path)
 
 

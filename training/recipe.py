@@ -11,10 +11,14 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
 
+from keras_realmnet.models.presets import BASELINE_PRESETS, REALMNET_PRESETS
 from training.augmentation import Augmentation
-from training.datasets import DATA_SETS, DataSet, PhantomDataSet
+from training.datasets import DATA_SETS, DataSet, PsmmDataSet, with_folder
+from training.resampling import Resampling
 
-__all__ = ["Phase", "Recipe", "load_recipe", "override", "recipe_names"]
+__all__ = ["HEADS", "Phase", "Recipe", "load_recipe", "override", "recipe_names", "with_data"]
+
+HEADS = ("residual_attention", "linear")
 
 
 @dataclass(frozen=True)
@@ -34,12 +38,20 @@ class Recipe:
     """
 
     name: str
-    data: DataSet = field(default_factory=PhantomDataSet)
-    preset: str = "realmnet_21m_384"
+    data: DataSet = field(default_factory=PsmmDataSet)
+    train_share: float = 1.0  # of the training patients: label efficiency
+    resampling: Resampling | None = None  # of the training images, after that
+
+    preset: str = "realmnet_21m_384"  # or a baseline: a row of keras_realmnet.models.presets
+    head: str = "residual_attention"  # or "linear"; baselines have a linear one of their own
+    head_options: Mapping[str, Any] = field(default_factory=dict)  # num_heads, lam of ResidualAttentionHead
+    model_options: Mapping[str, Any] = field(default_factory=dict)  # further arguments of the backbone
+    drop_path_rate: float = 0.5
+    weights: str | None = None  # what training starts from: see training.fit.load_initial_weights; None: random
+
     phases: tuple[Phase, ...] = (Phase(epochs=50, size=384),)
     batch_size: int = 64  # 16 per GPU on 4 GPUs
-    drop_path_rate: float = 0.5
-    model_options: Mapping[str, Any] = field(default_factory=dict)  # further arguments of TinyViTBackbone
+    accumulate: int = 1  # batches whose gradients are averaged into one step of the optimizer
 
     loss: str = "AsymmetricLoss"  # a class of keras_realmnet.losses
     loss_options: Mapping[str, Any] = field(default_factory=dict)
@@ -61,10 +73,23 @@ class Recipe:
     seed: int = 42
 
     def __post_init__(self) -> None:
-        if not self.phases or any(phase.epochs < 1 or phase.size % 32 or phase.size < 32 for phase in self.phases):
-            raise ValueError(f"phases need at least one epoch each, at a size divisible by 32. Received: {self.phases}")
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size must be positive. Received: {self.batch_size}")
+        presets = (*REALMNET_PRESETS, *BASELINE_PRESETS)
+        if self.preset not in presets:
+            raise ValueError(f"preset must be one of {', '.join(presets)}. Received: {self.preset!r}")
+        step = 32 if self.preset in REALMNET_PRESETS else 1
+        if not self.phases or any(phase.epochs < 1 or phase.size % step or phase.size < 32 for phase in self.phases):
+            raise ValueError(
+                "phases need at least one epoch each, at a size of at least 32 and, for TinyViT, divisible by 32."
+                f" Received: {self.phases}"
+            )
+        if self.head not in HEADS:
+            raise ValueError(f"head must be one of {', '.join(HEADS)}. Received: {self.head!r}")
+        if self.batch_size < 1 or self.accumulate < 1:
+            raise ValueError(
+                f"batch_size and accumulate must be positive. Received: {self.batch_size}, {self.accumulate}"
+            )
+        if not 0 < self.train_share <= 1:
+            raise ValueError(f"train_share must lie in (0, 1]. Received: {self.train_share}")
 
     @property
     def epochs(self) -> int:
@@ -111,6 +136,8 @@ class Recipe:
             name: tuple(value) if isinstance(value, list) else value for name, value in values["augmentation"].items()
         }
         values["augmentation"] = Augmentation(**augmentation)
+        if values.get("resampling") is not None:
+            values["resampling"] = Resampling(**values["resampling"])
         return cls(**values)
 
 
@@ -127,10 +154,16 @@ def load_recipe(name: str) -> Recipe:
     return import_module(f"training.recipes.{name}").RECIPE
 
 
+def with_data(recipe: Recipe, folder: str) -> Recipe:
+    """`recipe` with its data in another place. Raises DataSetError for data that is made, not found."""
+    return replace(recipe, data=with_folder(recipe.data, folder))
+
+
 def override(recipe: Recipe, assignment: str) -> Recipe:
     """`recipe` with one field changed by "key=value"; "augmentation.mixup=0" reaches into a part.
 
-    Values are Python literals; a bare word is a string. Phases are written "phases=[(90, 128), (40, 224)]".
+    Values are Python literals; a bare word is a string. Phases are written "phases=[(90, 128), (40, 224)]", resampling
+    "resampling=ml-rus" or "resampling=('ml-rus', 20)".
 
     Raises ValueError for an unknown key or a value of another type.
     """
@@ -158,6 +191,8 @@ def _replaced(part: Any, path: list[str], value: Any, assignment: str) -> Any:
             value = tuple(Phase(*phase) for phase in value)
         except TypeError as error:
             raise ValueError(f"{assignment!r}: expected pairs (epochs, size)") from error
+    elif path[0] == "resampling" and value is not None:
+        return replace(part, resampling=Resampling(*((value,) if isinstance(value, str) else value)))
     elif isinstance(old, float) and type(value) is int:
         value = float(value)
     elif isinstance(old, tuple) and isinstance(value, list):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-__all__ = ["LABEL_SETS", "PALM", "PSMM", "Label", "LabelSet"]
+__all__ = ["LABEL_SETS", "PALM", "PERIPHERAL", "PSMM", "Label", "LabelSet"]
 
 
 @dataclass(frozen=True)
@@ -70,4 +70,18 @@ PALM = LabelSet(
     exclusive=(("N", "H", "P"),),
 )
 
-LABEL_SETS = {label_set.name: label_set for label_set in (PSMM, PALM)}
+# RealMNet, section "Peripheral lesions": the network that PSMM trained, with a new head.
+PERIPHERAL = LabelSet(
+    name="peripheral",
+    labels=(
+        Label("P0", "No peripheral lesion", "no peripheral retinal lesion"),
+        Label("P1", "Lattice degeneration or cystic tuft", "lattice degeneration or cystic retinal tuft (LDoCRT)"),
+        Label("P2", "Holes or tears", "retinal holes or tears (HoT)"),
+        Label("P3", "Retinal detachment", "rhegmatogenous retinal detachment (RRD)"),
+        Label("P4", "Postoperative", "postoperative change (PC)"),
+    ),
+    pathologic=("P1", "P2", "P3", "P4"),
+    exclusive=(),  # lattice degeneration and holes are often seen together
+)
+
+LABEL_SETS = {label_set.name: label_set for label_set in (PSMM, PALM, PERIPHERAL)}

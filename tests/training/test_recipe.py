@@ -4,8 +4,9 @@ from dataclasses import replace
 import pytest
 
 from training.augmentation import Augmentation
-from training.datasets import PalmDataSet, PhantomDataSet
+from training.datasets import PalmDataSet, PhantomDataSet, PsmmDataSet
 from training.recipe import Phase, Recipe, load_recipe, override, recipe_names
+from training.resampling import Resampling
 
 
 def test_defaults_are_the_published_settings():
@@ -67,6 +68,9 @@ def test_epochs_are_shared_among_the_phases(epochs, expected):
         ("ema_momentum=0.99", "ema_momentum", 0.99),
         ("phases=[(2, 96), (1, 224)]", "phases", (Phase(2, 96), Phase(1, 224))),
         ("loss_options={'margin': 0.05}", "loss_options", {"margin": 0.05}),
+        ("resampling=ml-ros", "resampling", Resampling("ml-ros")),
+        ("resampling=('lp-rus', 10)", "resampling", Resampling("lp-rus", 10)),
+        ("data.protocol=mrp", "data", PsmmDataSet(protocol="mrp")),
     ],
 )
 def test_override(assignment, field, value):
@@ -74,7 +78,7 @@ def test_override(assignment, field, value):
 
 
 def test_override_reaches_into_parts():
-    recipe = override(Recipe(name="x"), "augmentation.mixup=0")
+    recipe = override(Recipe(name="x", data=PhantomDataSet()), "augmentation.mixup=0")
     assert recipe.augmentation == Augmentation(mixup=0.0)
     assert override(recipe, "data.train_patients=7").data == PhantomDataSet(train_patients=7)
     palm = replace(recipe, data=PalmDataSet())
@@ -83,14 +87,35 @@ def test_override_reaches_into_parts():
 
 @pytest.mark.parametrize(
     "assignment",
-    ["learning_rate", "no_such=1", "learning_rate=fast", "seed=1.5", "seed.x=1", "augmentation.noise=2", "phases=3"],
+    [
+        "learning_rate",
+        "no_such=1",
+        "learning_rate=fast",
+        "seed=1.5",
+        "seed.x=1",
+        "augmentation.noise=2",
+        "phases=3",
+        "resampling=some",
+        "data.protocol=x",
+    ],
 )
 def test_bad_override_is_refused(assignment):
-    with pytest.raises(ValueError, match=r"learning_rate|no_such|seed|noise|phases"):
+    with pytest.raises(ValueError, match=r"learning_rate|no_such|seed|noise|phases|method|protocol"):
         override(Recipe(name="x"), assignment)
 
 
-@pytest.mark.parametrize("settings", [{"phases": ()}, {"phases": (Phase(1, 100),)}, {"batch_size": 0}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"phases": ()},
+        {"phases": (Phase(1, 100),)},
+        {"batch_size": 0},
+        {"preset": "x"},
+        {"head": "x"},
+        {"train_share": 0.0},
+        {"accumulate": 0},
+    ],
+)
 def test_impossible_recipe_is_refused(settings):
     with pytest.raises(ValueError, match="Received"):
         Recipe(name="x", **settings)
