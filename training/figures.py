@@ -132,9 +132,7 @@ def svg(figure: Figure | go.Figure) -> bytes:
     """The figure as SVG, text as paths (of a Plotly figure: as text); the same bytes for the same figure."""
     if isinstance(figure, go.Figure):
         drawn: bytes = figure.to_image("svg")
-        for uid in set(re.findall(rb"defs-([0-9a-f]{6})\"", drawn)):  # Plotly draws a random one per picture
-            drawn = drawn.replace(uid, b"sankey")
-        return drawn
+        return re.sub(rb'"((?:top)?defs)-[0-9a-z]+"', rb'"\1"', drawn)  # Plotly draws a random number per picture
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
@@ -394,19 +392,19 @@ def _grouped_bars(axis: Axes, runs: Mapping[str, Sequence[Interval]], looks: Map
 
 @_laid_out
 def metric_bars(
-    runs: Mapping[str, Mapping[str, Interval]], groups: Mapping[str, Sequence[str]], looks: Mapping[str, Look]
+    runs: Mapping[str, Mapping[str, Interval]], groups: Sequence[tuple[str, Sequence[str]]], looks: Mapping[str, Look]
 ) -> Figure:
     """Overall scores with their intervals, the runs side by side.
 
     Args:
         runs: per run, the intervals by name of the score.
-        groups: the panels: title and the names shown in each; scores of one panel share its axis.
+        groups: the panels: title, and names of the scores that share its axis.
     """
     figure = Figure((WIDTH, 2.9), layout="constrained")
     axes = figure.subplots(
-        1, len(groups), squeeze=False, width_ratios=[max(1.5, len(names)) + 0.35 for names in groups.values()]
+        1, len(groups), squeeze=False, width_ratios=[max(1.5, len(names)) + 0.35 for _, names in groups]
     )[0]
-    for axis, (title, names) in zip(axes, groups.items(), strict=True):
+    for axis, (title, names) in zip(axes, groups, strict=True):
         shown = {run: [intervals[name] for name in names] for run, intervals in runs.items()}
         _grouped_bars(axis, shown, looks, values=True)
         axis.set_title(title)
@@ -415,7 +413,7 @@ def metric_bars(
         axis.tick_params(length=0, axis="x")
         axis.grid(axis="y")
         highest = max(i.high or i.value or 0 for intervals in shown.values() for i in intervals)
-        axis.set_ylim(0, 1.22 * highest or 1)  # the numbers stand on the whiskers
+        axis.set_ylim(0, 1.25 * highest or 1)  # the numbers stand on the whiskers
     _legend(figure, axes[0], looks)
     return figure
 
@@ -435,7 +433,8 @@ def class_bars(
     for axis, name in zip(axes, names, strict=True):
         _grouped_bars(axis, {run: scores[name] for run, scores in runs.items()}, looks, values=len(runs) < 4)
         axis.set_title(name)
-        axis.set_ylim(0, 1.25)
+        axis.set_ylim(0, 1.4)  # the numbers stand on the whiskers
+        axis.spines["left"].set_bounds(0, 1)
         axis.set_yticks(np.linspace(0, 1, 5))
         axis.grid(axis="y")
         axis.tick_params(length=0, axis="x")

@@ -232,6 +232,7 @@ class Item:
     title: str
     caption: str
     picture: str | None = None
+    photographs: bool = False
     files: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -272,7 +273,13 @@ class _Gallery:
             writer.writerows(rows)
         kind, shown = ("jpeg", figures.jpeg(figure)) if photographs else ("svg+xml", drawn)
         picture = f"data:image/{kind};base64,{base64.b64encode(shown).decode()}"
-        return Item(title, caption, picture, {ending: f"figures/{key}.{ending}" for ending in ("svg", "png", "csv")})
+        return Item(
+            title,
+            caption,
+            picture,
+            photographs,
+            {ending: f"figures/{key}.{ending}" for ending in ("svg", "png", "csv")},
+        )
 
 
 def write_report(
@@ -408,7 +415,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 def _setting(name: str, value: Any) -> str:
     if name == "phases":
-        return ", ".join(f"{phase['epochs']} epochs at {phase['size']} px" for phase in value)
+        return ", ".join(f"{phase['epochs']} × {phase['size']} px" for phase in value)
     if value is None or value == {}:
         return "none"
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
@@ -421,8 +428,9 @@ def _settings(runs: Sequence[Run]) -> Table:
     names = dict.fromkeys(name for recipe in (published, *recipes) for name in recipe if name != "name")
     rows = []
     for name in names:
-        values = [recipe.get(name, "–") if recipe else "not recorded" for recipe in recipes]
-        if {"–"} != set(values) and len({published.get(name, "–"), *values}) > 1:
+        recorded = {recipe.get(name, "–") for recipe in recipes if recipe}
+        if recorded not in (set(), {"–"}, {published.get(name, "–")}):
+            values = [recipe.get(name, "–") if recipe else "not recorded" for recipe in recipes]
             rows.append([name, published.get(name, "–"), *values])
     header = ["setting", "published", *(run.name for run in runs)]
     return Table("Settings that differ from the published ones or between the runs", header, rows)
@@ -451,11 +459,11 @@ def _headline(runs: Sequence[Run], scores: Mapping[str, Mapping[str, Interval]],
     return Table("Scores on the test images", header, [["images / patients", *counts], *rows], note)
 
 
-def _cell(interval: Interval) -> str:
+def _cell(interval: Interval, digits: int = 4) -> str:
     if interval.value is None:
         return "not defined"
-    text = f"{interval.value:.4f}"
-    return text if interval.low is None else f"{text} ({interval.low:.4f}–{interval.high:.4f})"
+    text = f"{interval.value:.{digits}f}"
+    return text if interval.low is None else f"{text} ({interval.low:.{digits}f}–{interval.high:.{digits}f})"
 
 
 def _classwise(runs: Sequence[Run], scores: Mapping[str, Mapping[str, Interval]]) -> Table:
@@ -463,7 +471,7 @@ def _classwise(runs: Sequence[Run], scores: Mapping[str, Mapping[str, Interval]]
     for k, label in enumerate(runs[0].cases.label_set.labels):
         for run in runs:
             positives = int((run.cases.y_true[:, k] == 1).sum())
-            cells = [_cell(scores[run.name][f"{name}_{label.code}"]) for name in CLASS_SCORES]
+            cells = [_cell(scores[run.name][f"{name}_{label.code}"], digits=3) for name in CLASS_SCORES]
             rows.append([f"{label.code} {label.name}", run.name, f"{positives:,}", *cells])
     header = ["label", "run", "positive images", *CLASS_SCORES.values()]
     return Table("Scores of each label", header, rows, by_run=True)
@@ -623,18 +631,18 @@ def _result_figures(
     items = []
 
     named = {run.name: {NAMES[name]: scores[run.name][name] for name in SIX} for run in runs}
-    groups = {
-        "higher is better": [NAMES[name] for name in SIX if name not in LOSSES],
-        "lower is better": [NAMES[name] for name in SIX if name in LOSSES and name != "coverage_error"],
-        "lower, to 2": [NAMES["coverage_error"]],
-    }
+    groups = [
+        ("higher is better", [NAMES[name] for name in SIX if name not in LOSSES]),
+        ("lower is better", [NAMES[name] for name in SIX if name in LOSSES and name != "coverage_error"]),
+        ("lower is better", [NAMES["coverage_error"]]),
+    ]
     header = ["run", "score", "value", "low", "high"]
     items.append(
         gallery.add(
             "scores",
             "Overall scores",
-            "Bars are the scores on all test images, whiskers their 95 % intervals. Intervals that overlap do not mean "
-            "that runs are equal: see the table of differences.",
+            "Bars are the scores on all test images, whiskers their 95 % intervals."
+            + (" Where intervals overlap, runs may still differ: see the table of differences." if runs[1:] else ""),
             figures.metric_bars(named, groups, looks),
             header,
             [[run, name, i.value, i.low, i.high] for run, found in named.items() for name, i in found.items()],

@@ -41,7 +41,7 @@ def together(y_true):
 def drawn(name, cohort):
     """The figure called `name` of the cohort, made anew."""
     y_true, scores = cohort
-    values = [interval(0.1 * k + 0.2) for k in range(6)] + [NOTHING]
+    values = [interval(0.1 * k + 0.45) for k in range(6)] + [NOTHING]
     panels = {
         c: {r: (y_true[:, k], s[:, k], interval(0.9)) for r, s in scores.items()} for k, c in enumerate("STUVWXY")
     }
@@ -54,7 +54,9 @@ def drawn(name, cohort):
         "label_chord": lambda: figures.label_chord(together(y_true), PSMM),
         "age_and_sex": lambda: figures.age_and_sex(np.array([30, 41, np.nan, 62]), np.array(["F", "M", "", "F"])),
         "metric_bars": lambda: figures.metric_bars(
-            {run: {"F1": interval(0.8), "loss": interval(0.2)} for run in RUNS}, {"up": ["F1"], "down": ["loss"]}, LOOKS
+            {run: {"F1": interval(0.8), "loss": interval(0.2)} for run in RUNS},
+            [("up", ["F1"]), ("down", ["loss"])],
+            LOOKS,
         ),
         "class_bars": lambda: figures.class_bars({run: {"F1": values} for run in RUNS}, PSMM, LOOKS),
         "radar": lambda: figures.radar({"F1": {run: np.linspace(0.3, 0.9, 7) for run in RUNS}}, PSMM, LOOKS),

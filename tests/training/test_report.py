@@ -165,7 +165,7 @@ def test_the_page_of_two_runs(two_runs, tmp_path):
     assert page.row("training time")[1:] == ["2 min", "2 min"]
     assert page.row("commit")[1] == "0123456789ab"
     assert page.row("loss")[1:] == ["AsymmetricLoss", "AsymmetricLoss", "FocalLoss"]
-    assert page.row("phases")[2] == "3 epochs at 64 px, 1 epochs at 96 px"
+    assert page.row("phases")[2] == "3 × 64 px, 1 × 96 px"
     assert "Differences from good" in page.words
     assert "p = 0." in page.words
     assert "Not shown: the run has no weights.weights.h5." in page.words
