@@ -7,6 +7,7 @@ bytes.
 
 import io
 import re
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
@@ -131,8 +132,9 @@ def _laid_out(function: Callable[P, Figure]) -> Callable[P, Figure]:
 def svg(figure: Figure | go.Figure) -> bytes:
     """The figure as SVG, text as paths (of a Plotly figure: as text); the same bytes for the same figure."""
     if isinstance(figure, go.Figure):
-        drawn: bytes = figure.to_image("svg")
-        return re.sub(rb'"((?:top)?defs)-[0-9a-z]+"', rb'"\1"', drawn)  # Plotly draws a random number per picture
+        # Plotly puts random numbers into ids, and its renderer attributes into any order.
+        drawn = re.sub(r'"((?:top)?defs)-[0-9a-z]+"', r'"\1"', figure.to_image("svg").decode())
+        return ElementTree.canonicalize(drawn).encode()
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return buffer.getvalue()
