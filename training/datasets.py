@@ -8,10 +8,7 @@ cache (made once, in parallel, resumable) with labels and patients beside them. 
 import csv
 import hashlib
 import json
-import multiprocessing
-import os
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -26,6 +23,7 @@ from keras_realmnet.screening.image_io import read_image
 from keras_realmnet.screening.labels import LABEL_SETS, PALM, PSMM, LabelSet
 from keras_realmnet.screening.preprocessing import PreprocessSpec, preprocess
 from training.label_table import LabelTable, concatenate
+from training.parallel import in_parallel
 from training.prepare import read_stamp
 from training.psmm import image_paths, read_tables
 
@@ -486,7 +484,8 @@ def _cached_pixels(
         images = _open(folder / "images.npy", shape)
         done = _open(folder / "done.npy", (len(starts),))
         todo = [(start, sources[start : start + CHUNK]) for k, start in enumerate(starts) if not done[k]]
-        for start, pixels in _in_parallel(partial(_prepare_chunk, prepare), todo, title, len(starts)):
+        work = in_parallel(partial(_prepare_chunk, prepare), todo, f"preparing {title}", done=len(starts) - len(todo))
+        for start, pixels in work:
             images[start : start + len(pixels)] = pixels
             images.flush()
             done[start // CHUNK] = 1
@@ -516,24 +515,3 @@ def _open(path: Path, shape: tuple[int, ...]) -> np.memmap:
 def _prepare_chunk(prepare: Callable[[Any], NDArray[np.uint8]], chunk: tuple[int, Sequence[Any]]):
     start, sources = chunk
     return start, np.stack([prepare(source) for source in sources])
-
-
-def _in_parallel(function: Callable[[Any], Any], items: list[Any], title: str, total: int) -> Iterable[Any]:
-    """Results as they come, from one process per core, with a progress bar counted in chunks."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    workers = min(os.cpu_count() or 1, len(items))
-    with Progress(console=Console(stderr=True)) as progress:
-        task = progress.add_task(f"preparing {title}", total=total, completed=total - len(items))
-        if workers <= 1:
-            for item in items:
-                yield function(item)
-                progress.advance(task)
-            return
-        # Spawned, not forked: a process that already runs TensorFlow or OpenCV threads cannot be forked safely.
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
-            for result in pool.map(function, items):
-                yield result
-                progress.advance(task)

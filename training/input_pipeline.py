@@ -25,7 +25,7 @@ class TrainingBatches(keras.utils.PyDataset):
     Args:
         data: what to draw from; its labels must all be known.
         size: side of the images in pixels.
-        seed, epoch: of the first epoch; Keras moves on to the next after each.
+        seed, epoch: where the order starts. Keras moves on to the next epoch after each, and once before the first.
         workers: threads that prepare batches ahead; `None`: all cores but one.
         processes: worker processes that augment for these threads; 0: the threads do it. To be closed by `close`.
         batches: of an epoch; `None`: as many as there are.

@@ -43,16 +43,31 @@ def images(count: int = 96) -> ImageSet:
     return ImageSet(pixels.astype(np.uint8), labels, names, names, PSMM, "0" * 64)
 
 
+def new_model(recipe: Recipe, steps_per_epoch: int) -> keras.Model:
+    model = compile_model(build_model(recipe, 64), recipe, steps_per_epoch)
+    rng = np.random.default_rng(1)
+    for variable in model.trainable_variables:
+        if variable.name in ("kernel", "attention_biases"):
+            fan_in = int(np.prod(variable.shape[:-1]))
+            variable.assign(rng.normal(0, fan_in**-0.5, variable.shape).astype(np.float32))
+    return model
+
+
+def halves() -> list[float]:
+    """The losses of the two halves of the first batch, each normalized by itself, before any step."""
+    data = images()
+    model = new_model(RECIPE, 1)
+    x, y = TrainingBatches(data, 64, RECIPE.batch_size, RECIPE.augmentation, RECIPE.seed, epoch=1)[0]  # Keras' first
+    half = len(x) // 2
+    parts = ((x[:half], y[:half]), (x[half:], y[half:]))
+    return [float(model.loss(labels, model(part, training=True))) for part, labels in parts]
+
+
 def main(steps: int, devices: int, accumulate: int) -> list[float]:
     recipe = replace(RECIPE, accumulate=accumulate)
     data = images()
     with on_devices(devices, recipe.batch_size):
-        model = compile_model(build_model(recipe, 64), recipe, len(data) // recipe.batch_size)
-        rng = np.random.default_rng(1)
-        for variable in model.trainable_variables:
-            if variable.name in ("kernel", "attention_biases"):
-                fan_in = int(np.prod(variable.shape[:-1]))
-                variable.assign(rng.normal(0, fan_in**-0.5, variable.shape).astype(np.float32))
+        model = new_model(recipe, len(data) // recipe.batch_size)
         losses: list[float] = []
 
         class Record(keras.callbacks.Callback):
