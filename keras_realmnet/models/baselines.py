@@ -12,7 +12,7 @@ import keras
 import keras_hub
 import numpy as np
 from keras import layers
-from keras.src.applications.convnext import ConvNeXt, StochasticDepth
+from keras.src.applications.convnext import ConvNeXt, LayerScale, StochasticDepth
 from keras.src.applications.efficientnet import DEFAULT_BLOCKS_ARGS, EfficientNet
 from keras_hub.src.models.deit.deit_layers import DeiTEmbeddings, DeiTEncoder, DeiTEncoderBlock
 
@@ -133,6 +133,14 @@ def _check_size(image_size, step):
 # ------------------------------------------------------------------------------------------ ConvNeXt, EfficientNet
 
 
+class _LayerScale(LayerScale):
+    """keras.applications' layer with a weight that has a name: theirs is numbered differently in every model."""
+
+    def build(self, input_shape):
+        initializer = keras.initializers.Constant(self.init_values)
+        self.gamma = self.add_weight(shape=(self.projection_dim,), initializer=initializer, name="gamma")
+
+
 def _convnext(image_size, drop_path_rate, depths, projection_dims, weights=None, **options):
     """Features (batch, projection_dims[-1]), pooled and then normalized as in the reference."""
     network = ConvNeXt(
@@ -152,6 +160,8 @@ def _convnext(image_size, drop_path_rate, depths, projection_dims, weights=None,
     def replacement(layer):
         if isinstance(layer, StochasticDepth):  # draws from a global state, which no checkpoint and no JAX step knows
             return layers.Dropout(layer.drop_path_rate, noise_shape=(None, 1, 1, 1), name=layer.name)
+        if isinstance(layer, LayerScale):
+            return _LayerScale(layer.init_values, layer.projection_dim, name=layer.name)
         if isinstance(layer, layers.Conv2D):  # as many groups as channels; several times slower so on CPUs
             return layers.DepthwiseConv2D(layer.kernel_size, padding="same", name=layer.name)
         return layer
@@ -161,6 +171,8 @@ def _convnext(image_size, drop_path_rate, depths, projection_dims, weights=None,
         if isinstance(layer, layers.DepthwiseConv2D):
             kernel, bias = network.get_layer(layer.name).get_weights()
             layer.set_weights([kernel.swapaxes(2, 3), bias])  # (h, w, 1, dim) → (h, w, dim, 1)
+        elif isinstance(layer, _LayerScale):
+            layer.set_weights(network.get_layer(layer.name).get_weights())
     return backbone
 
 
@@ -321,4 +333,5 @@ def _network(architecture, image_size, drop_path_rate, options, load_weights):
     try:
         return build(image_size, drop_path_rate, **options, weights=str(load_weights))
     except Exception as error:  # each library and its way of downloading has its own
-        raise WeightsMismatch(f"{load_weights}: expected {expected}, of the same dimensions. {error}") from error
+        reason = " ".join(str(error).split())
+        raise WeightsMismatch(f"{load_weights}: expected {expected}, of the same dimensions. {reason}") from error

@@ -158,12 +158,13 @@ def test_fit_learns_and_compiles(name, policy):
         keras.config.set_dtype_policy("float32")
     rng = np.random.default_rng(0)
     y_true = (rng.random((8, 7)) < 0.5).astype("float32")
-    x = np.broadcast_to(rng.integers(0, 256, (8, 1, 1, 3)), (8, 32, 32, 3)).astype("float32")  # a colour each
+    brightness = np.linspace(0.2, 1, 8, dtype="float32")[:, None, None, None]
+    x = brightness * rng.integers(0, 256, (8, 32, 32, 3)).astype("float32")
     jit = keras.backend.backend() == "jax"
-    model.compile(keras.optimizers.AdamW(5e-3), losses.AsymmetricLoss(gamma_pos=0, gamma_neg=0), jit_compile=jit)
-    history = model.fit(x, y_true, batch_size=8, epochs=15, verbose=0).history["loss"]
+    model.compile(keras.optimizers.AdamW(1e-2), losses.AsymmetricLoss(gamma_pos=0, gamma_neg=0), jit_compile=jit)
+    history = model.fit(x, y_true, batch_size=8, epochs=20, verbose=0).history["loss"]
     assert np.isfinite(history).all()
-    assert history[-1] < 0.8 * history[0]
+    assert history[-1] < 0.85 * history[0]
 
 
 # ----------------------------------------------------------------------------------------------------------- weights
@@ -181,6 +182,8 @@ def test_convnext_equals_keras_applications(tmp_path, images):
     )
     reference.save_weights(tmp_path / "convnext.weights.h5")
     model = tiny("convnext_t_384", load_weights=tmp_path / "convnext.weights.h5")
+    gammas = [v for v in model.variables if v.name == "gamma" and "layer_scale" in v.path]
+    assert len(gammas) == 5
     expected = ops.convert_to_numpy(reference(images / 255))
     np.testing.assert_allclose(ops.convert_to_numpy(model.backbone(images / 255)), expected, rtol=1e-4, atol=1e-4)
 
@@ -225,6 +228,21 @@ def test_keras_hub_presets(name, hub, tmp_path, images):
         tiny(name, load_weights=tmp_path / "preset", **{"hidden_dim" if name == "deit_b_384" else "embed_dim": 32})
 
 
+@every_baseline
+def test_weights_move_to_another_size(name):
+    source, target = tiny(name), tiny(name, image_size=96)
+    transfer_weights(source, target)
+    for old, new in zip(source.trainable_weights, target.trainable_weights, strict=True):
+        if old.shape == new.shape:
+            np.testing.assert_array_equal(ops.convert_to_numpy(new), ops.convert_to_numpy(old))
+        else:
+            assert new.name in ("position_embedding", "relative_position_bias_table")
+    back = tiny(name)
+    transfer_weights(source, back)
+    x = np.full((1, 64, 64, 3), 99.0, "float32")
+    np.testing.assert_allclose(ops.convert_to_numpy(back(x)), ops.convert_to_numpy(source(x)), atol=1e-6)
+
+
 def test_position_embeddings_and_bias_tables_are_resized():
     source, target = tiny("deit_b_384", image_size=64), tiny("deit_b_384", image_size=128)
     embeddings = next(v for v in source.variables if v.name == "position_embedding")
@@ -255,7 +273,7 @@ def test_position_embeddings_and_bias_tables_are_resized():
 def test_weights_that_are_not_there(name, tmp_path):
     with pytest.raises(ValueError, match=r"load_weights must be False or .* Received: True"):
         tiny(name, load_weights=True)
-    with pytest.raises(WeightsMismatch, match=r"missing: expected .*keras"):
+    with pytest.raises(WeightsMismatch, match=r"^\S*missing: expected .*keras[^\n]*$"):
         tiny(name, load_weights=tmp_path / "missing")
 
 
