@@ -79,7 +79,13 @@ class Run:
 
     @property
     def synthetic(self) -> bool:
-        return str(self.recipe.get("data", {}).get("kind", self.scored.get("data", ""))).startswith("phantom")
+        """Whether the images are phantoms: drawn for the run, or a phantom study, which is laid out and read as PSMM."""
+        data = self.recipe.get("data", {})
+        if str(data.get("kind", self.scored.get("data", ""))).startswith("phantom"):
+            return True
+        folder = data.get("folder")
+        stamped = folder is not None and (Path(folder).expanduser() / "study.json").is_file()
+        return stamped or "synthetic" in str(self.facts.get("training_data", ""))
 
 
 def read_run(folder: Path, name: str | None = None) -> Run:

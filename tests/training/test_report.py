@@ -220,6 +220,15 @@ def test_runs_on_other_images_are_not_paired(tmp_path):
     assert page.row("images / patients")[1:] == ["60 / 20", "90 / 30"]
 
 
+def test_a_phantom_study_is_not_taken_for_psmm(tmp_path):
+    y_true, data = psmm_truth(6), {"kind": "psmm", "folder": str(tmp_path / "study")}
+    run = write_run(tmp_path / "run", y_true, scores_of(y_true, 1.0), recipe={"data": data})
+    assert not read_run(run).synthetic
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "study.json").write_text("{}")
+    assert read_run(run).synthetic
+
+
 def test_label_lists_describe_the_data(two_runs, tmp_path):
     y_true = psmm_truth(60)
     patients = np.array([f"{'North' if k % 3 else 'South'}-{k // 2}" for k in range(60)])
