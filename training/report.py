@@ -79,7 +79,7 @@ class Run:
 
     @property
     def synthetic(self) -> bool:
-        """Whether the images are phantoms: drawn for the run, or a phantom study, which is laid out and read as PSMM."""
+        """Whether the images are phantoms: drawn for the run, or a phantom study, laid out and read as PSMM."""
         data = self.recipe.get("data", {})
         if str(data.get("kind", self.scored.get("data", ""))).startswith("phantom"):
             return True
