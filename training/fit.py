@@ -12,6 +12,7 @@ A run is deterministic: on the same machine, backend and versions the same recip
 import csv
 import hashlib
 import importlib.metadata
+import io
 import json
 import math
 import os
@@ -19,6 +20,7 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -143,7 +145,7 @@ def _network(recipe: Recipe, size: int, load_weights: Any) -> keras.Model:
 
 def decayed(variable: keras.Variable) -> bool:
     """Whether weight decay applies: not to biases, norms and other 1-D weights. Attention-bias tables are 2-D."""
-    return len(variable.shape) > 1 and variable.name != "bias"
+    return len(variable.shape) > 1 and variable.name not in ("bias", "relative_position_bias_table")
 
 
 def compile_model(model: keras.Model, recipe: Recipe, steps_per_epoch: int) -> keras.Model:
@@ -211,28 +213,38 @@ def _last_epoch(folder: Path) -> int:
     return max((int(path.name[11:15]) for path in folder.glob("checkpoint-????.weights.h5")), default=0)
 
 
+class _Memory(io.BytesIO):
+    """A weights file in memory, named as Keras wants it."""
+
+    def __str__(self) -> str:
+        return "memory.weights.h5"
+
+
 def _save_whole(model: keras.Model, path: Path) -> None:
     """Writes under another name, forces it to the disk, then renames: `path` is whole or as it was before.
 
     Raises:
         RealMNetError: it cannot be written, as on a full disk.
     """
+    memory = _Memory()  # HDF5 itself crashes the process when its disk is full
+    model.save_weights(memory)
     temporary = path.with_name("unfinished.weights.h5")
     try:
-        model.save_weights(temporary)
-        for written in (temporary, path.parent):
-            if written == path.parent:
-                temporary.replace(path)
-            handle = os.open(written, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
-    except (OSError, RuntimeError) as error:  # HDF5 makes either of a full disk
+        with temporary.open("wb") as file:
+            file.write(memory.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)  # the rename, too
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
         temporary.unlink(missing_ok=True)
         raise RealMNetError(
-            f"{path} could not be written ({_first_line(error)}); with room on the disk the same command goes on from "
-            "the last checkpoint"
+            f"{path} could not be written ({error.strerror}); with room on the disk the same command goes on from the "
+            "last checkpoint"
         ) from error
 
 
@@ -417,8 +429,9 @@ def train(
     out: Path,
     verbose: int | str = "auto",
     resources: Resources | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ):
-    """Trains `recipe` on `data`, continuing from the newest checkpoint in `out`.
+    """Trains `recipe` on `data`, continuing from the newest checkpoint in `out`; `callbacks` are called besides ours.
 
     Returns:
         The trained, not compiled model at the last phase's size, with averaged weights where the recipe averages.
@@ -438,7 +451,7 @@ def train(
     with on_devices(resources.devices, recipe.batch_size):
         # Each phase begins as a resumed run does, from the checkpoint: one path for both.
         while (epoch := _last_epoch(out)) < recipe.epochs:
-            _train_phase(recipe, data, validation, out, epoch, steps, verbose, resources)
+            _train_phase(recipe, data, validation, out, epoch, steps, verbose, resources, callbacks)
         model = _restore(recipe, out, recipe.epochs, steps)
         _use_averages(model)
         weights = model.get_weights()
@@ -447,7 +460,7 @@ def train(
     return trained
 
 
-def _train_phase(recipe, data, validation, out, epoch, steps, verbose, resources: Resources) -> None:
+def _train_phase(recipe, data, validation, out, epoch, steps, verbose, resources: Resources, further) -> None:
     """From `epoch` to the end of its phase."""
     keras.utils.set_random_seed(recipe.seed)  # for the weights of a new run
     phase, end = recipe.phase_of(epoch)
@@ -455,7 +468,7 @@ def _train_phase(recipe, data, validation, out, epoch, steps, verbose, resources
     if model.image_size[0] != phase.size:
         model = _moved(model, recipe, phase.size, steps)
     print(f"epochs {epoch + 1} to {end} of {recipe.epochs}: {phase.size} px, {steps} steps of {recipe.batch_size}")
-    callbacks = [_SeedRandomLayers(recipe.seed), _StopOnNonFiniteLoss()]
+    callbacks = [_SeedRandomLayers(recipe.seed), _StopOnNonFiniteLoss(), *further]
     if validation is not None:
         callbacks.append(_Validate(validation, recipe))
     callbacks.append(_History(out / "history.csv", epoch))
@@ -561,10 +574,6 @@ def _installed(package: str) -> bool:
     except importlib.metadata.PackageNotFoundError:
         return False
     return True
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _facts(recipe: Recipe, data: ImageSet, validation: ImageSet | None, spec: PreprocessSpec) -> dict[str, Any]:

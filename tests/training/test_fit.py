@@ -2,54 +2,37 @@ import csv
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from keras_realmnet.errors import DataSetError, RealMNetError
-from keras_realmnet.screening.labels import PALM
-from training.augmentation import Augmentation
-from training.datasets import ImageSet, PalmDataSet
+from tests.training.tiny_run import TINY, images
+from training.datasets import ImageSet, PalmDataSet, PsmmDataSet
 from training.fit import (
     NonFiniteLoss,
+    Resources,
     WarmupCosine,
     _moved,
     build_model,
     compile_model,
     decayed,
+    initial_model,
     load_run,
     predict,
     train,
+    training_images,
 )
 from training.recipe import Phase, Recipe, load_recipe, with_data
-
-TINY = Recipe(
-    name="tiny",
-    data=PalmDataSet(),
-    preset="realmnet_5m_224",
-    model_options={"embed_dims": (8, 8, 16, 16), "depths": (1, 1, 1, 1), "num_heads": (1, 1, 1, 1)},
-    phases=(Phase(2, 64), Phase(1, 96)),
-    batch_size=8,
-    drop_path_rate=0.3,  # random: its generator's state must survive an interruption too
-    learning_rate=1e-3,
-    warmup_epochs=1,
-    ema_momentum=0.9,
-    augmentation=Augmentation(),
-    validate_every=1,
-)
-
-
-def images(count=16, seed=0) -> ImageSet:
-    rng = np.random.default_rng(seed)
-    labels = np.eye(3, dtype=np.float32)[np.arange(count) % 3]
-    pixels = rng.integers(0, 120, (count, 96, 96, 3)) + 120 * labels[:, None, None, :]  # the class is a colour
-    names = tuple(map(str, range(count)))
-    return ImageSet(pixels.astype(np.uint8), labels, names, names, PALM, "0" * 64)
+from training.resampling import Resampling
 
 
 def test_schedule_is_the_formula():
@@ -154,6 +137,141 @@ def test_an_interrupted_run_ends_with_the_same_weights(tmp_path):
     assert histories[0] == histories[1]
     assert [row["epoch"] for row in histories[0]] == ["1", "2", "3"]
     assert [row["size"] for row in histories[0]] == ["64", "64", "96"]
+
+
+def tiny_run(out: Path, *arguments: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, Path(__file__).with_name("tiny_run.py"), out, *arguments],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def steps_done(out: Path) -> int:
+    log = out / "steps.log"
+    return len(log.read_text().splitlines()) if log.is_file() else 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+def test_killed_or_out_of_disk_a_run_ends_with_the_same_weights(tmp_path, seed):
+    """18 steps in three epochs; SIGKILL at a random one, then no room for a checkpoint, then to the end."""
+    whole = tiny_run(tmp_path / "whole")
+    _, complaint = whole.communicate(timeout=600)
+    assert whole.returncode == 0, complaint[-2000:]
+    assert steps_done(tmp_path / "whole") == 18
+
+    broken = tmp_path / "broken"
+    at = int(np.random.default_rng(seed).integers(1, 18))
+    killed = tiny_run(broken)
+    while steps_done(broken) < at:
+        assert killed.poll() is None, killed.stderr.read()[-2000:]
+        time.sleep(0.005)
+    killed.kill()
+    assert killed.wait() == -signal.SIGKILL
+    assert steps_done(broken) < 18
+    before = {path.name: path.read_bytes() for path in broken.glob("checkpoint*")}
+
+    starved = tiny_run(broken, "100000")  # a checkpoint is larger
+    _, complaint = starved.communicate(timeout=600)
+    assert starved.returncode == 1
+    assert "could not be written" in complaint
+    assert "goes on from the last checkpoint" in complaint
+    assert {path.name: path.read_bytes() for path in broken.glob("checkpoint*")} == before
+    assert not (broken / "unfinished.weights.h5").exists()
+
+    resumed = tiny_run(broken)
+    _, complaint = resumed.communicate(timeout=600)
+    assert resumed.returncode == 0, complaint[-2000:]
+    ends = [np.load(folder / "weights.npz") for folder in (tmp_path / "whole", broken)]
+    assert ends[0].files == ends[1].files
+    for name in ends[0].files:
+        np.testing.assert_array_equal(ends[0][name], ends[1][name])
+
+
+def test_gradients_accumulate_over_whole_steps(tmp_path):
+    """Five batches an epoch, two per step of the optimizer: four are used, and the weights move twice."""
+    moves = []
+
+    class Watch(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            self.before = weights_of(self.model.head)
+
+        def on_train_batch_end(self, batch, logs=None):
+            pairs = zip(self.before, weights_of(self.model.head), strict=True)
+            moves.append(any((a != b).any() for a, b in pairs))
+
+    recipe = replace(TINY, phases=(Phase(1, 64),), accumulate=2, warmup_epochs=0)
+    train(recipe, images(40), None, tmp_path, verbose=0, callbacks=[Watch()])
+    assert moves == [False, True, False, True]
+    with pytest.raises(RealMNetError, match="a step of 'tiny' takes 80 images; there are 40"):
+        train(replace(recipe, accumulate=10), images(40), None, tmp_path / "x", verbose=0)
+
+
+def test_training_starts_from_the_weights_named(tmp_path):
+    """A finished run of the same labels gives all of its weights, one of other labels its features."""
+    source = replace(TINY, phases=(Phase(1, 96),))
+    (tmp_path / "recipe.json").write_text(json.dumps(source.to_dict()))
+    model = build_model(source, 96)
+    model.save_weights(tmp_path / "weights.weights.h5")
+    same = initial_model(replace(source, weights=str(tmp_path)), 96)
+    for a, b in zip(weights_of(model), weights_of(same), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+    peripheral = replace(source, weights=str(tmp_path), data=PsmmDataSet(labels="peripheral"))
+    moved = initial_model(peripheral, 64)
+    assert moved.output.shape == (None, 5)
+    resized = 0
+    for a, b in zip(model.backbone.weights, moved.backbone.weights, strict=True):
+        if a.shape == b.shape:
+            np.testing.assert_array_equal(keras.ops.convert_to_numpy(a), keras.ops.convert_to_numpy(b))
+        else:
+            resized += 1
+    assert resized == 3  # attention biases of another window
+    with pytest.raises(RealMNetError, match="nowhere: no such file or run"):
+        initial_model(replace(source, weights=str(tmp_path / "nowhere")), 96)
+
+
+def test_a_reference_checkpoint_starts_the_published_network(tmp_path, goldens, reference_inputs):
+    shapes = json.loads((goldens / "tiny_vit_5m_224.shapes.json").read_text())
+    arrays = {name: np.asarray(reference_inputs.parameter(name, tuple(shape))) for name, shape in shapes.items()}
+    save_file(arrays, tmp_path / "tiny_vit_5m_224.safetensors")
+    recipe = Recipe(
+        name="x",
+        preset="realmnet_5m_224",
+        phases=(Phase(1, 64),),
+        weights=str(tmp_path / "tiny_vit_5m_224.safetensors"),
+    )
+    model = initial_model(recipe, 64)
+    kernel = keras.ops.convert_to_numpy(model.backbone.get_layer("patch_embed_conv1_conv").kernel)
+    np.testing.assert_array_equal(kernel, arrays["patch_embed.conv1.conv.weight"].transpose(2, 3, 1, 0))
+
+
+def test_what_a_recipe_trains_on():
+    """A share of the patients first, then the resampling."""
+    data = images(120).select(np.array([k for k in range(120) if k % 3 == 0 or k < 40]))  # one class prevails
+    share = training_images(replace(TINY, train_share=0.5), data)
+    assert 0.4 * len(data) < len(share) < 0.6 * len(data)
+    resampled = training_images(replace(TINY, train_share=0.5, resampling=Resampling("lp-rus", 20)), data)
+    assert len(resampled) < len(share)
+    assert set(resampled.names) < set(share.names)
+    assert training_images(TINY, data) is data
+
+
+@pytest.mark.slow
+def test_weights_and_biases_gets_the_numbers(tmp_path, monkeypatch):
+    """Without a network their library writes what it would send into the run folder."""
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    recipe = replace(TINY, phases=(Phase(2, 64),))
+    train(recipe, images(), images(6, seed=1), tmp_path, verbose=0, resources=Resources(track="wandb"))
+    logs = list(tmp_path.glob("wandb/offline-run-*/run-*.wandb"))
+    assert len(logs) == 1
+    content = logs[0].read_bytes()
+    for name in (b"val_macro_auroc", b"learning_rate", b"embed_dims"):  # scores and the recipe
+        assert name in content
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):

@@ -1,0 +1,17 @@
+"""An EfficientNet of the size and cost of study_realmnet, on the same images: a baseline of the phantom study.
+
+Command:  python -m training protocol cip --recipe study_efficientnet --data data/study
+"""
+
+from dataclasses import replace
+
+from training.recipes import study_realmnet
+
+RECIPE = replace(
+    study_realmnet.RECIPE,
+    name="study_efficientnet",
+    preset="efficientnet_b4_380",
+    model_options={"width_coefficient": 0.5, "depth_coefficient": 0.5},
+    loss="BinaryCrossentropy",  # as the paper trains its baselines
+    loss_options={},
+)
