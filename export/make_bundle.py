@@ -10,7 +10,6 @@ from typing import Any
 
 import keras
 import numpy as np
-from numpy.typing import NDArray
 
 from export.parity import LIMITS, Parity, keras_predictions, measure, runtime_predictions
 from export.to_litert import to_litert, to_litert_int8
@@ -33,20 +32,19 @@ PACKAGES = ("keras", "tensorflow", "ai-edge-litert", "litert-quantizer", "numpy"
 
 
 def bundle_from_run(
-    weights: Path, directory: Path, images: NDArray[np.uint8] | None = None, name: str | None = None, version: str = "1"
+    weights: Path, directory: Path, name: str | None = None, version: str = "1"
 ) -> tuple[Bundle, dict[str, Parity]]:
-    """Exports the run in the folder of `weights`, measures every artifact against Keras, writes the bundle.
+    """Exports the run in the folder of `weights`, measures each artifact on its test images, writes the bundle.
 
     Args:
         weights: the folder of a finished run, or the `weights.weights.h5` in it.
-        images: uint8 (n, size, size, 3), preprocessed, to measure the artifacts on; `None` for the run's test images.
         name: of the bundle; the recipe's where `None`.
 
     Returns:
         The bundle, and per artifact how far it is from Keras.
 
     Raises:
-        RealMNetError: `weights` does not belong to a finished run.
+        RealMNetError: `weights` does not belong to a finished run of a RealMNet with an operating point and test images.
         BundleMismatch: an artifact differs from Keras by more than `export.parity.LIMITS`; nothing is written.
     """
     from training.fit import load_run
@@ -59,8 +57,14 @@ def bundle_from_run(
     spec = PreprocessSpec(size=recipe.image_size)
     if facts["preprocess_hash"] != spec.hash and facts["preprocess"].get("size") == spec.size:
         raise RealMNetError(f"{run}: trained with preprocessing {facts['preprocess_hash']}, this is {spec.hash}")
-    if images is None:
-        images = recipe.data.load("test", spec, Path("data/cache")).images
+    if not isinstance(model, RealMNet):
+        raise RealMNetError(f"{run}: a bundle holds a RealMNet. Received: {recipe.preset}")
+    if scores["operating_point"] is None:
+        raise RealMNetError(f"{run}: the run has no operating point: it had no validation images to choose one on")
+    test = recipe.data.load("test", spec, Path("data/cache"))
+    if test is None:
+        raise RealMNetError(f"{run}: its {recipe.data.kind} data has no test images")
+    images = test.images
     label_set = LABEL_SETS[scores["label_set"]]
     point = OperatingPoint.from_dict(scores["operating_point"])
     directory = Path(directory)

@@ -25,7 +25,7 @@ from keras_realmnet.screening.preprocessing import PreprocessSpec, preprocess
 from training.label_table import LabelTable, concatenate
 from training.parallel import in_parallel
 from training.prepare import read_stamp
-from training.psmm import image_paths, read_tables
+from training.psmm import image_paths, is_synthetic, read_tables
 
 __all__ = [
     "DATA_SETS",
@@ -161,7 +161,8 @@ class PsmmDataSet:
     def describe(self) -> str:
         which = {"cip": "the training list", "mrp": f"all images of {MAIN_SOURCE}"}
         chosen = which.get(self.protocol, f"all images but those of {self.external}")
-        return f"{chosen} of the label lists in {Path(self._folder()).name} ({self.protocol}, {self.train_list})"
+        text = f"{chosen} of the label lists in {Path(self._folder()).name} ({self.protocol}, {self.train_list})"
+        return f"{text}; synthetic images, no real one" if is_synthetic(self._folder()) else text
 
     def tables(self) -> dict[str, LabelTable]:
         """The label lists of the protocol, without images: "train", "test" and, under "cip", "validation".

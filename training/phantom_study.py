@@ -31,6 +31,7 @@ from training.phantom import (
     lids_before,
     write_images,
 )
+from training.psmm import STUDY_STAMP
 from training.splits import split_patients
 
 __all__ = ["LISTS", "SOURCES", "Appearance", "Source", "StudyCase", "plan_study", "study_table", "write_study"]
@@ -344,7 +345,7 @@ def write_study(
     firsts = [next(case for case in cases if case.source is source) for source in SOURCES]
     drawn = hashlib.sha256(b"".join(case.jpeg(width) for case in firsts)).hexdigest()[:16]
     facts = {"images": images, "width": width, "seed": seed, "drawn": drawn}
-    stamp = out / "study.json"
+    stamp = out / STUDY_STAMP
     if stamp.is_file() and (found := json.loads(stamp.read_text())) != facts:
         raise DataSetError(f"{stamp}: this folder holds another study; expected {facts}. Found: {found}")
     splits = split_patients(study_table(cases), seed)

@@ -28,9 +28,11 @@ __all__ = [
     "IMAGES",
     "LISTS",
     "ORIGINAL_TRAIN",
+    "STUDY_STAMP",
     "PsmmName",
     "check",
     "image_paths",
+    "is_synthetic",
     "parse_name",
     "print_summary",
     "read_tables",
@@ -40,6 +42,7 @@ __all__ = [
 IMAGES = "JPEGImages"
 LISTS = "ImageSets/Main"
 ORIGINAL_TRAIN = "MYOPIA/MYOPIA.csv"
+STUDY_STAMP = "study.json"  # in the folder of a phantom study
 CHECKED = ".checked_images.json"  # images that were decoded whole: name → [bytes, time of change in ns]
 
 # What follows the patient's id, and the eye where the name has no OD or OS. At the two hospitals of Lishui the pictures
@@ -116,6 +119,11 @@ def read_tables(folder: str | Path, train: str = ORIGINAL_TRAIN, label_set: Labe
             f"found: {', '.join(found) or 'nothing'}. {_HINT}"
         )
     return {split: read_label_table(path, label_set) for split, path in paths.items() if path is not None}
+
+
+def is_synthetic(folder: str | Path) -> bool:
+    """Whether the images are phantoms: `training.phantom_study` leaves a stamp beside them."""
+    return (Path(folder).expanduser() / STUDY_STAMP).is_file()
 
 
 def _first_file(folder: Path, names: list[str]) -> Path | None:

@@ -25,6 +25,7 @@ from keras_realmnet.screening.preprocessing import PreprocessSpec
 from training import figures
 from training.figures import Bins, Example, Look
 from training.label_table import LabelTable, concatenate, read_label_table
+from training.psmm import is_synthetic
 from training.recipe import Recipe
 from training.scores import HEADLINE, LOSSES, Bootstrap, Cases, Interval, score_cases, undefined
 from training.significance import Difference, paired_difference
@@ -84,7 +85,7 @@ class Run:
         if str(data.get("kind", self.scored.get("data", ""))).startswith("phantom"):
             return True
         folder = data.get("folder")
-        stamped = folder is not None and (Path(folder).expanduser() / "study.json").is_file()
+        stamped = folder is not None and is_synthetic(folder)
         return stamped or "synthetic" in str(self.facts.get("training_data", ""))
 
 

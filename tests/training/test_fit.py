@@ -155,8 +155,7 @@ def steps_done(out: Path) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1])
-def test_killed_or_out_of_disk_a_run_ends_with_the_same_weights(tmp_path, seed):
+def test_killed_or_out_of_disk_a_run_ends_with_the_same_weights(tmp_path):
     """18 steps in three epochs; SIGKILL at a random one, then no room for a checkpoint, then to the end."""
     whole = tiny_run(tmp_path / "whole")
     _, complaint = whole.communicate(timeout=600)
@@ -164,7 +163,8 @@ def test_killed_or_out_of_disk_a_run_ends_with_the_same_weights(tmp_path, seed):
     assert steps_done(tmp_path / "whole") == 18
 
     broken = tmp_path / "broken"
-    at = int(np.random.default_rng(seed).integers(1, 18))
+    at = int(np.random.default_rng().integers(1, 18))  # another one in every run of the tests
+    print("killed at step", at)
     killed = tiny_run(broken)
     while steps_done(broken) < at:
         assert killed.poll() is None, killed.stderr.read()[-2000:]
