@@ -44,7 +44,8 @@ def bundle_from_run(
         The bundle, and per artifact how far it is from Keras.
 
     Raises:
-        RealMNetError: `weights` does not belong to a finished run of a RealMNet with an operating point and test images.
+        RealMNetError: `weights` does not belong to a finished run of a RealMNet, with an operating point and test
+            images.
         BundleMismatch: an artifact differs from Keras by more than `export.parity.LIMITS`; nothing is written.
     """
     from training.fit import load_run

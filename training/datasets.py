@@ -25,7 +25,7 @@ from keras_realmnet.screening.preprocessing import PreprocessSpec, preprocess
 from training.label_table import LabelTable, concatenate
 from training.parallel import in_parallel
 from training.prepare import read_stamp
-from training.psmm import image_paths, is_synthetic, read_tables
+from training.psmm import ORIGINAL_TRAIN, image_paths, is_synthetic, read_tables
 
 __all__ = [
     "DATA_SETS",
@@ -143,7 +143,7 @@ class PsmmDataSet:
     folder: str | None = None
     protocol: str = "cip"
     external: str | None = None
-    train_list: str = "MYOPIA/MYOPIA.csv"
+    train_list: str = ORIGINAL_TRAIN
     labels: str = "psmm"
 
     def __post_init__(self) -> None:

@@ -15,7 +15,9 @@ import numpy as np
 from training.datasets import MAIN_SOURCE, PROTOCOLS, PsmmDataSet
 from training.evaluate import read_score_table
 from training.label_table import LabelTable, concatenate
+from training.psmm import ORIGINAL_TRAIN, RESAMPLED_TRAIN
 from training.recipe import Recipe
+from training.resampling import Resampling
 from training.scores import Bootstrap, Cases, score_cases
 from training.splits import patient_share
 
@@ -28,6 +30,7 @@ def protocol_runs(protocol: str, recipe: Recipe, folder: str) -> dict[str, Recip
     """The trainings of a protocol: name → recipe on its part of the PSMM tree in `folder`.
 
     CIP and MRP are one training each, CGP is one for every hospital but the main one, named after the one left out.
+    PSMM's resampled list exists for CIP only: a recipe that trains on it gets ML-RUS 20 % of the others' images.
 
     Raises:
         ValueError: unknown protocol.
@@ -37,6 +40,9 @@ def protocol_runs(protocol: str, recipe: Recipe, folder: str) -> dict[str, Recip
         raise ValueError(f"protocol must be one of {', '.join(PROTOCOLS)}. Received: {protocol!r}")
     base = recipe.data if isinstance(recipe.data, PsmmDataSet) else PsmmDataSet()
     base = replace(base, folder=folder, protocol="cip", external=None)
+    if protocol != "cip" and base.train_list == RESAMPLED_TRAIN:
+        base = replace(base, train_list=ORIGINAL_TRAIN)
+        recipe = replace(recipe, resampling=recipe.resampling or Resampling("ml-rus"))
     if protocol != "cgp":
         data = {protocol: replace(base, protocol=protocol)}
     else:

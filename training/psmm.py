@@ -28,6 +28,7 @@ __all__ = [
     "IMAGES",
     "LISTS",
     "ORIGINAL_TRAIN",
+    "RESAMPLED_TRAIN",
     "STUDY_STAMP",
     "PsmmName",
     "check",
@@ -42,6 +43,7 @@ __all__ = [
 IMAGES = "JPEGImages"
 LISTS = "ImageSets/Main"
 ORIGINAL_TRAIN = "MYOPIA/MYOPIA.csv"
+RESAMPLED_TRAIN = "MYOPIA_MLRUS-20/MYOPIA_MLRUS-20.csv"  # the same after ML-RUS 20 %
 STUDY_STAMP = "study.json"  # in the folder of a phantom study
 CHECKED = ".checked_images.json"  # images that were decoded whole: name → [bytes, time of change in ns]
 

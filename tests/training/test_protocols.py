@@ -11,8 +11,9 @@ from training.evaluate import write_score_table
 from training.label_table import concatenate, write_label_table
 from training.phantom_study import plan_study, study_table
 from training.protocols import print_rows, protocol_runs, run_protocol, training_counts
-from training.psmm import read_tables
+from training.psmm import ORIGINAL_TRAIN, RESAMPLED_TRAIN, read_tables
 from training.recipe import load_recipe
+from training.resampling import Resampling
 from training.splits import split_patients
 
 FILES = {"train": "MYOPIA/MYOPIA.csv", "validation": "val.csv", "test": "test.csv"}
@@ -78,3 +79,11 @@ def test_each_hospital_is_scored_by_itself(folder, tmp_path, capsys):
     assert f"{everything['macro_auroc']:.3f}" in capsys.readouterr().out
     with (tmp_path / "protocol.csv").open(newline="") as file:
         assert len(list(csv.DictReader(file))) == len(rows)
+
+
+def test_the_resampled_list_is_for_cip_only(folder):
+    recipe = load_recipe("realmnet_21m_384")
+    assert recipe.data.train_list == RESAMPLED_TRAIN
+    run = protocol_runs("mrp", recipe, str(folder))["mrp"]
+    assert (run.data.train_list, run.resampling) == (ORIGINAL_TRAIN, Resampling("ml-rus"))
+    assert protocol_runs("cip", recipe, str(folder))["cip"].data.train_list == RESAMPLED_TRAIN

@@ -7,13 +7,14 @@ Score:    not measured: PSMM's images were not at hand. Published, PSMM test: ma
 """
 
 from training.datasets import PsmmDataSet
+from training.psmm import RESAMPLED_TRAIN
 from training.recipe import Recipe
 
 RECIPE = Recipe(
     name="realmnet_21m_384",
     # The published list is the training list after ML-RUS 20 %, which no seed reproduces. To draw anew:
     # --set data.train_list=MYOPIA/MYOPIA.csv --set resampling=ml-rus
-    data=PsmmDataSet(train_list="MYOPIA_MLRUS-20/MYOPIA_MLRUS-20.csv"),
+    data=PsmmDataSet(train_list=RESAMPLED_TRAIN),
     weights="data/weights/tiny_vit_21m_384.dist_in22k_ft_in1k.safetensors",
     mixed_precision=True,
 )
