@@ -12,8 +12,10 @@ from typing import Any
 
 from keras_realmnet.errors import RealMNetError
 from training.augmentation import Augmentation
+from training.datasets import DataSet, PsmmDataSet
+from training.psmm import ORIGINAL_TRAIN
 from training.recipe import Phase, Recipe
-from training.resampling import Resampling
+from training.resampling import METHODS, Resampling
 
 __all__ = ["SWEEPS", "Sweep", "run_sweep", "variants"]
 
@@ -51,6 +53,11 @@ def _sized(size: int) -> Callable[[tuple[Phase, ...]], tuple[Phase, ...]]:
     return lambda phases: tuple(
         replace(phase, size=max(32, round(phase.size * size / phases[-1].size / 32) * 32)) for phase in phases
     )
+
+
+def _not_resampled(data: DataSet) -> DataSet:
+    """The training list that the public, resampled one was made from."""
+    return replace(data, train_list=ORIGINAL_TRAIN) if isinstance(data, PsmmDataSet) else data
 
 
 def _frozen(stages: int) -> Differences:
@@ -115,11 +122,8 @@ SWEEPS: dict[str, Sweep] = {
     "resampling": Sweep(
         "Which resampling of the training images?",
         {
-            "none": {"resampling": None},
-            **{
-                m: {"resampling": Resampling(m)}
-                for m in ("lp-ros", "lp-rus", "ml-ros", "ml-rus", "remedial", "remedial-hwr")
-            },
+            method: {"data": _not_resampled, "resampling": None if method == "none" else Resampling(method)}
+            for method in ("none", *METHODS)
         },
     ),
     "augmentation": Sweep(

@@ -5,6 +5,7 @@ from dataclasses import fields
 import pytest
 
 from keras_realmnet.errors import RealMNetError
+from training.psmm import ORIGINAL_TRAIN
 from training.recipe import Phase, Recipe, load_recipe
 from training.sweeps import SWEEPS, run_sweep, variants
 
@@ -32,6 +33,7 @@ def test_the_studies_of_the_paper_are_there():
     assert [r.head_options["num_heads"] for r in variants("num_heads", base).values()] == [1, 2, 4, 6, 8]
     assert [r.train_share for r in variants("label_efficiency", base).values()] == [0.2, 0.4, 0.6, 0.8, 1.0]
     assert [r.model_options["frozen_stages"] for r in variants("frozen_stages", base).values()] == [0, 1, 2, 3, 4]
+    assert {r.data.train_list for r in variants("resampling", base).values()} == {ORIGINAL_TRAIN}
     assert variants("scratch", base)["scratch"].weights is None
     augmentation = variants("augmentation", base)["without_mixing"].augmentation
     assert (augmentation.mixup, augmentation.cutmix, augmentation.affine) == (0, 0, 0.3)
