@@ -38,7 +38,7 @@ from keras_realmnet.models.realmnet import RealMNet
 from keras_realmnet.screening.preprocessing import PreprocessSpec
 from keras_realmnet.weights import transfer_weights
 from training.datasets import ImageSet
-from training.devices import on_devices
+from training.devices import check_same_epoch, on_devices, process_share
 from training.evaluate import evaluate
 from training.input_pipeline import EvaluationBatches, TrainingBatches
 from training.recipe import Recipe
@@ -295,7 +295,7 @@ def _moved(model: keras.Model, recipe: Recipe, size: int, steps_per_epoch: int) 
     transfer_weights(model, moved)
     if recipe.ema_momentum is not None:
         for average, variable in zip(new._model_variables_moving_average, moved.trainable_variables, strict=True):
-            average.assign(variable)
+            average.assign(np.array(ops.convert_to_numpy(variable)))  # a copy: JAX gives buffers away, each once
     return moved
 
 
@@ -451,6 +451,7 @@ def train(
     with on_devices(resources.devices, recipe.batch_size):
         # Each phase begins as a resumed run does, from the checkpoint: one path for both.
         while (epoch := _last_epoch(out)) < recipe.epochs:
+            check_same_epoch(epoch)
             _train_phase(recipe, data, validation, out, epoch, steps, verbose, resources, callbacks)
         model = _restore(recipe, out, recipe.epochs, steps)
         _use_averages(model)
@@ -469,7 +470,8 @@ def _train_phase(recipe, data, validation, out, epoch, steps, verbose, resources
         model = _moved(model, recipe, phase.size, steps)
     print(f"epochs {epoch + 1} to {end} of {recipe.epochs}: {phase.size} px, {steps} steps of {recipe.batch_size}")
     callbacks = [_SeedRandomLayers(recipe.seed), _StopOnNonFiniteLoss(), *further]
-    if validation is not None:
+    share = process_share()
+    if validation is not None and share == (0, 1):  # several machines cannot predict each for itself meanwhile
         callbacks.append(_Validate(validation, recipe))
     callbacks.append(_History(out / "history.csv", epoch))
     if _installed("tensorflow"):
@@ -486,6 +488,7 @@ def _train_phase(recipe, data, validation, out, epoch, steps, verbose, resources
         epoch,
         processes=resources.processes,
         batches=steps,
+        share=share,
     )
     try:
         model.fit(batches, epochs=end, initial_epoch=epoch, shuffle=False, callbacks=callbacks, verbose=verbose)

@@ -29,6 +29,7 @@ class TrainingBatches(keras.utils.PyDataset):
         workers: threads that prepare batches ahead; `None`: all cores but one.
         processes: worker processes that augment for these threads; 0: the threads do it. To be closed by `close`.
         batches: of an epoch; `None`: as many as there are.
+        share: (k, n): this is process k of n that train together; it gives its n-th part of every batch.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class TrainingBatches(keras.utils.PyDataset):
         workers: int | None = None,
         processes: int = 0,
         batches: int | None = None,
+        share: tuple[int, int] = (0, 1),
     ):
         threads = workers or processes or max(1, (os.cpu_count() or 1) - 1)
         super().__init__(workers=threads, max_queue_size=max(8, 2 * threads))
@@ -50,6 +52,7 @@ class TrainingBatches(keras.utils.PyDataset):
         self.data, self.size, self.batch_size = data, size, batch_size
         self.augmentation, self.seed, self.epoch = augmentation, seed, epoch
         self.batches = len(data) // batch_size if batches is None else batches
+        self.share = share
         source = AugmentedImages.of(data, size, augmentation, seed)
         self._pool = WorkerPool(source, processes) if processes else None
         self._augmented = self._pool or source
@@ -69,8 +72,10 @@ class TrainingBatches(keras.utils.PyDataset):
         # Separate streams: order of the epoch, each image, each batch.
         order = np.random.default_rng((self.seed, self.epoch, 0)).permutation(len(self.data))
         chosen = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+        process, processes = self.share
+        chosen = np.array_split(chosen, processes)[process]
         images = self._augmented.batch(self.epoch, chosen).astype(np.float32)
-        rng = np.random.default_rng((self.seed, self.epoch, 2, batch))
+        rng = np.random.default_rng((self.seed, self.epoch, 2, batch, *([process] if processes > 1 else [])))
         return mix_batch(images, self.data.labels[chosen], rng, self.augmentation)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from keras_realmnet.screening.labels import PSMM
 from training.augmentation import Augmentation
 from training.datasets import ImageSet
-from training.devices import on_devices
+from training.devices import on_devices, process_share
 from training.fit import build_model, compile_model
 from training.input_pipeline import TrainingBatches
 from training.recipe import Phase, Recipe
@@ -81,7 +81,7 @@ def main(steps: int, devices: int, accumulate: int) -> list[float]:
                 losses.append(total - self.total)
                 self.total = total
 
-        batches = TrainingBatches(data, 64, recipe.batch_size, recipe.augmentation, recipe.seed)
+        batches = TrainingBatches(data, 64, recipe.batch_size, recipe.augmentation, recipe.seed, share=process_share())
         model.fit(batches, epochs=-(-steps // len(batches)), shuffle=False, verbose=0, callbacks=[Record()])
     return losses[:steps]
 

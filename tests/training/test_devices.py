@@ -2,8 +2,10 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import keras
@@ -43,6 +45,28 @@ def test_four_jax_devices_are_one():
     """The global batch is one, BatchNorm's statistics too: the losses are those of one device."""
     four = first_losses(8, backend="jax", devices=4, XLA_FLAGS="--xla_force_host_platform_device_count=4")
     np.testing.assert_allclose(four, first_losses(8, backend="jax"), atol=1e-3)
+
+
+@pytest.mark.slow
+def test_two_jax_processes_are_one():
+    """As on two machines: each feeds its half of every batch, and both see the losses of one device."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    together = {
+        "KERAS_DISTRIBUTION_JOB_ADDRESSES": f"127.0.0.1:{port}",
+        "KERAS_DISTRIBUTION_NUM_PROCESSES": "2",
+    }
+    with ThreadPoolExecutor(2) as pool:
+        both = [
+            pool.submit(
+                first_losses, 4, backend="jax", devices=2, KERAS_DISTRIBUTION_PROCESS_ID=str(process), **together
+            )
+            for process in range(2)
+        ]
+        losses = [each.result() for each in both]
+    np.testing.assert_array_equal(losses[0], losses[1])
+    np.testing.assert_allclose(losses[0], first_losses(4, backend="jax"), atol=1e-3)
 
 
 MIRRORED = """
