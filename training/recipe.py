@@ -178,9 +178,9 @@ def override(recipe: Recipe, assignment: str) -> Recipe:
 
 
 def _replaced(part: Any, path: list[str], value: Any, assignment: str) -> Any:
-    names = [item.name for item in fields(part)]
-    if path[0] not in names:
-        raise ValueError(f"{assignment!r}: {path[0]!r} is not one of {', '.join(names)}")
+    types = {item.name: item.type for item in fields(part)}
+    if path[0] not in types:
+        raise ValueError(f"{assignment!r}: {path[0]!r} is not one of {', '.join(types)}")
     old = getattr(part, path[0])
     if len(path) > 1:
         if not is_dataclass(old):
@@ -193,8 +193,9 @@ def _replaced(part: Any, path: list[str], value: Any, assignment: str) -> Any:
             raise ValueError(f"{assignment!r}: expected pairs (epochs, size)") from error
     elif path[0] == "resampling" and value is not None:
         return replace(part, resampling=Resampling(*((value,) if isinstance(value, str) else value)))
-    elif isinstance(old, float) and type(value) is int:
-        value = float(value)
+    if types[path[0]] is float and old is not None:
+        old = float(old)  # a recipe may say 1 for 1.0
+        value = float(value) if type(value) is int else value
     elif isinstance(old, tuple) and isinstance(value, list):
         value = tuple(value)
     if old is not None and value is not None and type(value) is not type(old):

@@ -77,6 +77,10 @@ def test_override(assignment, field, value):
     assert getattr(override(Recipe(name="x"), assignment), field) == value
 
 
+def test_a_fraction_may_replace_a_whole_number():
+    assert override(Recipe(name="x", warmup_epochs=1), "warmup_epochs=0.5").warmup_epochs == 0.5
+
+
 def test_override_reaches_into_parts():
     recipe = override(Recipe(name="x", data=PhantomDataSet()), "augmentation.mixup=0")
     assert recipe.augmentation == Augmentation(mixup=0.0)
