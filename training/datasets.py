@@ -22,10 +22,10 @@ from keras_realmnet.errors import DataSetError
 from keras_realmnet.screening.image_io import read_image
 from keras_realmnet.screening.labels import LABEL_SETS, PALM, PSMM, LabelSet
 from keras_realmnet.screening.preprocessing import PreprocessSpec, preprocess
-from training.label_table import LabelTable, concatenate
+from training.label_table import LabelTable, concatenate, problems_error
 from training.parallel import in_parallel
 from training.prepare import read_stamp
-from training.psmm import ORIGINAL_TRAIN, image_paths, is_synthetic, read_tables
+from training.psmm import ORIGINAL_TRAIN, check, image_paths, is_synthetic, read_tables
 
 __all__ = [
     "DATA_SETS",
@@ -178,8 +178,13 @@ class PsmmDataSet:
         tables = self.tables()
         if split not in tables:
             return None
+        lists = read_tables(folder, train=self.train_list, label_set=self.label_set)
+        if split == "train":  # all that is wrong, at once, before hours are spent
+            problems = check(folder, lists, resampled=self.train_list != ORIGINAL_TRAIN)
+            if problems:
+                raise problems_error(problems)
         # One cache for all protocols and lists: every image that any list names.
-        everything = concatenate(read_tables(folder, train=self.train_list, label_set=self.label_set).values())
+        everything = concatenate(lists.values())
         names, first = np.unique(everything.names, return_index=True)
         paths = image_paths(folder, everything.take(first))
         stamp = read_stamp(folder)

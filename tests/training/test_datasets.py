@@ -257,8 +257,12 @@ def test_what_is_wrong_with_psmm_is_said(psmm, tmp_path):
     with pytest.raises(DataSetError, match="--data PATH"):
         PsmmDataSet().load("train", SPEC, tmp_path)
     (psmm / "JPEGImages" / "SUSTech-7_1.jpg").unlink()
+    (psmm / "JPEGImages" / "SUSTech-3_1.jpg").write_bytes(b"not a picture")
     with pytest.raises(DataSetError, match=r"SUSTech-7_1\.jpg: no such file; python -m training check"):
+        PsmmDataSet(str(psmm)).load("test", SPEC, tmp_path)
+    with pytest.raises(DataSetError, match=r"(?s)^2 problems: .*MYOPIA\.csv:4: .*SUSTech-3.*test\.csv:3: .*SUSTech-7"):
         PsmmDataSet(str(psmm)).load("train", SPEC, tmp_path)
+    assert not (tmp_path / "cache").exists()  # nothing was prepared
     for settings in ({"protocol": "xyz"}, {"protocol": "cgp"}, {"external": "SUSTech"}, {"labels": "none"}):
         with pytest.raises(ValueError, match="Received"):
             PsmmDataSet(str(psmm), **settings)
