@@ -532,6 +532,8 @@ def fit(
             f"{out} holds a run with another {', '.join(changed)}: choose another --out, or start over with --no-resume"
         )
     if (out / "weights.weights.h5").is_file():
+        if not (out / "scores.json").is_file():  # interrupted while it was scored
+            return evaluate(out, cache=cache)
         raise RealMNetError(f"{out} holds a finished run: choose another --out, or start over with --no-resume")
     recorded.write_text(json.dumps(_json(recipe), indent=1) + "\n")
     spec = PreprocessSpec(size=max(phase.size for phase in recipe.phases))

@@ -346,4 +346,7 @@ def test_the_smoke_recipe_learns(tmp_path):
     again = command("fit", "--recipe", "smoke", cwd=tmp_path)
     assert again.returncode == 2
     assert "holds a finished run" in again.stderr
+    (run / "scores.json").unlink()  # as if it had been interrupted while it was scored
+    assert command("fit", "--recipe", "smoke", cwd=tmp_path).returncode == 0
+    assert json.loads((run / "scores.json").read_text()) == scores
     assert load_run(run)[1] == load_recipe("smoke")
