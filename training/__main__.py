@@ -511,7 +511,9 @@ def prepare(
 @app.command()
 def download(
     name: Annotated[str, typer.Argument(help="psmm, or a timm name such as tiny_vit_21m_384.dist_in22k_ft_in1k.")],
-    out: Annotated[Path, typer.Option(file_okay=False, help="Folder for the files.")],
+    out: Annotated[
+        Path | None, typer.Option(file_okay=False, help="Folder. Default: data/psmm, or data/weights/NAME.")
+    ] = None,
     revision: Annotated[str, typer.Option(help="Branch, tag or commit of the repository.")] = "main",
     endpoint: Annotated[str | None, typer.Option(help="Of the hub. Default: HF_ENDPOINT or huggingface.co.")] = None,
     unpack_only: Annotated[
@@ -525,15 +527,16 @@ def download(
 
     [bold]Examples[/bold]
 
-    python -m training download psmm --out data/PSMM
+    python -m training download psmm
 
-    python -m training download tiny_vit_21m_384.dist_in22k_ft_in1k --out weights/tiny_vit_21m_384
+    python -m training download tiny_vit_21m_384.dist_in22k_ft_in1k
     """
-    from training.download import PROVENANCE, unpack
+    from training.download import PROVENANCE, WEIGHTS, unpack
     from training.download import download as fetch
 
     if unpack_only and name != "psmm":
         raise typer.BadParameter(f"--unpack-only is for psmm. Received: {name!r}")
+    out = out or (Path("data/psmm") if name == "psmm" else WEIGHTS / name)
     if not unpack_only:
         provenance = fetch(name, out, revision, endpoint)
         print(f"written: {len(provenance['files'])} files of commit {provenance['commit']}, {out / PROVENANCE}")

@@ -27,7 +27,7 @@ from keras_realmnet.errors import DataSetError, RealMNetError
 from keras_realmnet.screening.image_io import EXTENSIONS, MAX_BYTES
 from training.psmm import IMAGES
 
-__all__ = ["PROVENANCE", "SOURCES", "DownloadError", "Source", "download", "unpack"]
+__all__ = ["PROVENANCE", "SOURCES", "WEIGHTS", "DownloadError", "Source", "download", "unpack"]
 
 PROVENANCE = "provenance.json"
 
@@ -48,6 +48,8 @@ class Source:
 def _tiny_vit(name: str) -> Source:
     return Source(f"timm/{name}", "model", ("model.safetensors", "config.json"))
 
+
+WEIGHTS = Path("data/weights")  # where recipes look for them, in a folder of the source's name
 
 SOURCES = {
     "psmm": Source("yo3nglau/PSMM", "dataset", ("*",)),

@@ -1,10 +1,13 @@
 import json
 from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 
 from training.augmentation import Augmentation
 from training.datasets import PalmDataSet, PhantomDataSet, PsmmDataSet
+from training.download import SOURCES, WEIGHTS
 from training.recipe import Phase, Recipe, load_recipe, override, recipe_names
 from training.resampling import Resampling
 
@@ -28,6 +31,18 @@ def test_every_recipe_survives_json(name):
 
 def test_the_recipes_of_the_project_are_there():
     assert {"smoke", "phantom_5m_224", "palm_5m_224"} <= set(recipe_names())
+
+
+@pytest.mark.parametrize("size", [384, 512])
+def test_the_published_recipes_start_from_what_download_fetches(size):
+    recipe = load_recipe(f"realmnet_21m_{size}")
+    path = Path(recipe.weights)
+    assert path.parent.parent == WEIGHTS
+    assert path.name in SOURCES[path.parent.name].files
+    assert f"_{size}." in path.parent.name
+    assert (
+        f"python -m training download {path.parent.name}\n" in import_module(f"training.recipes.{recipe.name}").__doc__
+    )
 
 
 def test_unknown_recipe_lists_the_known_ones():
