@@ -180,7 +180,7 @@ def protocol(
         raise RealMNetError(str(error)) from error
     from training.protocols import print_rows
 
-    print_rows(rows, ["recipe", "part", "tested_on", "images", "patients"])
+    print_rows(rows, ["recipe", "tested_on", "images"])
     print(f"written: {folder / 'protocol.csv'}")
 
 

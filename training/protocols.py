@@ -25,6 +25,8 @@ __all__ = ["METRICS", "print_rows", "protocol_runs", "run_protocol", "training_c
 
 METRICS = ("macro_f1", "map", "macro_auroc", "hamming_loss", "coverage_error", "ranking_loss", "pathologic_auroc")
 
+SHOWN = ("macro_f1", "map", "macro_auroc")  # what fits on a terminal
+
 
 def protocol_runs(protocol: str, recipe: Recipe, folder: str) -> dict[str, Recipe]:
     """The trainings of a protocol: name → recipe on its part of the PSMM tree in `folder`.
@@ -129,22 +131,24 @@ def _write(path: Path, rows: list[dict[str, Any]]) -> None:
     temporary.replace(path)
 
 
-def print_rows(rows: Sequence[dict[str, Any]], keys: Sequence[str], metrics: Sequence[str] = METRICS) -> None:
-    """Rows of scores with their intervals on the terminal."""
+def print_rows(rows: Sequence[dict[str, Any]], keys: Sequence[str], metrics: Sequence[str] = SHOWN) -> None:
+    """Rows of scores with their intervals on the terminal; the csv files have more scores."""
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(caption="value (95 % interval, patients resampled)")
-    for key in keys:
-        table.add_column(key)
-    for metric in metrics:
-        table.add_column(metric, justify="right")
+    table = Table(caption="value (95 % interval, patients resampled)", box=box.SIMPLE)
+    for name in (*keys, *metrics):
+        table.add_column(name, justify="right" if name in metrics else "left")
     for row in rows:
         cells = []
         for metric in metrics:
             value, low, high = (row[name] for name in (metric, f"{metric}_low", f"{metric}_high"))
-            cells.append(
-                "-" if value is None else f"{value:.3f}" + (f"\n({low:.3f}-{high:.3f})" if low is not None else "")
-            )
+            around = "" if low is None else f"\n{_short(low)}–{_short(high)}"
+            cells.append("-" if value is None else f"{_short(value)}{around}")
         table.add_row(*(str(row[key]) for key in keys), *cells)
     Console().print(table)
+
+
+def _short(value: float) -> str:
+    return f"{value:.3f}".removeprefix("0")
