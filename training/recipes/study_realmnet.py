@@ -2,6 +2,8 @@
 
 Command:  python -m training phantom-study --out data/study
           python -m training protocol cip --recipe study_realmnet --data data/study
+Duration: three to seven minutes on one core
+Score:    CIP test (534 phantoms, 181 patients): macro AUROC .919 (.897 to .938), mAP .697 (.646 to .757)
 """
 
 from training.augmentation import Augmentation
