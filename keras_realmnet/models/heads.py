@@ -23,7 +23,7 @@ def grad_cam_plus_plus(features, gradients):
 
     Args:
         features: A, (batch, positions, features).
-        gradients: one per class, each (batch, positions, features) or (batch, 1, features) where it is the same at
+        gradients: (batch, classes, positions, features), or (batch, classes, 1, features) where they are the same at
             every position.
 
     Returns:
@@ -32,16 +32,13 @@ def grad_cam_plus_plus(features, gradients):
     Source: Grad-CAM++ (arXiv 1710.11063) as coded in pytorch-grad-cam, which the RealMNet authors used.
     """
     positions = features.shape[1]
-    total = ops.sum(features, axis=1, keepdims=True)  # (batch, 1, features)
-    weights = []
-    for gradient in gradients:
-        square = ops.square(gradient)
-        denominator = 2 * square + total * square * gradient + 1e-6
-        weight = ops.relu(gradient) * (square / denominator)
-        same = positions if gradient.shape[1] == 1 else 1
-        weights.append(same * ops.sum(weight, axis=1, keepdims=True))  # (batch, 1, features)
-    weights = ops.concatenate(weights, axis=1)  # (batch, classes, features)
-    return ops.relu(ops.matmul(features, ops.transpose(weights, (0, 2, 1))))
+    total = ops.expand_dims(ops.sum(features, axis=1, keepdims=True), 1)  # (batch, 1, 1, features)
+    gradients = ops.relu(gradients)  # where it is negative, w has nothing of it
+    square = ops.square(gradients)
+    cube = square * gradients
+    weights = ops.sum(cube / (2 * square + total * cube + 1e-6), axis=2)  # (batch, classes, features)
+    same = positions if gradients.shape[2] == 1 else 1
+    return ops.relu(ops.matmul(features, same * ops.transpose(weights, (0, 2, 1))))
 
 
 def _flatten(features):
@@ -125,22 +122,22 @@ class ResidualAttentionHead(_Head):
             scores = ops.matmul(features, kernel[head])  # (batch, positions, classes)
             if temperature == MAX_POOLING:
                 attention = ops.max(scores, axis=1, keepdims=True)
-                slope = ops.cast(ops.equal(scores, attention), scores.dtype)
+                # 1 at the maximum, 0 elsewhere: as `equal`, but in operations that LiteRT's fast kernels have.
+                slope = ops.floor(ops.exp(scores - attention))
             else:
                 weights = ops.softmax(temperature * scores, axis=1)
                 attention = ops.sum(scores * weights, axis=1, keepdims=True)
                 slope = weights * (1 + temperature * (scores - attention))
-            logits = logits + ops.mean(scores, axis=1) + self.lam * attention[:, 0]
+            logits = logits + ops.mean(scores, axis=1) + self.lam * ops.squeeze(attention, axis=1)
             slopes.append(1 / positions + self.lam * slope)  # ∂logit/∂score, (batch, positions, classes)
         return logits, slopes, kernel
 
     def _gradients(self, features):
         _, slopes, kernel = self._logits_and_slopes(features)
-        gradients = []
-        for label in range(self.num_classes):
-            parts = [slope[:, :, label : label + 1] * kernel[h][:, label] for h, slope in enumerate(slopes)]
-            gradients.append(sum(parts[1:], parts[0]))  # (batch, positions, features)
-        return gradients
+        return sum(
+            ops.expand_dims(ops.transpose(slope, (0, 2, 1)), -1) * ops.expand_dims(ops.transpose(kernel[head]), 1)
+            for head, slope in enumerate(slopes)
+        )  # (batch, classes, positions, features)
 
     def get_config(self):
         return {**super().get_config(), "num_heads": self.num_heads, "lam": self.lam}
@@ -176,13 +173,12 @@ class LinearHead(_Head):
 
     def _gradients(self, features):
         normalized, deviation = self._normalize(features)
-        gradients = []
-        for label in range(self.num_classes):  # the backward pass of LayerNorm
-            slope = self.gamma * self.kernel[:, label]
-            along = ops.mean(normalized * slope, axis=-1, keepdims=True)
-            gradient = (slope - ops.mean(slope) - normalized * along) / deviation
-            gradients.append(ops.expand_dims(gradient / features.shape[1], 1))  # (batch, 1, features)
-        return gradients
+        normalized, deviation = (ops.expand_dims(x, 1) for x in (normalized, deviation))
+        slope = ops.transpose(self.gamma[:, None] * self.kernel)  # (classes, features)
+        along = ops.mean(normalized * slope, axis=-1, keepdims=True)
+        # The backward pass of LayerNorm, (batch, classes, features).
+        gradients = (slope - ops.mean(slope, axis=-1, keepdims=True) - normalized * along) / deviation
+        return ops.expand_dims(gradients / features.shape[1], 2)
 
 
 @keras.saving.register_keras_serializable("keras_realmnet")

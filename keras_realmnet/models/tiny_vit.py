@@ -116,16 +116,8 @@ class WindowAttention(layers.Layer):
         if dim % self.num_heads:
             raise ValueError(f"dim must be divisible by num_heads = {self.num_heads}. Received: dim = {dim}")
         self.head_dim = dim // self.num_heads
-        self.norm = layers.LayerNormalization(epsilon=EPSILON, dtype=self.dtype_policy, name=f"{self.name}_norm")
-        self.qkv, self.proj = (
-            layers.Dense(
-                units, kernel_initializer=_dense_initializer(), dtype=self.dtype_policy, name=f"{self.name}_{name}"
-            )
-            for name, units in (("qkv", 3 * dim), ("proj", dim))
-        )
         tokens = (None, self.window_size[0] * self.window_size[1], dim)
-        for layer in (self.norm, self.qkv, self.proj):
-            layer.build(tokens)
+        self._build_projections(tokens)
         # One learned bias per head and (|Δy|, |Δx|).
         self.attention_biases = self.add_weight(
             shape=(self.num_heads, tokens[1]), initializer="zeros", name="attention_biases"
@@ -152,14 +144,30 @@ class WindowAttention(layers.Layer):
         x = ops.reshape(x, (batch, rows * window_h, columns * window_w, dim))
         return x[:, :height, :width, :] if pad_h or pad_w else x
 
+    def _build_projections(self, tokens):
+        """The layers from `tokens`, (windows, tokens, dim), to q, k, v and from the attended values back."""
+        dim = tokens[-1]
+        self.norm = layers.LayerNormalization(epsilon=EPSILON, dtype=self.dtype_policy, name=f"{self.name}_norm")
+        self.qkv, self.proj = (
+            layers.Dense(
+                units, kernel_initializer=_dense_initializer(), dtype=self.dtype_policy, name=f"{self.name}_{name}"
+            )
+            for name, units in (("qkv", 3 * dim), ("proj", dim))
+        )
+        for layer in (self.norm, self.qkv, self.proj):
+            layer.build(tokens)
+
+    def _queries_keys_values(self, x):
+        """Three of (windows, heads, tokens, head_dim); the queries scaled by head_dim^-½."""
+        qkv = ops.reshape(self.qkv(self.norm(x)), (-1, x.shape[1], self.num_heads, 3 * self.head_dim))
+        q, k, v = ops.split(ops.transpose(qkv, (0, 2, 1, 3)), 3, axis=-1)  # the qkv of each head are side by side
+        return q * self.head_dim**-0.5, k, v
+
     def _attend(self, x):
         tokens = x.shape[1]
-        qkv = self.qkv(self.norm(x))
-        qkv = ops.reshape(qkv, (-1, tokens, self.num_heads, 3 * self.head_dim))  # per head [q, k, v]
-        qkv = ops.transpose(qkv, (0, 2, 1, 3))  # (windows, heads, tokens, 3 * head_dim)
-        q, k, v = ops.split(qkv, 3, axis=-1)
+        q, k, v = self._queries_keys_values(x)
         bias = ops.take(ops.cast(self.attention_biases, self.compute_dtype), self._bias_index, axis=1)
-        scores = ops.matmul(q * self.head_dim**-0.5, ops.transpose(k, (0, 1, 3, 2)))
+        scores = ops.matmul(q, ops.transpose(k, (0, 1, 3, 2)))
         scores = scores + ops.reshape(bias, (self.num_heads, tokens, tokens))
         x = ops.matmul(ops.softmax(scores, axis=-1), v)  # (windows, heads, tokens, head_dim)
         x = ops.transpose(x, (0, 2, 1, 3))
