@@ -124,7 +124,7 @@ class WindowAttention(layers.Layer):
         )
         y, x = np.divmod(np.arange(tokens[1]), self.window_size[1])
         offsets = np.abs(y[:, None] - y) * self.window_size[1] + np.abs(x[:, None] - x)
-        self._bias_index = offsets.reshape(-1).astype("int32")  # (tokens * tokens,)
+        self.bias_index = offsets.astype("int32")  # (tokens, tokens), into the second axis of attention_biases
 
     def call(self, x):
         batch, (height, width, dim) = ops.shape(x)[0], x.shape[1:]
@@ -166,9 +166,8 @@ class WindowAttention(layers.Layer):
     def _attend(self, x):
         tokens = x.shape[1]
         q, k, v = self._queries_keys_values(x)
-        bias = ops.take(ops.cast(self.attention_biases, self.compute_dtype), self._bias_index, axis=1)
-        scores = ops.matmul(q, ops.transpose(k, (0, 1, 3, 2)))
-        scores = scores + ops.reshape(bias, (self.num_heads, tokens, tokens))
+        bias = ops.take(ops.cast(self.attention_biases, self.compute_dtype), self.bias_index, axis=1)
+        scores = ops.matmul(q, ops.transpose(k, (0, 1, 3, 2))) + bias  # (windows, heads, tokens, tokens)
         x = ops.matmul(ops.softmax(scores, axis=-1), v)  # (windows, heads, tokens, head_dim)
         x = ops.transpose(x, (0, 2, 1, 3))
         return self.proj(ops.reshape(x, (-1, tokens, self.num_heads * self.head_dim)))
