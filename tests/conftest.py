@@ -11,6 +11,14 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _free_compiled_programs():
+    """JAX keeps every program it ever compiled: gigabytes by the end of the tests."""
+    yield
+    if "jax" in sys.modules and os.environ.get("KERAS_BACKEND") == "jax":
+        sys.modules["jax"].clear_caches()
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of reference outputs and real fundus images that are not part of this repository."""
