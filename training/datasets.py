@@ -169,16 +169,15 @@ class PsmmDataSet:
 
         Raises DataSetError.
         """
-        lists = read_tables(self._folder(), train=self.train_list, label_set=self.label_set)
-        return protocol_tables(lists, self.protocol, self.external)
+        return protocol_tables(self._lists(), self.protocol, self.external)
 
     def load(self, split: str, spec: PreprocessSpec, cache: Path) -> ImageSet | None:
         _check_split(split)
         folder = self._folder()
-        tables = self.tables()
+        lists = self._lists()
+        tables = protocol_tables(lists, self.protocol, self.external)
         if split not in tables:
             return None
-        lists = read_tables(folder, train=self.train_list, label_set=self.label_set)
         if split == "train":  # all that is wrong, at once, before hours are spent
             problems = check(folder, lists, resampled=self.train_list != ORIGINAL_TRAIN)
             if problems:
@@ -221,6 +220,9 @@ class PsmmDataSet:
             sha256=_content_hash(digest, labels, listed),
             rows=np.searchsorted(names, table.names),
         )
+
+    def _lists(self) -> dict[str, LabelTable]:
+        return read_tables(self._folder(), train=self.train_list, label_set=self.label_set)
 
     def _folder(self) -> Path:
         if self.folder is None:

@@ -4,7 +4,6 @@ CIP tests on held-out patients of the hospitals that trained; MRP trains on the 
 one; CGP leaves one hospital out at a time (`training.datasets.PsmmDataSet` builds the sets).
 """
 
-import csv
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,14 +17,13 @@ from training.label_table import LabelTable, concatenate
 from training.psmm import ORIGINAL_TRAIN, RESAMPLED_TRAIN
 from training.recipe import Recipe
 from training.resampling import Resampling
+from training.score_rows import write_rows
 from training.scores import Bootstrap, Cases, score_cases
 from training.splits import patient_share
 
-__all__ = ["METRICS", "print_rows", "protocol_runs", "run_protocol", "training_counts"]
+__all__ = ["METRICS", "protocol_runs", "run_protocol", "training_counts"]
 
 METRICS = ("macro_f1", "map", "macro_auroc", "hamming_loss", "coverage_error", "ranking_loss", "pathologic_auroc")
-
-SHOWN = ("macro_f1", "map", "macro_auroc")  # what fits on a terminal
 
 
 def protocol_runs(protocol: str, recipe: Recipe, folder: str) -> dict[str, Recipe]:
@@ -92,7 +90,7 @@ def run_protocol(
                 print(f"{protocol} {recipe.name} {part}: training into {run}")
                 train(chosen, run)
             rows += _by_hospital(recipe.name, part, chosen, run, replicates)
-            _write(out / "protocol.csv", rows)
+            write_rows(out / "protocol.csv", rows)
     return rows
 
 
@@ -120,35 +118,3 @@ def _by_hospital(name: str, part: str, recipe: Recipe, run: Path, replicates: in
             }
         rows.append(row)
     return rows
-
-
-def _write(path: Path, rows: list[dict[str, Any]]) -> None:
-    temporary = path.with_name(f"{path.name}.part")
-    with temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    temporary.replace(path)
-
-
-def print_rows(rows: Sequence[dict[str, Any]], keys: Sequence[str], metrics: Sequence[str] = SHOWN) -> None:
-    """Rows of scores with their intervals on the terminal; the csv files have more scores."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(caption="value (95 % interval, patients resampled)", box=box.SIMPLE)
-    for name in (*keys, *metrics):
-        table.add_column(name, justify="right" if name in metrics else "left")
-    for row in rows:
-        cells = []
-        for metric in metrics:
-            value, low, high = (row[name] for name in (metric, f"{metric}_low", f"{metric}_high"))
-            around = "" if low is None else f"\n{_short(low)}–{_short(high)}"
-            cells.append("-" if value is None else f"{_short(value)}{around}")
-        table.add_row(*(str(row[key]) for key in keys), *cells)
-    Console().print(table)
-
-
-def _short(value: float) -> str:
-    return f"{value:.3f}".removeprefix("0")

@@ -3,7 +3,6 @@
 `run_sweep` trains every variant of a base recipe that is not finished yet, one after the other, and tabulates what is.
 """
 
-import csv
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from training.datasets import DataSet, PsmmDataSet
 from training.psmm import ORIGINAL_TRAIN
 from training.recipe import Phase, Recipe
 from training.resampling import METHODS, Resampling
+from training.score_rows import write_rows
 
 __all__ = ["SWEEPS", "Sweep", "run_sweep", "variants"]
 
@@ -204,12 +204,5 @@ def tabulate(out: Path, names: Sequence[str]) -> list[dict[str, Any]]:
             for score, interval in json.loads(file.read_text())["scores"].items():
                 row |= {score: interval["value"], f"{score}_low": interval["low"], f"{score}_high": interval["high"]}
             rows.append(row)
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    out.mkdir(parents=True, exist_ok=True)
-    temporary = out / "sweep.csv.part"
-    with temporary.open("w", newline="") as table:
-        writer = csv.DictWriter(table, columns)
-        writer.writeheader()
-        writer.writerows(rows)
-    temporary.replace(out / "sweep.csv")
+    write_rows(out / "sweep.csv", rows)
     return rows

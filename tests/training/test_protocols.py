@@ -10,10 +10,11 @@ from sklearn.metrics import roc_auc_score
 from training.evaluate import write_score_table
 from training.label_table import concatenate, write_label_table
 from training.phantom_study import plan_study, study_table
-from training.protocols import print_rows, protocol_runs, run_protocol, training_counts
+from training.protocols import protocol_runs, run_protocol, training_counts
 from training.psmm import ORIGINAL_TRAIN, RESAMPLED_TRAIN, read_tables
 from training.recipe import load_recipe
 from training.resampling import Resampling
+from training.score_rows import print_rows
 from training.splits import split_patients
 
 FILES = {"train": "MYOPIA/MYOPIA.csv", "validation": "val.csv", "test": "test.csv"}
