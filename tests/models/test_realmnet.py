@@ -56,13 +56,20 @@ def test_class_maps_equal_autodiff_on_the_last_normalized_map(images, value_and_
     images = np.repeat(np.repeat(images, 2, axis=1), 2, axis=2)
     features = ops.convert_to_numpy(keras.Model(model.input, model.feature_map)(images))
     maps = ops.convert_to_numpy(model.inference_model()(images)["class_maps"])
-    for label in range(7):
-        _, g = value_and_gradient(lambda x, label=label: ops.sum(model.head(x)[:, label]), features)
-        total = features.sum((1, 2), keepdims=True)
+    total = features.sum((1, 2), keepdims=True)
+
+    def grad_cam_plus_plus(g):
         a = np.where(g != 0, g**2 / (2 * g**2 + total * g**3 + 1e-6), 0)
         weights = (np.maximum(g, 0) * a).sum((1, 2), keepdims=True)
-        expected = np.maximum((weights * features).sum(-1), 0)
-        np.testing.assert_allclose(maps[..., label], expected, rtol=0, atol=1e-4 * max(expected.max(), 1e-6))
+        return np.maximum((weights * features).sum(-1), 0)
+
+    for label in range(7):
+        _, g = value_and_gradient(lambda x, label=label: ops.sum(model.head(x)[:, label]), features)
+        expected = grad_cam_plus_plus(g)
+        # The denominator of Grad-CAM++ may come near 0: the last digits of the gradient then count.
+        rounding = np.abs(grad_cam_plus_plus(g * (1 + 1e-6)) - expected).max()
+        np.testing.assert_allclose(maps[..., label], expected, rtol=0, atol=rounding + 1e-5 * expected.max())
+    assert maps.max() > 0
 
 
 def test_save_and_load(tmp_path, images):
