@@ -16,7 +16,7 @@ from keras_realmnet.screening.bundle import Bundle
 from keras_realmnet.screening.decision import OUTCOMES, Summary, eye_summary, patient_summary
 from keras_realmnet.screening.record import ScreeningRecord
 
-__all__ = ["EYES", "OUTCOME_NAMES", "EyeGroup", "Visit", "visits", "write_report"]
+__all__ = ["ACTIONS", "EYES", "OUTCOME_NAMES", "EyeGroup", "Visit", "page_environment", "visits", "write_report"]
 
 PICTURE = 640  # px, longest side of a picture inside of the report
 
@@ -101,13 +101,6 @@ def write_report(
         others: number of records of other bundles that are left out.
     """
     artifact = bundle.artifact(records[0].artifact if records else None)
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     context = {
         "bundle": bundle,
         "artifact": artifact,
@@ -128,10 +121,21 @@ def write_report(
     temporary = path.with_suffix(".part")
     try:
         # Streamed: the pictures of a large run never lie in memory together.
-        environment.get_template("report.html.j2").stream(context).dump(str(temporary), "utf-8", "replace")
+        page_environment().get_template("report.html.j2").stream(context).dump(str(temporary), "utf-8", "replace")
         temporary.replace(path)
     except OSError as error:
         raise RealMNetError(f"{path}: cannot write the report ({error.strerror})") from error
+
+
+def page_environment() -> Environment:
+    """The templates of the report and of the web page: everything is escaped, a missing value is an error."""
+    return Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
 
 
 def _pictures(record: ScreeningRecord, overlays: Path) -> list[str]:
