@@ -110,6 +110,8 @@ class Screener:
         if probabilities is not None:
             p = dict(zip(bundle.label_set.codes, (float(value) for value in probabilities), strict=True))
             facts.update(probabilities=p, evidence=self._most_relevant(p))
+            facts["thresholds"] = dict(bundle.operating_point.thresholds)
+            facts["label_names"] = {label.code: label.name for label in bundle.label_set.labels}
             class_map = prediction.class_maps[0, ..., bundle.label_set.codes.index(facts["evidence"])]
             evidence = overlay.Evidence(class_map, geometry, self._title(p, facts["evidence"]))
 

@@ -23,6 +23,8 @@ class ScreeningRecord:
     sha256: of the file's bytes; None where they could not be read.
     outcome, reasons, triggered: see `decision.decide`.
     probabilities: {code: probability} in label order; None where the image never reached the model.
+    thresholds: {code: probability} of the pathologic labels, as they were when the image was decided; None likewise.
+    label_names: {code: name} of all labels, for whoever reads the record without the bundle; None likewise.
     evidence: code of the label whose class map the overlay shows; None without a class map.
     quality: measures by name, see `quality.assess`.
     bundle_digest: digest of bundle.json, which covers the thresholds and the hash of every file of the bundle.
@@ -50,6 +52,8 @@ class ScreeningRecord:
     triggered: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     probabilities: dict[str, float] | None = None
+    thresholds: dict[str, float] | None = None
+    label_names: dict[str, str] | None = None
     evidence: str | None = None
     patient_id: str | None = None
     eye: str | None = None  # "OD" | "OS"
