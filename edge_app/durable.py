@@ -1,0 +1,56 @@
+"""Files that are on the disk when the call returns, or not there at all: temporary file → fsync → rename → fsync of
+the folder. A crash at any point leaves the old file, the new one, or a temporary file that start-up removes."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+from uuid import uuid4
+
+__all__ = ["TEMPORARY", "make_folder", "move_durably", "sync_folder", "temporary_file", "write_durably"]
+
+TEMPORARY = ".part"  # ending of files that are not complete yet
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Writes `data` to `path`, replacing what was there. Raises OSError (a full disk, for one) and leaves nothing."""
+    with temporary_file(path.parent) as file:
+        file.write(data)
+        move_durably(file, path)
+
+
+@contextmanager
+def temporary_file(folder: Path) -> Iterator[BinaryIO]:
+    """A new file in `folder`, open for reading and writing; it is gone afterwards unless `move_durably` moved it."""
+    path = folder / f"{uuid4().hex}{TEMPORARY}"
+    with path.open("x+b") as file:
+        try:
+            yield file
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def move_durably(file: BinaryIO, path: Path) -> None:
+    """Gives a complete `temporary_file` its name, on the same file system, and makes contents and name durable."""
+    file.flush()
+    os.fsync(file.fileno())
+    os.rename(file.name, path)
+    sync_folder(path.parent)
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder, and missing ones above it, whose names survive a crash."""
+    if not path.is_dir():
+        make_folder(path.parent)
+        path.mkdir(exist_ok=True)
+        sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Makes the names inside of a folder durable."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,156 @@
+"""The tables of the box's data base, and how an older data base is brought up to date.
+
+`PRAGMA user_version` counts the migrations a data base has had. A release adds migrations at the end and never changes
+one that was released.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+
+from keras_realmnet.errors import RealMNetError
+
+__all__ = ["MIGRATIONS", "migrate"]
+
+MIGRATIONS = (
+    """
+CREATE TABLE items (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    received_at TEXT NOT NULL,
+    source TEXT NOT NULL CHECK (source IN ('dicom', 'folder', 'upload')),
+    origin TEXT NOT NULL,
+    sop_instance_uid TEXT,
+    sop_class_uid TEXT,
+    study_uid TEXT,
+    sha256 TEXT NOT NULL,
+    extension TEXT NOT NULL,
+    file_name TEXT NOT NULL,
+    bytes INTEGER NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('pending', 'screening', 'done', 'quarantined', 'expired')),
+    reason TEXT,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    crashes INTEGER NOT NULL DEFAULT 0,
+    started_at TEXT,
+    finished_at TEXT
+);
+CREATE UNIQUE INDEX items_network ON items (sop_instance_uid, sha256) WHERE source = 'dicom';
+CREATE UNIQUE INDEX items_contents ON items (sha256) WHERE source <> 'dicom';
+CREATE INDEX items_state ON items (state, crashes, id);
+CREATE INDEX items_sha256 ON items (sha256);
+CREATE TABLE records (
+    item_id INTEGER PRIMARY KEY REFERENCES items (id),
+    revision INTEGER NOT NULL,
+    record TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    rank INTEGER NOT NULL,
+    patient_id TEXT,
+    eye TEXT,
+    study_date TEXT,
+    study_uid TEXT,
+    screened_at TEXT NOT NULL,
+    score REAL
+);
+CREATE INDEX records_worklist ON records (rank, score DESC, screened_at DESC);
+CREATE INDEX records_patient ON records (patient_id, study_date);
+CREATE INDEX records_study ON records (study_uid);
+CREATE TABLE deliveries (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    item_id INTEGER NOT NULL REFERENCES items (id),
+    destination TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    revision INTEGER NOT NULL,
+    state TEXT NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'delivered', 'dead', 'superseded')),
+    attempts INTEGER NOT NULL DEFAULT 0,
+    next_attempt_at TEXT NOT NULL,
+    last_error TEXT,
+    created_at TEXT NOT NULL,
+    delivered_at TEXT,
+    UNIQUE (item_id, destination, kind, revision)
+);
+CREATE INDEX deliveries_due ON deliveries (state, next_attempt_at);
+CREATE TABLE reviews (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    item_id INTEGER NOT NULL REFERENCES items (id),
+    at TEXT NOT NULL,
+    user TEXT NOT NULL,
+    kind TEXT NOT NULL CHECK (kind IN ('eye', 'agreement', 'note')),
+    value TEXT NOT NULL
+);
+CREATE INDEX reviews_item ON reviews (item_id);
+CREATE TABLE audit (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    at TEXT NOT NULL,
+    actor TEXT NOT NULL,
+    action TEXT NOT NULL,
+    item_id INTEGER,
+    detail TEXT NOT NULL DEFAULT ''
+);
+CREATE TRIGGER audit_is_not_changed BEFORE UPDATE ON audit BEGIN
+    SELECT RAISE (ABORT, 'the audit trail is append-only');
+END;
+CREATE TRIGGER audit_is_not_deleted BEFORE DELETE ON audit BEGIN
+    SELECT RAISE (ABORT, 'the audit trail is append-only');
+END;
+CREATE TABLE users (
+    name TEXT PRIMARY KEY,
+    role TEXT NOT NULL CHECK (role IN ('operator', 'clinician', 'admin')),
+    password_hash TEXT NOT NULL,
+    created_at TEXT NOT NULL
+);
+CREATE TABLE sessions (
+    token_hash TEXT PRIMARY KEY,
+    user TEXT NOT NULL REFERENCES users (name) ON DELETE CASCADE,
+    created_at TEXT NOT NULL,
+    seen_at TEXT NOT NULL,
+    csrf TEXT NOT NULL
+);
+CREATE TABLE login_attempts (
+    at TEXT NOT NULL,
+    name TEXT NOT NULL,
+    address TEXT NOT NULL
+);
+CREATE INDEX login_attempts_at ON login_attempts (at);
+CREATE TABLE seen_files (
+    folder TEXT NOT NULL,
+    path TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    modified_ns INTEGER NOT NULL,
+    item_id INTEGER NOT NULL REFERENCES items (id),
+    PRIMARY KEY (folder, path)
+) WITHOUT ROWID;
+CREATE TABLE changes (n INTEGER NOT NULL);
+INSERT INTO changes VALUES (0);
+"""
+    + "".join(
+        f"CREATE TRIGGER {table}_{event.lower()}_is_seen AFTER {event} ON {table} BEGIN\n"
+        "    UPDATE changes SET n = n + 1;\nEND;\n"
+        for table in ("items", "records", "deliveries", "reviews")
+        for event in ("INSERT", "UPDATE", "DELETE")
+    ),
+)
+
+
+def migrate(db: sqlite3.Connection) -> None:
+    """Applies the missing migrations, inside of the caller's transaction.
+
+    Raises RealMNetError for a data base of a newer release.
+    """
+    [version] = db.execute("PRAGMA user_version").fetchone()
+    if version > len(MIGRATIONS):
+        raise RealMNetError(
+            f"the data base has schema version {version}, made by a newer release; this one knows {len(MIGRATIONS)}"
+        )
+    for migration in MIGRATIONS[version:]:
+        for statement in _statements(migration):
+            db.execute(statement)
+    if version < len(MIGRATIONS):
+        db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+
+
+def _statements(script: str) -> Iterator[str]:
+    """The statements of a script, one by one, so that they can share a transaction."""
+    statement = ""
+    for line in script.strip().splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""

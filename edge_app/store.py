@@ -1,0 +1,710 @@
+"""What the box knows: received objects, their results, deliveries, reviews, users and the audit trail, in SQLite.
+
+One life of an item: `add_item` (pending) → `claim` (screening) → `finish` (done); `quarantine` puts aside what cannot
+be screened, `retry` takes it up again, `expire` keeps only its identity. Every step is one transaction, synced to the
+disk before the call returns, and each demands the state before it: that is what "exactly once" rests on. Times are
+ISO 8601, UTC.
+"""
+
+import hashlib
+import json
+import shutil
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Literal, TypeVar, cast
+
+from edge_app.durable import TEMPORARY, make_folder, move_durably, temporary_file
+from edge_app.schema import migrate
+from keras_realmnet.errors import RealMNetError
+from keras_realmnet.screening.decision import OUTCOMES
+from keras_realmnet.screening.record import ScreeningRecord
+
+__all__ = ["MAX_CRASHES", "Counts", "Delivery", "Item", "Result", "Review", "Stale", "Store", "timestamp"]
+
+Source = Literal["dicom", "folder", "upload"]
+ItemState = Literal["pending", "screening", "done", "quarantined", "expired"]
+
+MAX_CRASHES = 2  # an item that killed its worker so often is put aside
+MAX_ATTEMPTS = 10  # as is one that was being screened each of so many times the whole box died
+
+
+class Stale(RealMNetError):
+    """A step that came too late: the item has left the state that the step starts from."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One received object. `origin`: calling AE title, or name of the folder. `reason`: why it is in quarantine."""
+
+    id: int
+    received_at: str
+    source: Source
+    origin: str
+    sop_instance_uid: str | None
+    sop_class_uid: str | None
+    study_uid: str | None
+    sha256: str
+    extension: str
+    file_name: str
+    bytes: int
+    state: ItemState
+    reason: str | None
+    attempts: int
+    crashes: int
+    started_at: str | None
+    finished_at: str | None
+
+
+@dataclass(frozen=True)
+class Result:
+    """The record of an item; `revision` counts from 1; `score`: see `Store.finish`."""
+
+    item: Item
+    record: ScreeningRecord
+    revision: int
+    score: float | None
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One result on its way to one destination: a row of the outbox."""
+
+    id: int
+    item_id: int
+    destination: str
+    kind: str
+    revision: int
+    state: Literal["pending", "delivered", "dead", "superseded"]
+    attempts: int
+    next_attempt_at: str
+    last_error: str | None
+    created_at: str
+    delivered_at: str | None
+
+
+@dataclass(frozen=True)
+class Review:
+    """What a person said about a result. `kind`: "eye" (OD, OS), "agreement" (agree, disagree) or "note"."""
+
+    id: int
+    item_id: int
+    at: str
+    user: str
+    kind: Literal["eye", "agreement", "note"]
+    value: str
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Numbers of items and deliveries by state (every state is there), in seconds and ISO 8601."""
+
+    items: dict[str, int]
+    deliveries: dict[str, int]
+    oldest_pending_seconds: float | None
+    last_success: str | None
+
+
+class Store:
+    """The box's folder and data base. Any number of threads and processes may use it; each has its own connection."""
+
+    def __init__(self, data_dir: Path):
+        """Opens or makes the folder and its data base, and brings an older one up to date.
+
+        Raises:
+            RealMNetError: the folder cannot be written, or the data base is none or of a newer version.
+        """
+        self.data_dir = data_dir
+        self.incoming = data_dir / "incoming"
+        self._local = threading.local()
+        try:
+            for folder in (self.incoming, data_dir / "objects", data_dir / "results"):
+                make_folder(folder)
+            with self.write() as db:
+                migrate(db)
+        except (OSError, sqlite3.DatabaseError) as error:
+            raise RealMNetError(f"{data_dir}: cannot keep the box's data here ({error})") from error
+
+    # ---- connections and files ---------------------------------------------------------------------------------
+
+    @property
+    def db(self) -> sqlite3.Connection:
+        """This thread's connection, for reading."""
+        if not hasattr(self._local, "db"):
+            db = sqlite3.connect(self.data_dir / "box.sqlite", timeout=30, isolation_level=None)
+            db.row_factory = sqlite3.Row
+            for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+                db.execute(f"PRAGMA {pragma}")
+            self._local.db = db
+        connection: sqlite3.Connection = self._local.db
+        return connection
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """One transaction; durable when the block ends, undone when it raises."""
+        db = self.db
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            yield db
+            db.execute("COMMIT")
+        except BaseException:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            raise
+
+    def close(self) -> None:
+        """Closes this thread's connection."""
+        self.db.close()
+        del self._local.db
+
+    def check(self) -> None:
+        """Raises RealMNetError where the data base is damaged."""
+        faults = [row[0] for row in self.db.execute("PRAGMA integrity_check") if row[0] != "ok"]
+        faults += [f"a row of {row[0]} refers to nothing" for row in self.db.execute("PRAGMA foreign_key_check")]
+        if faults:
+            raise RealMNetError(
+                f"{self.data_dir / 'box.sqlite'}: the data base is damaged ({faults[0]}); nothing was changed. "
+                "Keep a copy and restore the latest backup"
+            )
+
+    def object_path(self, item: Item) -> Path:
+        """The received bytes, exactly as they came."""
+        return self._object_path(item.sha256, item.extension)
+
+    def _object_path(self, sha256: str, extension: str) -> Path:
+        return self.data_dir / "objects" / sha256[:2] / f"{sha256}.{extension}"
+
+    def result_dir(self, item_id: int) -> Path:
+        """The folder of an item's preview, class maps and documents; made when it is missing."""
+        folder = self.data_dir / "results" / str(item_id)
+        make_folder(folder)
+        return folder
+
+    def keep_object(self, chunks: Iterable[bytes], extension: str) -> tuple[str, int]:
+        """Makes received bytes durable under the name of their contents, before `add_item` tells of them.
+
+        Returns the SHA-256 and the number of bytes. Raises OSError (a full disk, for one) and then leaves nothing.
+        """
+        digest, size = hashlib.sha256(), 0
+        with temporary_file(self.incoming) as file:
+            for chunk in chunks:
+                file.write(chunk)
+                digest.update(chunk)
+                size += len(chunk)
+            path = self._object_path(digest.hexdigest(), extension)
+            make_folder(path.parent)
+            move_durably(file, path)
+        return digest.hexdigest(), size
+
+    # ---- the life of an item -----------------------------------------------------------------------------------
+
+    def add_item(
+        self,
+        *,
+        source: Source,
+        origin: str,
+        sha256: str,
+        extension: str,
+        file_name: str,
+        bytes: int,
+        sop_instance_uid: str | None = None,
+        sop_class_uid: str | None = None,
+        study_uid: str | None = None,
+    ) -> tuple[Item, bool]:
+        """Takes in an object whose bytes `keep_object` has stored; returns the item and whether it is new.
+
+        What came before is not taken in again: over the network the same SOP Instance UID with the same bytes, else
+        the same bytes. The same UID with other bytes is kept, in quarantine. An object that was screened, delivered
+        and removed by age is new again when it is sent again, but not while it merely lies in its folder.
+        """
+        now = timestamp()
+        with self.write() as db:
+            if source == "dicom":
+                known = _one(
+                    db,
+                    "SELECT * FROM items WHERE source = 'dicom' AND sop_instance_uid = ? AND sha256 = ?",
+                    sop_instance_uid,
+                    sha256,
+                )
+            else:
+                known = _one(db, "SELECT * FROM items WHERE source <> 'dicom' AND sha256 = ?", sha256)
+            if known is not None:
+                if known.state != "expired" or source == "folder":
+                    return known, False
+                if not self.object_path(known).exists():  # removed by age between `keep_object` and now
+                    raise OSError(f"the contents of item {known.id} were just removed: send it again")
+                db.execute(
+                    "UPDATE items SET state = 'pending', received_at = ?, file_name = ?, attempts = 0, crashes = 0,"
+                    " reason = NULL, started_at = NULL, finished_at = NULL WHERE id = ?",
+                    (now, file_name, known.id),
+                )
+                _audit(db, source, "received again", known.id, origin)
+                return _item(db, known.id), True
+            twin = (
+                source == "dicom"
+                and db.execute(
+                    "SELECT id FROM items WHERE source = 'dicom' AND sop_instance_uid = ?", (sop_instance_uid,)
+                ).fetchone()
+            )
+            reason = f"the same SOP Instance UID as item {twin[0]}, with other contents" if twin else None
+            item_id = _insert(
+                db,
+                "items",
+                received_at=now,
+                source=source,
+                origin=origin,
+                sop_instance_uid=sop_instance_uid,
+                sop_class_uid=sop_class_uid,
+                study_uid=study_uid,
+                sha256=sha256,
+                extension=extension,
+                file_name=file_name,
+                bytes=bytes,
+                state="quarantined" if twin else "pending",
+                reason=reason,
+            )
+            item = _item(db, item_id)
+            _audit(db, source, "quarantined" if twin else "received", item.id, origin)
+            return item, True
+
+    def claim(self) -> Item | None:
+        """The next item to screen, now in the state "screening": the oldest, those that killed a worker last."""
+        with self.write() as db:
+            row = db.execute("SELECT id FROM items WHERE state = 'pending' ORDER BY crashes, id LIMIT 1").fetchone()
+            if row is None:
+                return None
+            db.execute(
+                "UPDATE items SET state = 'screening', attempts = attempts + 1, started_at = ? WHERE id = ?",
+                (timestamp(), row[0]),
+            )
+            return _item(db, row[0])
+
+    def finish(
+        self,
+        item_id: int,
+        record: ScreeningRecord,
+        score: float | None,
+        deliveries: Sequence[tuple[str, str]] = (),
+        attempt: int | None = None,
+    ) -> int:
+        """Result, state and outbox in one transaction; returns the revision.
+
+        Args:
+            score: largest probability minus threshold over the pathologic labels; None without probabilities.
+            deliveries: (destination, kind) of every result that is to leave.
+            attempt: `Item.attempts` as claimed: a worker that was given up but lives on cannot finish.
+
+        Raises:
+            Stale: the item is not being screened (in this attempt).
+        """
+        with self.write() as db:
+            _move(db, item_id, "screening", "done", attempt)
+            revision = _put_record(db, item_id, record, score)
+            _put_deliveries(db, item_id, revision, deliveries)
+            _audit(db, "worker", "screened", item_id, f"{record.outcome}, revision {revision}")
+            return revision
+
+    def release(self, item_id: int, reason: str, crashed: bool, record: ScreeningRecord | None = None) -> Item:
+        """Gives a claimed item back: pending again or, after MAX_CRASHES crashes, in quarantine with its `record`."""
+        with self.write() as db:
+            item = _move(db, item_id, "screening", "pending")
+            db.execute(
+                "UPDATE items SET crashes = crashes + ?, reason = ?, started_at = NULL WHERE id = ?",
+                (int(crashed), reason, item_id),
+            )
+            if item.crashes + crashed >= MAX_CRASHES:
+                _put_aside(db, item_id, reason, record)
+            else:
+                _audit(db, "worker", "released", item_id, reason)
+            return _item(db, item_id)
+
+    def quarantine(
+        self, item_id: int, reason: str, record: ScreeningRecord | None = None, attempt: int | None = None
+    ) -> None:
+        """Puts a pending or claimed item aside; `record` (not analysed) shows it beside the patient's other images.
+
+        Raises Stale where the item is done, or not in this `attempt`.
+        """
+        with self.write() as db:
+            _move(db, item_id, ("pending", "screening"), "quarantined", attempt)
+            _put_aside(db, item_id, reason, record)
+
+    def retry(self, item_id: int, actor: str) -> None:
+        """Takes an item out of quarantine, with a clean slate. Raises Stale where it is not there."""
+        with self.write() as db:
+            _move(db, item_id, "quarantined", "pending")
+            db.execute(
+                "UPDATE items SET attempts = 0, crashes = 0, reason = NULL, started_at = NULL, finished_at = NULL"
+                " WHERE id = ?",
+                (item_id,),
+            )
+            _audit(db, actor, "retried", item_id)
+
+    def recover(self) -> list[Item]:
+        """Before anything else runs: what a dead process left half done.
+
+        Temporary files go. What was being screened is pending again, or put aside (see MAX_ATTEMPTS): the whole box
+        died, which is seldom the image's doing, so this does not count as the item's crash.
+        """
+        for folder in (self.incoming, self.data_dir / "results"):
+            for file in folder.rglob(f"*{TEMPORARY}"):
+                file.unlink(missing_ok=True)
+        self._remove_expired_files(_all(self.db, "SELECT * FROM items WHERE state = 'expired'"))
+        with self.write() as db:
+            left = _all(db, "SELECT * FROM items WHERE state = 'screening'")
+            for item in left:
+                reason = f"was being screened when the box stopped ({item.attempts} attempts)"
+                db.execute(
+                    "UPDATE items SET state = 'pending', reason = ?, started_at = NULL WHERE id = ?", (reason, item.id)
+                )
+                if item.attempts >= MAX_ATTEMPTS:
+                    _put_aside(db, item.id, reason, None)
+                else:
+                    _audit(db, "box", "recovered", item.id, reason)
+            return [_item(db, item.id) for item in left]
+
+    def expire(self, before: datetime) -> int:
+        """Removes contents and results received before a moment and delivered whole; returns how many.
+
+        Delivered whole: at least one delivery, and none that is pending or dead. The identity of the item stays, so
+        that it is not taken in and screened anew; so does the audit trail.
+        """
+        with self.write() as db:
+            due = _all(
+                db,
+                "SELECT * FROM items WHERE state = 'done' AND received_at < ? AND EXISTS"
+                " (SELECT 1 FROM deliveries WHERE item_id = items.id AND state = 'delivered') AND NOT EXISTS"
+                " (SELECT 1 FROM deliveries WHERE item_id = items.id AND state IN ('pending', 'dead'))",
+                timestamp(before),
+            )
+            for item in due:
+                for table in ("records", "deliveries", "reviews"):
+                    db.execute(f"DELETE FROM {table} WHERE item_id = ?", (item.id,))
+                db.execute("UPDATE items SET state = 'expired', file_name = '' WHERE id = ?", (item.id,))
+                _audit(db, "box", "expired", item.id)
+        self._remove_expired_files(due)
+        return len(due)
+
+    def _remove_expired_files(self, items: Iterable[Item]) -> None:
+        for item in items:
+            with self.write() as db:  # so that nobody takes it in again meanwhile
+                if _item(db, item.id).state == "expired":
+                    self.object_path(item).unlink(missing_ok=True)
+                    shutil.rmtree(self.data_dir / "results" / str(item.id), ignore_errors=True)
+
+    def orphans(self) -> list[Path]:
+        """Object files without an item, as a crash between rename and commit leaves them. None was acknowledged."""
+        return [
+            path
+            for path in sorted((self.data_dir / "objects").glob("??/*.*"))
+            if _one(self.db, "SELECT * FROM items WHERE sha256 = ? AND extension = ?", path.stem, path.suffix[1:])
+            is None
+        ]
+
+    # ---- reading -----------------------------------------------------------------------------------------------
+
+    def item(self, item_id: int) -> Item | None:
+        return _one(self.db, "SELECT * FROM items WHERE id = ?", item_id)
+
+    def items(self, state: ItemState | None = None, limit: int = 100, offset: int = 0) -> list[Item]:
+        """The latest first, in one state or in any."""
+        return _all(
+            self.db,
+            "SELECT * FROM items WHERE ? IN ('', state) ORDER BY id DESC LIMIT ? OFFSET ?",
+            state or "",
+            limit,
+            offset,
+        )
+
+    def record(self, item_id: int) -> Result | None:
+        """The current record of an item."""
+        return next(iter(self._results("records.item_id = ?", item_id)), None)
+
+    def worklist(
+        self, query: str = "", outcome: str | None = None, since: str = "", limit: int = 100, offset: int = 0
+    ) -> list[Result]:
+        """Results, worst first: by outcome, then by score, then the latest.
+
+        Args:
+            query: a part of the patient id or of the study date, in any case.
+            since: ISO 8601; only what was screened at or after.
+        """
+        return self._results(
+            "instr(lower(coalesce(patient_id, '') || ' ' || coalesce(study_date, '')), lower(?))"
+            " AND ? IN ('', outcome) AND screened_at >= ?",
+            query,
+            outcome or "",
+            since,
+            order="rank, score DESC, screened_at DESC, item_id DESC",
+            limit=limit,
+            offset=offset,
+        )
+
+    def patient_records(self, patient_id: str) -> list[Result]:
+        """Everything about one patient, the latest visit first."""
+        return self._results("patient_id = ?", patient_id, order="study_date DESC, item_id")
+
+    def study_records(self, item_id: int) -> list[Result]:
+        """The images of the same study: of the same Study Instance UID, or of the same patient and day."""
+        return self._results(
+            "item_id = ?1 OR study_uid = (SELECT study_uid FROM records WHERE item_id = ?1)"
+            " OR (patient_id, study_date) = (SELECT patient_id, study_date FROM records WHERE item_id = ?1)",
+            item_id,
+        )
+
+    def _results(
+        self, where: str, *values: Any, order: str = "item_id", limit: int = -1, offset: int = 0
+    ) -> list[Result]:
+        rows = self.db.execute(
+            "SELECT items.*, record, revision, score FROM"
+            f" (SELECT * FROM records WHERE {where} ORDER BY {order} LIMIT {limit:d} OFFSET {offset:d})"
+            f" AS records JOIN items ON items.id = item_id ORDER BY {order}",
+            values,
+        )
+        return [Result(_from_row(Item, row), _record(row["record"]), row["revision"], row["score"]) for row in rows]
+
+    def counts(self) -> Counts:
+        db = self.db
+        items = dict(db.execute("SELECT state, count(*) FROM items GROUP BY state").fetchall())
+        deliveries = dict(db.execute("SELECT state, count(*) FROM deliveries GROUP BY state").fetchall())
+        [oldest] = db.execute("SELECT min(received_at) FROM items WHERE state IN ('pending', 'screening')").fetchone()
+        [last] = db.execute("SELECT max(finished_at) FROM items WHERE state = 'done'").fetchone()
+        waiting = None
+        if oldest is not None:
+            waiting = (datetime.now(timezone.utc) - datetime.fromisoformat(oldest)).total_seconds()
+        return Counts(
+            {state: items.get(state, 0) for state in ("pending", "screening", "done", "quarantined", "expired")},
+            {state: deliveries.get(state, 0) for state in ("pending", "delivered", "dead", "superseded")},
+            waiting,
+            last,
+        )
+
+    def changes(self) -> int:
+        """A number that grows with every change of items, records, deliveries and reviews."""
+        return int(self.db.execute("SELECT n FROM changes").fetchone()[0])
+
+    # ---- people ------------------------------------------------------------------------------------------------
+
+    def set_eye(self, item_id: int, eye: str, user: str) -> int:
+        """An operator says which eye it is: a new revision of the record, which leaves again for every destination.
+
+        Raises:
+            RealMNetError: `eye` is not OD or OS, or there is no record.
+        """
+        if eye not in ("OD", "OS"):
+            raise RealMNetError(f"The eye must be OD or OS. Received: {eye!r}")
+        return self.revise(item_id, lambda record: replace(record, eye=eye, eye_source="operator"), user, ("eye", eye))
+
+    def revise(
+        self,
+        item_id: int,
+        change: Callable[[ScreeningRecord], ScreeningRecord],
+        actor: str,
+        review: tuple[str, str] | None = None,
+    ) -> int:
+        """Replaces a record by a changed one; returns its revision. Results that left before leave anew."""
+        with self.write() as db:
+            row = db.execute("SELECT record, score FROM records WHERE item_id = ?", (item_id,)).fetchone()
+            if row is None:
+                raise RealMNetError(f"item {item_id} has no record")
+            revision = _put_record(db, item_id, change(_record(row["record"])), row["score"])
+            sent = db.execute("SELECT DISTINCT destination, kind FROM deliveries WHERE item_id = ?", (item_id,))
+            _put_deliveries(db, item_id, revision, [tuple(pair) for pair in sent.fetchall()])
+            if review is not None:
+                _review(db, item_id, actor, *review)
+            _audit(db, actor, "revised", item_id, f"revision {revision}")
+            return revision
+
+    def review(self, item_id: int, user: str, kind: str, value: str) -> None:
+        """Keeps what a person says about a result: "agreement" (agree, disagree) or a "note"."""
+        with self.write() as db:
+            _review(db, item_id, user, kind, value)
+
+    def reviews(self, item_id: int) -> list[Review]:
+        rows = self.db.execute("SELECT * FROM reviews WHERE item_id = ? ORDER BY id", (item_id,))
+        return [_from_row(Review, row) for row in rows]
+
+    def audit(self, actor: str, action: str, item_id: int | None = None, detail: str = "") -> None:
+        """Adds to the audit trail; no patient data in `detail`."""
+        with self.write() as db:
+            _audit(db, actor, action, item_id, detail)
+
+    # ---- outbox ------------------------------------------------------------------------------------------------
+
+    def next_delivery(self, now: datetime | None = None, destination: str | None = None) -> Delivery | None:
+        """The delivery that has been due the longest, of one destination or of any."""
+        row = self.db.execute(
+            "SELECT * FROM deliveries WHERE state = 'pending' AND next_attempt_at <= ? AND ? IN ('', destination)"
+            " ORDER BY next_attempt_at, id LIMIT 1",
+            (timestamp(now), destination or ""),
+        ).fetchone()
+        return None if row is None else _from_row(Delivery, row)
+
+    def delivered(self, delivery_id: int) -> None:
+        """It has arrived. One that was superseded meanwhile stays so."""
+        with self.write() as db:
+            db.execute(
+                "UPDATE deliveries SET state = 'delivered', attempts = attempts + 1, delivered_at = ?,"
+                " last_error = NULL WHERE id = ? AND state = 'pending'",
+                (timestamp(), delivery_id),
+            )
+
+    def delivery_failed(self, delivery_id: int, error: str, retry_at: datetime | None) -> None:
+        """It has not arrived: another attempt at `retry_at`, or none (None: a dead letter, for a person to see)."""
+        with self.write() as db:
+            db.execute(
+                "UPDATE deliveries SET attempts = attempts + 1, last_error = ?, state = ?,"
+                " next_attempt_at = coalesce(?, next_attempt_at) WHERE id = ? AND state = 'pending'",
+                (error, "dead" if retry_at is None else "pending", retry_at and timestamp(retry_at), delivery_id),
+            )
+
+    def redeliver(self, delivery_id: int, actor: str) -> None:
+        """Tries a dead letter again, at once."""
+        with self.write() as db:
+            db.execute(
+                "UPDATE deliveries SET state = 'pending', attempts = 0, next_attempt_at = ?"
+                " WHERE id = ? AND state = 'dead'",
+                (timestamp(), delivery_id),
+            )
+            _audit(db, actor, "redelivered", None, f"delivery {delivery_id}")
+
+    def deliveries(
+        self, item_id: int | None = None, state: str | None = None, limit: int = 100, offset: int = 0
+    ) -> list[Delivery]:
+        """The outbox, the latest first; of one item and in one state, or in any."""
+        rows = self.db.execute(
+            "SELECT * FROM deliveries WHERE coalesce(?, item_id) = item_id AND coalesce(?, state) = state"
+            " ORDER BY id DESC LIMIT ? OFFSET ?",
+            (item_id, state, limit, offset),
+        )
+        return [_from_row(Delivery, row) for row in rows]
+
+    # ---- files of watched folders ------------------------------------------------------------------------------
+
+    def seen_files(self, folder: str) -> dict[str, tuple[int, int]]:
+        """{path: (size, modification time in ns)} of the files of a folder that have become items."""
+        rows = self.db.execute("SELECT path, size, modified_ns FROM seen_files WHERE folder = ?", (folder,))
+        return {row[0]: (row[1], row[2]) for row in rows}
+
+    def saw_file(self, folder: str, path: str, size: int, modified_ns: int, item_id: int) -> None:
+        with self.write() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO seen_files VALUES (?, ?, ?, ?, ?)", (folder, path, size, modified_ns, item_id)
+            )
+
+
+def timestamp(at: datetime | None = None) -> str:
+    """A moment (now, by default) as the store writes it: ISO 8601, UTC, milliseconds; sorts as text."""
+    return (at or datetime.now(timezone.utc)).astimezone(timezone.utc).isoformat(timespec="milliseconds")
+
+
+def _insert(db: sqlite3.Connection, table: str, **values: Any) -> int:
+    """Adds a row; returns its id."""
+    marks = ", ".join("?" * len(values))
+    cursor = db.execute(f"INSERT INTO {table} ({', '.join(values)}) VALUES ({marks})", tuple(values.values()))
+    return cursor.lastrowid or 0
+
+
+Row = TypeVar("Row")
+
+
+def _from_row(kind: type[Row], row: sqlite3.Row) -> Row:
+    return kind(**{field.name: row[field.name] for field in fields(cast("Any", kind))})
+
+
+def _all(db: sqlite3.Connection, query: str, *values: Any) -> list[Item]:
+    return [_from_row(Item, row) for row in db.execute(query, values)]
+
+
+def _one(db: sqlite3.Connection, query: str, *values: Any) -> Item | None:
+    return next(iter(_all(db, query, *values)), None)
+
+
+def _item(db: sqlite3.Connection, item_id: int) -> Item:
+    item = _one(db, "SELECT * FROM items WHERE id = ?", item_id)
+    if item is None:
+        raise RealMNetError(f"there is no item {item_id}")
+    return item
+
+
+def _record(text: str) -> ScreeningRecord:
+    return ScreeningRecord.from_dict(json.loads(text))
+
+
+def _move(
+    db: sqlite3.Connection, item_id: int, before: str | tuple[str, ...], after: ItemState, attempt: int | None = None
+) -> Item:
+    """Changes an item's state; returns the item as it was. Raises Stale where it was not in the state `before`."""
+    item = _item(db, item_id)
+    if item.state not in before or attempt not in (None, item.attempts):
+        raise Stale(f"item {item_id} is {item.state} (attempt {item.attempts}), not {before} (attempt {attempt})")
+    finished = timestamp() if after in ("done", "quarantined") else None
+    db.execute("UPDATE items SET state = ?, finished_at = ? WHERE id = ?", (after, finished, item_id))
+    if after == "done":
+        db.execute("UPDATE items SET reason = NULL WHERE id = ?", (item_id,))
+    return item
+
+
+def _put_aside(db: sqlite3.Connection, item_id: int, reason: str, record: ScreeningRecord | None) -> None:
+    db.execute(
+        "UPDATE items SET state = 'quarantined', reason = ?, finished_at = ? WHERE id = ?",
+        (reason, timestamp(), item_id),
+    )
+    if record is not None:
+        _put_record(db, item_id, record, None)
+    _audit(db, "box", "quarantined", item_id)
+
+
+def _put_record(db: sqlite3.Connection, item_id: int, record: ScreeningRecord, score: float | None) -> int:
+    [revision] = db.execute(
+        "SELECT coalesce(max(revision), 0) + 1 FROM records WHERE item_id = ?", (item_id,)
+    ).fetchone()
+    db.execute("DELETE FROM records WHERE item_id = ?", (item_id,))
+    _insert(
+        db,
+        "records",
+        item_id=item_id,
+        revision=revision,
+        record=record.to_json(),
+        outcome=record.outcome,
+        rank=OUTCOMES.index(record.outcome),
+        patient_id=record.patient_id,
+        eye=record.eye,
+        study_date=record.study_date,
+        study_uid=_item(db, item_id).study_uid or record.source.get("study_instance_uid"),
+        screened_at=record.screened_at,
+        score=score,
+    )
+    return int(revision)
+
+
+def _put_deliveries(db: sqlite3.Connection, item_id: int, revision: int, deliveries: Sequence[tuple[str, str]]) -> None:
+    """Fills the outbox; what has not left of an earlier revision never will."""
+    now = timestamp()
+    db.execute(
+        "UPDATE deliveries SET state = 'superseded' WHERE item_id = ? AND state IN ('pending', 'dead')", (item_id,)
+    )
+    for destination, kind in deliveries:
+        _insert(
+            db,
+            "deliveries",
+            item_id=item_id,
+            destination=destination,
+            kind=kind,
+            revision=revision,
+            next_attempt_at=now,
+            created_at=now,
+        )
+
+
+def _review(db: sqlite3.Connection, item_id: int, user: str, kind: str, value: str) -> None:
+    _insert(db, "reviews", item_id=item_id, at=timestamp(), user=user, kind=kind, value=value)
+    _audit(db, user, "reviewed", item_id, kind)
+
+
+def _audit(db: sqlite3.Connection, actor: str, action: str, item_id: int | None, detail: str = "") -> None:
+    _insert(db, "audit", at=timestamp(), actor=actor, action=action, item_id=item_id, detail=detail)
