@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from keras_realmnet.screening.labels import LabelSet
 from keras_realmnet.screening.quality import Quality
 
-if TYPE_CHECKING:
-    from keras_realmnet.screening.record import ScreeningRecord
-
-__all__ = ["OUTCOMES", "Decision", "OperatingPoint", "Outcome", "Summary", "decide", "eye_summary", "patient_summary"]
+__all__ = [
+    "OUTCOMES",
+    "Decision",
+    "GradedImage",
+    "OperatingPoint",
+    "Outcome",
+    "Summary",
+    "decide",
+    "eye_summary",
+    "patient_summary",
+]
 
 Outcome = Literal["refer", "negative", "insufficient", "not_analysed"]
 
@@ -126,6 +133,16 @@ def decide(
     )
 
 
+class GradedImage(Protocol):
+    """What summaries look at, and `ScreeningRecord` has: the outcome of one image, and its eye (OD, OS or None)."""
+
+    @property
+    def outcome(self) -> Outcome: ...
+
+    @property
+    def eye(self) -> str | None: ...
+
+
 @dataclass(frozen=True)
 class Summary:
     """One outcome for several images, and what stands in the way of (or behind) it."""
@@ -134,7 +151,7 @@ class Summary:
     reasons: tuple[str, ...] = ()
 
 
-def eye_summary(records: Sequence[ScreeningRecord]) -> Summary:
+def eye_summary(records: Sequence[GradedImage]) -> Summary:
     """Combines the images of one eye of one visit.
 
     - refer: at least one image refers;
@@ -160,7 +177,7 @@ def eye_summary(records: Sequence[ScreeningRecord]) -> Summary:
     return Summary("not_analysed", ungraded if outcomes else ("no image",))
 
 
-def patient_summary(records: Sequence[ScreeningRecord]) -> Summary:
+def patient_summary(records: Sequence[GradedImage]) -> Summary:
     """Combines all images of one patient's visit.
 
     - refer: either eye refers;
