@@ -4,6 +4,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -30,6 +31,11 @@ STYLES = {"refer": "bold red", "insufficient": "yellow", "not_analysed": "magent
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
 
 
+class Engine(str, Enum):
+    local = "local"
+    ray = "ray"
+
+
 @app.callback()
 def commands() -> None:
     """Screens fundus images for pathologic myopia on this machine: no network, no TensorFlow.
@@ -49,6 +55,9 @@ def screen(
     artifact: Annotated[str | None, typer.Option(help="Which model file of the bundle; default: its own.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Cores to compute on; default: all.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Screen again what already has a record.")] = False,
+    engine: Annotated[Engine, typer.Option(help="Screen here, or on a Ray cluster.")] = Engine.local,
+    workers: Annotated[int, typer.Option(min=1, help="With --engine ray: processes that screen.")] = 2,
+    address: Annotated[str | None, typer.Option(help="Of the Ray cluster (auto); default: this machine.")] = None,
 ) -> int:
     """Screen images: JPEG, PNG, TIFF, BMP and DICOM, told apart by content.
 
@@ -74,6 +83,8 @@ def screen(
     - python -m edge_app screen "export/*.dcm" left.jpg --out today
 
     - python -m edge_app screen samples --json | jq .outcome
+
+    - python -m edge_app screen /archive --engine ray --workers 8 --address auto --out /archive-results
     """
     intake = find_images(paths, out)
     screener = Screener.open(bundle, artifact, threads)
@@ -81,9 +92,15 @@ def screen(
     screened: list[ScreeningRecord] = []
     with Results(out, screener.bundle, screener.artifact) as results:
         with _progress(errors) as progress:
-            for record in progress.track(
-                screener.run(intake.files, results, overwrite), len(intake.files), description="Screening"
-            ):
+            if engine is Engine.ray:
+                from edge_app.archive import screen_archive
+
+                records = screen_archive(
+                    screener, intake.files, results, overwrite, workers=workers, threads=threads or 1, address=address
+                )
+            else:
+                records = screener.run(intake.files, results, overwrite)
+            for record in progress.track(records, len(intake.files), description="Screening"):
                 screened.append(record)
                 if json:
                     print(record.to_json(), flush=True)

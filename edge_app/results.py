@@ -51,8 +51,12 @@ class Results:
 
     def of_file(self, path: Path, sha256: str | None) -> ScreeningRecord | None:
         """The record of this very file with these very contents by this bundle and artifact."""
-        record = self._records.get((str(path.absolute().parent), path.name, *self._model))
+        record = self.of_path(path)
         return record if record is not None and sha256 is not None and record.sha256 == sha256 else None
+
+    def of_path(self, path: Path) -> ScreeningRecord | None:
+        """The record of a file of this name by this bundle and artifact, whatever its contents were then."""
+        return self._records.get((str(path.absolute().parent), path.name, *self._model))
 
     def of_contents(self, sha256: str | None) -> ScreeningRecord | None:
         """A record of a file with the same contents by this bundle and artifact."""

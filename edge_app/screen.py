@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -26,7 +27,9 @@ from keras_realmnet.screening.quality import assess
 from keras_realmnet.screening.record import ScreeningRecord
 from keras_realmnet.screening.runtimes import Runtime, open_runtime, self_check
 
-__all__ = ["Screener"]
+__all__ = ["Image", "Screener", "contents_of", "worth_another_try"]
+
+Image = tuple[Path, str | None, Callable[[], ScreeningRecord]]
 
 # Faults of the file itself: screening it again cannot help. After any other error it is tried again.
 CONTENT_FAULTS = frozenset({"UnreadableImage", "DecompressionBomb"})
@@ -59,21 +62,34 @@ class Screener:
         A file that already has a record with the same contents, bundle and artifact is not screened again (unless
         `overwrite`), and of several files with the same contents only the first is.
         """
+
+        def images() -> Iterator[Image]:
+            for path in files:
+                sha256 = contents_of(path)
+                yield path, sha256, partial(self.screen, path, sha256, results.overlays)
+
+        return self.keep(images(), results, overwrite)
+
+    def keep(self, images: Iterable[Image], results: Results, overwrite: bool = False) -> Iterator[ScreeningRecord]:
+        """`run` for images that may be screened elsewhere: (path, SHA-256 of the contents, what gives a new record)."""
         fresh: set[str | None] = set()  # contents screened in this run
-        for path in files:
-            sha256 = _sha256(path)
+        for path, sha256, screened in images:
             known = None if overwrite else results.of_file(path, sha256)
             twin = results.of_contents(sha256) if not overwrite or sha256 in fresh else None
-            if known is not None and not _worth_another_try(known):
+            if known is not None and not worth_another_try(known):
                 yield known
                 continue
-            if twin is not None and not _worth_another_try(twin):
+            if twin is not None and not worth_another_try(twin):
                 record = self._duplicate(path, twin)
             else:
-                record = self.screen(path, sha256, results.overlays)
+                record = screened()
                 fresh.add(sha256)
             results.append(record)
             yield record
+
+    def failure(self, path: Path, sha256: str | None, error: Exception) -> ScreeningRecord:
+        """The record of a file whose analysis `error` stopped before it began."""
+        return ScreeningRecord(**self._identity(path), sha256=sha256, **_failed(error))
 
     def screen(self, path: Path, sha256: str | None, overlays: Path) -> ScreeningRecord:
         """Screens one file, writes its overlay picture, returns its record. Raises nothing on account of the image."""
@@ -84,8 +100,7 @@ class Screener:
             self._analyse(path, facts, _stopwatch(timings), overlays)
         except Exception as error:
             # Whatever was found before the failure stays, but no outcome and no probability does.
-            facts.update(outcome="not_analysed", triggered=(), probabilities=None, evidence=None, overlay=None)
-            facts.update(reasons=(_explain(error),), error=type(error).__name__)
+            facts.update(triggered=(), probabilities=None, evidence=None, overlay=None, **_failed(error))
         timings["total"] = round((perf_counter() - started) * 1000, 2)
         return ScreeningRecord(**facts)
 
@@ -192,6 +207,11 @@ def _stopwatch(timings: dict[str, float]) -> Callable[[str], Any]:
     return timed
 
 
+def _failed(error: Exception) -> dict[str, Any]:
+    """The record's fields that say why there is no result."""
+    return {"outcome": "not_analysed", "reasons": (_explain(error),), "error": type(error).__name__}
+
+
 def _explain(error: Exception) -> str:
     """One line for a person: our own errors speak for themselves, foreign ones are introduced."""
     text = " ".join(printable(str(error)).split())
@@ -202,7 +222,8 @@ def _explain(error: Exception) -> str:
     return f"the analysis failed: {type(error).__name__}{': ' + text if text else ''}"
 
 
-def _sha256(path: Path) -> str | None:
+def contents_of(path: Path) -> str | None:
+    """SHA-256 of the file's bytes; None where it cannot be read."""
     digest = hashlib.sha256()
     try:
         with path.open("rb") as file:
@@ -213,7 +234,8 @@ def _sha256(path: Path) -> str | None:
     return digest.hexdigest()
 
 
-def _worth_another_try(record: ScreeningRecord) -> bool:
+def worth_another_try(record: ScreeningRecord) -> bool:
+    """Whether what stopped the analysis may not be the file's fault."""
     return record.error is not None and record.error not in CONTENT_FAULTS
 
 
