@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
 
-__all__ = ["TEMPORARY", "make_folder", "move_durably", "sync_folder", "temporary_file", "write_durably"]
+__all__ = ["TEMPORARY", "make_folder", "move_durably", "sync", "temporary_file", "write_durably"]
 
 TEMPORARY = ".part"  # ending of files that are not complete yet
 
@@ -36,7 +36,7 @@ def move_durably(file: BinaryIO, path: Path) -> None:
     file.flush()
     os.fsync(file.fileno())
     os.rename(file.name, path)
-    sync_folder(path.parent)
+    sync(path.parent)
 
 
 def make_folder(path: Path) -> None:
@@ -44,12 +44,12 @@ def make_folder(path: Path) -> None:
     if not path.is_dir():
         make_folder(path.parent)
         path.mkdir(exist_ok=True)
-        sync_folder(path.parent)
+        sync(path.parent)
 
 
-def sync_folder(path: Path) -> None:
-    """Makes the names inside of a folder durable."""
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+def sync(path: Path) -> None:
+    """Makes the contents of a file, or the names inside of a folder, durable."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -16,23 +16,55 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edge_app import overlay
 from edge_app.results import Results
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.bundle import Bundle
 from keras_realmnet.screening.decision import decide
-from keras_realmnet.screening.image_io import ImageSource, parse_file_name, read_header, read_image
-from keras_realmnet.screening.preprocessing import preprocess
+from keras_realmnet.screening.image_io import (
+    DEFAULT_FILE_NAME_PATTERN,
+    ImageSource,
+    parse_file_name,
+    read_header,
+    read_image,
+)
+from keras_realmnet.screening.preprocessing import FieldGeometry, preprocess
 from keras_realmnet.screening.quality import assess
 from keras_realmnet.screening.record import ScreeningRecord
-from keras_realmnet.screening.runtimes import Runtime, open_runtime, self_check
+from keras_realmnet.screening.runtimes import Prediction, Runtime, open_runtime, self_check
 
-__all__ = ["Image", "Screener", "contents_of", "worth_another_try"]
+__all__ = ["Image", "Known", "Screener", "contents_of", "worth_another_try"]
 
 Image = tuple[Path, str | None, Callable[[], ScreeningRecord]]
 
 # Faults of the file itself: screening it again cannot help. After any other error it is tried again.
 CONTENT_FAULTS = frozenset({"UnreadableImage", "DecompressionBomb"})
+
+
+# Is handed what a record does not hold: pixels, uint8 RGB (h, w, 3); prediction and geometry unless the image was not
+# gradable.
+Keep = Callable[[NDArray[np.uint8], "Prediction | None", "FieldGeometry | None"], None]
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a file beside its contents: its `name` and `folder` where it came from.
+
+    `pattern`: of file names that tell patient, eye and date. `overlay`: file name for its picture; None: made from
+    its own name.
+    """
+
+    name: str
+    folder: str
+    pattern: str = DEFAULT_FILE_NAME_PATTERN
+    overlay: str | None = None
+
+    @classmethod
+    def of(cls, path: Path) -> "Known":
+        return cls(printable(path.name), printable(str(path.absolute().parent)))
 
 
 @dataclass(frozen=True)
@@ -87,33 +119,49 @@ class Screener:
             results.append(record)
             yield record
 
-    def failure(self, path: Path, sha256: str | None, error: Exception) -> ScreeningRecord:
-        """The record of a file whose analysis `error` stopped before it began."""
-        return ScreeningRecord(**self._identity(path), sha256=sha256, **_failed(error))
+    def failure(self, path: Path, sha256: str | None, error: Exception, known: Known | None = None) -> ScreeningRecord:
+        """The record of a file whose analysis `error` stopped before it began, or for good."""
+        return ScreeningRecord(**self._identity(known or Known.of(path)), sha256=sha256, **_failed(error))
 
-    def screen(self, path: Path, sha256: str | None, overlays: Path) -> ScreeningRecord:
-        """Screens one file, writes its overlay picture, returns its record. Raises nothing on account of the image."""
+    def screen(
+        self, path: Path, sha256: str | None, overlays: Path, known: Known | None = None, keep: Keep | None = None
+    ) -> ScreeningRecord:
+        """Screens one file, writes its overlay picture, returns its record. Raises nothing on account of the image.
+
+        Args:
+            known: where the file came from; by default, where it lies.
+            keep: called with pixels, prediction and geometry once they are there.
+        """
+        known = known or Known.of(path)
         started = perf_counter()
         timings: dict[str, float] = {}
-        facts: dict[str, Any] = {**self._identity(path), "sha256": sha256, "timings_ms": timings}
+        facts: dict[str, Any] = {**self._identity(known), "sha256": sha256, "timings_ms": timings}
         try:
-            self._analyse(path, facts, _stopwatch(timings), overlays)
+            self._analyse(path, known, facts, _stopwatch(timings), overlays, keep)
         except Exception as error:
             # Whatever was found before the failure stays, but no outcome and no probability does.
             facts.update(triggered=(), probabilities=None, evidence=None, overlay=None, **_failed(error))
         timings["total"] = round((perf_counter() - started) * 1000, 2)
         return ScreeningRecord(**facts)
 
-    def _analyse(self, path: Path, facts: dict[str, Any], timed: Callable[[str], Any], overlays: Path) -> None:
+    def _analyse(
+        self,
+        path: Path,
+        known: Known,
+        facts: dict[str, Any],
+        timed: Callable[[str], Any],
+        overlays: Path,
+        keep: Keep | None,
+    ) -> None:
         bundle = self.bundle
         with timed("decode"):
-            loaded = read_image(path, printable(path.name))
+            loaded = read_image(path, known.name, min_side=bundle.spec.min_side, file_name_pattern=known.pattern)
         facts.update(_source_facts(loaded.source))
         with timed("quality"):
             quality = assess(loaded.pixels, loaded.source, bundle.modality)
         facts["quality"] = dict(quality.measures)
 
-        probabilities, evidence = None, None
+        probabilities, evidence, prediction, geometry = None, None, None, None
         if quality.verdict == "gradable":  # nothing else may reach the model
             with timed("preprocess"):
                 square, geometry = preprocess(loaded.pixels, bundle.spec)
@@ -122,7 +170,7 @@ class Screener:
             probabilities = prediction.probabilities[0]
         decision = decide(probabilities, quality, bundle.label_set, bundle.operating_point)
         facts.update(outcome=decision.outcome, reasons=decision.reasons, triggered=decision.triggered)
-        if probabilities is not None:
+        if prediction is not None and geometry is not None and probabilities is not None:
             p = dict(zip(bundle.label_set.codes, (float(value) for value in probabilities), strict=True))
             facts.update(probabilities=p, evidence=self._most_relevant(p))
             facts["thresholds"] = dict(bundle.operating_point.thresholds)
@@ -130,21 +178,24 @@ class Screener:
             class_map = prediction.class_maps[0, ..., bundle.label_set.codes.index(facts["evidence"])]
             evidence = overlay.Evidence(class_map, geometry, self._title(p, facts["evidence"]))
 
+        if keep is not None:
+            keep(loaded.pixels, prediction, geometry)
         with timed("overlay"):
-            facts["overlay"] = _overlay_name(path.name, loaded.source.sha256, bundle.digest, self.artifact)
+            name = known.overlay or _overlay_name(known.name, loaded.source.sha256, bundle.digest, self.artifact)
+            facts["overlay"] = name
             try:
-                overlay.draw(overlays / facts["overlay"], loaded.pixels, evidence)
+                overlay.draw(overlays / name, loaded.pixels, evidence)
             except Exception as error:  # the result stands without its picture
                 facts["overlay"] = None
                 facts["warnings"] = (*facts["warnings"], f"the overlay could not be drawn ({_explain(error)})")
 
-    def _identity(self, path: Path) -> dict[str, Any]:
+    def _identity(self, known: Known) -> dict[str, Any]:
         """What is known before the file is opened."""
         artifact = self.bundle.artifact(self.artifact)
-        patient_id, eye, date, _ = parse_file_name(printable(path.name)) or (None, None, None, None)
+        patient_id, eye, date, _ = parse_file_name(known.name, known.pattern) or (None, None, None, None)
         return {
-            "file": printable(path.name),
-            "folder": printable(str(path.absolute().parent)),
+            "file": known.name,
+            "folder": known.folder,
             "patient_id": patient_id,
             "eye": eye,
             "eye_source": None if eye is None else "file name",
@@ -160,7 +211,7 @@ class Screener:
 
     def _duplicate(self, path: Path, twin: ScreeningRecord) -> ScreeningRecord:
         """The record of a file whose bytes were screened under another name; a contradiction of names is told."""
-        facts = self._identity(path)
+        facts = self._identity(Known.of(path))
         with suppress(RealMNetError):  # as broken as its twin
             facts.update(_source_facts(read_header(path, printable(path.name))))
         record = replace(twin, **facts, duplicate_of=twin.duplicate_of or twin.file, timings_ms={})

@@ -66,6 +66,8 @@ OTHER_KINDS = {
     "anterior segment": {"ANTERIOR", "CORNEA", "SLITLAMP"},
 }
 SINGLE_CHANNELS = {"RED", "GREEN", "BLUE"}  # as a value of ImageType: one channel alone
+# The only maker of red/green two-laser cameras. It writes "OPTOS", in any case and with or without "plc".
+UWF_MANUFACTURER = "OPTOS"
 # Ophthalmic and external-camera photography, other, secondary capture.
 PHOTOGRAPHIC_MODALITIES = {"OP", "XC", "OT", "SC"}
 
@@ -90,7 +92,9 @@ def assess(image: NDArray[np.uint8], source: ImageSource | None, modality: str) 
     if modality not in MODALITIES:
         raise ValueError(f"`modality` must be one of {', '.join(MODALITIES)}. Received: {modality!r}")
     measures = _measure(image)
-    reasons = _file_reasons(source)
+    if source is not None:  # `image` may have been decoded at half its size
+        measures.update(width=float(source.width), height=float(source.height))
+    reasons = _file_reasons(source, modality)
     if measures["brightness"] >= MIN_LIGHT:
         reasons += _kind_reasons(measures, modality)
     reasons += _size_reasons(measures)
@@ -100,12 +104,15 @@ def assess(image: NDArray[np.uint8], source: ImageSource | None, modality: str) 
     return Quality("insufficient" if reasons else "gradable", tuple(reasons), measures)
 
 
-def _file_reasons(source: ImageSource | None) -> list[str]:
+def _file_reasons(source: ImageSource | None, modality: str) -> list[str]:
     if source is None:
         return []
     reasons = []
     if source.modality is not None and source.modality.upper() not in PHOTOGRAPHIC_MODALITIES:
         reasons.append(f"The file is of modality {source.modality}, not an ophthalmic photograph (OP).")
+    made_by = source.manufacturer
+    if modality == "uwf_red_green" and made_by is not None and UWF_MANUFACTURER not in made_by.upper():
+        reasons.append(f"A picture by {made_by}; the model knows red/green ultra-widefield pictures by Optos.")
     values = [value.upper() for value in source.image_type or ()]
     words = set(re.findall("[A-Z]+", " ".join([*values, (source.series_description or "").upper()])))
     for kind, names in OTHER_KINDS.items():

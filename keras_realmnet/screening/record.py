@@ -57,7 +57,7 @@ class ScreeningRecord:
     evidence: str | None = None
     patient_id: str | None = None
     eye: str | None = None  # "OD" | "OS"
-    eye_source: str | None = None  # "dicom" | "file name"
+    eye_source: str | None = None  # "dicom" | "file name" | "operator"
     study_date: str | None = None  # ISO 8601
     quality: dict[str, float] = field(default_factory=dict)
     timings_ms: dict[str, float] = field(default_factory=dict)

@@ -221,3 +221,22 @@ def test_real_dicom_objects_are_not_analysed(shared: Path) -> None:
         image = read_image(path)
         for modality in MODALITIES:
             assert assess(image.pixels, image.source, modality).verdict == "not_analysed", path.name
+
+
+@pytest.mark.parametrize("manufacturer", ["OPTOS", "Optos", "optos plc", None])
+def test_pictures_by_optos_or_by_nobody_named_are_screened(phantom: np.ndarray, manufacturer: str | None) -> None:
+    assert assess(phantom, replace(DICOM, manufacturer=manufacturer), UWF).verdict == "gradable"
+
+
+def test_another_manufacturer_is_not_analysed(phantom: np.ndarray) -> None:
+    quality = assess(phantom, replace(DICOM, manufacturer="Carl Zeiss Meditec"), UWF)
+    assert quality.verdict == "not_analysed"
+    assert "Carl Zeiss Meditec" in quality.reasons[0]
+    assert assess(camera_picture(), replace(DICOM, manufacturer="Carl Zeiss Meditec"), CAMERA).verdict == "gradable"
+
+
+@pytest.mark.parametrize("words", [{"image_type": ("ORIGINAL", "PRIMARY", "", name)} for name in ("FA", "AF", "icg")])
+def test_a_colour_picture_that_calls_itself_otherwise_is_not_analysed(phantom: np.ndarray, words: dict) -> None:
+    assert assess(phantom, replace(DICOM, **words), UWF).verdict == "not_analysed"
+    described = replace(DICOM, series_description=f"Optomap {words['image_type'][3]} plus")
+    assert assess(phantom, described, UWF).verdict == "not_analysed"
