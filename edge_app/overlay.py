@@ -17,7 +17,9 @@ from PIL import Image, ImageDraw, ImageFont
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.preprocessing import FieldGeometry
 
-__all__ = ["Evidence", "draw", "panels"]
+__all__ = ["LEVELS", "Evidence", "draw", "draw_levels", "panels", "strength"]
+
+Colour = tuple[int, ...]
 
 PANEL = 1000  # px, longest side of the image in the overlay file
 TITLE = 60  # px, height of the line of text above the panels
@@ -78,23 +80,38 @@ def _thumbnail(panel: Image.Image, longest: int) -> bytes:
     return buffer.getvalue()
 
 
+def strength(class_map: NDArray[Any], geometry: FieldGeometry, size_hw: tuple[int, int]) -> NDArray[np.float32]:
+    """The positive evidence of a class map of shape (h', w'), laid smoothly on the image: shape `size_hw`, 1 at most.
+
+    All zero where no place speaks for the label, or where the map is not finite.
+    """
+    if not np.isfinite(class_map).all():
+        return np.zeros(size_hw, np.float32)
+    height, width = size_hw
+    shape = (-(-height // COARSE), -(-width // COARSE))
+    coarse = geometry.map_to_source(np.maximum(class_map, 0.0), shape)
+    cell = geometry.size / max(class_map.shape) / geometry.scale[0] * shape[1] / geometry.source[1]
+    rounded = cv2.GaussianBlur(coarse, (0, 0), max(0.5, 0.35 * cell))  # rounds the corners of the cells
+    smooth = np.asarray(cv2.resize(rounded, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
+    peak = float(smooth.max())
+    return smooth / peak if peak > 0.0 else np.zeros(size_hw, np.float32)
+
+
+def draw_levels(picture: NDArray[np.uint8], evidence: NDArray[np.float32], black: Colour, white: Colour) -> None:
+    """Draws a line around each of LEVELS of `evidence`, seen on dark and on bright, into `picture` (h, w, channels)."""
+    for level, thickness in zip(LEVELS, (1, 3), strict=True):
+        lines, _ = cv2.findContours((evidence >= level).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        for colour, width in ((black, thickness + 4), (white, thickness)):
+            cv2.drawContours(picture, lines, -1, colour, width, cv2.LINE_AA)
+
+
 def _outline(image: NDArray[np.uint8], evidence: Evidence) -> NDArray[np.uint8]:
     """`image` dimmed where there is less than half of the maximal evidence, with a line around each level."""
-    if not np.isfinite(evidence.class_map).all():
-        return image
     height, width = image.shape[:2]
-    shape, geometry = (-(-height // COARSE), -(-width // COARSE)), evidence.geometry
-    coarse = geometry.map_to_source(np.maximum(evidence.class_map, 0.0), shape)
-    cell = geometry.size / max(evidence.class_map.shape) / geometry.scale[0] * shape[1] / geometry.source[1]
-    rounded = cv2.GaussianBlur(coarse, (0, 0), max(0.5, 0.35 * cell))  # rounds the corners of the cells
-    strength = np.asarray(cv2.resize(rounded, (width, height), interpolation=cv2.INTER_LINEAR))
-    peak = float(strength.max())
-    if peak <= 0.0:  # no positive evidence anywhere: nothing to outline
+    shown = strength(evidence.class_map, evidence.geometry, (height, width))
+    if not shown.any():  # no positive evidence anywhere: nothing to outline
         return image
     outlined = np.asarray(cv2.convertScaleAbs(image, alpha=DIMMED), np.uint8)
-    cv2.copyTo(image, (strength >= LEVELS[0] * peak).astype(np.uint8), outlined)
-    for level, thickness in zip(LEVELS, (1, 3), strict=True):
-        lines, _ = cv2.findContours((strength >= level * peak).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-        for colour, width in (((0, 0, 0), thickness + 4), ((255, 255, 255), thickness)):  # seen on dark and on bright
-            cv2.drawContours(outlined, lines, -1, colour, width, cv2.LINE_AA)
+    cv2.copyTo(image, (shown >= LEVELS[0]).astype(np.uint8), outlined)
+    draw_levels(outlined, shown, (0, 0, 0), (255, 255, 255))
     return outlined
