@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT / "tests" / "proofs"))  # programs that also run by name; the tests import them
 
 
 @pytest.fixture(scope="module", autouse=True)

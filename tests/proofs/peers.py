@@ -1,0 +1,240 @@
+"""The box's peers: images as devices send them, the DICOM programs of Debian, and a box to talk to.
+
+Everything listens on 127.0.0.1 and free ports, and ends with its `with` block.
+"""
+
+import json
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from urllib.request import urlopen
+
+import numpy as np
+from PIL import Image
+from pydicom import Dataset, dcmread, dcmwrite
+from pydicom.dataset import FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import (
+    UID,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    OphthalmicPhotography8BitImageStorage,
+    RLELossless,
+    generate_uid,
+)
+
+from edge_app import dicom_intake
+from edge_app.config import Config
+from edge_app.dicom_intake import DicomIntake
+from edge_app.store import Store
+
+DCMTK_DICTIONARY = Path("/etc/dcmtk/storescp.cfg")  # presentation contexts of dcmtk's storescp
+START_SECONDS = 20
+
+
+def missing(*programs: str) -> list[str]:
+    """Which of these programs are not installed."""
+    return [program for program in programs if shutil.which(program, path=SEARCH) is None]
+
+
+SEARCH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(f"{process.args} ended with {process.returncode}")
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise RuntimeError(f"{process.args} did not listen on port {port}")
+
+
+# ---- images --------------------------------------------------------------------------------------------------------
+
+
+def picture(seed: int = 0, width: int = 390) -> np.ndarray:
+    """A picture that passes as red/green ultra-widefield: uint8 RGB of shape (h, w, 3)."""
+    from training.phantom import render
+
+    return render(seed, width=width, staphyloma=False, grade=0, eye="OD").image
+
+
+def ophthalmic(pixels: np.ndarray, syntax: UID = ExplicitVRLittleEndian, **attributes: object) -> Dataset:
+    """An Ophthalmic Photography 8 Bit image as a scanner sends it; `attributes` by keyword, None removes one.
+
+    Coded as RGB, YBR_FULL_422 (JPEG baseline) or YBR_RCT (JPEG 2000), as the transfer syntax has it.
+    """
+    image = Dataset()
+    image.file_meta = FileMetaDataset()
+    image.file_meta.TransferSyntaxUID = syntax
+    image.SOPClassUID, image.SOPInstanceUID = OphthalmicPhotography8BitImageStorage, generate_uid()
+    image.StudyInstanceUID, image.SeriesInstanceUID = generate_uid(), generate_uid()
+    image.ImageType = ["ORIGINAL", "PRIMARY", "", "RG"]
+    image.StudyDate = image.SeriesDate = image.ContentDate = "20260302"
+    image.StudyTime = image.ContentTime = "101500"
+    image.AcquisitionDateTime = "20260302101500"
+    image.Modality, image.Manufacturer = "OP", "OPTOS"
+    image.PatientName, image.PatientID, image.PatientBirthDate, image.PatientSex = "Test^Patient", "T-1", "", ""
+    image.AccessionNumber = image.ReferringPhysicianName = image.StudyID = ""
+    image.SeriesNumber = image.InstanceNumber = 1
+    image.ImageLaterality, image.PatientOrientation = "R", ["L", "F"]
+    image.BurnedInAnnotation, image.LossyImageCompression = "NO", "00"
+    image.Rows, image.Columns, image.SamplesPerPixel = *pixels.shape[:2], 3
+    image.BitsAllocated = image.BitsStored = 8
+    image.HighBit, image.PixelRepresentation, image.PlanarConfiguration = 7, 0, 0
+    image.PhotometricInterpretation = "RGB"
+    data = pixels.tobytes()
+    image.PixelData = data + b"\0" * (len(data) % 2)
+    image["PixelData"].VR = "OB"
+    if syntax == JPEGBaseline8Bit:
+        image.PhotometricInterpretation, image.LossyImageCompression = "YBR_FULL_422", "01"
+        image.PixelData = encapsulate([_coded(pixels, "JPEG", quality=97, subsampling="4:2:2")])
+    elif syntax == JPEG2000Lossless:
+        image.PhotometricInterpretation = "YBR_RCT"
+        image.PixelData = encapsulate([_coded(pixels, "JPEG2000", no_jp2=True, mct=1, irreversible=False)])
+    elif syntax == RLELossless:
+        image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        image.compress(RLELossless, generate_instance_uid=False)
+    for keyword, value in attributes.items():
+        if value is None:
+            delattr(image, keyword)
+        else:
+            setattr(image, keyword, value)
+    return image
+
+
+def _coded(pixels: np.ndarray, kind: str, **options: object) -> bytes:
+    buffer = BytesIO()
+    Image.fromarray(pixels).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def write(image: Dataset, path: Path) -> Path:
+    """The image as a DICOM file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    dcmwrite(path, image, enforce_file_format=True)
+    return path
+
+
+def encoded(path: Path) -> bytes:
+    """The data set of a DICOM file, without preamble and file meta information."""
+    content = path.read_bytes()
+    return content[144 + int.from_bytes(content[140:144], "little") :]
+
+
+# ---- the box -------------------------------------------------------------------------------------------------------
+
+
+def settings(data_dir: Path, **sections: object) -> Config:
+    """A configuration with everything on free local ports and no minimum of free disk."""
+    dicom = {"port": free_port(), **sections.pop("dicom", {})}
+    return Config.model_validate({"data_dir": data_dir, "dicom": dicom, "disk": {"free_mb": 0}, **sections})
+
+
+@contextmanager
+def intake(data_dir: Path, **sections: object) -> Iterator[tuple[Store, DicomIntake]]:
+    """A box that receives DICOM."""
+    config = settings(data_dir, **sections)
+    store = Store(config.data_dir)
+    server = dicom_intake.start(config, store)
+    try:
+        yield store, server
+    finally:
+        server.stop(1.0)
+        store.close()
+
+
+# ---- the peers -----------------------------------------------------------------------------------------------------
+
+
+def run(*command: object) -> subprocess.CompletedProcess[str]:
+    """Runs a program to its end; stdout and stderr together."""
+    return subprocess.run(
+        [str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300
+    )
+
+
+@contextmanager
+def process(port: int, *command: object) -> Iterator[subprocess.Popen[bytes]]:
+    """A program that listens on `port` until the block ends."""
+    with tempfile.TemporaryFile() as output:
+        running = subprocess.Popen([str(part) for part in command], stdout=output, stderr=subprocess.STDOUT)
+        try:
+            wait_for_port(port, running)
+            yield running
+        finally:
+            running.terminate()
+            running.wait(10)
+
+
+@contextmanager
+def storescp(folder: Path, port: int, *options: str) -> Iterator[None]:
+    """dcmtk's storescp, which keeps the received data sets bit for bit in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    command = ("storescp", *options, "-xf", DCMTK_DICTIONARY, "AllDICOM", port, "+B", "-od", folder)
+    with process(port, *command):
+        yield
+
+
+@dataclass(frozen=True)
+class Orthanc:
+    """A running Orthanc: its DICOM port and its REST address."""
+
+    port: int
+    url: str
+
+    def instances(self) -> dict[str, bytes]:
+        """{SOP Instance UID: the file as Orthanc keeps it}."""
+        files = {}
+        for key in json.loads(self._get("/instances")):
+            content = self._get(f"/instances/{key}/file")
+            files[str(dcmread(BytesIO(content), stop_before_pixels=True).SOPInstanceUID)] = content
+        return files
+
+    def studies(self) -> list[dict]:
+        return [json.loads(self._get(f"/studies/{key}")) for key in json.loads(self._get("/studies"))]
+
+    def _get(self, path: str) -> bytes:
+        with urlopen(self.url + path, timeout=20) as response:
+            return response.read()
+
+
+@contextmanager
+def orthanc(folder: Path) -> Iterator[Orthanc]:
+    """An Orthanc with an empty storage in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    dicom, http = free_port(), free_port()
+    options = {
+        "Name": "peer",
+        "StorageDirectory": str(folder / "storage"),
+        "IndexDirectory": str(folder / "storage"),
+        "DicomAet": "ORTHANC",
+        "DicomPort": dicom,
+        "HttpPort": http,
+        "RemoteAccessAllowed": False,
+        "AuthenticationEnabled": False,
+        "UnknownSopClassAccepted": True,
+        "DicomAlwaysAllowStore": True,
+        "Plugins": [],
+    }
+    (folder / "orthanc.json").write_text(json.dumps(options))
+    with process(http, shutil.which("Orthanc", path=SEARCH), folder / "orthanc.json") as running:
+        wait_for_port(dicom, running)
+        yield Orthanc(dicom, f"http://127.0.0.1:{http}")
