@@ -420,6 +420,11 @@ class Store:
             offset,
         )
 
+    def same_instance(self, item: Item) -> list[Item]:
+        """Other items with the item's SOP Instance UID, and so with other contents."""
+        query = "SELECT * FROM items WHERE source = 'dicom' AND sop_instance_uid = ? AND id <> ? ORDER BY id"
+        return _all(self.db, query, item.sop_instance_uid, item.id)
+
     def record(self, item_id: int) -> Result | None:
         """The current record of an item."""
         return next(iter(self._results("records.item_id = ?", item_id)), None)
@@ -527,6 +532,17 @@ class Store:
     def reviews(self, item_id: int) -> list[Review]:
         rows = self.db.execute("SELECT * FROM reviews WHERE item_id = ? ORDER BY id", (item_id,))
         return [_from_row(Review, row) for row in rows]
+
+    def all_reviews(self) -> Iterator[sqlite3.Row]:
+        """Every review, the oldest first, with the item's `sop_instance_uid`, `sha256` and its result as it is now."""
+        yield from self.db.execute(
+            "SELECT reviews.*, sop_instance_uid, sha256, outcome, revision FROM reviews"
+            " JOIN items ON items.id = reviews.item_id LEFT JOIN records USING (item_id) ORDER BY reviews.id"
+        )
+
+    def trail(self, limit: int = -1, offset: int = 0) -> Iterator[sqlite3.Row]:
+        """The audit trail, the latest first: at, actor, action, item_id, detail."""
+        yield from self.db.execute("SELECT * FROM audit ORDER BY id DESC LIMIT ? OFFSET ?", (limit, offset))
 
     def audit(self, actor: str, action: str, item_id: int | None = None, detail: str = "") -> None:
         """Adds to the audit trail; no patient data in `detail`."""

@@ -1,0 +1,77 @@
+"""The pictures of a result page, from the files the worker left: preview.jpg, maps.npz, overlay.jpg."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from edge_app import overlay
+from keras_realmnet.errors import RealMNetError
+from keras_realmnet.screening.preprocessing import FieldGeometry
+from keras_realmnet.screening.record import ScreeningRecord
+
+__all__ = ["class_map", "codes", "evidence", "size", "thumbnail"]
+
+MAP_SIDE = 1024  # px, longest side of a class map: the browser stretches it over the image
+THUMBNAIL = 380  # px, longest side
+PRINTED = 900  # px, longest side of the evidence on paper
+COLOUR = (0, 225, 255)  # RGB of a class map: a colour no red/green image has
+DENSEST = 200  # of 255, where the evidence is greatest: the retina shines through
+
+
+def size(folder: Path) -> tuple[int, int] | None:
+    """(width, height) of the preview; None where there is none."""
+    try:
+        with Image.open(folder / "preview.jpg") as picture:
+            return picture.size
+    except OSError:
+        return None
+
+
+def codes(folder: Path, record: ScreeningRecord | None) -> tuple[str, ...]:
+    """The labels that have a class map, in label order."""
+    if record is None or record.probabilities is None or not (folder / "maps.npz").is_file():
+        return ()
+    return tuple(record.probabilities)
+
+
+def thumbnail(folder: Path) -> bytes | None:
+    """A small JPEG of the preview."""
+    preview = cv2.imread(str(folder / "preview.jpg"), cv2.IMREAD_REDUCED_COLOR_4)
+    if preview is None:
+        return None
+    scale = THUMBNAIL / max(preview.shape[:2])
+    small = cv2.resize(preview, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return cv2.imencode(".jpg", small, (cv2.IMWRITE_JPEG_QUALITY, 85))[1].tobytes()
+
+
+def evidence(folder: Path) -> bytes | None:
+    """The panel of the overlay picture that shows where the evidence lies, as JPEG."""
+    try:
+        return overlay.panels(folder / "overlay.jpg", 2, PRINTED)[1]
+    except RealMNetError:
+        return None
+
+
+def class_map(folder: Path, record: ScreeningRecord | None, code: str) -> bytes | None:
+    """The class map of one label as a PNG that lies exactly over the preview, transparent where nothing speaks for it.
+
+    Opacity is the evidence relative to its maximum in this map; lines are drawn at half and three quarters of it.
+    """
+    known, preview = codes(folder, record), size(folder)
+    if code not in known or preview is None:
+        return None
+    with np.load(folder / "maps.npz", allow_pickle=False) as arrays:
+        class_maps, box = arrays["class_maps"], arrays["box"]
+    x0, y0, x1, y1 = (int(value) for value in box)
+    # The map covers the square around the box; in which pixels that square is counted makes no difference.
+    geometry = FieldGeometry((preview[1], preview[0]), (x0, y0, x1, y1), max(x1 - x0, y1 - y0))
+    scale = min(1.0, MAP_SIDE / max(preview))
+    width, height = (max(1, round(side * scale)) for side in preview)
+    shown = overlay.strength(class_maps[..., known.index(code)].astype(np.float32), geometry, (height, width))
+    picture = np.zeros((height, width, 4), np.uint8)
+    picture[..., :3] = COLOUR[::-1]  # OpenCV writes BGRA
+    picture[..., 3] = (shown * DENSEST).astype(np.uint8)
+    overlay.draw_levels(picture, shown, (0, 0, 0, 255), (255, 255, 255, 255))
+    return cv2.imencode(".png", picture, (cv2.IMWRITE_PNG_COMPRESSION, 3))[1].tobytes()

@@ -1,0 +1,552 @@
+"""What each page of the web page shows and does. Who may ask for it is settled before, in web.py."""
+
+import csv
+import io
+import re
+import shutil
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from platform import python_version
+from typing import Any
+from urllib.parse import urlencode
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
+
+from edge_app import web_images
+from edge_app.config import Config
+from edge_app.report import ACTIONS, EYES, OUTCOME_NAMES, Visit, page_environment, visits
+from edge_app.store import Item, Result, Review, Store
+from edge_app.web_auth import PERMISSIONS, ROLES, Login, Permission, TooManyAttempts, User, csrf_token, new_token
+from edge_app.web_worklist import EYE_UNKNOWN, Filter, Worklist
+from keras_realmnet.errors import RealMNetError
+from keras_realmnet.screening.bundle import Bundle
+from keras_realmnet.screening.decision import OUTCOMES
+from keras_realmnet.screening.record import ScreeningRecord
+
+STATIC = Path(__file__).parent / "static"
+PAGE_SIZE = 50  # rows
+REMEMBERED = 500  # browsers whose search is remembered while they look at a result
+MAX_ID = 2**63 - 1  # what SQLite can count
+
+NAVIGATION: tuple[tuple[str, str, Permission], ...] = (
+    ("/", "Worklist", "view"),
+    ("/quarantine", "Quarantine", "view"),
+    ("/deliveries", "Deliveries", "view"),
+    ("/health", "Health", "view"),
+    ("/audit", "Audit", "audit"),
+    ("/about", "About", "view"),
+)
+PERMISSION_NAMES: dict[Permission, str] = {
+    "view": "see worklist, results, quarantine, deliveries, health",
+    "review": "agree, disagree, note",
+    "set_eye": "set an eye that is unknown",
+    "retry": "screen again what is in quarantine",
+    "retry_delivery": "send again what was given up",
+    "audit": "read and export the audit trail and the reviews",
+}
+STATES = {
+    "pending": "Waiting to be screened",
+    "screening": "Being screened",
+    "done": "Screened",
+    "quarantined": "In quarantine",
+    "expired": "Removed by age",
+}
+DELIVERY_STATES = {
+    "dead": "given up",
+    "pending": "waiting",
+    "delivered": "delivered",
+    "superseded": "replaced by a newer revision",
+}
+KINDS = {"sr": "structured report (DICOM)", "sc": "heat map (DICOM)", "json": "JSON", "csv": "CSV", "fhir": "FHIR"}
+SOURCES = {"dicom": "DICOM, from", "folder": "folder", "upload": "upload by"}
+AGREEMENTS = {"agree": "Agree", "disagree": "Disagree"}
+DONE = {  # what a page says after something was done; its address holds the key alone
+    "eye": "The eye is set, and the results are sent anew.",
+    "review": "The review is saved.",
+    "retry": "It will be screened again.",
+    "delivery": "It will be sent again.",
+}
+WRONG = "Wrong name or password."
+TOO_MANY = "Too many failed attempts. Wait a quarter of an hour, or ask the administrator."
+
+
+@dataclass
+class Site:
+    """What all pages need: the box, and what the web page itself remembers."""
+
+    config: Config
+    store: Store
+    bundle: Bundle
+    problems: Callable[[], Sequence[str]]
+    _searches: OrderedDict[str, tuple[Filter, int]] = field(default_factory=OrderedDict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        web = self.config.web
+        self.local = web.local
+        self.encrypted = web.tls_certificate is not None or web.behind_tls_proxy
+        self.cookie = "__Host-realmnet" if self.encrypted else "realmnet"  # the prefix binds it to this host
+        self.login = Login(self.store, web.session_minutes)
+        self.worklist = Worklist(self.store)
+        self.environment = page_environment()
+        self.environment.filters["when"] = _when
+        self.environment.globals.update(
+            bundle=self.bundle,
+            artifact=self.bundle.artifact(self.config.artifact),
+            thresholds=self.bundle.operating_point.thresholds,
+            pathologic=self.bundle.label_set.pathologic,
+            assets=version("keras-realmnet"),
+            login_required=not self.local,
+            outcomes=OUTCOMES,
+            outcome_names=OUTCOME_NAMES,
+            actions=ACTIONS,
+            eyes=EYES,
+            states=STATES,
+            delivery_states=DELIVERY_STATES,
+            kinds=KINDS,
+            agreements=AGREEMENTS,
+            origin=lambda item: f"{SOURCES[item.source]} {item.origin}",
+            review_text=_review_text,
+        )
+
+    def remember(self, token: str, filter: Filter, offset: int) -> None:
+        """Keeps what a browser searches for, in memory, while somebody looks at a result."""
+        with self._lock:
+            self._searches.pop(token, None)
+            self._searches[token] = (filter, offset)
+            if len(self._searches) > REMEMBERED:
+                self._searches.popitem(last=False)
+
+    def remembered(self, token: str) -> tuple[Filter, int]:
+        return self._searches.get(token, (Filter(), 0))
+
+
+@dataclass
+class Visitor:
+    """One request: who asks (None: nobody who is known), what for, and the token of the browser's cookie."""
+
+    site: Site
+    request: Request
+    form: Mapping[str, str]
+    user: User | None
+    token: str
+
+    @property
+    def name(self) -> str:
+        return self.user.name if self.user is not None else "nobody"
+
+    @property
+    def htmx(self) -> bool:
+        """Whether a part of a page is asked for."""
+        return "hx-request" in self.request.headers
+
+    def redirect(self, path: str) -> Response:
+        if self.htmx:
+            return Response(headers={"HX-Redirect": path})
+        return RedirectResponse(path, 303)
+
+    def item(self) -> Item:
+        """The item that the address names. Raises HTTPException (404) where there is none."""
+        number = self.request.path_params["id"]
+        item = self.site.store.item(number) if number <= MAX_ID else None
+        if item is None:
+            raise HTTPException(404)
+        return item
+
+    def page(self, template: str, status: int = 200, **context: Any) -> Response:
+        path, user = self.request.url.path, self.user
+        theme = "light" if self.request.cookies.get("theme") == "light" else "dark"
+        text = self.site.environment.get_template(f"web/{template}").render(
+            user=user,
+            can=lambda permission: user is not None and user.may(permission),
+            csrf=csrf_token(self.token),
+            theme=theme,
+            here="/" if path.startswith("/items/") else path,
+            url_path=path,
+            navigation=[(path, name) for path, name, needed in NAVIGATION if user is not None and user.may(needed)],
+            attention={} if user is None else self._attention(),
+            message=context.pop("message", DONE.get(self.request.query_params.get("done", ""))),
+            message_kind=context.pop("message_kind", "good"),
+            **context,
+        )
+        return HTMLResponse(text, status)
+
+    def _attention(self) -> dict[str, int]:
+        counts = self.site.store.counts()
+        return {"/quarantine": counts.items["quarantined"], "/deliveries": counts.deliveries["dead"]}
+
+    def page_number(self) -> int:
+        given = self.request.query_params.get("page", "1")
+        return int(given) if re.fullmatch(r"[1-9]\d{0,8}", given) else 1
+
+
+# ---- worklist ----------------------------------------------------------------------------------------------------
+
+
+def worklist(visitor: Visitor) -> Response:
+    """The search is a form, posted, so that names stay out of addresses; it is remembered for the way back."""
+    site, form = visitor.site, visitor.form
+    if "clear" in form:
+        site.remember(visitor.token, Filter(), 0)
+        return visitor.redirect("/")
+    if visitor.request.method == "POST":
+        filter = Filter(form.get("query", "")[:100], form.get("outcome", ""), _day(form.get("since", "")))
+        offset = int(form["offset"]) if re.fullmatch(r"\d{1,9}", form.get("offset", "")) else 0
+        site.remember(visitor.token, filter, offset)
+    else:
+        filter, offset = site.remembered(visitor.token)
+    changes = site.store.changes()
+    if "poll" in form and form.get("changes") == str(changes):
+        return Response(status_code=204)
+    rows = site.worklist.rows(filter)
+    offset = min(offset, max(0, (len(rows) - 1) // PAGE_SIZE * PAGE_SIZE))
+    counts = site.store.counts().items
+    return visitor.page(
+        "rows.html.j2" if visitor.htmx else "worklist.html.j2",
+        filter=filter,
+        filtered=bool(filter),
+        choices={**{outcome: OUTCOME_NAMES[outcome] for outcome in OUTCOMES}, EYE_UNKNOWN: "Eye unknown"},
+        rows=rows[offset : offset + PAGE_SIZE],
+        total=len(rows),
+        offset=offset,
+        page_size=PAGE_SIZE,
+        changes=changes,
+        waiting=counts["pending"] + counts["screening"],
+    )
+
+
+def _day(text: str) -> str:
+    try:
+        return date.fromisoformat(text).isoformat()
+    except ValueError:
+        return ""
+
+
+# ---- one item ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Patient:
+    """An item's record among the others of its patient. `ids`: {id(record): item id}."""
+
+    result: Result
+    visit: Visit
+    history: tuple[Visit, ...]
+    ids: dict[int, int]
+
+    def item_of(self, record: ScreeningRecord) -> int:
+        return self.ids[id(record)]
+
+
+def _patient(store: Store, item: Item) -> _Patient | None:
+    result = store.record(item.id)
+    if result is None:
+        return None
+    results = store.patient_records(result.record.patient_id) if result.record.patient_id else [result]
+    ids = {id(other.record): other.item.id for other in results}
+    history = visits([other.record for other in results])
+    history.sort(key=lambda visit: visit.study_date or "", reverse=True)
+    [visit] = [visit for visit in history if any(ids[id(r)] == item.id for group in visit.eyes for r in group.records)]
+    return _Patient(result, visit, tuple(history), ids)
+
+
+def _conflicts(store: Store, item: Item) -> list[str]:
+    """Why it may not be clear whose image this is: within its study, and with the same identity."""
+    study = [other.record for other in store.study_records(item.id)]
+    patients = sorted({record.patient_id or "no patient number" for record in study})
+    found = [f"Images of one study name different patients: {', '.join(patients)}."] if len(patients) > 1 else []
+    twins = store.same_instance(item)
+    if twins:
+        names = ", ".join(f"item {twin.id} ({STATES[twin.state].lower()})" for twin in twins)
+        found.append(f"The same SOP Instance UID arrived with other contents: {names}.")
+    return found
+
+
+def item(visitor: Visitor) -> Response:
+    site, item = visitor.site, visitor.item()
+    seen = visitor.request.query_params.get("state")
+    if seen is not None and "x-poll" in visitor.request.headers:
+        return Response(status_code=204, headers={} if seen == item.state else {"HX-Refresh": "true"})
+    patient = _patient(site.store, item)
+    record = patient.result.record if patient is not None else None
+    folder = _folder(site.store, item)
+    if "done" not in visitor.request.query_params:
+        site.store.audit(visitor.name, "viewed", item.id)
+    return visitor.page(
+        "item.html.j2",
+        item=item,
+        settled=item.state not in ("pending", "screening"),
+        record=record,
+        revision=None if patient is None else patient.result.revision,
+        visit=None if patient is None else patient.visit,
+        history=patient.history if patient is not None and len(patient.history) > 1 else (),
+        item_of=None if patient is None else patient.item_of,
+        conflicts=_conflicts(site.store, item),
+        size=web_images.size(folder),
+        maps=web_images.codes(folder, record),
+        reviews=site.store.reviews(item.id),
+        deliveries=site.store.deliveries(item.id),
+    )
+
+
+def report(visitor: Visitor) -> Response:
+    site, item = visitor.site, visitor.item()
+    patient = _patient(site.store, item)
+    if patient is None:
+        raise HTTPException(404)
+    site.store.audit(visitor.name, "report opened", item.id)
+    return visitor.page(
+        "print.html.j2",
+        item=item,
+        visit=patient.visit,
+        item_of=patient.item_of,
+        conflicts=_conflicts(site.store, item),
+        reviews_of=site.store.reviews,
+        now=datetime.now(timezone.utc).isoformat(),
+    )
+
+
+def _folder(store: Store, item: Item) -> Path:
+    return store.data_dir / "results" / str(item.id)
+
+
+def preview(visitor: Visitor) -> Response:
+    path = _folder(visitor.site.store, visitor.item()) / "preview.jpg"
+    if not path.is_file():
+        raise HTTPException(404)
+    return FileResponse(path, media_type="image/jpeg")
+
+
+def thumbnail(visitor: Visitor) -> Response:
+    return _picture(web_images.thumbnail(_folder(visitor.site.store, visitor.item())), "image/jpeg")
+
+
+def evidence(visitor: Visitor) -> Response:
+    return _picture(web_images.evidence(_folder(visitor.site.store, visitor.item())), "image/jpeg")
+
+
+def class_map(visitor: Visitor) -> Response:
+    site, item = visitor.site, visitor.item()
+    result = site.store.record(item.id)
+    code = visitor.request.path_params["code"]
+    return _picture(
+        web_images.class_map(_folder(site.store, item), None if result is None else result.record, code), "image/png"
+    )
+
+
+def _picture(content: bytes | None, media_type: str) -> Response:
+    if content is None:
+        raise HTTPException(404)
+    return Response(content, media_type=media_type)
+
+
+def set_eye(visitor: Visitor) -> Response:
+    item = visitor.item()
+    result = visitor.site.store.record(item.id)
+    if result is None or (result.record.eye is not None and result.record.eye_source != "operator"):
+        raise HTTPException(409, "Only an eye that neither the header nor the file name tells can be set.")
+    _do(lambda: visitor.site.store.set_eye(item.id, visitor.form.get("eye", ""), visitor.name))
+    return _back(item, "eye")
+
+
+def review(visitor: Visitor) -> Response:
+    item, store = visitor.item(), visitor.site.store
+    agreement, note = visitor.form.get("agreement", ""), visitor.form.get("note", "").strip()
+    if (not agreement and not note) or agreement not in ("", *AGREEMENTS) or len(note) > 2000:
+        raise HTTPException(400, "A review agrees or disagrees, or has a note of up to 2000 characters.")
+    if store.record(item.id) is None:
+        raise HTTPException(409, "There is no result to review.")
+    for kind, value in (("agreement", agreement), ("note", note)):
+        if value:
+            store.review(item.id, visitor.name, kind, value)
+    return _back(item, "review")
+
+
+def retry(visitor: Visitor) -> Response:
+    item = visitor.item()
+    _do(lambda: visitor.site.store.retry(item.id, visitor.name))
+    return _back(item, "retry")
+
+
+def _do(step: Callable[[], object]) -> None:
+    try:
+        step()
+    except RealMNetError as error:
+        raise HTTPException(409, str(error)) from error
+
+
+def _back(item: Item, done: str) -> Response:
+    return RedirectResponse(f"/items/{item.id}?{urlencode({'done': done})}", 303)
+
+
+# ---- lists -------------------------------------------------------------------------------------------------------
+
+
+def quarantine(visitor: Visitor) -> Response:
+    number = visitor.page_number()
+    items = visitor.site.store.items("quarantined", PAGE_SIZE + 1, (number - 1) * PAGE_SIZE)
+    return visitor.page("quarantine.html.j2", items=items[:PAGE_SIZE], number=number, more=len(items) > PAGE_SIZE)
+
+
+def deliveries(visitor: Visitor) -> Response:
+    store, number = visitor.site.store, visitor.page_number()
+    state = visitor.request.query_params.get("state")
+    state = state if state in DELIVERY_STATES else None
+    found = store.deliveries(state=state, limit=PAGE_SIZE + 1, offset=(number - 1) * PAGE_SIZE)
+    return visitor.page(
+        "deliveries.html.j2",
+        deliveries=found[:PAGE_SIZE],
+        number=number,
+        more=len(found) > PAGE_SIZE,
+        state=state,
+        outbox=store.counts().deliveries,
+        destinations=visitor.site.config.destination,
+    )
+
+
+def retry_delivery(visitor: Visitor) -> Response:
+    number = visitor.request.path_params["id"]
+    if number > MAX_ID:
+        raise HTTPException(404)
+    visitor.site.store.redeliver(number, visitor.name)
+    return RedirectResponse("/deliveries?done=delivery", 303)
+
+
+def audit(visitor: Visitor) -> Response:
+    number = visitor.page_number()
+    entries = list(visitor.site.store.trail(PAGE_SIZE + 1, (number - 1) * PAGE_SIZE))
+    return visitor.page("audit.html.j2", entries=entries[:PAGE_SIZE], number=number, more=len(entries) > PAGE_SIZE)
+
+
+def audit_csv(visitor: Visitor) -> Response:
+    visitor.site.store.audit(visitor.name, "audit trail exported")
+    columns = ("at", "actor", "action", "item_id", "detail")
+    return _csv("audit.csv", columns, (tuple(row[c] for c in columns) for row in visitor.site.store.trail()))
+
+
+def reviews_csv(visitor: Visitor) -> Response:
+    visitor.site.store.audit(visitor.name, "reviews exported")
+    columns = ("at", "user", "item_id", "sop_instance_uid", "sha256", "outcome", "revision", "kind", "value")
+    return _csv("reviews.csv", columns, (tuple(row[c] for c in columns) for row in visitor.site.store.all_reviews()))
+
+
+def _csv(name: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Response:
+    """A spreadsheet would run a cell that begins like a formula; a quote in front makes it text."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(columns)
+    for row in rows:
+        cells = ("" if value is None else str(value) for value in row)
+        writer.writerow([f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell for cell in cells])
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return Response(text.getvalue(), media_type="text/csv; charset=utf-8", headers=headers)
+
+
+# ---- the box -----------------------------------------------------------------------------------------------------
+
+
+def health(visitor: Visitor) -> Response:
+    site = visitor.site
+    counts, config = site.store.counts(), site.config
+    waiting = counts.oldest_pending_seconds
+    free = shutil.disk_usage(config.data_dir).free / 2**30
+    return visitor.page(
+        "health.html.j2",
+        problems=site.problems(),
+        tiles=[
+            (f"{counts.items['pending'] + counts.items['screening']:,}", "waiting or being screened"),
+            ("–" if waiting is None else _duration(waiting), "the oldest of them has waited"),
+            (f"{counts.items['done']:,}", "screened"),
+            ("–" if counts.last_success is None else _when(counts.last_success), "last result"),
+            (f"{counts.items['quarantined']:,}", "in quarantine"),
+            (f"{counts.deliveries['pending']:,}", "deliveries waiting"),
+            (f"{counts.deliveries['dead']:,}", "deliveries given up"),
+            (f"{free:,.1f} GB", "free on the disk"),
+        ],
+        box={
+            "web page": "this machine only, without login" if site.local else "login, encrypted",
+            "DICOM": f"{config.dicom.ae_title}, port {config.dicom.port}" if config.dicom.enabled else "off",
+            "watched folders": [folder.name for folder in config.folder] or None,
+            "destinations": [destination.name for destination in config.destination] or None,
+            "takes nothing in below": f"{config.disk.free_mb:,} MB of free disk",
+            "keeps results for": f"{config.retention.days} days" if config.retention.days else "ever",
+        },
+        versions={
+            "this software": version("keras-realmnet"),
+            "model": f"{site.bundle.name} {site.bundle.version}",
+            "Python": python_version(),
+            **{name: version(name) for name in ("ai-edge-litert", "opencv-python-headless", "pydicom", "pynetdicom")},
+        },
+    )
+
+
+def about(visitor: Visitor) -> Response:
+    return visitor.page("about.html.j2", roles=ROLES, permissions=PERMISSIONS, permission_names=PERMISSION_NAMES)
+
+
+# ---- people ------------------------------------------------------------------------------------------------------
+
+
+def login_form(visitor: Visitor) -> Response:
+    return RedirectResponse("/", 303) if visitor.user is not None else visitor.page("login.html.j2")
+
+
+def login(visitor: Visitor) -> Response:
+    """A new session has a new token: one that somebody planted in the browser before is worth nothing."""
+    client = visitor.request.client
+    try:
+        token = visitor.site.login.login(
+            visitor.form.get("name", "").strip(), visitor.form.get("password", ""), client.host if client else "?"
+        )
+    except TooManyAttempts:
+        return visitor.page("login.html.j2", 429, message=TOO_MANY, message_kind="bad")
+    if token is None:
+        return visitor.page("login.html.j2", 401, message=WRONG, message_kind="bad")
+    visitor.token = token
+    return RedirectResponse("/", 303)
+
+
+def logout(visitor: Visitor) -> Response:
+    visitor.site.login.logout(visitor.token)
+    visitor.site.remember(visitor.token, Filter(), 0)
+    visitor.token = new_token()
+    return RedirectResponse("/login" if not visitor.site.local else "/", 303)
+
+
+def theme(visitor: Visitor) -> Response:
+    back = visitor.form.get("next", "")
+    response = RedirectResponse(back if re.fullmatch(r"/([a-z]+|items/\d{1,19}(/report)?)?", back) else "/", 303)
+    chosen = "light" if visitor.form.get("theme") == "light" else "dark"
+    response.set_cookie("theme", chosen, max_age=31536000, samesite="strict", secure=visitor.site.encrypted)
+    return response
+
+
+# ---- words -------------------------------------------------------------------------------------------------------
+
+
+def _when(moment: str) -> str:
+    """A stored moment (ISO 8601, UTC) as a clock on the wall here shows it."""
+    return datetime.fromisoformat(moment).astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def _duration(seconds: float) -> str:
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 120
+        else f"{seconds / 60:.0f} min"
+        if seconds < 7200
+        else f"{seconds / 3600:.0f} h"
+    )
+
+
+def _review_text(review: Review) -> str:
+    if review.kind == "eye":
+        return f"set the eye: {EYES[review.value].lower()}"
+    return AGREEMENTS[review.value].lower() + "s" if review.kind == "agreement" else review.value
