@@ -419,7 +419,7 @@ def _render_phantom(case: Any, width: int, spec: PreprocessSpec) -> NDArray[np.u
 
 
 def _read_file(path: Path, spec: PreprocessSpec) -> NDArray[np.uint8]:
-    return preprocess(read_image(path).pixels, spec)[0]
+    return preprocess(read_image(path, min_side=spec.min_side).pixels, spec)[0]
 
 
 def _read_prepared(path: Path, size: int) -> NDArray[np.uint8]:

@@ -95,6 +95,7 @@ class ImageSource:
     series_description: str | None = None
     sop_class_uid: str | None = None
     sop_instance_uid: str | None = None
+    study_instance_uid: str | None = None
     photometric_interpretation: str | None = None
     transfer_syntax_uid: str | None = None
     warnings: tuple[str, ...] = ()
@@ -157,29 +158,38 @@ def read_image(
     file: str | Path | bytes,
     name: str | None = None,
     *,
+    min_side: int | None = None,
     file_name_pattern: str | re.Pattern[str] = DEFAULT_FILE_NAME_PATTERN,
 ) -> LoadedImage:
     """The whole picture, uint8 RGB of shape (h, w, 3), upright by its EXIF orientation.
 
     First page of a TIFF, first frame of a DICOM object; 16 bits are scaled to 8, alpha is dropped, grey becomes three
     equal channels. Arguments and errors as for `read_header`; a truncated or damaged picture is `UnreadableImage`.
+
+    `min_side`: what the longer side must keep, in pixels. A JPEG at least twice as large, in a file of its own or in a
+    DICOM object, is then decoded at half its size (each block's inverse transform gives 4 x 4 pixels, not 8 x 8), in
+    less than half of the time: shape (⌈h/2⌉, ⌈w/2⌉, 3), while `source` goes on telling the file's own size.
     """
     data, name = _contents(file, name)
     source, opened = _open(data, name, file_name_pattern)
+    half = min_side is not None and max(source.width, source.height) >= 2 * min_side
     try:
         if isinstance(opened, ImageFile):
-            pixels = _upright(_decode_file(opened, data), _orientation(opened))
+            half = half and _is_plain_jpeg(opened)
+            pixels = _upright(_decode_file(opened, data, half), _orientation(opened))
         else:
-            pixels = _decode_dicom(opened, data)
+            half = half and _holds_plain_jpeg(opened)
+            pixels = _decode_dicom(opened, data, half)
     except UnreadableImage as error:
         raise type(error)(f"{name}: {error}") from error
     except Exception as error:  # the decoders raise whatever their parsers stumble upon
         raise UnreadableImage(
             f"{name}: this {source.format} picture cannot be decoded: {_first_line(error)}"
         ) from error
-    if pixels.shape != (source.height, source.width, 3):
+    announced = (-(-source.height // 2), -(-source.width // 2)) if half else (source.height, source.width)
+    if pixels.shape != (*announced, 3):
         raise UnreadableImage(
-            f"{name}: the header announces {source.width}x{source.height} pixels, "
+            f"{name}: the header announces {announced[1]}x{announced[0]} pixels{' at half size' if half else ''}, "
             f"the picture has {pixels.shape[1]}x{pixels.shape[0]}"
         )
     return LoadedImage(np.ascontiguousarray(pixels), source)
@@ -271,7 +281,7 @@ def _with_file_name(source: ImageSource, parsed: FileName | None) -> ImageSource
     """Fills from the file name what the file itself does not say; contradictions become warnings."""
     if parsed is None:
         return source
-    warnings = []
+    warnings = [*source.warnings]
     if source.eye and parsed.eye and source.eye != parsed.eye:
         warnings.append(f"DICOM says {source.eye}, the file name {parsed.eye}: {source.eye} is used")
     if source.patient_id and parsed.eye and parsed.patient_id and source.patient_id != parsed.patient_id:
@@ -290,9 +300,13 @@ def _with_file_name(source: ImageSource, parsed: FileName | None) -> ImageSource
 # ---- JPEG, PNG, TIFF, BMP ------------------------------------------------------------------------------------------
 
 
-def _decode_file(image: ImageFile, data: bytes) -> NDArray[np.uint8]:
-    if isinstance(image, JpegImageFile) and image.mode in ("RGB", "L"):
-        return _decode_jpeg(data)
+def _is_plain_jpeg(image: ImageFile) -> bool:
+    return isinstance(image, JpegImageFile) and image.mode in ("RGB", "L")
+
+
+def _decode_file(image: ImageFile, data: bytes, half: bool) -> NDArray[np.uint8]:
+    if _is_plain_jpeg(image):
+        return _decode_jpeg(data, half)
     if isinstance(image, PngImageFile):
         _check_png(data)
     image.load()
@@ -303,25 +317,28 @@ def _decode_file(image: ImageFile, data: bytes) -> NDArray[np.uint8]:
     return np.asarray(image.convert("RGB"))
 
 
-def _decode_jpeg(data: bytes) -> NDArray[np.uint8]:
-    """RGB of a whole JPEG stream, twice as fast as Pillow; orientation is left to the caller.
+def _decode_jpeg(data: bytes, half: bool) -> NDArray[np.uint8]:
+    """RGB of a whole JPEG stream, twice as fast as Pillow, or of half its size; orientation is left to the caller.
 
     Decoders paint missing data in mid-grey and go on. So grey blocks at the right edge (where each row of blocks ends)
     are suspicious: stuffing put at the end of the data is skipped when they are complete, and fills the gap when not.
     """
     _check_jpeg_end(data)
-    pixels = _imdecode(data)
-    grey = (pixels[:, -8:] == 128).all(axis=(1, 2))
-    if len(grey) < 8 or np.convolve(grey, np.ones(8), "valid").max() == 8:
+    pixels = _imdecode(data, half)
+    block = 4 if half else 8
+    grey = (pixels[:, -block:] == 128).all(axis=(1, 2))
+    if len(grey) < block or np.convolve(grey, np.ones(block), "valid").max() == block:
         scan = data.rfind(b"\xff\xda") + 2
         stuffed = re.sub(rb"\xff[\xd0-\xd7\xd9]", lambda marker: b"\x5a" * 256 + marker[0], data[scan:])
-        if not np.array_equal(pixels, _imdecode(data[:scan] + stuffed)):
+        if not np.array_equal(pixels, _imdecode(data[:scan] + stuffed, half)):
             raise UnreadableImage("a part of the JPEG data is missing")
     return pixels
 
 
-def _imdecode(data: bytes) -> NDArray[np.uint8]:
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+def _imdecode(data: bytes, half: bool) -> NDArray[np.uint8]:
+    # REDUCED_GRAYSCALE_2 is the bit "half size" alone: REDUCED_COLOR_2 is that and the order BGR.
+    size = cv2.IMREAD_REDUCED_GRAYSCALE_2 if half else 0
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), size | cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
     if pixels is None:
         raise UnreadableImage("the JPEG data are damaged or end before the picture does")
     return np.asarray(pixels, np.uint8)
@@ -405,8 +422,10 @@ def _dicom_facts(dataset: pydicom.Dataset) -> dict[str, Any]:
         parts = [image_type] if isinstance(image_type, str) else image_type
         image_type = tuple(str(part).strip() for part in parts)
     # Image Laterality belongs to the image, Laterality to its series; B (both) and empty name no eye.
-    laterality = text("ImageLaterality") or text("Laterality") or ""
-    eye = {"R": "OD", "L": "OS"}.get(laterality.upper())
+    eyes = {"R": "OD", "L": "OS"}
+    of_image, of_series = (text(keyword) or "" for keyword in ("ImageLaterality", "Laterality"))
+    eye, other = eyes.get((of_image or of_series).upper()), eyes.get(of_series.upper())
+    contradiction = f"DICOM says {eye} of the image, {other} of its series: {eye} is used"
     return {
         "width": int(dataset.Columns),
         "height": int(dataset.Rows),
@@ -420,12 +439,20 @@ def _dicom_facts(dataset: pydicom.Dataset) -> dict[str, Any]:
         "series_description": text("SeriesDescription"),
         "sop_class_uid": text("SOPClassUID"),
         "sop_instance_uid": text("SOPInstanceUID"),
+        "study_instance_uid": text("StudyInstanceUID"),
         "photometric_interpretation": text("PhotometricInterpretation"),
         "transfer_syntax_uid": str(dataset.file_meta.TransferSyntaxUID),
+        "warnings": (contradiction,) if eye and other and eye != other else (),
     }
 
 
-def _decode_dicom(dataset: pydicom.Dataset, data: bytes) -> NDArray[np.uint8]:
+def _holds_plain_jpeg(dataset: pydicom.Dataset) -> bool:
+    """Not with RGB without a colour transform, which libjpeg cannot know."""
+    photometric = str(dataset.get("PhotometricInterpretation", "")).strip()
+    return dataset.file_meta.TransferSyntaxUID == JPEGBaseline8Bit and photometric != "RGB"
+
+
+def _decode_dicom(dataset: pydicom.Dataset, data: bytes, half: bool) -> NDArray[np.uint8]:
     """The first frame. pydicom turns YBR into RGB, OpenJPEG the JPEG 2000 transforms, libjpeg its own: once each."""
     syntax = UID(dataset.file_meta.TransferSyntaxUID)
     photometric = str(dataset.get("PhotometricInterpretation", "")).strip()
@@ -433,10 +460,10 @@ def _decode_dicom(dataset: pydicom.Dataset, data: bytes) -> NDArray[np.uint8]:
     if syntax.is_encapsulated:
         frame = get_frame(dataset.PixelData, 0, number_of_frames=int(dataset.get("NumberOfFrames", 1) or 1))
         _check_frame(frame, dataset)
-    if syntax == JPEGBaseline8Bit and photometric != "RGB":
-        pixels = _decode_jpeg(frame)
+    if _holds_plain_jpeg(dataset):
+        pixels = _decode_jpeg(frame, half)
         return 255 - pixels if photometric == "MONOCHROME1" else pixels
-    if syntax == JPEGBaseline8Bit:  # RGB without a colour transform, which libjpeg cannot know
+    if syntax == JPEGBaseline8Bit:
         _check_jpeg_end(frame)
     values: NDArray[Any]
     if not syntax.is_encapsulated or syntax == RLELossless:

@@ -52,6 +52,16 @@ class PreprocessSpec:
             raise BundleMismatch(f"preprocessing version {self.version} was asked for; this code has {VERSION}")
 
     @property
+    def min_side(self) -> int:
+        """What the longer side of a picture must keep, in pixels, when a decoder shrinks it (`read_image`).
+
+        2.5 times the model's, so that the field, at least two thirds of a gradable picture, still only shrinks; and
+        enough for the measures of quality and the picture beside a result. Not part of the hash: input changes by a
+        grey level here and there, as it does from one version of a decoder to the next.
+        """
+        return max(1024, -(-5 * self.size // 2))
+
+    @property
     def hash(self) -> str:
         """16 hexadecimal digits of the SHA-256 over the canonical JSON of all fields."""
         canonical = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))

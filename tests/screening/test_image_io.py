@@ -357,6 +357,10 @@ def test_eye_comes_from_dicom_first_and_is_never_guessed() -> None:
     other = source("P2_OD_2020-01-02_1.dcm", ImageLaterality="R")
     assert other.patient_id == "P1"
     assert "different patient" in other.warnings[0]
+    twofold = source("x.dcm", ImageLaterality="R", Laterality="L")
+    assert (twofold.eye, twofold.eye_source) == ("OD", "dicom")
+    assert "OS of its series" in twofold.warnings[0]
+    assert source("x.dcm", ImageLaterality="R", Laterality="R").warnings == ()
 
 
 def test_what_a_plain_file_does_not_say_is_none(tmp_path: Path) -> None:
@@ -418,14 +422,16 @@ def test_a_truncated_picture_is_never_half_shown(kind: str, options: dict) -> No
     data = encoded(image, kind, **options)
     for keep in (0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99):
         cut = data[: int(len(data) * keep)]
-        with pytest.raises(UnreadableImage):
-            read_image(cut)
+        for min_side in (None, 16):
+            with pytest.raises(UnreadableImage):
+                read_image(cut, min_side=min_side)
         if kind != "TIFF":  # an uncompressed TIFF whose tail is zeros is a valid file with a black part
             with pytest.raises(UnreadableImage):
                 read_image(cut + bytes(len(data) - len(cut)) if kind != "BMP" else cut)
         if kind == "JPEG" and "progressive" not in options and keep > 0.2:  # decoders fill in grey up to an end marker
-            with pytest.raises(UnreadableImage, match="missing"):
-                read_image(cut + b"\xff\xd9")
+            for min_side in (None, 16):
+                with pytest.raises(UnreadableImage, match="missing"):
+                    read_image(cut + b"\xff\xd9", min_side=min_side)
     if kind != "TIFF":
         with pytest.raises(UnreadableImage):
             read_image(data[:-2])
@@ -453,7 +459,68 @@ def test_mid_grey_is_a_colour_too() -> None:
     """Missing JPEG data are told from a picture that is really grey there."""
     grey = np.full((64, 80, 3), 128, np.uint8)
     for options in ({}, {"restart_marker_blocks": 2}, {"progressive": True}):
-        assert_same(read_image(encoded(grey, "JPEG", quality=90, **options)).pixels, grey)
+        data = encoded(grey, "JPEG", quality=90, **options)
+        assert_same(read_image(data).pixels, grey)
+        assert_same(read_image(data, min_side=40).pixels, grey[::2, ::2])
+
+
+def halved(image: np.ndarray) -> np.ndarray:
+    return cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    height=st.integers(100, 300),
+    width=st.integers(100, 300),
+    subsampling=st.sampled_from(["4:4:4", "4:2:2", "4:2:0"]),
+    progressive=st.booleans(),
+    in_dicom=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_a_large_jpeg_is_decoded_at_half_its_size(
+    height: int, width: int, subsampling: str, progressive: bool, in_dicom: bool, seed: int
+) -> None:
+    data = encoded(scene(height, width, seed), "JPEG", quality=95, subsampling=subsampling, progressive=progressive)
+    if in_dicom:
+        data = dicom([data], JPEGBaseline8Bit, (height, width), PhotometricInterpretation="YBR_FULL_422")
+    whole, half = read_image(data), read_image(data, min_side=max(height, width) // 2)
+    assert half.source == whole.source
+    assert half.pixels.shape == (-(-height // 2), -(-width // 2), 3)
+    inner = np.s_[: height // 2, : width // 2]
+    expected = halved(whole.pixels[: height // 2 * 2, : width // 2 * 2])
+    assert np.abs(half.pixels[inner].astype(int) - expected).mean() < 1.5
+    assert_same(read_image(data, min_side=max(height, width) // 2 + 1).pixels, whole.pixels)
+
+
+def test_other_pictures_are_always_decoded_whole() -> None:
+    image = scene()
+    for kind in ("PNG", "TIFF", "BMP"):
+        assert_same(read_image(encoded(image, kind), min_side=16).pixels, image)
+    assert_same(read_image(dicom(image), min_side=16).pixels, image)
+    frame = encoded(image, "JPEG", quality=95)
+    without_transform = dicom([frame], JPEGBaseline8Bit, (96, 128), PhotometricInterpretation="RGB")
+    assert read_image(without_transform, min_side=16).pixels.shape == image.shape
+
+
+def test_half_size_keeps_grey_orientation_and_inversion() -> None:
+    image = scene(97, 128)
+    upright = Image.fromarray(image)
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        file = io.BytesIO()
+        upright.save(file, "JPEG", quality=95, subsampling=0, exif=exif)
+        whole, half = read_image(file.getvalue()), read_image(file.getvalue(), min_side=64)
+        rows, columns = half.pixels.shape[:2]
+        assert (rows, columns) == (-(-whole.source.height // 2), -(-whole.source.width // 2))
+        expected = cv2.resize(whole.pixels, (columns, rows), interpolation=cv2.INTER_AREA)
+        assert np.abs(half.pixels.astype(int) - expected).mean() < 2
+    grey = encoded(image[..., 0], "JPEG", quality=95)
+    pixels = read_image(grey, min_side=64).pixels
+    assert np.abs(pixels[:48].astype(int) - halved(read_image(grey).pixels[:96])).mean() < 1
+    options = {"PhotometricInterpretation": "MONOCHROME1", "SamplesPerPixel": 1}
+    inverted = dicom([grey], JPEGBaseline8Bit, (97, 128), **options)
+    assert_same(read_image(inverted, min_side=64).pixels, 255 - pixels)
 
 
 def png_header(width: int, height: int) -> bytes:
@@ -555,12 +622,15 @@ def test_damaged_bytes_give_a_picture_or_a_clear_error(data: st.DataObject) -> N
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                loaded = read_image(bytes(mutated), "fuzz")
+                min_side = data.draw(st.sampled_from([None, 8]))
+                loaded = read_image(bytes(mutated), "fuzz", min_side=min_side)
             except UnreadableImage as error:
                 message = str(error)
             else:
                 message = "fuzz: "
                 assert loaded.pixels.dtype == np.uint8
-                assert loaded.pixels.shape == (loaded.source.height, loaded.source.width, 3)
+                height, width = loaded.source.height, loaded.source.width
+                half = (-(-height // 2), -(-width // 2), 3)
+                assert loaded.pixels.shape in ((height, width, 3), *([half] if min_side else []))
         assert message.startswith("fuzz: ")
         assert "\n" not in message
