@@ -35,6 +35,7 @@ from training.sample_files import SAMPLES
 
 MEMORY = 2 * 1024**3  # bytes of data a child may hold
 SECONDS = 20  # for one file
+START = 300  # seconds for a child to begin
 EXTREMES = (0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF)
 
 
@@ -120,7 +121,7 @@ def _decode(first: int, last: int, memory: int, progress: Path) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())  # the decoders' own complaints
     counts: Counter[str] = Counter()
     for number in range(first, last):
-        progress.write_text(json.dumps({"number": number, "counts": counts}))
+        _tell(progress, number=number, counts=counts)
         try:
             image = read_image(mutated(number), "fuzz")
             assert image.pixels.dtype == np.uint8
@@ -131,7 +132,14 @@ def _decode(first: int, last: int, memory: int, progress: Path) -> None:
                 raise AssertionError("not one line that begins with the file's name") from error
             counts["refused: " + type(error).__name__] += 1
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    progress.write_text(json.dumps({"number": None, "counts": counts, "peak": peak}))
+    _tell(progress, number=None, counts=counts, peak=peak)
+
+
+def _tell(progress: Path, **state: object) -> None:
+    """Whole or not at all: the child may be killed at any moment."""
+    fresh = progress.with_suffix(".fresh")
+    fresh.write_text(json.dumps(state))
+    fresh.replace(progress)
 
 
 def _data_size() -> int:
@@ -148,13 +156,13 @@ def run(count: int, batch: int = 500, memory: int = MEMORY) -> dict:
         progress = Path(folder) / "progress.json"
         while first < count:
             last = min(first + batch, count)
-            progress.write_text(json.dumps({"number": first, "counts": {}}))
+            _tell(progress, number=-1, counts={})
             child = context.Process(target=_decode, args=(first, last, memory, progress))
             child.start()
-            at = first
+            at = -1
             while True:  # as long as it moves on
-                child.join(SECONDS)
-                now = json.loads(progress.read_text() or '{"number": -1}')["number"]
+                child.join(START if at < 0 else SECONDS)
+                now = json.loads(progress.read_text())["number"]
                 if not child.is_alive() or now == at:
                     break
                 at = now
@@ -163,16 +171,17 @@ def run(count: int, batch: int = 500, memory: int = MEMORY) -> dict:
                 child.kill()
                 child.join()
             state = json.loads(progress.read_text())
+            number = state["number"] if state["number"] != -1 else first
             counts.update(state["counts"])
             peak = max(peak, state.get("peak", 0))
-            if state["number"] is None:
+            if number is None:
                 first = last
                 continue
             why = f"more than {SECONDS} s" if hung else f"exit status {child.exitcode}"
-            kept = Path(tempfile.gettempdir()) / f"fuzz-{state['number']}"
-            kept.write_bytes(mutated(state["number"]))
-            faults.append(f"file {state['number']} ({kept}): {why}")
-            first = state["number"] + 1
+            kept = Path(tempfile.gettempdir()) / f"fuzz-{number}"
+            kept.write_bytes(mutated(number))
+            faults.append(f"file {number} ({kept}): {why}")
+            first = number + 1
             print(faults[-1], file=sys.stderr)
     return {"files": count, "counts": dict(sorted(counts.items())), "peak_mib": peak // 1024, "faults": faults}
 
