@@ -2,13 +2,14 @@
 the folder. A crash at any point leaves the old file, the new one, or a temporary file that start-up removes."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
 
-__all__ = ["TEMPORARY", "make_folder", "move_durably", "sync", "temporary_file", "write_durably"]
+__all__ = ["TEMPORARY", "has_room", "make_folder", "move_durably", "sync", "temporary_file", "write_durably"]
 
 TEMPORARY = ".part"  # ending of files that are not complete yet
 
@@ -45,6 +46,11 @@ def make_folder(path: Path) -> None:
         make_folder(path.parent)
         path.mkdir(exist_ok=True)
         sync(path.parent)
+
+
+def has_room(folder: Path, free_mb: int, needed: int = 0) -> bool:
+    """Whether `needed` bytes more leave at least `free_mb` MiB free on the folder's file system."""
+    return shutil.disk_usage(folder).free - needed >= free_mb << 20
 
 
 def sync(path: Path) -> None:

@@ -8,7 +8,7 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
@@ -120,8 +120,10 @@ class Screener:
             yield record
 
     def failure(self, path: Path, sha256: str | None, error: Exception, known: Known | None = None) -> ScreeningRecord:
-        """The record of a file whose analysis `error` stopped before it began, or for good."""
-        return ScreeningRecord(**self._identity(known or Known.of(path)), sha256=sha256, **_failed(error))
+        """The record of a file whose analysis `error` stopped; of the file itself only the header is read."""
+        known = known or Known.of(path)
+        facts = {**self._identity(known), "sha256": sha256, **_header_facts(path, known), **_failed(error)}
+        return ScreeningRecord(**facts)
 
     def screen(
         self, path: Path, sha256: str | None, overlays: Path, known: Known | None = None, keep: Keep | None = None
@@ -140,6 +142,7 @@ class Screener:
             self._analyse(path, known, facts, _stopwatch(timings), overlays, keep)
         except Exception as error:
             # Whatever was found before the failure stays, but no outcome and no probability does.
+            facts.update(_header_facts(path, known) if "source" not in facts else {})
             facts.update(triggered=(), probabilities=None, evidence=None, overlay=None, **_failed(error))
         timings["total"] = round((perf_counter() - started) * 1000, 2)
         return ScreeningRecord(**facts)
@@ -211,9 +214,7 @@ class Screener:
 
     def _duplicate(self, path: Path, twin: ScreeningRecord) -> ScreeningRecord:
         """The record of a file whose bytes were screened under another name; a contradiction of names is told."""
-        facts = self._identity(Known.of(path))
-        with suppress(RealMNetError):  # as broken as its twin
-            facts.update(_source_facts(read_header(path, printable(path.name))))
+        facts = self._identity(Known.of(path)) | _header_facts(path, Known.of(path))
         record = replace(twin, **facts, duplicate_of=twin.duplicate_of or twin.file, timings_ms={})
         if (record.patient_id, record.eye) != (twin.patient_id, twin.eye):
             note = f"same contents as {twin.file}, which names another patient or eye: find out which is right"
@@ -234,6 +235,14 @@ class Screener:
 def printable(text: str) -> str:
     """`text` with bytes of a file name that are no UTF-8 replaced, so that it can be stored and shown."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _header_facts(path: Path, known: Known) -> dict[str, Any]:
+    """The record's fields that the header fills, as far as it can be read; nothing is decoded."""
+    try:
+        return _source_facts(read_header(path, known.name, file_name_pattern=known.pattern))
+    except RealMNetError:
+        return {}
 
 
 def _source_facts(source: ImageSource) -> dict[str, Any]:

@@ -302,16 +302,23 @@ class Store:
             Stale: the item is not being screened (in this attempt).
         """
         with self.write() as db:
-            _move(db, item_id, "screening", "done", attempt)
+            _move(db, item_id, ("screening",), "done", attempt)
             revision = _put_record(db, item_id, record, score)
             _put_deliveries(db, item_id, revision, deliveries)
             _audit(db, "worker", "screened", item_id, f"{record.outcome}, revision {revision}")
             return revision
 
-    def release(self, item_id: int, reason: str, crashed: bool, record: ScreeningRecord | None = None) -> Item:
+    def release(
+        self,
+        item_id: int,
+        reason: str,
+        crashed: bool,
+        record: ScreeningRecord | None = None,
+        attempt: int | None = None,
+    ) -> Item:
         """Gives a claimed item back: pending again or, after MAX_CRASHES crashes, in quarantine with its `record`."""
         with self.write() as db:
-            item = _move(db, item_id, "screening", "pending")
+            item = _move(db, item_id, ("screening",), "pending", attempt)
             db.execute(
                 "UPDATE items SET crashes = crashes + ?, reason = ?, started_at = NULL WHERE id = ?",
                 (int(crashed), reason, item_id),
@@ -336,13 +343,32 @@ class Store:
     def retry(self, item_id: int, actor: str) -> None:
         """Takes an item out of quarantine, with a clean slate. Raises Stale where it is not there."""
         with self.write() as db:
-            _move(db, item_id, "quarantined", "pending")
+            _move(db, item_id, ("quarantined",), "pending")
             db.execute(
                 "UPDATE items SET attempts = 0, crashes = 0, reason = NULL, started_at = NULL, finished_at = NULL"
                 " WHERE id = ?",
                 (item_id,),
             )
             _audit(db, actor, "retried", item_id)
+
+    def unexplained(self) -> list[Item]:
+        """Items put aside because their worker died, so without a record. Each is returned once, ever."""
+        with self.write() as db:
+            items = _all(
+                db,
+                "SELECT * FROM items WHERE state = 'quarantined' AND attempts > 0 AND crashes <= ? AND NOT EXISTS"
+                " (SELECT 1 FROM records WHERE item_id = items.id)",
+                MAX_CRASHES,
+            )
+            for item in items:
+                db.execute("UPDATE items SET crashes = ? WHERE id = ?", (MAX_CRASHES + 1, item.id))
+            return items
+
+    def explain(self, item_id: int, record: ScreeningRecord) -> None:
+        """Gives a quarantined item the record (not analysed) that shows it beside the patient's other images."""
+        with self.write() as db:
+            if _item(db, item_id).state == "quarantined":
+                _put_record(db, item_id, record, None)
 
     def recover(self) -> list[Item]:
         """Before anything else runs: what a dead process left half done.
@@ -461,6 +487,10 @@ class Store:
             item_id,
         )
 
+    def study_images(self, study_uid: str) -> list[Result]:
+        """The results of one Study Instance UID, whatever patient they name."""
+        return self._results("study_uid = ?", study_uid)
+
     def _results(
         self, where: str, *values: Any, order: str = "item_id", limit: int = -1, offset: int = 0
     ) -> list[Result]:
@@ -524,6 +554,12 @@ class Store:
             _audit(db, actor, "revised", item_id, f"revision {revision}")
             return revision
 
+    def warn(self, item_id: int, warnings: Sequence[str]) -> None:
+        """Adds warnings to a record, if there is one and they are new, as a new revision."""
+        result = self.record(item_id)
+        if result is not None and not set(warnings) <= set(result.record.warnings):
+            self.revise(item_id, lambda record: record.warned(warnings), "box")
+
     def review(self, item_id: int, user: str, kind: str, value: str) -> None:
         """Keeps what a person says about a result: "agreement" (agree, disagree) or a "note"."""
         with self.write() as db:
@@ -559,6 +595,12 @@ class Store:
             (timestamp(now), destination or ""),
         ).fetchone()
         return None if row is None else _from_row(Delivery, row)
+
+    def pending_destinations(self) -> set[str]:
+        """The destinations for which something waits."""
+        return {
+            row[0] for row in self.db.execute("SELECT DISTINCT destination FROM deliveries WHERE state = 'pending'")
+        }
 
     def delivered(self, delivery_id: int) -> None:
         """It has arrived. One that was superseded meanwhile stays so."""
@@ -606,6 +648,15 @@ class Store:
         rows = self.db.execute("SELECT path, size, modified_ns FROM seen_files WHERE folder = ?", (folder,))
         return {row[0]: (row[1], row[2]) for row in rows}
 
+    def names(self, item_id: int) -> list[str]:
+        """Paths of the files in watched folders that held an item's contents."""
+        return [row[0] for row in self.db.execute("SELECT path FROM seen_files WHERE item_id = ?", (item_id,))]
+
+    def forget_file(self, folder: str, path: str) -> None:
+        """The file is no longer there."""
+        with self.write() as db:
+            db.execute("DELETE FROM seen_files WHERE folder = ? AND path = ?", (folder, path))
+
     def saw_file(self, folder: str, path: str, size: int, modified_ns: int, item_id: int) -> None:
         with self.write() as db:
             db.execute(
@@ -652,12 +703,13 @@ def _record(text: str) -> ScreeningRecord:
 
 
 def _move(
-    db: sqlite3.Connection, item_id: int, before: str | tuple[str, ...], after: ItemState, attempt: int | None = None
+    db: sqlite3.Connection, item_id: int, before: tuple[ItemState, ...], after: ItemState, attempt: int | None = None
 ) -> Item:
     """Changes an item's state; returns the item as it was. Raises Stale where it was not in the state `before`."""
     item = _item(db, item_id)
     if item.state not in before or attempt not in (None, item.attempts):
-        raise Stale(f"item {item_id} is {item.state} (attempt {item.attempts}), not {before} (attempt {attempt})")
+        asked = f"{' or '.join(before)}{'' if attempt is None else f' in attempt {attempt}'}"
+        raise Stale(f"item {item_id} must be {asked}. Received: {item.state} in attempt {item.attempts}")
     finished = timestamp() if after in ("done", "quarantined") else None
     db.execute("UPDATE items SET state = ?, finished_at = ? WHERE id = ?", (after, finished, item_id))
     if after == "done":

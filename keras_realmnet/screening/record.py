@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from keras_realmnet.errors import RealMNetError
@@ -71,6 +71,10 @@ class ScreeningRecord:
     def analysed(self) -> bool:
         """Whether the model's answer became a decision (refer or negative)."""
         return self.outcome in ("refer", "negative")
+
+    def warned(self, warnings: Sequence[str]) -> ScreeningRecord:
+        """The record with more warnings, each once."""
+        return replace(self, warnings=tuple(dict.fromkeys((*self.warnings, *warnings))))
 
     def to_dict(self) -> dict[str, Any]:
         """A mapping that `json.dumps(..., allow_nan=False)` takes: non-finite measures become None."""

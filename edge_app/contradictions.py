@@ -1,0 +1,29 @@
+"""Where images contradict one another about whose eye they show. The box decides nothing: it tells, and a person asks.
+
+What one file says against itself (DICOM and its file name, an image and its series) is told by
+`keras_realmnet.screening.image_io`.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from keras_realmnet.screening.image_io import parse_file_name
+from keras_realmnet.screening.record import ScreeningRecord
+
+__all__ = ["among_names", "within_study"]
+
+
+def within_study(records: Sequence[ScreeningRecord]) -> tuple[str, ...]:
+    """Warnings about records of one Study Instance UID."""
+    patients = sorted({record.patient_id for record in records if record.patient_id})
+    if len(patients) < 2:
+        return ()
+    return (f"the images of this study name different patients ({', '.join(patients)}): find out which is right",)
+
+
+def among_names(paths: Iterable[str], pattern: str) -> tuple[str, ...]:
+    """Warnings about the names under which the same contents came."""
+    told = {parsed[:2] for parsed in (parse_file_name(Path(path).name, pattern) for path in paths) if parsed}
+    if len(told) < 2:
+        return ()
+    return ("the same picture came under names of different patients or eyes: find out which is right",)

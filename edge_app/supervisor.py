@@ -1,0 +1,147 @@
+"""Keeps the screening process alive: starts it, listens to it, kills it when it is silent, starts it again.
+
+An item that was being screened when its process died goes back to the queue, or to quarantine the second time.
+"""
+
+import contextlib
+import logging
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from time import monotonic
+
+from edge_app import logs
+from edge_app.config import Config
+from edge_app.store import Item, Store
+
+__all__ = ["ScreeningProcess"]
+
+log = logging.getLogger(__name__)
+
+START_SECONDS = 300.0  # until "ready": loading packages and checking the model, on a slow and busy board
+SILENCE_SECONDS = 60.0  # without a word while it has nothing to do
+FIRST_BACKOFF_SECONDS = 0.5
+MAX_BACKOFF_SECONDS = 60.0
+REFUSED = 2  # the worker's exit status for a bundle or data base that another start would not mend
+
+
+class ScreeningProcess:
+    """The worker process and the thread that watches it.
+
+    on_done: called with every item that left the worker, screened or not.
+    """
+
+    def __init__(self, config: Config, store: Store, on_done: Callable[[Item], None] = lambda item: None):
+        self._config, self._store, self._on_done = config, store, on_done
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stopping = threading.Event()
+        self._failures = 0  # in a row
+        self.ready = threading.Event()
+        self.refused = False  # it ended before it ever was ready, and would again
+        self.progress = monotonic()  # when it last said something, or was started
+        self._thread = threading.Thread(target=self._watch, name="screening", daemon=True)
+        self._thread.start()
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process is not None else None
+
+    def is_watched(self) -> bool:
+        """Whether the watching goes on, and the process made progress within the longest time it may be silent."""
+        longest = max(START_SECONDS, self._config.screening.timeout_seconds) + MAX_BACKOFF_SECONDS
+        return self._thread.is_alive() and monotonic() - self.progress < longest
+
+    def stop(self) -> None:
+        """Lets it finish the item it is at, and end."""
+        self._stopping.set()
+        self._signal(signal.SIGTERM)
+        self._thread.join(self._config.screening.timeout_seconds + SILENCE_SECONDS)
+
+    def kill(self) -> None:
+        """Ends it and its children at once."""
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: int) -> None:
+        if self._process is not None and self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, number)
+
+    def _watch(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                reason = self._run()
+                if not self._stopping.is_set() and not self.refused:
+                    log.error("the screening process %s", reason)
+                for item in self._store.items("screening"):
+                    after = self._store.release(item.id, f"the screening process {reason}", crashed=True)
+                    log.error("item %d: %s again", item.id, after.state)
+                    self._on_done(after)
+            except Exception as error:  # a full disk, for one: the watching must go on
+                log.error("the screening process cannot be kept: %s", logs.where(error))
+            if self.refused:
+                return
+            self._failures += 1
+            self._stopping.wait(min(MAX_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2 ** min(10, self._failures - 1)))
+
+    def _run(self) -> str:
+        """One life of the process; returns how it ended."""
+        self.progress = monotonic()
+        process = self._process = subprocess.Popen(
+            [sys.executable, "-m", "edge_app.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is not for it, and it is killed with its children
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(self._config.model_dump_json().encode() + b"\n")
+            process.stdin.flush()
+            if self._stopping.is_set():  # told while it was being started
+                self._signal(signal.SIGTERM)
+            silent_for = self._listen(process.stdout.fileno())
+        except BrokenPipeError:
+            silent_for = None
+        finally:
+            if self._stopping.is_set():
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(5)
+            self.kill()
+            was_ready = self.ready.is_set()
+            self.ready.clear()
+            process.stdin.close()
+            process.stdout.close()
+            status = process.wait()
+        self.refused = status == REFUSED and not was_ready and self._failures == 0
+        if silent_for is not None:
+            return f"was stopped after {silent_for:.0f} s without a result"
+        return f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+
+    def _listen(self, channel: int) -> float | None:
+        """Until the process closes its channel (None), or is silent for longer than it may be (for how long)."""
+        allowed, unread = START_SECONDS, b""
+        with selectors.DefaultSelector() as selector:
+            selector.register(channel, selectors.EVENT_READ)
+            while selector.select(allowed):
+                received = os.read(channel, 4096)
+                if not received:
+                    return None
+                self.progress = monotonic()
+                *lines, unread = (unread + received).split(b"\n")
+                for line in lines:
+                    self._heard(*line.decode().split())
+                    allowed = self._config.screening.timeout_seconds if b"screening" in line else SILENCE_SECONDS
+        return allowed
+
+    def _heard(self, word: str, number: str = "") -> None:
+        if word == "ready":
+            self.ready.set()
+        elif word == "done":
+            self._failures = 0
+            item = self._store.item(int(number))
+            if item is not None:
+                self._on_done(item)

@@ -1,0 +1,243 @@
+"""The screening process: claims items one by one, sends each along THE path and commits its result.
+
+A process of its own, since decoders meet foreign bytes: it may be killed at any moment, its memory is capped, and what
+it was doing is in the store. The supervisor (supervisor.py) starts it as `python -m edge_app.worker` with the settings
+as one line of JSON on stdin, whose end means that the supervisor is dead. On stdout it says "ready", "idle",
+"screening ID" and "done ID"; SIGTERM lets it finish the item and end.
+"""
+
+import errno
+import fcntl
+import logging
+import os
+import resource
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from time import monotonic
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_app import contradictions, logs
+from edge_app.config import Config
+from edge_app.durable import move_durably, sync, temporary_file, write_durably
+from edge_app.screen import Known, Screener, worth_another_try
+from edge_app.store import Item, Stale, Store
+from keras_realmnet.errors import RealMNetError
+from keras_realmnet.screening.image_io import DEFAULT_FILE_NAME_PATTERN
+from keras_realmnet.screening.preprocessing import FieldGeometry
+from keras_realmnet.screening.record import ScreeningRecord
+from keras_realmnet.screening.runtimes import Prediction
+
+__all__ = ["Worker", "keep_pictures", "main", "routes"]
+
+log = logging.getLogger(__name__)
+
+PREVIEW = 2048  # px, longest side
+PREVIEW_QUALITY = 90  # JPEG
+POLL_SECONDS = 0.1  # how long a new item waits at most
+IDLE_SECONDS = 1.0  # how often an idle worker says so
+FULL_DISK_SECONDS = 5.0  # wait before another attempt where there was no room for a result
+# Pixels, uint8 RGB (h, w, 3); prediction and geometry unless the image never reached the model.
+Kept = tuple[NDArray[np.uint8], Prediction | None, FieldGeometry | None]
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Worker:
+    """Screens what the store holds, until told to stop."""
+
+    def __init__(self, config: Config, store: Store, screener: Screener, say: Callable[[str], None]):
+        self._config, self._store, self._screener, self._say = config, store, screener, say
+        self._patterns = {folder.name: folder.file_name_pattern for folder in config.folder}
+        self.stopping = threading.Event()
+
+    def run(self) -> None:
+        self._say("ready")
+        self._explain_the_killed()
+        said = monotonic()
+        while not self.stopping.is_set():
+            item = self._store.claim()
+            if item is None:
+                if monotonic() - said >= IDLE_SECONDS:
+                    self._say("idle")
+                    said = monotonic()
+                self.stopping.wait(POLL_SECONDS)
+                continue
+            self._say(f"screening {item.id}")
+            if not self._screen(item):
+                self.stopping.wait(FULL_DISK_SECONDS)
+            self._say(f"done {item.id}")
+            said = monotonic()
+
+    def _screen(self, item: Item) -> bool:
+        """Screens one item and commits what came of it; False where the disk had no room for that."""
+        folder = self._store.result_dir(item.id)
+        kept: list[Kept] = []
+        record = self._screener.screen(
+            self._store.object_path(item), item.sha256, folder, self._known(item), lambda *found: kept.append(found)
+        )
+        try:
+            if record.sha256 != item.sha256:
+                reason = "the stored contents are no longer those received"
+                self._store.quarantine(item.id, reason, attempt=item.attempts)
+            elif record.error is not None:
+                self._set_back(item, record)
+            else:
+                self._finish(item, record, kept[0])
+        except Stale:
+            log.warning("item %d: another process has taken over", item.id)
+        except OSError as error:
+            if error.errno not in FULL_DISK:
+                raise
+            log.error("item %d: no room for its result; waiting", item.id)
+            self._store.release(item.id, "no room for the result", crashed=False, attempt=item.attempts)
+            return False
+        log.info("item %d: %s in %.0f ms", item.id, record.error or record.outcome, record.timings_ms["total"])
+        return True
+
+    def _finish(self, item: Item, record: ScreeningRecord, kept: Kept) -> None:
+        keep_pictures(self._store.result_dir(item.id), *kept)
+        record = self._with_contradictions(item, record)
+        self._store.finish(item.id, record, _score(record), routes(record, self._config), item.attempts)
+
+    def _set_back(self, item: Item, record: ScreeningRecord) -> None:
+        """A fault of the contents is final; after any other the item has another attempt."""
+        if worth_another_try(record):
+            self._store.release(item.id, record.reasons[0], True, record, item.attempts)
+        else:
+            self._store.quarantine(item.id, record.reasons[0], record, item.attempts)
+
+    def _known(self, item: Item) -> Known:
+        """Files of folders keep their names; an object of the network is named by its UID."""
+        pattern = self._patterns.get(item.origin, DEFAULT_FILE_NAME_PATTERN)
+        return Known(item.file_name or f"{item.sop_instance_uid}.dcm", item.origin, pattern, "overlay.jpg")
+
+    def _with_contradictions(self, item: Item, record: ScreeningRecord) -> ScreeningRecord:
+        """The record with what contradicts the study's other images, which are told too, or its own other names."""
+        study = item.study_uid or record.source.get("study_instance_uid")
+        others = [other for other in self._store.study_images(study) if other.item.id != item.id] if study else []
+        warnings = contradictions.within_study([record, *(other.record for other in others)])
+        for other in others:
+            self._store.warn(other.item.id, warnings)
+        names = (*self._store.names(item.id), item.file_name)
+        return record.warned((*warnings, *contradictions.among_names(names, self._known(item).pattern)))
+
+    def _explain_the_killed(self) -> None:
+        """A record for items that killed their workers, so that they show beside the patient's other images."""
+        for item in self._store.unexplained():
+            error = RealMNetError(f"the analysis was stopped {item.crashes} times: {item.reason}")
+            record = self._screener.failure(self._store.object_path(item), item.sha256, error, self._known(item))
+            self._store.explain(item.id, record)
+
+
+def routes(record: ScreeningRecord, config: Config) -> list[tuple[str, str]]:
+    """(destination, kind) of every result of this record that is to leave.
+
+    DICOM results need a DICOM image to refer to, a heat map needs evidence to show.
+    """
+    is_dicom = record.source.get("study_instance_uid") is not None
+    possible = {"sr": is_dicom, "sc": is_dicom and record.evidence is not None}
+    return [
+        (destination.name, kind)
+        for destination in config.destination
+        if record.outcome in destination.outcomes
+        for kind in destination.results
+        if possible.get(kind, True)
+    ]
+
+
+def keep_pictures(
+    folder: Path, pixels: NDArray[np.uint8], prediction: Prediction | None, geometry: FieldGeometry | None
+) -> None:
+    """Writes what the web page and the heat map are made of, durably.
+
+    preview.jpg: the image, longest side at most PREVIEW px. maps.npz, unless the image never reached the model:
+    `class_maps` float16 (h', w', classes) over the model's square, `box` int (x0, y0, x1, y1), the crop that the square
+    was made of, in pixels of the preview. overlay.jpg is already there.
+    """
+    height, width = pixels.shape[:2]
+    scale = min(1.0, PREVIEW / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    preview = pixels if scale == 1.0 else cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    quality = (cv2.IMWRITE_JPEG_QUALITY, PREVIEW_QUALITY)
+    encoded = cv2.imencode(".jpg", cv2.cvtColor(preview, cv2.COLOR_RGB2BGR), quality)[1]
+    write_durably(folder / "preview.jpg", encoded.tobytes())
+    maps = folder / "maps.npz"
+    maps.unlink(missing_ok=True)  # of an earlier attempt
+    if prediction is not None and geometry is not None:
+        box = np.round(np.array(geometry.box) * (*size, *size) / (width, height, width, height)).astype(np.int32)
+        with temporary_file(folder) as file:
+            np.savez_compressed(file, class_maps=prediction.class_maps[0].astype(np.float16), box=box)
+            move_durably(file, maps)
+    with suppress(FileNotFoundError):  # a result stands without its overlay
+        sync(folder / "overlay.jpg")
+
+
+def _score(record: ScreeningRecord) -> float | None:
+    """See `Store.finish`."""
+    if record.probabilities is None or record.thresholds is None:
+        return None
+    return max(record.probabilities[code] - threshold for code, threshold in record.thresholds.items())
+
+
+# ---- the process ----------------------------------------------------------------------------------------------------
+
+
+def main() -> int:
+    """Exit status 0: told to stop; 2: the bundle, the model or the data base is refused (one line on stderr)."""
+    config = Config.model_validate_json(sys.stdin.buffer.readline())
+    logs.set_up(config.log_level)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the supervisor, which knows what to do
+    threading.Thread(target=_die_with_supervisor, daemon=True).start()
+    say = _speaker()
+    _limit(config.screening.memory_mb)
+    try:
+        store = Store(config.data_dir)
+        with (config.data_dir / "worker.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # until a predecessor that lost its supervisor is gone
+            worker = Worker(config, store, Screener.open(config.bundle, config.artifact, config.threads), say)
+            signal.signal(signal.SIGTERM, lambda *_: worker.stopping.set())
+            worker.run()
+    except RealMNetError as error:
+        log.critical("%s", error)
+        return 2
+    except Exception as error:
+        log.critical("stopped by %s", logs.where(error))
+        return 1
+    return 0
+
+
+def _die_with_supervisor() -> None:
+    sys.stdin.buffer.read()
+    os._exit(3)
+
+
+def _speaker() -> Callable[[str], None]:
+    """Writes lines to what was stdout; whatever else writes there goes to stderr from now on."""
+    channel = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+
+    def say(line: str) -> None:
+        print(line, file=channel)
+
+    return say
+
+
+def _limit(memory_mb: int) -> None:
+    """Caps the memory that this process may write to, and offers it to the kernel first when memory runs out.
+
+    RLIMIT_DATA, not RLIMIT_AS: mapped model files and reserved address space cost nothing.
+    """
+    limit = memory_mb << 20
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("500")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
