@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import uvicorn
 from starlette.applications import Starlette
@@ -28,6 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edge_app import web_pages as pages
 from edge_app.config import Config
+from edge_app.logs import where
 from edge_app.store import Store
 from edge_app.web_auth import LOCAL_USER, Permission, csrf_token, is_token, new_token
 from edge_app.web_pages import STATIC, Site, Visitor
@@ -203,7 +203,7 @@ def _may_see_machine(site: Site, request: Request) -> bool:
 class _Shield:
     """The outermost layer: headers on every answer, a limit to every request, and no word of a failure outside.
 
-    A failure is logged by its type and place only: its message may hold patient data.
+    A failure is logged by its kind and place only: its message may hold patient data.
     """
 
     def __init__(self, app: ASGIApp, encrypted: bool):
@@ -237,11 +237,7 @@ class _Shield:
         try:
             await self.app(scope, guarded_receive, guarded_send)
         except Exception as error:
-            trace = error.__traceback__
-            while trace is not None and trace.tb_next is not None:
-                trace = trace.tb_next
-            place = "" if trace is None else f" in {Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
-            log.error("web: %s%s", type(error).__name__, place)
+            log.error("%s", where(error))
             if not started:
                 await PlainTextResponse("The box could not answer this.\n", 500)(scope, receive, guarded_send)
 
@@ -280,7 +276,7 @@ def start(
         RealMNetError: the address is taken, or the certificate does not fit.
     """
     web = config.web
-    where = f"web page on {web.host}:{web.port}"
+    address = f"web page on {web.host}:{web.port}"
     settings = uvicorn.Config(
         make_app(config, store, bundle, metrics, problems),
         host=web.host,
@@ -302,7 +298,7 @@ def start(
         settings.load()
         listener = settings.bind_socket()
     except (OSError, SystemExit) as error:  # uvicorn exits where an address is taken
-        raise RealMNetError(f"{where}: cannot be served ({error or 'the address is taken'})") from None
+        raise RealMNetError(f"{address}: cannot be served ({error or 'the address is taken'})") from None
     server = uvicorn.Server(settings)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="web", daemon=True)
     thread.start()
@@ -312,5 +308,5 @@ def start(
             break
         thread.join(0.05)
     if not server.started:
-        raise RealMNetError(f"{where}: the server did not start")
+        raise RealMNetError(f"{address}: the server did not start")
     return WebServer(listener.getsockname()[1], server, thread)

@@ -17,7 +17,8 @@ MAP_SIDE = 1024  # px, longest side of a class map: the browser stretches it ove
 THUMBNAIL = 380  # px, longest side
 PRINTED = 900  # px, longest side of the evidence on paper
 COLOUR = (0, 225, 255)  # RGB of a class map: a colour no red/green image has
-DENSEST = 200  # of 255, where the evidence is greatest: the retina shines through
+FAINTEST = 0.25  # of the map's maximum: less evidence is not coloured
+DENSEST = 170  # of 255, where the evidence is greatest: the retina shines through
 
 
 def size(folder: Path) -> tuple[int, int] | None:
@@ -57,7 +58,8 @@ def evidence(folder: Path) -> bytes | None:
 def class_map(folder: Path, record: ScreeningRecord | None, code: str) -> bytes | None:
     """The class map of one label as a PNG that lies exactly over the preview, transparent where nothing speaks for it.
 
-    Opacity is the evidence relative to its maximum in this map; lines are drawn at half and three quarters of it.
+    Opacity follows the evidence relative to its maximum in this map, from FAINTEST up; lines are drawn at half and
+    three quarters of it.
     """
     known, preview = codes(folder, record), size(folder)
     if code not in known or preview is None:
@@ -67,11 +69,11 @@ def class_map(folder: Path, record: ScreeningRecord | None, code: str) -> bytes 
     x0, y0, x1, y1 = (int(value) for value in box)
     # The map covers the square around the box; in which pixels that square is counted makes no difference.
     geometry = FieldGeometry((preview[1], preview[0]), (x0, y0, x1, y1), max(x1 - x0, y1 - y0))
-    scale = min(1.0, MAP_SIDE / max(preview))
+    scale = MAP_SIDE / max(preview)
     width, height = (max(1, round(side * scale)) for side in preview)
     shown = overlay.strength(class_maps[..., known.index(code)].astype(np.float32), geometry, (height, width))
     picture = np.zeros((height, width, 4), np.uint8)
     picture[..., :3] = COLOUR[::-1]  # OpenCV writes BGRA
-    picture[..., 3] = (shown * DENSEST).astype(np.uint8)
+    picture[..., 3] = (np.maximum(0.0, shown - FAINTEST) / (1.0 - FAINTEST) * DENSEST).astype(np.uint8)
     overlay.draw_levels(picture, shown, (0, 0, 0, 255), (255, 255, 255, 255))
     return cv2.imencode(".png", picture, (cv2.IMWRITE_PNG_COMPRESSION, 3))[1].tobytes()

@@ -21,6 +21,7 @@ from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Re
 
 from edge_app import web_images
 from edge_app.config import Config
+from edge_app.contradictions import within_study
 from edge_app.report import ACTIONS, EYES, OUTCOME_NAMES, Visit, page_environment, visits
 from edge_app.store import Item, Result, Review, Store
 from edge_app.web_auth import PERMISSIONS, ROLES, Login, Permission, TooManyAttempts, User, csrf_token, new_token
@@ -257,15 +258,14 @@ def _patient(store: Store, item: Item) -> _Patient | None:
     return _Patient(result, visit, tuple(history), ids)
 
 
-def _conflicts(store: Store, item: Item) -> list[str]:
+def _conflicts(store: Store, item: Item, record: ScreeningRecord | None) -> list[str]:
     """Why it may not be clear whose image this is: within its study, and with the same identity."""
-    study = [other.record for other in store.study_records(item.id)]
-    patients = sorted({record.patient_id or "no patient number" for record in study})
-    found = [f"Images of one study name different patients: {', '.join(patients)}."] if len(patients) > 1 else []
+    study = None if record is None else record.source.get("study_instance_uid")
+    found = list(within_study([other.record for other in store.study_images(study)])) if study else []
     twins = store.same_instance(item)
     if twins:
         names = ", ".join(f"item {twin.id} ({STATES[twin.state].lower()})" for twin in twins)
-        found.append(f"The same SOP Instance UID arrived with other contents: {names}.")
+        found.append(f"the same SOP Instance UID arrived with other contents: {names}")
     return found
 
 
@@ -288,7 +288,7 @@ def item(visitor: Visitor) -> Response:
         visit=None if patient is None else patient.visit,
         history=patient.history if patient is not None and len(patient.history) > 1 else (),
         item_of=None if patient is None else patient.item_of,
-        conflicts=_conflicts(site.store, item),
+        conflicts=_conflicts(site.store, item, record),
         size=web_images.size(folder),
         maps=web_images.codes(folder, record),
         reviews=site.store.reviews(item.id),
@@ -307,7 +307,7 @@ def report(visitor: Visitor) -> Response:
         item=item,
         visit=patient.visit,
         item_of=patient.item_of,
-        conflicts=_conflicts(site.store, item),
+        conflicts=_conflicts(site.store, item, patient.result.record),
         reviews_of=site.store.reviews,
         now=datetime.now(timezone.utc).isoformat(),
     )
@@ -397,16 +397,20 @@ def quarantine(visitor: Visitor) -> Response:
 
 def deliveries(visitor: Visitor) -> Response:
     store, number = visitor.site.store, visitor.page_number()
-    state = visitor.request.query_params.get("state")
-    state = state if state in DELIVERY_STATES else None
-    found = store.deliveries(state=state, limit=PAGE_SIZE + 1, offset=(number - 1) * PAGE_SIZE)
+    counts = store.counts().deliveries
+    state = visitor.request.query_params.get("state", "dead" if counts["dead"] else "all")
+    if state not in (*DELIVERY_STATES, "all"):
+        raise HTTPException(404)
+    found = store.deliveries(
+        state=None if state == "all" else state, limit=PAGE_SIZE + 1, offset=(number - 1) * PAGE_SIZE
+    )
     return visitor.page(
         "deliveries.html.j2",
         deliveries=found[:PAGE_SIZE],
         number=number,
         more=len(found) > PAGE_SIZE,
         state=state,
-        outbox=store.counts().deliveries,
+        outbox=counts,
         destinations=visitor.site.config.destination,
     )
 
@@ -464,7 +468,7 @@ def health(visitor: Visitor) -> Response:
             (f"{counts.items['pending'] + counts.items['screening']:,}", "waiting or being screened"),
             ("–" if waiting is None else _duration(waiting), "the oldest of them has waited"),
             (f"{counts.items['done']:,}", "screened"),
-            ("–" if counts.last_success is None else _when(counts.last_success), "last result"),
+            ("–" if counts.last_success is None else f"{_duration(_age(counts.last_success))} ago", "last result"),
             (f"{counts.items['quarantined']:,}", "in quarantine"),
             (f"{counts.deliveries['pending']:,}", "deliveries waiting"),
             (f"{counts.deliveries['dead']:,}", "deliveries given up"),
@@ -534,6 +538,11 @@ def theme(visitor: Visitor) -> Response:
 def _when(moment: str) -> str:
     """A stored moment (ISO 8601, UTC) as a clock on the wall here shows it."""
     return datetime.fromisoformat(moment).astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def _age(moment: str) -> float:
+    """Seconds since a stored moment."""
+    return (datetime.now(timezone.utc) - datetime.fromisoformat(moment)).total_seconds()
 
 
 def _duration(seconds: float) -> str:
