@@ -1,7 +1,7 @@
 """The deployable folder: models, labels, preprocessing, thresholds and provenance that belong together.
 
     bundle.json       everything but the numbers of the networks; signs itself and the other files with SHA-256
-    *.tflite          one model file per artifact
+    *.tflite, *.onnx, *.plan  one model file per artifact; what opens it is the artifact's `engine`
     golden.npz        `image` uint8 (1, size, size, 3); per artifact `probabilities_NAME` and `class_maps_NAME`
     source.keras      optional: the Keras model the artifacts were made from, for those who verify; no box needs it
 
@@ -26,9 +26,19 @@ from keras_realmnet.screening.decision import OperatingPoint
 from keras_realmnet.screening.labels import Label, LabelSet
 from keras_realmnet.screening.preprocessing import PreprocessSpec
 from keras_realmnet.screening.quality import MODALITIES
-from keras_realmnet.screening.runtimes import LiteRTRuntime, Prediction
+from keras_realmnet.screening.runtime_base import OUTPUTS, Prediction
+from keras_realmnet.screening.runtimes import engine_class
 
-__all__ = ["BUNDLE_FILE", "SCHEMA_VERSION", "SOURCE_FILE", "Artifact", "ArtifactSource", "Bundle", "write_bundle"]
+__all__ = [
+    "BUNDLE_FILE",
+    "SCHEMA_VERSION",
+    "SOURCE_FILE",
+    "Artifact",
+    "ArtifactSource",
+    "Bundle",
+    "add_artifacts",
+    "write_bundle",
+]
 
 SCHEMA_VERSION = 1
 BUNDLE_FILE = "bundle.json"
@@ -40,9 +50,11 @@ SOURCE_FILE = "source.keras"
 class Artifact:
     """One model file of a bundle.
 
-    engine: "litert". precision: "float32", "int8", ... as the exporter names it.
-    output_shapes: {"probabilities": (1, classes), "class_maps": (1, h', w', classes)}.
+    engine: a name of `runtimes.ENGINES`. precision: "float32", "int8", ... as the exporter names it.
+    input_shape: (batch, size, size, 3); `None` for a batch of any size.
+    output_shapes: for one image, {"probabilities": (1, classes), "class_maps": (1, h', w', classes)}.
     tolerance: largest difference the golden check allows, see `runtimes.self_check`.
+    device: where alone the model runs, as `EngineRuntime.this_device` says it, or `None`.
     """
 
     name: str
@@ -52,9 +64,10 @@ class Artifact:
     sha256: str
     bytes: int
     input_name: str
-    input_shape: tuple[int, ...]
+    input_shape: tuple[int | None, ...]
     output_shapes: dict[str, tuple[int, ...]]
     tolerance: float
+    device: dict[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -154,7 +167,7 @@ class Bundle:
         artifact = self.artifact(name)
         try:
             with np.load(self.directory / self.golden_file, allow_pickle=False) as arrays:
-                outputs = (arrays[f"{output}_{artifact.name}"] for output in LiteRTRuntime.OUTPUTS)
+                outputs = (arrays[f"{output}_{artifact.name}"] for output in OUTPUTS)
                 return arrays["image"], Prediction(*outputs)
         except (OSError, ValueError, KeyError) as error:
             raise BundleMismatch(f"{self.directory / self.golden_file}: {error}") from error
@@ -178,7 +191,7 @@ def write_bundle(
     intended_use: str,
     source: Path | None = None,
 ) -> Bundle:
-    """Makes a bundle: copies the models to `NAME.tflite`, runs each on the golden image, writes bundle.json last.
+    """Makes a bundle: copies the models, named after their artifacts, runs each on the golden image, signs at the end.
 
     Args:
         artifacts: {artifact name: model file}; names of letters, digits, "-" and "_".
@@ -189,6 +202,7 @@ def write_bundle(
     Raises:
         ValueError: arguments that do not fit each other.
         BundleMismatch: a model whose signature is not the one `runtimes` expects.
+        RealMNetError: an engine that is not known, or not installed.
     """
     directory = Path(directory)
     operating_point.check(label_set)
@@ -201,40 +215,14 @@ def write_bundle(
             f"`golden_image` must be uint8 of shape (1, {spec.size}, {spec.size}, 3). "
             f"Received: {golden_image.dtype} {golden_image.shape}"
         )
-    for artifact_name in artifacts:
-        if not artifact_name.replace("-", "").replace("_", "").isalnum() or not artifact_name.isascii():
-            raise ValueError(f"An artifact name is letters, digits, '-' and '_'. Received: {artifact_name!r}")
+    _check_names(artifacts)
 
     directory.mkdir(parents=True, exist_ok=True)
     (directory / BUNDLE_FILE).unlink(missing_ok=True)  # an interrupted write must not look like a bundle
-    golden = {"image": golden_image}
-    entries = {}
+    golden, entries = {"image": golden_image}, {}
     for artifact_name, model in artifacts.items():
-        file = directory / f"{artifact_name}{model.path.suffix}"
-        _copy(model.path, file)
-        runtime = LiteRTRuntime(file)
-        prediction = runtime.predict(golden_image)
-        shapes = {output: getattr(prediction, output).shape for output in LiteRTRuntime.OUTPUTS}
-        if shapes["probabilities"] != (1, len(label_set)) or shapes["class_maps"][-1] != len(label_set):
-            raise BundleMismatch(f"{file}: label set '{label_set.name}' has {len(label_set)} classes, outputs {shapes}")
-        for output in LiteRTRuntime.OUTPUTS:
-            golden[f"{output}_{artifact_name}"] = getattr(prediction, output)
-        entry = asdict(
-            Artifact(
-                name=artifact_name,
-                file=file.name,
-                engine=model.engine,
-                precision=model.precision,
-                sha256=_sha256(file),
-                bytes=file.stat().st_size,
-                input_name=runtime.input_name,
-                input_shape=runtime.input_shape,
-                output_shapes=shapes,
-                tolerance=float(model.tolerance),
-            )
-        )
-        del entry["name"]
-        entries[artifact_name] = entry
+        entries[artifact_name], outputs = _add(directory, artifact_name, model, golden_image, label_set)
+        golden.update(outputs)
     np.savez_compressed(directory / GOLDEN_FILE, **golden)  # type: ignore[arg-type]
 
     source_entry = None
@@ -260,10 +248,77 @@ def write_bundle(
         "scores": dict(scores),
         "versions": dict(versions),
     }
+    _sign(directory, document)
+    return Bundle.load(directory)
+
+
+def add_artifacts(bundle: Bundle, artifacts: Mapping[str, ArtifactSource]) -> Bundle:
+    """`bundle` after models were added to its folder, such as an engine built on the machine that is to run it.
+
+    What is in the bundle stays as it is; an artifact of the same name is replaced. Arguments and errors as for
+    `write_bundle`.
+    """
+    directory = bundle.directory
+    _check_names(artifacts)
+    document = _read_document(directory / BUNDLE_FILE)
+    with np.load(directory / bundle.golden_file, allow_pickle=False) as arrays:
+        golden = dict(arrays)
+    for name, model in artifacts.items():
+        document["artifacts"][name], outputs = _add(directory, name, model, golden["image"], bundle.label_set)
+        golden.update(outputs)
+    (directory / BUNDLE_FILE).unlink()
+    np.savez_compressed(directory / bundle.golden_file, **golden)
+    document["golden"]["sha256"] = _sha256(directory / bundle.golden_file)
+    del document["digest"]
+    _sign(directory, document)
+    return Bundle.load(directory)
+
+
+def _check_names(artifacts: Mapping[str, ArtifactSource]) -> None:
+    for name in artifacts:
+        if not name.replace("-", "").replace("_", "").isalnum() or not name.isascii():
+            raise ValueError(f"An artifact name is letters, digits, '-' and '_'. Received: {name!r}")
+
+
+def _add(
+    directory: Path, name: str, model: ArtifactSource, image: np.ndarray, label_set: LabelSet
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Copies a model into the folder and runs it: its entry in bundle.json and its arrays in golden.npz."""
+    runtime_class = engine_class(model.engine)
+    file = directory / f"{name}{runtime_class.SUFFIX}"
+    runtime = runtime_class(model.path)
+    prediction = runtime.predict(image)
+    outputs = {output: getattr(prediction, output) for output in OUTPUTS}
+    shapes = {output: array.shape for output, array in outputs.items()}
+    if shapes["probabilities"] != (1, len(label_set)) or shapes["class_maps"][-1] != len(label_set):
+        raise BundleMismatch(f"{file}: label set '{label_set.name}' has {len(label_set)} classes, outputs {shapes}")
+    _copy(model.path, file)
+    entry = asdict(
+        Artifact(
+            name=name,
+            file=file.name,
+            engine=model.engine,
+            precision=model.precision,
+            sha256=_sha256(file),
+            bytes=file.stat().st_size,
+            input_name=runtime.input_name,
+            input_shape=runtime.input_shape,
+            output_shapes=shapes,
+            tolerance=float(model.tolerance),
+            device=runtime_class.this_device(),
+        )
+    )
+    del entry["name"]
+    if entry["device"] is None:
+        del entry["device"]
+    return entry, {f"{output}_{name}": array for output, array in outputs.items()}
+
+
+def _sign(directory: Path, document: dict[str, Any]) -> None:
+    """Writes bundle.json, whole or not at all."""
     temporary = directory / f"{BUNDLE_FILE}.part"
     temporary.write_bytes(_serialize({**document, "digest": _digest(document)}))
     os.replace(temporary, directory / BUNDLE_FILE)
-    return Bundle.load(directory)
 
 
 def _read_document(path: Path) -> dict[str, Any]:

@@ -1,0 +1,153 @@
+"""TensorRT engines (.plan) on an NVIDIA GPU: pinned buffers, a stream, the whole inference as one CUDA graph.
+
+Written for TensorRT 10 and 11 and cuda-python 12 and 13; not yet run on hardware.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_realmnet.errors import BundleMismatch, RealMNetError
+from keras_realmnet.screening.runtime_base import OUTPUTS, EngineRuntime
+
+__all__ = ["TensorRTRuntime", "import_tensorrt"]
+
+INSTALL = "comes with JetPack, or pip install tensorrt; see docs/jetson.md"
+
+
+class TensorRTRuntime(EngineRuntime):
+    """An engine for a fixed batch, whose inputs and outputs lie in host memory that the GPU reads and writes itself.
+
+    The copy to the GPU, the network and the copies back are recorded once as a CUDA graph; `predict` launches it.
+    `threads` does not matter here.
+    """
+
+    SUFFIX = ".plan"
+
+    @staticmethod
+    def this_device() -> dict[str, str]:
+        """GPU, compute capability and TensorRT version: an engine runs only where all three are the same."""
+        tensorrt, cuda = import_tensorrt(), _cuda_runtime()
+        properties = _check(cuda.cudaGetDeviceProperties(0))
+        return {
+            "GPU": properties.name.decode().rstrip("\0"),
+            "compute capability": f"{properties.major}.{properties.minor}",
+            "TensorRT": tensorrt.__version__,
+        }
+
+    def _open(self, model: Path | bytes, threads: int) -> None:
+        tensorrt, self._cuda = import_tensorrt(), _cuda_runtime()
+        self._logger = tensorrt.Logger(tensorrt.Logger.ERROR)
+        self._tensorrt_runtime = tensorrt.Runtime(self._logger)
+        content = model.read_bytes() if isinstance(model, Path) else model
+        self._engine = self._tensorrt_runtime.deserialize_cuda_engine(content)
+        if self._engine is None:
+            raise self._cannot_open("TensorRT refused it: made by another version or for another GPU")
+        self._context = self._engine.create_execution_context()
+
+        names = [self._engine.get_tensor_name(k) for k in range(self._engine.num_io_tensors)]
+        kinds = {name: self._engine.get_tensor_mode(name) for name in names}
+        types = {name: np.dtype(tensorrt.nptype(self._engine.get_tensor_dtype(name))) for name in names}
+        inputs = [name for name in names if kinds[name] == tensorrt.TensorIOMode.INPUT]
+        outputs = [name for name in names if kinds[name] == tensorrt.TensorIOMode.OUTPUT]
+        self._check_signature([(name, types[name].name) for name in inputs], outputs)
+        self.input_shape = tuple(self._engine.get_tensor_shape(self.input_name))
+        if min(self.input_shape) < 0:
+            raise BundleMismatch(f"{self._name}: an engine for a fixed batch expected. Received: {self.input_shape}")
+
+        self._stream = _check(self._cuda.cudaStreamCreateWithFlags(self._cuda.cudaStreamNonBlocking))
+        self._host: dict[str, np.ndarray] = {}
+        self._device: dict[str, int] = {}
+        for name in names:
+            self._allocate(name, tuple(self._engine.get_tensor_shape(name)), types[name])
+        self._graph = self._record(outputs)
+
+    def _allocate(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        """A pinned array on the host and as much memory on the GPU for the tensor `name`."""
+        count = int(np.prod(shape)) * dtype.itemsize
+        pointer = _check(self._cuda.cudaMallocHost(count))
+        self._host[name] = np.frombuffer((ctypes.c_byte * count).from_address(int(pointer)), dtype).reshape(shape)
+        self._device[name] = int(_check(self._cuda.cudaMalloc(count)))
+        if not self._context.set_tensor_address(name, self._device[name]):
+            raise self._cannot_open(f"no address for the tensor {name!r}")
+
+    def _record(self, outputs: Sequence[str]) -> Any:
+        """The CUDA graph of one inference."""
+        cuda = self._cuda
+        self._enqueue(outputs)  # TensorRT sets up what it needs in the first call, which a graph must not contain
+        _check(cuda.cudaStreamSynchronize(self._stream))
+        _check(cuda.cudaStreamBeginCapture(self._stream, cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal))
+        self._enqueue(outputs)
+        graph = _check(cuda.cudaStreamEndCapture(self._stream))
+        executable = _check(cuda.cudaGraphInstantiate(graph, 0))
+        _check(cuda.cudaGraphDestroy(graph))
+        return executable
+
+    def _enqueue(self, outputs: Sequence[str]) -> None:
+        def copy(target: int, source: int, count: int, kind: str) -> None:
+            _check(
+                self._cuda.cudaMemcpyAsync(
+                    target, source, count, getattr(self._cuda.cudaMemcpyKind, f"cudaMemcpy{kind}"), self._stream
+                )
+            )
+
+        host, device = self._host, self._device
+        name = self.input_name
+        copy(device[name], host[name].ctypes.data, host[name].nbytes, "HostToDevice")
+        if not self._context.execute_async_v3(int(self._stream)):
+            raise RealMNetError(f"{self._name}: TensorRT could not run the engine")
+        for name in outputs:
+            copy(host[name].ctypes.data, device[name], host[name].nbytes, "DeviceToHost")
+
+    def _run(self, images: np.ndarray) -> Sequence[np.ndarray]:
+        self._host[self.input_name][...] = images
+        _check(self._cuda.cudaGraphLaunch(self._graph, self._stream))
+        _check(self._cuda.cudaStreamSynchronize(self._stream))
+        return [self._host[name].copy() for name in OUTPUTS]
+
+    def __del__(self) -> None:
+        if "_graph" not in self.__dict__:  # it was never opened whole
+            return
+        self._cuda.cudaGraphExecDestroy(self._graph)
+        for name, array in self._host.items():
+            self._cuda.cudaFreeHost(array.ctypes.data)
+            self._cuda.cudaFree(self._device[name])
+        self._cuda.cudaStreamDestroy(self._stream)
+
+
+def import_tensorrt() -> Any:
+    """The module `tensorrt`, 10 or newer.
+
+    Raises:
+        RealMNetError: it is missing or older.
+    """
+    try:
+        import tensorrt
+    except ImportError as error:
+        raise RealMNetError(f"TensorRT engines need the package tensorrt ({INSTALL}): {error}") from error
+    if int(tensorrt.__version__.split(".")[0]) < 10:
+        raise RealMNetError(f"TensorRT 10 or newer is needed. Received: {tensorrt.__version__}")
+    return tensorrt
+
+
+def _cuda_runtime() -> Any:
+    try:
+        from cuda.bindings import runtime
+    except ImportError as error:
+        raise RealMNetError(
+            f"TensorRT engines need the package cuda-python, 12.6 or newer ({INSTALL}): {error}"
+        ) from error
+    return runtime
+
+
+def _check(result: tuple[Any, ...]) -> Any:
+    """The value of a CUDA call, (status, value …). Raises RealMNetError where the status is an error."""
+    status, *values = result
+    if int(status) != 0:
+        raise RealMNetError(f"CUDA: {status.name}")
+    return values[0] if values else None
