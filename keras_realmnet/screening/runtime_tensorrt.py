@@ -56,9 +56,10 @@ class TensorRTRuntime(EngineRuntime):
         inputs = [name for name in names if kinds[name] == tensorrt.TensorIOMode.INPUT]
         outputs = [name for name in names if kinds[name] == tensorrt.TensorIOMode.OUTPUT]
         self._check_signature([(name, types[name].name) for name in inputs], outputs)
-        self.input_shape = tuple(self._engine.get_tensor_shape(self.input_name))
-        if min(self.input_shape) < 0:
-            raise BundleMismatch(f"{self._name}: an engine for a fixed batch expected. Received: {self.input_shape}")
+        shape = tuple(int(n) for n in self._engine.get_tensor_shape(self.input_name))
+        if min(shape) < 0:
+            raise BundleMismatch(f"{self._name}: an engine for a fixed batch expected. Received: {shape}")
+        self.input_shape = shape
 
         self._stream = _check(self._cuda.cudaStreamCreateWithFlags(self._cuda.cudaStreamNonBlocking))
         self._host: dict[str, np.ndarray] = {}
@@ -71,7 +72,8 @@ class TensorRTRuntime(EngineRuntime):
         """A pinned array on the host and as much memory on the GPU for the tensor `name`."""
         count = int(np.prod(shape)) * dtype.itemsize
         pointer = _check(self._cuda.cudaMallocHost(count))
-        self._host[name] = np.frombuffer((ctypes.c_byte * count).from_address(int(pointer)), dtype).reshape(shape)
+        memory = (ctypes.c_byte * count).from_address(int(pointer))
+        self._host[name] = np.ctypeslib.as_array(memory).view(dtype).reshape(shape)
         self._device[name] = int(_check(self._cuda.cudaMalloc(count)))
         if not self._context.set_tensor_address(name, self._device[name]):
             raise self._cannot_open(f"no address for the tensor {name!r}")

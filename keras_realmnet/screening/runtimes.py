@@ -59,7 +59,8 @@ def open_runtime(
     runtime_class = engine_class(engine or chosen.engine)
     if not chosen.file.endswith(runtime_class.SUFFIX):
         raise RealMNetError(
-            f"{chosen.file}: the engine {engine!r} opens {runtime_class.SUFFIX} files, this one is for {chosen.engine!r}"
+            f"{chosen.file}: {(engine or chosen.engine)!r} opens {runtime_class.SUFFIX} files; this one is for "
+            f"{chosen.engine!r}"
         )
     if chosen.device is not None and chosen.device != runtime_class.this_device():
         raise BundleMismatch(
