@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edge_app.intake import find_images
-from edge_app.report import OUTCOME_NAMES, write_report
+from edge_app.report import OUTCOME_NAMES, OUTCOME_STYLES, write_report
 from edge_app.results import Results
 from edge_app.screen import Screener
 from keras_realmnet.command_line import run
@@ -26,7 +26,6 @@ __all__ = ["app", "main"]
 
 DEFAULT_BUNDLE = Path(__file__).resolve().parent.parent / "bundles" / "realmnet-demo"
 LISTED = 40  # results shown in the terminal; the report shows all
-STYLES = {"refer": "bold red", "insufficient": "yellow", "not_analysed": "magenta", "negative": "green"}
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
 
@@ -115,6 +114,48 @@ def screen(
     return 0 if all(record.analysed for record in screened) else 1
 
 
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", exists=True, dir_okay=False, help="TOML file; edge_app/deploy/box.toml shows all of it."),
+]
+
+
+@app.command()
+def serve(config: ConfigFile = None) -> int:
+    """Run the box: receive images by DICOM and from folders, screen them, deliver the results, show a web page.
+
+    Settings come from the environment (REALMNET_BOX__SECTION__KEY), then from the file, then from defaults. SIGTERM
+    finishes the image at hand and stops; whatever else happens, every image that was acknowledged is screened once.
+
+    **Exit status**: 0 stopped as told; 2 a setting, the bundle or the data is refused.
+
+    **Examples**
+
+    - python -m edge_app serve --config box.toml
+
+    - REALMNET_BOX__DATA_DIR=/var/lib/realmnet python -m edge_app serve
+    """
+    from edge_app.config import load_config
+    from edge_app.serve import serve as run_box
+
+    return run_box(load_config(config))
+
+
+@app.command()
+def status(
+    config: ConfigFile = None,
+    patients: Annotated[bool, typer.Option("--patients", help="Also show patient numbers.")] = False,
+) -> int:
+    """Show what a box is doing: queue, last results, outbox, disk, and what is wrong.
+
+    **Exit status**: 0 healthy; 1 something is wrong; 2 a setting is refused, or no box has run there.
+    """
+    from edge_app import status as box_status
+    from edge_app.config import load_config
+
+    return box_status.show(load_config(config), Console(width=None if sys.stdout.isatty() else 120), patients)
+
+
 def _progress(console: Console) -> Progress:
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
@@ -127,7 +168,7 @@ def _print_table(console: Console, records: Sequence[ScreeningRecord]) -> None:
     worst_first = sorted(records, key=lambda record: (OUTCOMES.index(record.outcome), record.file))
     for record in worst_first[:LISTED]:
         table.add_row(
-            Text(OUTCOME_NAMES[record.outcome], STYLES[record.outcome]),
+            Text(OUTCOME_NAMES[record.outcome], OUTCOME_STYLES[record.outcome]),
             Text(record.file),
             record.eye or "?",
             Text("\n".join((*record.reasons, *record.warnings))),

@@ -16,7 +16,17 @@ from keras_realmnet.screening.bundle import Bundle
 from keras_realmnet.screening.decision import OUTCOMES, Summary, eye_summary, patient_summary
 from keras_realmnet.screening.record import ScreeningRecord
 
-__all__ = ["ACTIONS", "EYES", "OUTCOME_NAMES", "EyeGroup", "Visit", "page_environment", "visits", "write_report"]
+__all__ = [
+    "ACTIONS",
+    "EYES",
+    "OUTCOME_NAMES",
+    "OUTCOME_STYLES",
+    "EyeGroup",
+    "Visit",
+    "page_environment",
+    "visits",
+    "write_report",
+]
 
 PICTURE = 640  # px, longest side of a picture inside of the report
 
@@ -26,6 +36,7 @@ OUTCOME_NAMES = {
     "not_analysed": "Not analysed",
     "negative": "Negative",
 }
+OUTCOME_STYLES = {"refer": "bold red", "insufficient": "yellow", "not_analysed": "magenta", "negative": "green"}
 # What follows from an outcome, as cleared screening systems put it; no result counts as a referral.
 ACTIONS = {
     "refer": "Refer to an ophthalmologist.",

@@ -111,12 +111,14 @@ CREATE TABLE login_attempts (
 CREATE INDEX login_attempts_at ON login_attempts (at);
 CREATE TABLE seen_files (
     folder TEXT NOT NULL,
-    path TEXT NOT NULL,
+    path_sha256 TEXT NOT NULL,
+    name TEXT NOT NULL,
     size INTEGER NOT NULL,
     modified_ns INTEGER NOT NULL,
     item_id INTEGER NOT NULL REFERENCES items (id),
-    PRIMARY KEY (folder, path)
+    PRIMARY KEY (folder, path_sha256)
 ) WITHOUT ROWID;
+CREATE INDEX seen_files_item ON seen_files (item_id);
 CREATE TABLE changes (n INTEGER NOT NULL);
 INSERT INTO changes VALUES (0);
 """

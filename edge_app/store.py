@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timezone
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal, TypeVar, cast
 
 from edge_app.durable import TEMPORARY, make_folder, move_durably, temporary_file
@@ -411,6 +411,7 @@ class Store:
                 for table in ("records", "deliveries", "reviews"):
                     db.execute(f"DELETE FROM {table} WHERE item_id = ?", (item.id,))
                 db.execute("UPDATE items SET state = 'expired', file_name = '' WHERE id = ?", (item.id,))
+                db.execute("UPDATE seen_files SET name = '' WHERE item_id = ?", (item.id,))
                 _audit(db, "box", "expired", item.id)
         self._remove_expired_files(due)
         return len(due)
@@ -486,6 +487,10 @@ class Store:
             " OR (patient_id, study_date) = (SELECT patient_id, study_date FROM records WHERE item_id = ?1)",
             item_id,
         )
+
+    def latest(self, limit: int) -> list[Result]:
+        """The last results, the latest first."""
+        return self._results("1", order="screened_at DESC, item_id DESC", limit=limit)
 
     def study_images(self, study_uid: str) -> list[Result]:
         """The results of one Study Instance UID, whatever patient they name."""
@@ -643,25 +648,27 @@ class Store:
 
     # ---- files of watched folders ------------------------------------------------------------------------------
 
-    def seen_files(self, folder: str) -> dict[str, tuple[int, int]]:
-        """{path: (size, modification time in ns)} of the files of a folder that have become items."""
-        rows = self.db.execute("SELECT path, size, modified_ns FROM seen_files WHERE folder = ?", (folder,))
-        return {row[0]: (row[1], row[2]) for row in rows}
-
-    def names(self, item_id: int) -> list[str]:
-        """Paths of the files in watched folders that held an item's contents."""
-        return [row[0] for row in self.db.execute("SELECT path FROM seen_files WHERE item_id = ?", (item_id,))]
-
-    def forget_file(self, folder: str, path: str) -> None:
-        """The file is no longer there."""
-        with self.write() as db:
-            db.execute("DELETE FROM seen_files WHERE folder = ? AND path = ?", (folder, path))
+    def has_seen(self, folder: str, path: str, size: int, modified_ns: int) -> bool:
+        """Whether this very version of a file has become an item."""
+        return (
+            self.db.execute(
+                "SELECT 1 FROM seen_files WHERE folder = ? AND path_sha256 = ? AND size = ? AND modified_ns = ?",
+                (folder, _path_sha256(path), size, modified_ns),
+            ).fetchone()
+            is not None
+        )
 
     def saw_file(self, folder: str, path: str, size: int, modified_ns: int, item_id: int) -> None:
+        """The file, as it is now, has become an item. Its name is kept as long as the item's results are."""
         with self.write() as db:
             db.execute(
-                "INSERT OR REPLACE INTO seen_files VALUES (?, ?, ?, ?, ?)", (folder, path, size, modified_ns, item_id)
+                "INSERT OR REPLACE INTO seen_files VALUES (?, ?, ?, ?, ?, ?)",
+                (folder, _path_sha256(path), PurePath(path).name, size, modified_ns, item_id),
             )
+
+    def names(self, item_id: int) -> list[str]:
+        """Names of the files in watched folders that held an item's contents."""
+        return [row[0] for row in self.db.execute("SELECT name FROM seen_files WHERE item_id = ?", (item_id,))]
 
 
 def timestamp(at: datetime | None = None) -> str:
@@ -674,6 +681,10 @@ def _insert(db: sqlite3.Connection, table: str, **values: Any) -> int:
     marks = ", ".join("?" * len(values))
     cursor = db.execute(f"INSERT INTO {table} ({', '.join(values)}) VALUES ({marks})", tuple(values.values()))
     return cursor.lastrowid or 0
+
+
+def _path_sha256(path: str) -> str:
+    return hashlib.sha256(path.encode()).hexdigest()
 
 
 Row = TypeVar("Row")

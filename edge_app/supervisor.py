@@ -32,11 +32,17 @@ REFUSED = 2  # the worker's exit status for a bundle or data base that another s
 class ScreeningProcess:
     """The worker process and the thread that watches it.
 
-    on_done: called with every item that left the worker, screened or not.
+    on_done: called with every item that left the worker, screened or not. on_death: whenever the process died.
     """
 
-    def __init__(self, config: Config, store: Store, on_done: Callable[[Item], None] = lambda item: None):
-        self._config, self._store, self._on_done = config, store, on_done
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        on_done: Callable[[Item], None] = lambda item: None,
+        on_death: Callable[[], None] = lambda: None,
+    ):
+        self._config, self._store, self._on_done, self._on_death = config, store, on_done, on_death
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = threading.Event()
         self._failures = 0  # in a row
@@ -76,6 +82,7 @@ class ScreeningProcess:
                 reason = self._run()
                 if not self._stopping.is_set() and not self.refused:
                     log.error("the screening process %s", reason)
+                    self._on_death()
                 for item in self._store.items("screening"):
                     after = self._store.release(item.id, f"the screening process {reason}", crashed=True)
                     log.error("item %d: %s again", item.id, after.state)

@@ -36,7 +36,7 @@ from keras_realmnet.screening.runtimes import Prediction
 
 __all__ = ["Worker", "keep_pictures", "main", "routes"]
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("edge_app.worker")  # also where it runs as __main__
 
 PREVIEW = 2048  # px, longest side
 PREVIEW_QUALITY = 90  # JPEG

@@ -1,0 +1,95 @@
+"""What the box is doing, on one screen of a terminal, and what is wrong with it."""
+
+import fcntl
+import shutil
+from pathlib import Path
+
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from edge_app.config import Config
+from edge_app.durable import has_room
+from edge_app.report import OUTCOME_NAMES, OUTCOME_STYLES
+from edge_app.store import Counts, Result, Store
+from keras_realmnet.errors import RealMNetError
+
+__all__ = ["is_running", "problems", "show"]
+
+SLOW_SECONDS = 600.0  # an image that has waited so long is a problem to tell
+RESULTS = 10
+
+
+def problems(config: Config, store: Store) -> list[str]:
+    """What keeps the box from its work, one line each, as far as its data tell; without patient data."""
+    found = []
+    if not has_room(config.data_dir, config.disk.free_mb):
+        found.append(f"less than {config.disk.free_mb:,} MB of disk are free: nothing is taken in")
+    waiting = store.counts().oldest_pending_seconds
+    if waiting is not None and waiting > SLOW_SECONDS:
+        found.append(f"the oldest image has waited for {waiting / 60:.0f} minutes")
+    return found
+
+
+def is_running(data_dir: Path) -> bool:
+    """Whether a box works in this folder."""
+    with (data_dir / "serve.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def show(config: Config, console: Console, patients: bool) -> int:
+    """Prints the state of a box; returns 0 where all is well, else 1.
+
+    Args:
+        patients: also show patient numbers.
+
+    Raises:
+        RealMNetError: no box has ever run there.
+    """
+    if not (config.data_dir / "box.sqlite").is_file():
+        raise RealMNetError(f"{config.data_dir}: no box has run here yet")
+    store = Store(config.data_dir)
+    found = problems(config, store)
+    if not is_running(config.data_dir):
+        found.insert(0, "the box is not running")
+    counts = store.counts()
+    if counts.deliveries["dead"]:
+        found.append(f"{counts.deliveries['dead']} deliveries were given up: see the outbox on the web page")
+    health = Text("\n".join(found), "bold red") if found else Text("healthy", "bold green")
+    console.print(Group(health, Text(), _numbers(config, counts), Text(), _results(store.latest(RESULTS), patients)))
+    return 1 if found else 0
+
+
+def _numbers(config: Config, counts: Counts) -> Table:
+    waiting, free = counts.oldest_pending_seconds, shutil.disk_usage(config.data_dir).free
+    oldest = "" if waiting is None else f", the oldest for {waiting:.0f} s"
+    table = Table.grid(padding=(0, 2))
+    for name, value in (
+        ("queue", f"{counts.items['pending']} waiting, {counts.items['screening']} being screened{oldest}"),
+        ("screened", f"{counts.items['done']}, the last {counts.last_success or 'never'}"),
+        ("quarantine", f"{counts.items['quarantined']}"),
+        (
+            "outbox",
+            f"{counts.deliveries['pending']} waiting, {counts.deliveries['delivered']} delivered, "
+            f"{counts.deliveries['dead']} given up",
+        ),
+        ("disk", f"{free >> 20:,} MB free, nothing is taken in below {config.disk.free_mb:,} MB"),
+    ):
+        table.add_row(Text(name, "bold"), value)
+    return table
+
+
+def _results(results: list[Result], patients: bool) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("Item", "Screened", "Result", "Eye", *(("Patient",) if patients else ())):
+        table.add_column(heading)
+    for result in results:
+        record = result.record
+        outcome = Text(OUTCOME_NAMES[record.outcome], OUTCOME_STYLES[record.outcome])
+        patient = (Text(record.patient_id or "?"),) if patients else ()
+        table.add_row(str(result.item.id), record.screened_at, outcome, record.eye or "?", *patient)
+    return table
