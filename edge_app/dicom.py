@@ -12,8 +12,8 @@ from typing import Any
 from uuid import UUID, uuid5
 
 import pydicom.config
-from pydicom import Dataset
-from pydicom.filereader import read_dataset, read_file_meta_info
+from pydicom import Dataset, dcmread
+from pydicom.filereader import read_dataset
 from pydicom.uid import (
     JPEG2000,
     UID,
@@ -111,12 +111,13 @@ def parse_attributes(data: bytes | memoryview, transfer_syntax: str) -> Dataset:
 
 
 def read_attributes(path: Path) -> Dataset:
-    """`parse_attributes` of a DICOM file that the box has stored."""
-    syntax = read_file_meta_info(path).TransferSyntaxUID
+    """The attributes of a DICOM file that was screened, without its pixels."""
     with path.open("rb") as file:
         head = file.read(2 * HEADER_BYTES)
-    length = 144 + int.from_bytes(head[140:144], "little")  # PS3.10 7.1: preamble, DICM, group length element
-    return parse_attributes(head[length:], syntax)
+    if head[128:132] == b"DICM" and DeflatedExplicitVRLittleEndian.encode() in head[132:2048]:
+        length = 144 + int.from_bytes(head[140:144], "little")  # PS3.10 7.1: preamble, DICM, group length element
+        return parse_attributes(head[length:], DeflatedExplicitVRLittleEndian)
+    return dcmread(path, force=True, stop_before_pixels=True)
 
 
 def server_tls(certificate: Path, key: Path, authority: Path | None) -> ssl.SSLContext:

@@ -40,18 +40,16 @@ from pydicom.dataelem import DataElement
 from pydicom.sr.codedict import codes
 from pydicom.uid import Comprehensive3DSRStorage
 
+from edge_app import overlay
 from edge_app.dicom import IMPLEMENTATION_UID, IMPLEMENTATION_VERSION, NAMESPACE
+from edge_app.exports import STATEMENT
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.preprocessing import FieldGeometry
 from keras_realmnet.screening.record import ScreeningRecord
 
-__all__ = ["STATEMENT", "encode", "heat_map", "structured_report"]
+__all__ = ["encode", "heat_map", "structured_report"]
 
 MANUFACTURER = "keras-realmnet (research software)"
-STATEMENT = (
-    "Research software: not a medical device, not for clinical use. Not for diagnosis. "
-    "A missing result is never a negative one."
-)
 
 SCHEME = "99REALMNET"  # PS3.16 8: private designators begin with 99
 OUTCOMES = {
@@ -209,11 +207,11 @@ def draw_heat_map(
     scale = SIDE / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     image = cv2.resize(preview, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    evidence = geometry.map_to_source(np.maximum(np.nan_to_num(class_map), 0.0), (size[1], size[0]))
-    strength = (evidence / (evidence.max() or 1.0)).astype(np.float32)
-    colour = cv2.cvtColor(cv2.applyColorMap((255 * strength).astype(np.uint8), cv2.COLORMAP_COOL), cv2.COLOR_BGR2RGB)
+    strength = overlay.strength(class_map, geometry, (size[1], size[0]))
+    ramp = cv2.applyColorMap((255 * strength).astype(np.uint8), cv2.COLORMAP_COOL)
     weight = TINT * strength[..., None]
-    tinted = np.asarray(image * (1 - weight) + colour * weight, np.uint8)
+    tinted = np.asarray(image * (1 - weight) + ramp[..., ::-1] * weight, np.uint8)
+    overlay.draw_levels(tinted, strength, (0, 0, 0), (255, 255, 255))
     lines = _captions(record)
     picture = Image.fromarray(np.vstack([np.full((LINE * len(lines) + 8, size[0], 3), 24, np.uint8), tinted]))
     pen = ImageDraw.Draw(picture)

@@ -34,7 +34,9 @@ from pydicom.uid import (
 from edge_app import dicom_intake
 from edge_app.config import Config
 from edge_app.dicom_intake import DicomIntake
-from edge_app.store import Store
+from edge_app.screen import Screener
+from edge_app.store import Item, Store
+from edge_app.worker import Worker
 
 DCMTK_DICTIONARY = Path("/etc/dcmtk/storescp.cfg")  # presentation contexts of dcmtk's storescp
 START_SECONDS = 20
@@ -161,13 +163,43 @@ def intake(data_dir: Path, **sections: object) -> Iterator[tuple[Store, DicomInt
         store.close()
 
 
+def take_in(store: Store, file: Path) -> Item:
+    """A DICOM file as if it had been received."""
+    sha256, size = store.keep_object([file.read_bytes()], "dcm")
+    header = dcmread(file, stop_before_pixels=True)
+    item, _ = store.add_item(
+        source="dicom",
+        origin="SCANNER",
+        sha256=sha256,
+        extension="dcm",
+        file_name="",
+        bytes=size,
+        sop_instance_uid=str(header.SOPInstanceUID),
+        sop_class_uid=str(header.SOPClassUID),
+        study_uid=str(header.StudyInstanceUID),
+    )
+    return item
+
+
+def screen(store: Store, config: Config, bundle: Path) -> None:
+    """Screens all that is pending, in this process, as the worker does."""
+    worker = Worker(config, store, Screener.open(bundle), lambda line: None)
+    while (item := store.claim()) is not None:
+        worker._screen(item)
+
+
 # ---- the peers -----------------------------------------------------------------------------------------------------
 
 
 def run(*command: object) -> subprocess.CompletedProcess[str]:
     """Runs a program to its end; stdout and stderr together."""
     return subprocess.run(
-        [str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300
+        [str(part) for part in command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        timeout=300,
     )
 
 

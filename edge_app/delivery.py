@@ -1,0 +1,296 @@
+"""The outbox: every result reaches every destination it is meant for, once by its identity, however long that takes.
+
+Each destination has a thread of its own, so that a dead archive holds up nobody else. What is due, how often it was
+tried and when it is tried again is in the store: a restart forgets nothing. A result counts as delivered only when
+the peer said so, or when its file is durable.
+"""
+
+import json
+import logging
+import random
+import ssl
+from contextlib import AbstractContextManager
+from datetime import datetime, timedelta, timezone
+from functools import partial
+from pathlib import Path
+from threading import Event, Thread
+from typing import Protocol
+
+import cv2
+import numpy as np
+from pydicom import Dataset, dcmread
+from pydicom.uid import (
+    Comprehensive3DSRStorage,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    SecondaryCaptureImageStorage,
+)
+from pynetdicom import AE, events
+from pynetdicom.association import Association
+
+from edge_app import dicom_results, exports, fhir
+from edge_app.config import Config, Destination
+from edge_app.config import Delivery as Settings
+from edge_app.dicom import IMPLEMENTATION_UID, IMPLEMENTATION_VERSION, client_tls, limit_connection, read_attributes
+from edge_app.durable import write_durably
+from edge_app.store import Delivery, Result, Store
+from keras_realmnet.errors import RealMNetError
+from keras_realmnet.screening.preprocessing import FieldGeometry
+
+__all__ = ["Outbox", "render", "start"]
+
+log = logging.getLogger(__name__)
+
+SUFFIXES = {"sr": "sr.dcm", "sc": "sc.dcm", "json": "json", "csv": "csv", "fhir": "fhir.json"}
+DUPLICATE_INSTANCE = 0x0111  # PS3.7 C.5.5: the peer has it, from an attempt whose answer was lost
+POLL_SECONDS = 0.5  # how long a new result waits at most
+LONGEST_PAUSE = 60.0  # seconds until a destination that cannot be reached is tried again, at most
+STOP_SECONDS = 20.0
+
+
+class _Failed(Exception):
+    """This result was not taken; another one may be."""
+
+
+class _Unreachable(Exception):
+    """Nothing can be sent there at the moment."""
+
+
+class _Channel(Protocol):
+    """An opened way to a destination."""
+
+    def send(self, file: Path, name: str) -> None:
+        """Returns when the result has arrived. Raises _Failed or _Unreachable."""
+
+
+def start(config: Config, store: Store) -> "Outbox":
+    """Delivers in the background until `stop`. Raises RealMNetError for TLS files that cannot be used."""
+    return Outbox(config, store)
+
+
+class Outbox:
+    """One running thread per destination."""
+
+    def __init__(self, config: Config, store: Store):
+        _give_up_removed(config, store)
+        self._senders = [_Sender(destination, config.delivery, store) for destination in config.destination]
+        for sender in self._senders:
+            sender.start()
+
+    def stop(self, seconds: float = STOP_SECONDS) -> None:
+        """Lets each destination finish the result it is sending; what is not sent stays in the store."""
+        for sender in self._senders:
+            sender.stopping.set()
+        for sender in self._senders:
+            sender.join(seconds)
+
+
+def _give_up_removed(config: Config, store: Store) -> None:
+    """Results for a destination that is no longer in the configuration become dead letters, for a person to see."""
+    for name in store.pending_destinations() - {destination.name for destination in config.destination}:
+        while (delivery := store.next_delivery(datetime.max.replace(tzinfo=timezone.utc), name)) is not None:
+            store.delivery_failed(delivery.id, "the destination is no longer in the configuration", None)
+        log.warning("delivery: %s is no longer in the configuration; its results are put aside", name)
+
+
+class _Sender(Thread):
+    """Sends what is due to one destination."""
+
+    def __init__(self, destination: Destination, settings: Settings, store: Store):
+        super().__init__(name=f"delivery-{destination.name}", daemon=True)
+        self.stopping = Event()
+        self._destination, self._settings, self._store = destination, settings, store
+        self._open = _opener(destination)
+        self._failures = 0  # in a row, of the destination as a whole
+
+    def run(self) -> None:
+        while not self.stopping.is_set():
+            pause = POLL_SECONDS
+            try:
+                self._send_due()
+            except _Unreachable as error:
+                pause = min(LONGEST_PAUSE, self._backoff(self._failures))
+                self._failures += 1
+                log.warning("delivery: %s: %s; next attempt in %.0f s", self._destination.name, error, pause)
+            except Exception as error:  # the store is locked, the disk is full: later is another day
+                pause = min(LONGEST_PAUSE, self._settings.max_retry_seconds)
+                log.error("delivery: %s: %s", self._destination.name, type(error).__name__)
+            self.stopping.wait(pause)
+        self._store.close()
+
+    def _send_due(self) -> None:
+        """Sends all that is due, over one association."""
+        delivery = self._next()
+        if delivery is None:
+            return
+        try:
+            with self._open() as channel:
+                while delivery is not None and not self.stopping.is_set():
+                    self._send(channel, delivery)
+                    delivery = self._next()
+        except _Unreachable as error:
+            if delivery is not None:
+                self._failed(delivery, str(error))
+            raise
+
+    def _next(self) -> Delivery | None:
+        return self._store.next_delivery(destination=self._destination.name)
+
+    def _send(self, channel: _Channel, delivery: Delivery) -> None:
+        result = self._store.record(delivery.item_id)
+        if result is None or result.revision != delivery.revision:
+            self._store.delivery_failed(delivery.id, "there is another result by now", None)
+            return
+        try:
+            file = render(self._store, result, delivery.kind)
+        except Exception as error:
+            if isinstance(error, OSError):  # a full disk, for one
+                raise
+            self._store.delivery_failed(delivery.id, f"cannot be made: {type(error).__name__}", None)
+            log.error("delivery: item %d: %s cannot be made: %s", result.item.id, delivery.kind, type(error).__name__)
+            return
+        name = f"{result.item.id:08d}-{result.item.sha256[:12]}-r{result.revision}.{SUFFIXES[delivery.kind]}"
+        try:
+            channel.send(file, name)
+        except _Failed as error:
+            self._failed(delivery, str(error))
+            return
+        self._store.delivered(delivery.id)
+        self._failures = 0
+        log.info("delivery: item %d: %s delivered to %s", result.item.id, delivery.kind, self._destination.name)
+
+    def _failed(self, delivery: Delivery, error: str) -> None:
+        last = delivery.attempts + 1 >= self._settings.attempts
+        wait = timedelta(seconds=self._backoff(delivery.attempts))
+        self._store.delivery_failed(delivery.id, error, None if last else datetime.now(timezone.utc) + wait)
+
+    def _backoff(self, failures: int) -> float:
+        """Seconds to wait after so many earlier failures: doubled each time up to the longest, with jitter."""
+        wait = self._settings.first_retry_seconds * 2.0 ** min(failures, 30)
+        return min(wait, self._settings.max_retry_seconds) * random.uniform(0.5, 1.0)
+
+
+def render(store: Store, result: Result, kind: str) -> Path:
+    """The result's file of this kind and revision, made once and then kept: every destination gets the same bytes.
+
+    Raises RealMNetError where there cannot be one, OSError where it cannot be written or its source be read.
+    """
+    folder = store.result_dir(result.item.id)
+    path = folder / f"result-r{result.revision}.{SUFFIXES[kind]}"
+    if not path.exists():
+        write_durably(path, _content(store, result, kind, folder))
+    return path
+
+
+def _content(store: Store, result: Result, kind: str, folder: Path) -> bytes:
+    if kind == "csv":
+        return exports.as_csv([result]).encode()
+    if kind in ("json", "fhir"):
+        document = exports.as_dict(result) if kind == "json" else fhir.bundle(result)
+        return json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False).encode()
+    source = read_attributes(store.object_path(result.item))
+    if kind == "sr":
+        return dicom_results.encode(dicom_results.structured_report(result.record, source, result.revision))
+    return dicom_results.encode(_heat_map(result, source, folder))
+
+
+def _heat_map(result: Result, source: Dataset, folder: Path) -> Dataset:
+    """Drawn from the preview and the class maps that the worker left."""
+    record = result.record
+    preview = cv2.imread(str(folder / "preview.jpg"), cv2.IMREAD_COLOR_RGB)
+    if preview is None or record.evidence is None:
+        raise RealMNetError(f"item {result.item.id}: there is no preview or no evidence to draw")
+    with np.load(folder / "maps.npz", allow_pickle=False) as arrays:
+        maps, (x0, y0, x1, y1) = arrays["class_maps"], (int(value) for value in arrays["box"])
+    class_map = maps[..., list(record.probabilities or {}).index(record.evidence)].astype(np.float32)
+    # The map covers the square around the box; in which pixels that square is counted makes no difference.
+    geometry = FieldGeometry((preview.shape[0], preview.shape[1]), (x0, y0, x1, y1), max(x1 - x0, y1 - y0))
+    return dicom_results.heat_map(record, source, np.asarray(preview, np.uint8), class_map, geometry, result.revision)
+
+
+# ---- ways to a destination -----------------------------------------------------------------------------------------
+
+
+class _Opener(Protocol):
+    def __call__(self) -> AbstractContextManager[_Channel]: ...
+
+
+def _opener(destination: Destination) -> _Opener:
+    if destination.kind == "folder":
+        return partial(_FolderChannel, destination)
+    tls = None
+    if destination.tls_ca is not None or destination.tls_certificate is not None:
+        try:
+            tls = client_tls(destination.tls_certificate, destination.tls_key, destination.tls_ca)
+        except (OSError, ValueError) as error:
+            raise RealMNetError(f"destination {destination.name}: TLS cannot be used: {error}") from error
+    entity = AE(destination.calling_ae_title)
+    entity.implementation_class_uid = IMPLEMENTATION_UID
+    entity.implementation_version_name = IMPLEMENTATION_VERSION
+    entity.acse_timeout = entity.dimse_timeout = destination.timeout_seconds
+    entity.network_timeout = entity.connection_timeout = destination.timeout_seconds
+    for storage_class in (Comprehensive3DSRStorage, SecondaryCaptureImageStorage):
+        entity.add_requested_context(storage_class, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+    return partial(_DicomChannel, destination, entity, None if tls is None else (tls, str(destination.host)))
+
+
+class _FolderChannel:
+    """Files in a folder, each complete as soon as it has its name."""
+
+    def __init__(self, destination: Destination):
+        self._path = Path(destination.path or "")
+
+    def __enter__(self) -> "_FolderChannel":
+        if not self._path.is_dir():  # never made here: it may be a share that is away
+            raise _Unreachable("the folder is not there")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def send(self, file: Path, name: str) -> None:
+        content = file.read_bytes()
+        try:
+            write_durably(self._path / name, content)
+        except OSError as error:
+            raise _Unreachable(f"the file cannot be written ({error.strerror})") from error
+
+
+class _DicomChannel:
+    """C-STORE over one association for as many results as are due."""
+
+    def __init__(self, destination: Destination, entity: AE, tls: tuple[ssl.SSLContext, str] | None):
+        self._destination, self._entity, self._tls = destination, entity, tls
+
+    def __enter__(self) -> "_DicomChannel":
+        destination = self._destination
+        self._association: Association = self._entity.associate(
+            str(destination.host),
+            int(destination.port or 0),
+            ae_title=str(destination.ae_title),
+            tls_args=self._tls,
+            evt_handlers=[(events.EVT_CONN_OPEN, partial(limit_connection, seconds=destination.timeout_seconds))],
+        )
+        if not self._association.is_established:
+            rejected = self._association.is_rejected
+            raise _Unreachable("the association was rejected" if rejected else "no association")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._association.is_established:
+            self._association.release()
+
+    def send(self, file: Path, name: str) -> None:
+        result = dcmread(file)
+        try:
+            answer = self._association.send_c_store(result)
+        except ValueError as error:  # no context was accepted for this class
+            raise _Failed(f"the peer does not take {result.SOPClassUID.name}") from error
+        except RuntimeError as error:
+            raise _Unreachable("the association ended") from error
+        if "Status" not in answer:
+            self._association.abort()
+            raise _Unreachable("no answer, or the association was aborted")
+        status = int(answer.Status)
+        if status >> 12 != 0xB and status not in (0x0000, DUPLICATE_INSTANCE):  # B: stored, with a warning
+            raise _Failed(f"status {status:04X}")
