@@ -12,7 +12,8 @@ import keras
 import numpy as np
 
 from export.parity import LIMITS, Parity, keras_predictions, measure, runtime_predictions
-from export.to_litert import to_litert, to_litert_int8
+from export.quantize_litert import to_litert_int8
+from export.to_litert import to_litert
 from keras_realmnet import RealMNet
 from keras_realmnet.errors import BundleMismatch, RealMNetError
 from keras_realmnet.screening.bundle import SOURCE_FILE, ArtifactSource, Bundle, write_bundle

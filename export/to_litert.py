@@ -1,4 +1,4 @@
-"""Keras → LiteRT: a float32 model, and from it smaller ones with float16 weights or int8 matrices."""
+"""Keras → LiteRT: the float32 model from which `export.quantize_litert` makes the smaller ones."""
 
 import contextlib
 import io
@@ -12,7 +12,7 @@ from keras_realmnet.errors import RealMNetError
 from keras_realmnet.models.deploy import deploy_graph
 from keras_realmnet.models.tiny_vit import WindowAttention
 
-__all__ = ["to_litert", "to_litert_float16", "to_litert_int8"]
+__all__ = ["to_litert"]
 
 
 def to_litert(model: RealMNet, path: Path) -> Path:
@@ -85,55 +85,3 @@ def _gather_attention_biases(path, graph):
         model.buffers[number].data = None
     subgraph.operators = gathers + subgraph.operators
     write_model(model, str(path))
-
-
-def to_litert_int8(float_model: Path, path: Path) -> Path:
-    """Writes `float_model` with the backbone's dense layers in int8: weights per channel, activations on the fly.
-
-    Everything else stays float32: the convolutions, which lose accuracy in int8 (early feature maps have channels of
-    very different range), the attention itself, and the head with its class maps, which decide. No calibration data.
-    """
-    from litert_quantizer import qtyping
-
-    weights = qtyping.TensorQuantizationConfig(
-        num_bits=8, symmetric=True, granularity=qtyping.QuantGranularity.CHANNELWISE
-    )
-    dynamic = qtyping.OpQuantizationConfig(
-        weight_tensor_config=weights, compute_precision=qtyping.ComputePrecision.INTEGER
-    )
-    rule = {"regex": ".*stages_.*", "operation_name": qtyping.TFLOperationName.FULLY_CONNECTED, "op_config": dynamic}
-    return _quantize(float_model, path, [rule])
-
-
-def to_litert_float16(float_model: Path, path: Path) -> Path:
-    """Writes `float_model` with the weights of its convolutions and dense layers in float16, half the size.
-
-    LiteRT expands them when it opens the model and computes in float32.
-    """
-    from litert_quantizer import qtyping
-
-    weights = qtyping.TensorQuantizationConfig(num_bits=16, dtype=qtyping.TensorDataType.FLOAT)
-    config = qtyping.OpQuantizationConfig(
-        weight_tensor_config=weights, compute_precision=qtyping.ComputePrecision.FLOAT, explicit_dequantize=True
-    )
-    names = qtyping.TFLOperationName
-    rules = [
-        {"regex": ".*", "operation_name": name, "op_config": config, "algorithm_key": "float_casting"}
-        for name in (names.FULLY_CONNECTED, names.CONV_2D, names.DEPTHWISE_CONV_2D)
-    ]
-    return _quantize(float_model, path, rules)
-
-
-def _quantize(float_model, path, rules):
-    """Writes `float_model` to `path` after the quantizer followed `rules`, arguments of its `update_..._recipe`."""
-    from litert_quantizer import quantizer
-
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)  # the quantizer does not overwrite
-    work = quantizer.Quantizer(str(float_model))
-    for rule in rules:
-        work.update_quantization_recipe(**rule)
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        work.quantize().export_model(str(path))
-    return path
