@@ -7,13 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keras_realmnet.errors import RealMNetError
-from keras_realmnet.screening.image_io import EXTENSIONS, read_header
+from keras_realmnet.screening.image_io import may_be_image
 
 __all__ = ["Intake", "find_images"]
-
-# In a folder, a file may be passed over only if neither its name nor its contents are an image's: a damaged image must
-# not vanish. No extension, or digits as the end of a UID, is DICOM's habit.
-NOT_IMAGES = frozenset({"dicomdir", "license", "makefile", "readme"})
 
 
 @dataclass(frozen=True)
@@ -38,7 +34,7 @@ def find_images(paths: Iterable[str], results: Path) -> Intake:
     for path in (match for name in paths for match in _expand(name)):
         if path.is_dir():
             for file in _walk(path, results):
-                (files if _may_be_image(file) else skipped).setdefault(file.absolute(), file)
+                (files if may_be_image(file) else skipped).setdefault(file.absolute(), file)
         else:
             files.setdefault(path.absolute(), path)
     return Intake(tuple(files.values()), tuple(skipped[file] for file in skipped.keys() - files.keys()))
@@ -63,16 +59,3 @@ def _walk(folder: Path, results: Path) -> Iterator[Path]:
             continue
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (here / name for name in sorted(files))
-
-
-def _may_be_image(file: Path) -> bool:
-    if file.name.startswith(".") or file.name.lower() in NOT_IMAGES:
-        return False
-    extension = file.suffix.lower()
-    if not extension or extension in EXTENSIONS or extension[1:].isdigit():
-        return True
-    try:
-        read_header(file)
-    except (RealMNetError, OSError):
-        return False
-    return True

@@ -4,25 +4,24 @@ import importlib.metadata
 import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from export.parity import LIMITS, Parity, keras_predictions, measure, runtime_predictions
+from export.parity import Parity, keras_predictions, measure, refuse, runtime_predictions
 from export.quantize_litert import to_litert_int8
 from export.to_litert import to_litert
 from keras_realmnet import RealMNet
-from keras_realmnet.errors import BundleMismatch, RealMNetError
+from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.bundle import SOURCE_FILE, ArtifactSource, Bundle, write_bundle
 from keras_realmnet.screening.decision import OperatingPoint
 from keras_realmnet.screening.labels import LABEL_SETS
 from keras_realmnet.screening.preprocessing import PreprocessSpec
 from keras_realmnet.screening.runtimes import LiteRTRuntime
 
-__all__ = ["INTENDED_USE", "bundle_from_run", "load_source", "refuse"]
+__all__ = ["INTENDED_USE", "bundle_from_run", "load_source"]
 
 INTENDED_USE = (
     "Research only. Not a medical device, not for clinical use: the model was not validated on patients and must not "
@@ -78,7 +77,7 @@ def bundle_from_run(
         parity = {}
         for precision, path in models.items():
             received = runtime_predictions(LiteRTRuntime(path), images)
-            parity[precision] = measure(expected, received, label_set, point)
+            parity[precision] = measure(expected, received, label_set, point, test.labels, test.patients)
         refuse(parity)
         golden = images[int(expected.probabilities.max(axis=1).argmax())][None]
         model.save(Path(folder) / SOURCE_FILE)
@@ -103,13 +102,6 @@ def bundle_from_run(
             source=Path(folder) / SOURCE_FILE,
         )
     return bundle, parity
-
-
-def refuse(parity: Mapping[str, Parity]) -> None:
-    """Raises BundleMismatch naming every artifact and limit that is broken."""
-    broken = [f"{name}: {line}" for name, found in parity.items() for line in found.violations(LIMITS[name])]
-    if broken:
-        raise BundleMismatch("differs from Keras by more than allowed: " + "; ".join(broken))
 
 
 def load_source(bundle: Bundle) -> RealMNet:
@@ -148,10 +140,7 @@ def _readable_scores(scores: Mapping[str, Any], parity: Mapping[str, Parity]) ->
         "test data": f"{scores['images']} held-out {scores['data']} images of {scores['patients']} patients",
         "intervals": f"{bootstrap['interval']}, {bootstrap['replicates']} resamples by {bootstrap['unit']}",
         "test": {name: _interval(interval) for name, interval in scores["scores"].items()},
-        **{
-            f"{name} against Keras": {key: _rounded(value) for key, value in asdict(found).items()}
-            for name, found in parity.items()
-        },
+        **{f"{name} against Keras": found.to_dict() for name, found in parity.items()},
     }
 
 
@@ -160,10 +149,6 @@ def _interval(interval: Mapping[str, Any]) -> str:
         return "not defined"
     text = f"{interval['value']:.4f}"
     return text if interval["low"] is None else f"{text} ({interval['low']:.4f}–{interval['high']:.4f})"
-
-
-def _rounded(value: float) -> float:
-    return value if isinstance(value, int) else float(f"{value:.3g}")
 
 
 def _versions(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,46 +1,82 @@
 """Does an artifact compute what the Keras model computes? Measured on images, held against stated limits."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from keras_realmnet import RealMNet
+from keras_realmnet.errors import BundleMismatch, RealMNetError
 from keras_realmnet.screening.decision import OperatingPoint
 from keras_realmnet.screening.labels import LabelSet
 from keras_realmnet.screening.runtimes import Prediction, Runtime
+from training.scores import Cases
+from training.significance import Difference, paired_difference
 
-__all__ = ["LIMITS", "Limits", "Parity", "keras_predictions", "measure", "runtime_predictions"]
+__all__ = [
+    "CONTRACT_IMAGES",
+    "LIMITS",
+    "Limits",
+    "Parity",
+    "keras_predictions",
+    "limits_of",
+    "measure",
+    "refuse",
+    "runtime_predictions",
+]
+
+CONTRACT_IMAGES = 500  # labelled images from which a change of a score is judged: with fewer it is mostly chance
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The largest differences an artifact of some precision may show; `None` where nothing is promised."""
+    """The largest differences an artifact of some precision may show; `None` where nothing is promised.
+
+    `max_probability`, `p99_probability`, `mean_probability`: of |Δ probability| over images and labels. `flip_rate`:
+    share of images whose decision changes. `min_map_correlation`: of class maps. `min_score_change`: of macro AUROC and
+    mean average precision, artifact − Keras.
+    """
 
     max_probability: float | None
     p99_probability: float | None
     mean_probability: float | None
     flip_rate: float | None
     min_map_correlation: float | None
+    min_score_change: float | None = None
 
 
 LIMITS = {
     "float32": Limits(1e-4, None, None, 0.0, 0.9999),
     "float16": Limits(None, 0.005, None, None, None),
     # The arg-max of the head may move by a cell in int8, and the class map with it: that limit is the looser one.
-    "int8": Limits(None, 0.02, 0.005, 0.005, 0.8),
+    "int8": Limits(None, 0.02, 0.005, 0.005, 0.8, -0.005),
 }
+
+
+def limits_of(precision: str) -> Limits:
+    """The limits of a precision; "int8_mixed" and other kinds of int8 have those of "int8".
+
+    Raises:
+        RealMNetError: nothing is promised of that precision.
+    """
+    kind = next((kind for kind in LIMITS if precision == kind or precision.startswith(f"{kind}_")), None)
+    if kind is None:
+        raise RealMNetError(f"an artifact's precision must be one of {', '.join(LIMITS)}. Received: {precision!r}")
+    return LIMITS[kind]
 
 
 @dataclass(frozen=True)
 class Parity:
     """Differences of one artifact to Keras over `images` images.
 
-    max / p99 / mean of |Δ probability| over images and labels; `flips`: images whose referral decision differs;
-    `map_correlation`: mean Pearson correlation of the class maps of labels that Keras gives ≥ 0.5 (1 where there is
-    none), the figure that matters to somebody looking at them.
+    max / p99 / mean of |Δ probability| over images and labels; `flips`: images whose referral decision differs. Of the
+    class maps of labels that Keras gives ≥ 0.5, the figures that matter to somebody looking at them (1 where there is
+    none): `map_correlation`, mean Pearson correlation, and `same_peak`, share of maps with their maximum in the same
+    cell. `macro_auroc`, `mean_ap`: of Keras (a), the artifact (b) and their difference with its paired bootstrap
+    interval; `None` without labels.
     """
 
     images: int
@@ -49,6 +85,9 @@ class Parity:
     mean_probability: float
     flips: int
     map_correlation: float
+    same_peak: float = 1.0
+    macro_auroc: Difference | None = None
+    mean_ap: Difference | None = None
 
     def violations(self, limits: Limits) -> list[str]:
         """One line per broken limit."""
@@ -69,7 +108,38 @@ class Parity:
                 broken.append(f"{self.flips} of {self.images} decisions changed, allowed {allowed}")
         if limits.min_map_correlation is not None and not self.map_correlation >= limits.min_map_correlation:
             broken.append(f"class-map correlation is {self.map_correlation:.4f}, required {limits.min_map_correlation}")
+        if limits.min_score_change is not None and self.images >= CONTRACT_IMAGES:
+            broken += [
+                f"{name} changes by {change:.4f}, allowed {limits.min_score_change}"
+                for name, change in self._changes().items()
+                if not change >= limits.min_score_change
+            ]
         return broken
+
+    def unjudged(self, limits: Limits) -> str | None:
+        """Which part of the limits these images cannot show, in one line; None where they show everything."""
+        if limits.min_score_change is None or (self.images >= CONTRACT_IMAGES and self._changes()):
+            return None
+        received = f"{self.images} images" + ("" if self._changes() else " without labels")
+        return (
+            f"changes of AUROC and mAP were not judged: {CONTRACT_IMAGES} labelled images needed, {received} received"
+        )
+
+    def _changes(self) -> dict[str, float]:
+        scores = {"macro AUROC": self.macro_auroc, "mAP": self.mean_ap}
+        return {
+            name: score.difference
+            for name, score in scores.items()
+            if score is not None and score.difference is not None
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-safe, to three significant digits."""
+        rounded = {name: _rounded(value) for name, value in asdict(self).items() if not isinstance(value, dict)}
+        for name in ("macro_auroc", "mean_ap"):
+            score = getattr(self, name)
+            rounded[name] = None if score is None else {key: _rounded(value) for key, value in asdict(score).items()}
+        return {name: value for name, value in rounded.items() if value is not None}
 
 
 def keras_predictions(model: RealMNet, images: NDArray[np.uint8], batch_size: int = 16) -> Prediction:
@@ -91,23 +161,59 @@ def runtime_predictions(runtime: Runtime, images: Iterable[NDArray[np.uint8]]) -
     )
 
 
-def measure(expected: Prediction, received: Prediction, label_set: LabelSet, point: OperatingPoint) -> Parity:
-    """The differences between two predictions of the same images."""
+def measure(
+    expected: Prediction,
+    received: Prediction,
+    label_set: LabelSet,
+    point: OperatingPoint,
+    truth: NDArray[np.floating] | None = None,
+    patients: Sequence[str] | None = None,
+    replicates: int = 1000,
+) -> Parity:
+    """The differences between two predictions of the same n images.
+
+    Args:
+        truth: (n, classes), 1, 0 or NaN where not known; without it no score is compared.
+        patients: (n,), who is resampled for the intervals; each image by itself where `None`.
+        replicates: of the paired bootstrap.
+    """
     difference = np.abs(received.probabilities.astype("float64") - expected.probabilities)
     refers = [point.refers(prediction.probabilities, label_set) for prediction in (expected, received)]
-    correlations = [
-        _correlation(expected.class_maps[i, ..., k], received.class_maps[i, ..., k])
+    maps = [
+        (expected.class_maps[i, ..., k], received.class_maps[i, ..., k])
         for i, k in np.argwhere(expected.probabilities >= 0.5)
         if np.ptp(expected.class_maps[i, ..., k]) > 0
     ]
+    scores = {}
+    if truth is not None and np.isfinite(difference).all():
+        cases = (Cases.of_images(truth, p.probabilities, label_set, None, patients) for p in (expected, received))
+        found = paired_difference(*cases, replicates=replicates)
+        scores = {"macro_auroc": found["macro_auroc"], "mean_ap": found["map"]}
     return Parity(
         images=len(difference),
         max_probability=float(difference.max()),
         p99_probability=float(np.percentile(difference, 99)),
         mean_probability=float(difference.mean()),
         flips=int((refers[0] != refers[1]).sum()),
-        map_correlation=float(np.mean(correlations)) if correlations else 1.0,
+        map_correlation=float(np.mean([_correlation(*pair) for pair in maps])) if maps else 1.0,
+        same_peak=float(np.mean([a.argmax() == b.argmax() for a, b in maps])) if maps else 1.0,
+        **scores,
     )
+
+
+def refuse(parity: Mapping[str, Parity], precisions: Mapping[str, str] | None = None) -> None:
+    """Raises BundleMismatch naming every artifact and limit that is broken.
+
+    Args:
+        precisions: of the artifacts in `parity`; where `None`, they are called by it.
+    """
+    broken = [
+        f"{name}: {line}"
+        for name, found in parity.items()
+        for line in found.violations(limits_of(name if precisions is None else precisions[name]))
+    ]
+    if broken:
+        raise BundleMismatch("differs from Keras by more than allowed: " + "; ".join(broken))
 
 
 def _correlation(expected: NDArray[np.floating], received: NDArray[np.floating]) -> float:
@@ -115,3 +221,7 @@ def _correlation(expected: NDArray[np.floating], received: NDArray[np.floating])
     if np.ptp(received) == 0:
         return 0.0
     return float(np.corrcoef(expected.ravel(), received.ravel())[0, 1])
+
+
+def _rounded(value: float | None) -> float | None:
+    return value if value is None or isinstance(value, int) else float(f"{value:.3g}")

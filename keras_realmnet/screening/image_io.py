@@ -49,6 +49,7 @@ __all__ = [
     "FileName",
     "ImageSource",
     "LoadedImage",
+    "may_be_image",
     "parse_file_name",
     "read_header",
     "read_image",
@@ -60,6 +61,8 @@ GDCM_SECONDS = 60  # 16 megapixels of JPEG lossless take about one
 
 # Usual endings, for those who look for images in a folder; reading goes by content.
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".dcm", ".dicom"})
+
+NOT_IMAGES = frozenset({"dicomdir", "license", "makefile", "readme"})
 
 # `{ID}_{OD|OS}_{date}_{n}.ext` (date and n may be missing) and `{ID}_{n}.ext`; matched against the name without ending.
 DEFAULT_FILE_NAME_PATTERN = (
@@ -137,6 +140,24 @@ def parse_file_name(name: str, pattern: str | re.Pattern[str] = DEFAULT_FILE_NAM
         date=_iso_date(groups.get("date")),
         number=int(number) if number else None,
     )
+
+
+def may_be_image(file: Path) -> bool:
+    """Whether a file found in a folder should be read: a damaged image must not vanish.
+
+    It is passed over only if hidden, or if neither its name nor its contents are an image's. No extension, or digits as
+    the end of a UID, is DICOM's habit.
+    """
+    if file.name.startswith(".") or file.name.lower() in NOT_IMAGES:
+        return False
+    extension = file.suffix.lower()
+    if not extension or extension in EXTENSIONS or extension[1:].isdigit():
+        return True
+    try:
+        read_header(file)
+    except (UnreadableImage, OSError):
+        return False
+    return True
 
 
 def read_header(

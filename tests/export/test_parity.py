@@ -1,9 +1,11 @@
+import json
+
 import numpy as np
 import pytest
+from sklearn.metrics import average_precision_score, roc_auc_score
 
-from export.make_bundle import refuse
-from export.parity import LIMITS, Parity, measure
-from keras_realmnet.errors import BundleMismatch
+from export.parity import LIMITS, Parity, limits_of, measure, refuse
+from keras_realmnet.errors import BundleMismatch, RealMNetError
 from keras_realmnet.screening.decision import OperatingPoint
 from keras_realmnet.screening.labels import PALM
 from keras_realmnet.screening.runtimes import Prediction
@@ -48,6 +50,45 @@ def test_a_float_model_may_change_no_decision_and_an_int8_one_hardly_any():
     assert one_flip.violations(LIMITS["int8"]) == []
     many = Parity(images=1000, max_probability=0, p99_probability=0, mean_probability=0, flips=6, map_correlation=1)
     assert many.violations(LIMITS["int8"]) == ["6 of 1000 decisions changed, allowed 5"]
+
+
+def test_every_kind_of_int8_is_held_to_the_limits_of_int8_and_an_unknown_precision_to_none():
+    assert limits_of("int8_mixed") is limits_of("int8") is LIMITS["int8"]
+    with pytest.raises(RealMNetError, match="int4"):
+        limits_of("int4")
+
+
+def test_scores_are_compared_on_labels_and_judged_on_500_images():
+    rng = np.random.default_rng(0)
+    truth = np.eye(3)[rng.integers(0, 3, 600)]
+    good = np.clip(truth * 0.6 + rng.uniform(0, 0.5, truth.shape), 0.01, 0.99).astype("float32")
+    worse = np.clip(good + rng.normal(0, 0.3, good.shape), 0.01, 0.99).astype("float32")
+    maps = np.tile(np.arange(16, dtype="float32").reshape(1, 4, 4, 1), (600, 1, 1, 3))
+    patients = np.repeat(np.arange(200), 3).astype(str)
+    expected, received = Prediction(good, maps), Prediction(worse, maps)
+    found = measure(expected, received, PALM, POINT, truth, patients, replicates=200)
+    for difference, by_hand in (
+        (found.macro_auroc, roc_auc_score(truth, worse) - roc_auc_score(truth, good)),
+        (found.mean_ap, average_precision_score(truth, worse) - average_precision_score(truth, good)),
+    ):
+        assert difference.difference == pytest.approx(by_hand, abs=1e-9)
+        assert difference.low < by_hand < difference.high < 0
+    told = found.violations(LIMITS["int8"])
+    assert any(line.startswith("macro AUROC changes by -0.") for line in told)
+    assert any(line.startswith("mAP changes by -0.") for line in told)
+    assert found.unjudged(LIMITS["int8"]) is None
+    few = measure(
+        Prediction(good[:90], maps[:90]), Prediction(worse[:90], maps[:90]), PALM, POINT, truth[:90], replicates=20
+    )
+    assert not any("changes by" in line for line in few.violations(LIMITS["int8"]))
+    assert "500 labelled images needed, 90 images received" in few.unjudged(LIMITS["int8"])
+    assert json.loads(json.dumps(found.to_dict()))["macro_auroc"]["difference"] < -0.005
+
+
+def test_a_peak_in_another_cell_is_counted():
+    moved = prediction([0.9, 0.9]).class_maps.copy()
+    moved[0, 0, 0] = 99
+    assert measure(prediction([0.9, 0.9]), prediction([0.9, 0.9], moved), PALM, POINT).same_peak == 0.5
 
 
 def test_not_a_number_is_never_within_a_limit():

@@ -1,0 +1,228 @@
+"""The accuracy contract: every artifact of a bundle against the Keras model, on a validation folder.
+
+The images go the way they go on the box. What was found is printed, and written as JSON and one picture.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from export.make_bundle import load_source
+from export.parity import Parity, keras_predictions, limits_of, measure, runtime_predictions
+from keras_realmnet.errors import BundleMismatch, RealMNetError, UnreadableImage
+from keras_realmnet.screening.bundle import Bundle
+from keras_realmnet.screening.image_io import may_be_image, read_image
+from keras_realmnet.screening.preprocessing import preprocess
+from keras_realmnet.screening.quality import assess
+from keras_realmnet.screening.runtimes import open_runtime, self_check
+
+__all__ = ["Images", "Verification", "images_of_data", "images_of_files", "images_of_run", "verify", "write_report"]
+
+CACHE = Path("data/cache")
+
+
+@dataclass(frozen=True)
+class Images:
+    """What is verified on: n images ready for the model, uint8 (n, size, size, 3).
+
+    `origin`: what they are, for people. `truth`: (n, classes), 1, 0 or NaN where not known; `None` without labels.
+    `patients`: (n,). `left_out`: files that are no gradable image.
+    """
+
+    pixels: NDArray[np.uint8]
+    origin: str
+    truth: NDArray[np.floating] | None = None
+    patients: Sequence[str] | None = None
+    left_out: int = 0
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was found: `parity` by artifact; `not_run`: why, of each artifact that this machine cannot run.
+
+    `differences`: |Δ probability| by artifact, each (n, classes).
+    """
+
+    bundle: Bundle
+    images: Images
+    parity: dict[str, Parity]
+    differences: dict[str, NDArray[np.floating]] = field(repr=False)
+    not_run: dict[str, str] = field(default_factory=dict)
+
+    def refuse(self) -> None:
+        """Raises BundleMismatch naming every artifact and limit that is broken."""
+        broken = [f"{name}: {line}" for name in self.parity for line in self.violations(name)]
+        if broken:
+            raise BundleMismatch(
+                f"{self.bundle.directory}: differs from Keras by more than allowed: {'; '.join(broken)}"
+            )
+
+    def violations(self, name: str) -> list[str]:
+        return self.parity[name].violations(limits_of(self.bundle.artifacts[name].precision))
+
+    def unjudged(self) -> list[str]:
+        """What these images could not show, a line per artifact."""
+        lines = {n: p.unjudged(limits_of(self.bundle.artifacts[n].precision)) for n, p in self.parity.items()}
+        return [f"{name}: {line}" for name, line in lines.items() if line] + [
+            f"{name}: not run on this machine: {reason}" for name, reason in self.not_run.items()
+        ]
+
+
+def images_of_files(sources: Iterable[Path], bundle: Bundle) -> Images:
+    """Image files (or folders of them) as on the box: decoded, judged for quality, cropped and resized; no labels.
+
+    Raises:
+        RealMNetError: none of them is a gradable image.
+    """
+    sources = list(sources)
+    files = [
+        path
+        for source in sources
+        for path in (
+            sorted(filter(may_be_image, filter(Path.is_file, source.rglob("*")))) if source.is_dir() else [source]
+        )
+    ]
+    pixels, left_out = [], 0
+    for path in files:
+        try:
+            image = read_image(path, min_side=bundle.spec.min_side)
+        except UnreadableImage:
+            left_out += 1
+            continue
+        if assess(image.pixels, image.source, bundle.modality).verdict != "gradable":
+            left_out += 1
+            continue
+        pixels.append(preprocess(image.pixels, bundle.spec)[0])
+    origin = ", ".join(map(str, sources))
+    if not pixels:
+        raise RealMNetError(f"none of the {left_out} files in {origin} is a gradable image")
+    return Images(np.stack(pixels), f"files in {origin}", left_out=left_out)
+
+
+def images_of_data(folder: Path, bundle: Bundle) -> Images:
+    """The test split of a labelled folder in PSMM's or PALM's layout, by the bundle's labels (`training.datasets`)."""
+    from training.datasets import PalmDataSet, PsmmDataSet
+
+    name = bundle.label_set.name
+    data = PalmDataSet(str(folder)) if name == "palm" else PsmmDataSet(str(folder), labels=name)
+    return _of_data_set(data, bundle, f"{data.kind} in {folder}")
+
+
+def images_of_run(run: Path, bundle: Bundle) -> Images:
+    """The test split that a finished run was scored on.
+
+    Raises:
+        RealMNetError: `run` is not the folder of a run, or its data has other labels than the bundle.
+    """
+    from training.recipe import Recipe
+
+    path = Path(run) / "recipe.json"
+    if not path.is_file():
+        raise RealMNetError(f"{path}: no such file; expected the folder of a run")
+    data = Recipe.from_dict(json.loads(path.read_text())).data
+    return _of_data_set(data, bundle, f"{data.kind} images of {run}")
+
+
+def _of_data_set(data: Any, bundle: Bundle, origin: str) -> Images:
+    if data.label_set.codes != bundle.label_set.codes:
+        raise RealMNetError(
+            f"{origin}: labelled {', '.join(data.label_set.codes)}; the bundle's labels are "
+            f"{', '.join(bundle.label_set.codes)}"
+        )
+    test = data.load("test", bundle.spec, CACHE)
+    if test is None:
+        raise RealMNetError(f"{origin}: there is no test split")
+    return Images(test.images, f"test split of {origin}", test.labels, test.patients)
+
+
+def verify(
+    bundle: Bundle, images: Images, threads: int | None = None, tell: Callable[[str], None] = lambda line: None
+) -> Verification:
+    """Runs Keras and every artifact over the images. `tell` is handed a line as each begins.
+
+    An artifact whose engine is not there (TensorRT on another machine) is left out and named in `not_run`.
+
+    Raises:
+        BundleMismatch: an artifact does not give its golden output on this machine.
+        RealMNetError: the bundle was stripped of its Keras model.
+    """
+    tell(f"Keras float32 on {len(images.pixels)} images")
+    expected = keras_predictions(load_source(bundle), images.pixels)
+    parity, differences, not_run = {}, {}, {}
+    for name in bundle.artifacts:
+        tell(f"{name} on {len(images.pixels)} images")
+        try:
+            runtime = open_runtime(bundle, name, threads)
+        except RealMNetError as error:
+            if isinstance(error, BundleMismatch) and bundle.artifacts[name].device is None:
+                raise
+            not_run[name] = str(error)
+            continue
+        self_check(bundle, runtime, name)
+        received = runtime_predictions(runtime, images.pixels)
+        differences[name] = np.abs(received.probabilities - expected.probabilities)
+        parity[name] = measure(
+            expected, received, bundle.label_set, bundle.operating_point, images.truth, images.patients
+        )
+    return Verification(bundle, images, parity, differences, not_run)
+
+
+def write_report(verification: Verification, folder: Path) -> None:
+    """Writes `verification.json` and `verification.png`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    bundle, images = verification.bundle, verification.images
+    document = {
+        "bundle": {"name": bundle.name, "version": bundle.version, "digest": bundle.digest},
+        "images": {"origin": images.origin, "verified": len(images.pixels), "left_out": images.left_out},
+        "artifacts": {
+            name: {
+                "precision": bundle.artifacts[name].precision,
+                "sha256": bundle.artifacts[name].sha256,
+                **found.to_dict(),
+                "limits": asdict(limits_of(bundle.artifacts[name].precision)),
+                "broken": verification.violations(name),
+            }
+            for name, found in verification.parity.items()
+        },
+        "not judged": verification.unjudged(),
+    }
+    (folder / "verification.json").write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
+    _picture(verification).savefig(folder / "verification.png", dpi=150)
+
+
+def _picture(verification: Verification) -> Figure:
+    """Left, which share of |Δ probability| is larger than some value; right, changes of scores with intervals."""
+    labelled = any(found.macro_auroc is not None for found in verification.parity.values())
+    figure = Figure(figsize=(10 if labelled else 6, 4), layout="constrained")
+    axes = figure.subplots(1, 2 if labelled else 1, squeeze=False)[0]
+    for name, difference in verification.differences.items():
+        values = np.sort(difference.ravel())[::-1]
+        axes[0].plot(np.maximum(values, 1e-9), np.arange(1, len(values) + 1) / len(values) * 100, label=name)
+    axes[0].axhline(1, color="grey", linewidth=0.8, linestyle=":")
+    axes[0].set(xscale="log", yscale="log", xlabel="|Δ probability| to Keras", ylabel="% of images × labels above it")
+    axes[0].legend(frameon=False)
+    if labelled:
+        rows = [
+            (f"{name}: {title}", change)
+            for name, found in verification.parity.items()
+            for title, change in (("AUROC", found.macro_auroc), ("mAP", found.mean_ap))
+            if change is not None and change.difference is not None and change.low is not None
+        ]
+        for y, (_, change) in enumerate(rows):
+            axes[1].plot((change.low, change.high), (y, y), color="#0072B2")
+            axes[1].plot(change.difference, y, "o", color="#0072B2")
+        axes[1].axvline(0, color="grey", linewidth=0.8)
+        axes[1].axvline(-0.005, color="#D55E00", linewidth=0.8, linestyle="--", label="limit for int8")
+        axes[1].set_yticks(range(len(rows)), [title for title, _ in rows])
+        axes[1].set(xlabel="artifact − Keras, 95 % interval", ylim=(len(rows) - 0.5, -0.5))
+        axes[1].legend(frameon=False)
+    figure.suptitle(
+        f"{verification.bundle.name}: {len(verification.images.pixels)} images, {verification.images.origin}"
+    )
+    return figure
