@@ -97,7 +97,7 @@ class Site:
         self.login = Login(self.store, web.session_minutes)
         self.worklist = Worklist(self.store)
         self.environment = page_environment()
-        self.environment.filters["when"] = _when
+        self.environment.filters.update(when=_when, name=_name)
         self.environment.globals.update(
             bundle=self.bundle,
             artifact=self.bundle.artifact(self.config.artifact),
@@ -235,27 +235,31 @@ def _day(text: str) -> str:
 
 @dataclass(frozen=True)
 class _Patient:
-    """An item's record among the others of its patient. `ids`: {id(record): item id}."""
+    """An item's record among the others of its patient. `items`: {id(record): item}."""
 
     result: Result
     visit: Visit
     history: tuple[Visit, ...]
-    ids: dict[int, int]
+    items: dict[int, Item]
 
     def item_of(self, record: ScreeningRecord) -> int:
-        return self.ids[id(record)]
+        return self.items[id(record)].id
+
+    def name_of(self, item_id: int) -> str:
+        return next(_name(item) for item in self.items.values() if item.id == item_id)
 
 
 def _patient(store: Store, item: Item) -> _Patient | None:
-    result = store.record(item.id)
-    if result is None:
+    found = store.record(item.id)
+    if found is None:
         return None
-    results = store.patient_records(result.record.patient_id) if result.record.patient_id else [result]
-    ids = {id(other.record): other.item.id for other in results}
+    results = store.patient_records(found.record.patient_id) if found.record.patient_id else [found]
+    items = {id(other.record): other.item for other in results}
+    result = next(other for other in results if other.item.id == item.id)
     history = visits([other.record for other in results])
     history.sort(key=lambda visit: visit.study_date or "", reverse=True)
-    [visit] = [visit for visit in history if any(ids[id(r)] == item.id for group in visit.eyes for r in group.records)]
-    return _Patient(result, visit, tuple(history), ids)
+    visit = next(v for v in history if any(record is result.record for eye in v.eyes for record in eye.records))
+    return _Patient(result, visit, tuple(history), items)
 
 
 def _conflicts(store: Store, item: Item, record: ScreeningRecord | None) -> list[str]:
@@ -276,7 +280,7 @@ def item(visitor: Visitor) -> Response:
         return Response(status_code=204, headers={} if seen == item.state else {"HX-Refresh": "true"})
     patient = _patient(site.store, item)
     record = patient.result.record if patient is not None else None
-    folder = _folder(site.store, item)
+    folder = _folder(site.store, item.id)
     if "done" not in visitor.request.query_params:
         site.store.audit(visitor.name, "viewed", item.id)
     return visitor.page(
@@ -288,6 +292,8 @@ def item(visitor: Visitor) -> Response:
         visit=None if patient is None else patient.visit,
         history=patient.history if patient is not None and len(patient.history) > 1 else (),
         item_of=None if patient is None else patient.item_of,
+        name_of=None if patient is None else patient.name_of,
+        has_picture=lambda number: (_folder(site.store, number) / "preview.jpg").is_file(),
         conflicts=_conflicts(site.store, item, record),
         size=web_images.size(folder),
         maps=web_images.codes(folder, record),
@@ -307,29 +313,32 @@ def report(visitor: Visitor) -> Response:
         item=item,
         visit=patient.visit,
         item_of=patient.item_of,
+        name_of=patient.name_of,
+        has_picture=lambda number: (_folder(site.store, number) / "preview.jpg").is_file(),
         conflicts=_conflicts(site.store, item, patient.result.record),
         reviews_of=site.store.reviews,
         now=datetime.now(timezone.utc).isoformat(),
     )
 
 
-def _folder(store: Store, item: Item) -> Path:
-    return store.data_dir / "results" / str(item.id)
+def _folder(store: Store, item_id: int) -> Path:
+    """Where the worker left the pictures of an item; there may be none."""
+    return store.data_dir / "results" / str(item_id)
 
 
 def preview(visitor: Visitor) -> Response:
-    path = _folder(visitor.site.store, visitor.item()) / "preview.jpg"
+    path = _folder(visitor.site.store, visitor.item().id) / "preview.jpg"
     if not path.is_file():
         raise HTTPException(404)
     return FileResponse(path, media_type="image/jpeg")
 
 
 def thumbnail(visitor: Visitor) -> Response:
-    return _picture(web_images.thumbnail(_folder(visitor.site.store, visitor.item())), "image/jpeg")
+    return _picture(web_images.thumbnail(_folder(visitor.site.store, visitor.item().id)), "image/jpeg")
 
 
 def evidence(visitor: Visitor) -> Response:
-    return _picture(web_images.evidence(_folder(visitor.site.store, visitor.item())), "image/jpeg")
+    return _picture(web_images.evidence(_folder(visitor.site.store, visitor.item().id)), "image/jpeg")
 
 
 def class_map(visitor: Visitor) -> Response:
@@ -337,7 +346,7 @@ def class_map(visitor: Visitor) -> Response:
     result = site.store.record(item.id)
     code = visitor.request.path_params["code"]
     return _picture(
-        web_images.class_map(_folder(site.store, item), None if result is None else result.record, code), "image/png"
+        web_images.class_map(_folder(site.store, item.id), None if result is None else result.record, code), "image/png"
     )
 
 
@@ -553,6 +562,10 @@ def _duration(seconds: float) -> str:
         if seconds < 7200
         else f"{seconds / 3600:.0f} h"
     )
+
+
+def _name(item: Item) -> str:
+    return item.file_name or f"DICOM object, item {item.id}"
 
 
 def _review_text(review: Review) -> str:
