@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -21,6 +21,9 @@ from edge_app.screen import Screener
 from keras_realmnet.command_line import run
 from keras_realmnet.screening.decision import OUTCOMES
 from keras_realmnet.screening.record import ScreeningRecord
+
+if TYPE_CHECKING:
+    from edge_app.store import Store
 
 __all__ = ["app", "main"]
 
@@ -154,6 +157,60 @@ def status(
     from edge_app.config import load_config
 
     return box_status.show(load_config(config), Console(width=None if sys.stdout.isatty() else 120), patients)
+
+
+user = typer.Typer(help="People who may log in to the web page: add, list, remove, set a password.")
+app.add_typer(user, name="user")
+UserName = Annotated[str, typer.Argument(metavar="NAME")]
+
+
+@user.command("add")
+def user_add(
+    name: UserName,
+    role: Annotated[str, typer.Option(help="operator, clinician or admin; docs/web.md tells who may do what.")],
+    config: ConfigFile = None,
+) -> None:
+    """Let somebody log in; asks for a password of at least 12 characters."""
+    from edge_app import web_auth
+
+    web_auth.add_user(_store(config), name, role, _ask_password())
+
+
+@user.command("password")
+def user_password(name: UserName, config: ConfigFile = None) -> None:
+    """Set a new password; ends the person's sessions."""
+    from edge_app import web_auth
+
+    web_auth.set_password(_store(config), name, _ask_password())
+
+
+@user.command("remove")
+def user_remove(name: UserName, config: ConfigFile = None) -> None:
+    """Let somebody no longer log in, at once; what they did stays in the audit trail."""
+    from edge_app import web_auth
+
+    web_auth.remove_user(_store(config), name)
+
+
+@user.command("list")
+def user_list(config: ConfigFile = None) -> None:
+    """Show who may log in."""
+    from edge_app import web_auth
+
+    for person in web_auth.users(_store(config)):
+        print(f"{person.name}\t{person.role}")
+
+
+def _store(config: Path | None) -> "Store":
+    from edge_app.config import load_config
+    from edge_app.store import Store
+
+    return Store(load_config(config).data_dir)
+
+
+def _ask_password() -> str:
+    password: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+    return password
 
 
 def _progress(console: Console) -> Progress:
