@@ -46,6 +46,7 @@ def serve(config: Config) -> int:
         RealMNetError: the box cannot start: another one runs, the data base or the bundle is refused, a port is taken.
     """
     logs.set_up(config.log_level)
+    os.umask(0o077)  # what is kept is patient data: for this account alone
     stopping = threading.Event()
     with Box(config) as box:
         box.stop_on_signals(stopping)

@@ -163,8 +163,11 @@ class Store:
 
     def check(self) -> None:
         """Raises RealMNetError where the data base is damaged."""
-        faults = [row[0] for row in self.db.execute("PRAGMA integrity_check") if row[0] != "ok"]
-        faults += [f"a row of {row[0]} refers to nothing" for row in self.db.execute("PRAGMA foreign_key_check")]
+        try:
+            faults = [row[0] for row in self.db.execute("PRAGMA integrity_check") if row[0] != "ok"]
+            faults += [f"a row of {row[0]} refers to nothing" for row in self.db.execute("PRAGMA foreign_key_check")]
+        except sqlite3.DatabaseError as error:
+            faults = [str(error)]
         if faults:
             raise RealMNetError(
                 f"{self.data_dir / 'box.sqlite'}: the data base is damaged ({faults[0]}); nothing was changed. "
@@ -420,7 +423,11 @@ class Store:
         for item in items:
             with self.write() as db:  # so that nobody takes it in again meanwhile
                 if _item(db, item.id).state == "expired":
-                    self.object_path(item).unlink(missing_ok=True)
+                    if not db.execute(
+                        "SELECT 1 FROM items WHERE sha256 = ? AND extension = ? AND state <> 'expired'",
+                        (item.sha256, item.extension),
+                    ).fetchone():
+                        self.object_path(item).unlink(missing_ok=True)
                     shutil.rmtree(self.data_dir / "results" / str(item.id), ignore_errors=True)
 
     def orphans(self) -> list[Path]:

@@ -213,7 +213,8 @@ def main() -> int:
 
 
 def _die_with_supervisor() -> None:
-    sys.stdin.buffer.read()
+    while os.read(0, 4096):  # not through sys.stdin, whose lock would outlive this process's main thread
+        pass
     os._exit(3)
 
 
