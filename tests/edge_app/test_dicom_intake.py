@@ -4,7 +4,6 @@ import hashlib
 import logging
 import socket
 import ssl
-import subprocess
 import threading
 import time
 import tracemalloc
@@ -365,17 +364,7 @@ def certificate(tmp_path_factory):
     """A self-made certificate for 127.0.0.1: (certificate, key)."""
     if peers.missing("openssl"):
         pytest.skip("openssl is not installed")
-    folder = tmp_path_factory.mktemp("tls")
-    subprocess.run(
-        (
-            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"),
-            *("-addext", "subjectAltName=IP:127.0.0.1"),
-            *("-keyout", folder / "key.pem", "-out", folder / "cert.pem"),
-        ),
-        check=True,
-        capture_output=True,
-    )
-    return folder / "cert.pem", folder / "key.pem"
+    return peers.certificate(tmp_path_factory.mktemp("tls"))
 
 
 def test_tls_and_that_a_silent_peer_holds_up_nobody(tmp_path, certificate):
