@@ -1,0 +1,373 @@
+"""Keras → ONNX: the deploy graph written layer by layer with `onnx.helper`, or converted by tf2onnx."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar
+
+import keras
+import ml_dtypes
+import numpy as np
+import onnx
+from keras import layers
+from onnx import TensorProto, helper, numpy_helper
+
+from keras_realmnet import RealMNet
+from keras_realmnet.errors import RealMNetError
+from keras_realmnet.models.deploy import DeployedWindowAttention, deploy_graph
+from keras_realmnet.models.heads import MAX_POOLING, ClassMaps, LinearHead, ResidualAttentionHead
+
+__all__ = ["OPSET", "PORTABLE_OPSET", "PRECISIONS", "to_onnx", "to_onnx_by_tf2onnx"]
+
+OPSET = 23  # the first with Attention, which ONNX Runtime and OpenVINO run faster than its parts
+PORTABLE_OPSET = {"float32": 20, "float16": 20, "bfloat16": 22}  # without Attention; the first with Gelu in that type
+TF2ONNX_OPSET = 18  # its newest
+PRECISIONS = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
+NCHW_TO_NHWC, NHWC_TO_NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
+
+
+def to_onnx(
+    model: RealMNet, path: Path, batch_size: int | None = 1, opset: int = OPSET, precision: str = "float32"
+) -> Path:
+    """Writes `deploy_graph(model)` as an ONNX model, from any Keras backend.
+
+    Input `images` float32 (batch, h, w, 3), 0–255; outputs `probabilities` (batch, classes), `class_maps`
+    (batch, h', w', classes) and `features` (batch, dim), float32. Only operations of the ONNX standard. Convolutions
+    work channels first, dense layers channels last, with a Transpose where the two meet. The attention bias stays a
+    small table and a Gather on constants, which engines compute once, when they open the model.
+
+    Args:
+        batch_size: `None` leaves it open.
+        opset: at least `PORTABLE_OPSET[precision]`, which older engines read; Attention is one operation from 23 on.
+        precision: one of `PRECISIONS`, of weights and activations. In the smaller ones the first convolution, whose
+            weights contain the scale of the pixels, and the head, which decides, stay float32.
+
+    Raises:
+        ValueError: for another precision or an older opset.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}. Received: {precision!r}")
+    if opset < PORTABLE_OPSET[precision]:
+        raise ValueError(f"opset must be at least {PORTABLE_OPSET[precision]} in {precision}. Received: {opset}")
+    return save_checked(_Writer(opset, precision).write(deploy_graph(model, batch_size=batch_size)), path)
+
+
+def to_onnx_by_tf2onnx(model: RealMNet, path: Path, batch_size: int | None = 1) -> Path:
+    """As `to_onnx` in float32, by tf2onnx from TensorFlow's graph: LayerNorm and GELU in their parts, and slower.
+
+    Raises:
+        RealMNetError: the Keras backend is not TensorFlow.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise RealMNetError(f"tf2onnx needs KERAS_BACKEND=tensorflow. Received: {keras.backend.backend()}")
+    import tensorflow as tf
+    import tf2onnx
+
+    graph = deploy_graph(model, batch_size=batch_size)
+    signature = [tf.TensorSpec(graph.input.shape, tf.float32, name=graph.input.name)]
+    function = tf.function(lambda images: graph(images, training=False), input_signature=signature)
+    converted, _ = tf2onnx.convert.from_function(function, signature, opset=TF2ONNX_OPSET)
+    return save_checked(converted, path)
+
+
+def save_checked(model: onnx.ModelProto, path: Path) -> Path:
+    """Infers the shapes inside `model`, checks it and writes it to `path`."""
+    model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+    onnx.checker.check_model(model, full_check=True)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, path)
+    return path
+
+
+class _Writer:
+    """Writes a deploy graph. Each tensor is known by the name it has in the ONNX graph, its layout and precision."""
+
+    def __init__(self, opset, precision):
+        self.opset, self.precision = opset, precision
+        self.current = "float32"  # precision of the layer that is being written
+        self.nodes, self.initializers = [], {}
+        self.written: set[str] = set()
+        self.names: dict[tuple[str, str, str], str] = {}  # (Keras tensor, layout, precision) → ONNX tensor
+        self.paddings: dict[str, int] = {}  # Keras tensor → zeros that the convolution after it adds on each side
+
+    def write(self, graph: keras.Model) -> onnx.ModelProto:
+        for layer in graph.layers:
+            self._write_layer(layer)
+        outputs = [
+            helper.make_tensor_value_info(self._get(tensor), TensorProto.FLOAT, self._shape(tensor))
+            for tensor in graph.output.values()
+        ]
+        images = helper.make_tensor_value_info(graph.input.name, TensorProto.FLOAT, self._shape(graph.input))
+        written = helper.make_graph(self.nodes, graph.name, [images], outputs, list(self.initializers.values()))
+        opsets = [helper.make_opsetid("", self.opset)]
+        version = helper.find_min_ir_version_for(opsets)
+        return helper.make_model(written, opset_imports=opsets, ir_version=version, producer_name="realmnet")
+
+    @staticmethod
+    def _shape(tensor):
+        return ["batch" if side is None else side for side in tensor.shape]
+
+    def _write_layer(self, layer):
+        small = layer.name.startswith(("patch_embed", "stages_")) and layer.name != "patch_embed_conv1_conv"
+        self.current = self.precision if small else "float32"
+        write = self.RULES[type(layer)]
+        if "_downsample" in layer.name and getattr(layer, "kernel_size", None) == (1, 1):
+            write = type(self)._dense  # the maps around it are channels last anyway
+        write(self, layer)
+
+    # Nodes, constants, tensors
+
+    def op(self, name: str, op_type: str, *inputs: str, **attributes) -> str:
+        """Adds a node called `name`, once; returns the name of its output."""
+        if name not in self.written:
+            self.written.add(name)
+            self.nodes.append(helper.make_node(op_type, inputs, [name], name=name, **attributes))
+        return name
+
+    def constant(self, name: str, values, dtype=None) -> str:
+        """Adds a constant called `name`, once, by default in the precision of the current layer."""
+        if name not in self.initializers:
+            values = np.ascontiguousarray(values, dtype or PRECISIONS[self.current])
+            self.initializers[name] = numpy_helper.from_array(values, name)
+        return name
+
+    def reshape(self, name: str, x: str, *shape: int) -> str:
+        return self.op(name, "Reshape", x, self.constant("shape_" + "_".join(map(str, shape)), shape, "int64"))
+
+    def transpose(self, name: str, x: str, *axes: int) -> str:
+        return self.op(name, "Transpose", x, perm=axes)
+
+    def dense(self, name: str, x: str, layer) -> str:
+        """x (rows, dim) → (rows, units); `layer` may be a 1 × 1 convolution."""
+        kernel, bias = layer.get_weights()
+        kernel = kernel.reshape(kernel.shape[-2:])
+        return self.op(
+            name, "Gemm", x, self.constant(f"{layer.name}.kernel", kernel), self.constant(f"{layer.name}.bias", bias)
+        )
+
+    def layer_norm(self, name: str, x: str, layer) -> str:
+        dim = layer.get_build_config()["input_shape"][-1]
+        weights = iter(layer.get_weights())
+        scale = next(weights) if layer.scale else None
+        gamma = self.constant(f"ones_{dim}", np.ones(dim)) if scale is None else self.constant(f"{name}.scale", scale)
+        beta = [self.constant(f"{name}.bias", next(weights))] if layer.center else []
+        return self.op(name, "LayerNormalization", x, gamma, *beta, axis=-1, epsilon=layer.epsilon)
+
+    def _put(self, tensor, name, layout="NHWC"):
+        self.names[tensor.name, layout, self.current] = name
+
+    def _get(self, tensor, layout="NHWC"):
+        """Name of `tensor` in `layout` and the current precision; Transpose and Cast are added where it has others."""
+        if (tensor.name, layout, self.current) not in self.names:
+            there_is = [key for key in self.names if key[0] == tensor.name]
+            _, other, precision = min(there_is, key=lambda key: (key[2] != self.current, key[1] != layout))
+            name = self.names[tensor.name, other, precision]
+            if precision != self.current:
+                to = helper.np_dtype_to_tensor_dtype(np.dtype(PRECISIONS[self.current]))
+                name = self.op(f"{name}_{self.current}", "Cast", name, to=to)
+            if other != layout:
+                axes = NCHW_TO_NHWC if layout == "NHWC" else NHWC_TO_NCHW
+                name = self.transpose(f"{name}_{layout.lower()}", name, *axes)
+            self._put(tensor, name, layout)
+        return self.names[tensor.name, layout, self.current]
+
+    def _layout(self, tensor):
+        """The layout `tensor` was computed in."""
+        return next(layout for name, layout, _ in self.names if name == tensor.name)
+
+    # Layers
+
+    def _input(self, layer):
+        self._put(layer.output, layer.output.name)
+
+    def _padding(self, layer):
+        ((self.paddings[layer.output.name], _), _) = layer.padding  # the same on all sides, see `conv_norm`
+        self._put(layer.output, self._get(layer.input, "NCHW"), "NCHW")
+
+    def _convolution(self, layer):
+        kernel, bias = layer.get_weights()
+        depthwise = isinstance(layer, layers.DepthwiseConv2D)
+        kernel = kernel.transpose((2, 3, 0, 1) if depthwise else (3, 2, 0, 1))
+        padding = self.paddings.get(layer.input.name, 0) if layer.padding == "valid" else layer.kernel_size[0] // 2
+        x = self.op(
+            layer.name,
+            "Conv",
+            self._get(layer.input, "NCHW"),
+            self.constant(f"{layer.name}.kernel", kernel),
+            self.constant(f"{layer.name}.bias", bias),
+            kernel_shape=layer.kernel_size,
+            strides=layer.strides,
+            pads=[padding] * 4,
+            group=len(kernel) if depthwise else 1,
+        )
+        self._put(layer.output, x, "NCHW")
+
+    def _activation(self, layer):
+        layout = self._layout(layer.input)
+        name = "Sigmoid" if layer.activation is keras.activations.sigmoid else "Gelu"
+        self._put(layer.output, self.op(layer.name, name, self._get(layer.input, layout)), layout)
+
+    def _add(self, layer):
+        layout = self._layout(layer.input[-1])
+        self._put(layer.output, self.op(layer.name, "Add", *(self._get(x, layout) for x in layer.input)), layout)
+
+    def _layer_norm(self, layer):
+        self._put(layer.output, self.layer_norm(layer.name, self._get(layer.input), layer))
+
+    def _dense(self, layer):
+        *outer, dim = layer.input.shape
+        x = self.reshape(f"{layer.name}_rows", self._get(layer.input), -1, dim)
+        x = self.dense(f"{layer.name}_gemm", x, layer)
+        self._put(layer.output, self.reshape(layer.name, x, -1, *outer[1:], layer.output.shape[-1]))
+
+    def _attention(self, layer):
+        _, height, width, dim = layer.input.shape
+        (window_h, window_w), name = layer.window_size, layer.name
+        rows, columns = -(-height // window_h), -(-width // window_w)
+        pad_h, pad_w = rows * window_h - height, columns * window_w - width
+        x = self.layer_norm(f"{name}_norm", self._get(layer.input), layer.norm)
+        if pad_h or pad_w:  # zeros are what the LayerNorm makes of zeros
+            pads = self.constant(f"{name}_pads", [0, 0, 0, 0, 0, pad_h, pad_w, 0], "int64")
+            x = self.op(f"{name}_pad", "Pad", x, pads)
+        if columns > 1:
+            x = self.reshape(f"{name}_rows", x, -1, window_h, columns, window_w * dim)
+            x = self.transpose(f"{name}_windows", x, 0, 2, 1, 3)
+        x = self.reshape(f"{name}_tokens", x, -1, dim)
+        x = self._attend(layer, x)
+        if columns > 1:
+            x = self.reshape(f"{name}_split", x, -1, columns, window_h, window_w * dim)
+            x = self.transpose(f"{name}_unsplit", x, 0, 2, 1, 3)
+        x = self.reshape(f"{name}_map", x, -1, rows * window_h, columns * window_w, dim)
+        if pad_h or pad_w:
+            bounds = (self.constant(f"{name}_{k}", v, "int64") for k, v in (("from", [0, 0]), ("to", [height, width])))
+            x = self.op(f"{name}_crop", "Slice", x, *bounds, self.constant("axes_1_2", [1, 2], "int64"))
+        self._put(layer.output, x)
+
+    def _attend(self, layer, x):
+        """x (windows · tokens, dim) → the same shape."""
+        name, heads, tokens = layer.name, layer.num_heads, layer.window_size[0] * layer.window_size[1]
+        dim = heads * layer.head_dim
+        table = self.constant(f"{name}_biases", keras.ops.convert_to_numpy(layer.attention_biases))
+        index = self.constant("bias_index_{}_{}".format(*layer.window_size), layer.bias_index, "int32")
+        bias = self.op(f"{name}_bias", "Gather", table, index, axis=1)  # (heads, tokens, tokens)
+        parts = (("query", layer.query), ("key", layer.key), ("value", layer.value))
+        q, k, v = (self.dense(f"{name}_{part}_gemm", x, dense) for part, dense in parts)
+        if self.opset >= 23:
+            q, k, v = (self.reshape(f"{part}_tokens", part, -1, tokens, dim) for part in (q, k, v))
+            bias = self.op(f"{name}_bias_4d", "Unsqueeze", bias, self.constant("axis_0", [0], "int64"))
+            x = self.op(f"{name}_mixed", "Attention", q, k, v, bias, q_num_heads=heads, kv_num_heads=heads, scale=1.0)
+        else:
+            q, k, v = (self.reshape(f"{part}_heads", part, -1, tokens, heads, layer.head_dim) for part in (q, k, v))
+            q, v = (self.transpose(f"{part}_by_head", part, 0, 2, 1, 3) for part in (q, v))
+            products = self.op(f"{name}_products", "MatMul", q, self.transpose(f"{k}_by_head", k, 0, 2, 3, 1))
+            weights = self.op(f"{name}_weights", "Softmax", self.op(f"{name}_scores", "Add", products, bias), axis=-1)
+            x = self.op(f"{name}_mixed", "MatMul", weights, v)  # (windows, heads, tokens, head_dim)
+            x = self.transpose(f"{name}_by_token", x, 0, 2, 1, 3)
+        return self.dense(f"{name}_proj_gemm", self.reshape(f"{name}_joined", x, -1, dim), layer.proj)
+
+    def _pooling(self, layer):
+        axes = self.constant("axes_1_2", [1, 2], "int64")
+        self._put(layer.output, self.op(layer.name, "ReduceMean", self._get(layer.input), axes, keepdims=0))
+
+    # Heads: as in keras_realmnet.models.heads; what depends on the weights alone is computed here
+
+    def _positions(self, tensor):
+        _, height, width, dim = tensor.shape
+        return self.reshape("head_positions", self._get(tensor), -1, height * width, dim)
+
+    def _residual_attention(self, head):
+        _, height, width, _ = head.input.shape
+        kernel = np.asarray(keras.ops.convert_to_numpy(head.kernel), "float64")
+        kernel /= np.sqrt((kernel**2).sum(axis=1, keepdims=True))
+        axis, x = self.constant("axis_1", [1], "int64"), self._positions(head.input)
+        logits, slopes = [], []
+        for k, temperature in enumerate(head.temperatures):
+            name = f"head_{k}"
+            scores = self.op(f"{name}_scores", "MatMul", x, self.constant(f"{name}.kernel", kernel[k]))
+            if temperature == MAX_POOLING:
+                attention = self.op(f"{name}_attention", "ReduceMax", scores, axis, keepdims=1)
+                slope = self.op(f"{name}_distance", "Sub", scores, attention)
+                slope = self.op(f"{name}_is_max", "Floor", self.op(f"{name}_exp", "Exp", slope))
+            else:
+                hot = self.op(f"{name}_hot", "Mul", scores, self.constant(f"{name}.temperature", temperature))
+                weights = self.op(f"{name}_weights", "Softmax", hot, axis=1)
+                attention = self.op(f"{name}_weighted", "Mul", scores, weights)
+                attention = self.op(f"{name}_attention", "ReduceSum", attention, axis, keepdims=1)
+                slope = self.op(f"{name}_centred", "Sub", scores, attention)
+                slope = self.op(f"{name}_hot_slope", "Mul", slope, self.constant(f"{name}.temperature", temperature))
+                slope = self.op(f"{name}_growth", "Add", slope, self.constant("one", 1))
+                slope = self.op(f"{name}_slope", "Mul", weights, slope)
+            logits += [self.op(f"{name}_mean", "ReduceMean", scores, axis, keepdims=1)]
+            logits += [self.op(f"{name}_residual", "Mul", attention, self.constant("lambda", head.lam))]
+            slope = self.op(f"{name}_residual_slope", "Mul", slope, self.constant("lambda", head.lam))
+            slope = self.op(f"{name}_logit_slope", "Add", slope, self.constant("mean_slope", 1 / (height * width)))
+            slope = self.transpose(f"{name}_by_class", slope, 0, 2, 1)  # (batch, classes, positions)
+            slopes += [self.op(f"{name}_column", "Unsqueeze", slope, self.constant("axis_3", [3], "int64"))]
+        logits = self.op("logits_sum", "Sum", *logits)
+        self._put(head.output, self.reshape("logits", logits, -1, head.num_classes))
+        slopes = self.op("head_slopes", "Concat", *slopes, axis=3)  # (batch, classes, positions, heads)
+        by_class = self.constant("head.kernel_by_class", kernel.transpose(2, 0, 1))  # (classes, heads, features)
+        self.gradients = self.op("head_gradients", "MatMul", slopes, by_class)
+
+    def _linear(self, head):
+        _, height, width, dim = head.input.shape
+        gamma, beta, kernel, bias = (np.asarray(value, "float64") for value in head.get_weights())
+        along = self.constant("axis_1", [1], "int64")
+        across = self.constant("axis_last", [-1], "int64")
+
+        def mean(name, x, axis):
+            return self.op(name, "ReduceMean", x, axis, keepdims=1)
+
+        pooled = mean("head_pooled", self._positions(head.input), along)  # (batch, 1, features)
+        centred = self.op("head_centred", "Sub", pooled, mean("head_mean", pooled, across))
+        variance = mean("head_variance", self.op("head_squares", "Mul", centred, centred), across)
+        variance = self.op("head_variance_eps", "Add", variance, self.constant("head.epsilon", head.EPSILON))
+        deviation = self.op("head_deviation", "Sqrt", variance)
+        x = self.op("head_normalized", "Div", centred, deviation)
+        logits = self.op("head_products", "MatMul", x, self.constant("head.kernel", gamma[:, None] * kernel))
+        logits = self.op("head_logits", "Add", logits, self.constant("head.bias", beta @ kernel + bias))
+        self._put(head.output, self.reshape("logits", logits, -1, head.num_classes))
+
+        slope = (gamma[:, None] * kernel).T  # (classes, features)
+        centred_slope = self.constant("head.slope", slope - slope.mean(axis=1, keepdims=True))
+        share = mean("head_share", self.op("head_along", "Mul", x, self.constant("head.full_slope", slope)), across)
+        gradients = self.op("head_lost", "Sub", centred_slope, self.op("head_parallel", "Mul", x, share))
+        scale = self.op("head_scale", "Mul", deviation, self.constant("head.positions", height * width))
+        gradients = self.op("head_slopes", "Div", gradients, scale)  # (batch, classes, features)
+        self.gradients = self.reshape("head_gradients", gradients, -1, head.num_classes, 1, dim)
+
+    def _class_maps(self, layer):
+        """Grad-CAM++ with `self.gradients`, (batch, classes, positions or 1, features)."""
+        _, height, width, dim = layer.input.shape
+        x, axis = self._positions(layer.input), self.constant("axis_1", [1], "int64")
+        total = self.op("maps_total", "ReduceSum", x, axis, keepdims=1)
+        total = self.reshape("maps_total_by_class", total, -1, 1, 1, dim)
+        g = self.op("maps_gradients", "Relu", self.gradients)
+        square = self.op("maps_square", "Mul", g, g)
+        cube = self.op("maps_cube", "Mul", square, g)
+        twice = self.op("maps_twice", "Mul", square, self.constant("two", 2))
+        share = self.op("maps_share", "Add", twice, self.op("maps_total_cube", "Mul", total, cube))
+        share = self.op("maps_share_eps", "Add", share, self.constant("maps.epsilon", 1e-6))
+        weights = self.op("maps_alpha", "Div", cube, share)
+        weights = self.op("maps_weights", "ReduceSum", weights, self.constant("axis_2", [2], "int64"), keepdims=0)
+        if isinstance(layer.head, LinearHead):  # the same gradient at every position
+            weights = self.op("maps_all_weights", "Mul", weights, self.constant("maps.positions", height * width))
+        weights = self.transpose("maps_by_feature", weights, 0, 2, 1)
+        maps = self.op("maps_positive", "Relu", self.op("maps_products", "MatMul", x, weights))
+        self._put(layer.output, self.reshape(layer.name, maps, -1, height, width, layer.head.num_classes))
+
+    RULES: ClassVar[dict[type, Callable]] = {
+        layers.InputLayer: _input,
+        layers.ZeroPadding2D: _padding,
+        layers.Conv2D: _convolution,
+        layers.DepthwiseConv2D: _convolution,
+        layers.Activation: _activation,
+        layers.Add: _add,
+        layers.LayerNormalization: _layer_norm,
+        layers.Dense: _dense,
+        DeployedWindowAttention: _attention,
+        layers.GlobalAveragePooling2D: _pooling,
+        ResidualAttentionHead: _residual_attention,
+        LinearHead: _linear,
+        ClassMaps: _class_maps,
+    }
