@@ -1,12 +1,20 @@
 """Pictures to screen with the small bundle of tests/tiny_bundle.py, which calls a bright patch an atrophy."""
 
+import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image
 
+from edge_app.config import Config
+from edge_app.screen import Screener
+from edge_app.store import Store
+from edge_app.worker import Worker
+from keras_realmnet.screening.bundle import Bundle
 from training.phantom import render
 
 
@@ -34,3 +42,92 @@ def save(pictures: dict[str, np.ndarray]) -> Callable[[Path, str], Path]:
         return path
 
     return write
+
+
+HOSTILE = '"><script>alert(1)</script>'  # in every field of a file that ends on a page
+NAMES = {  # {file name: outcome}, as they lie in a watched folder
+    "A_OD_2025-01-31_1.png": "negative",
+    "A_OS_2025-01-31_1.png": "negative",
+    "B_OD_2025-01-31_1.png": "refer",
+    "B_OS_2025-01-31_1.png": "negative",
+    "B_OS_2025-01-31_2.png": "insufficient",
+    "B_OD_2024-06-01_1.png": "negative",
+    "C_OD_2025-01-31_1.png": "insufficient",
+    "D_OS_2025-01-31_1.png": "not_analysed",
+    "E_OD_2025-01-31_1.png": "negative",
+    "<img src=x onerror=alert(2)>.png": "refer",
+}
+
+
+@dataclass
+class ScreenedBox:
+    """The folder of a box that has screened NAMES, a damaged file and a DICOM object whose eye nobody knows."""
+
+    data_dir: Path
+    bundle: Bundle
+    items: dict[str, int]  # {file name, or "dicom": item id}
+
+    def config(self, **web: object) -> Config:
+        destinations = [{"name": "files", "kind": "folder", "path": str(self.data_dir / "out"), "results": ["json"]}]
+        values = {"data_dir": str(self.data_dir), "bundle": str(self.bundle.directory), "destination": destinations}
+        return Config.model_validate({**values, "web": web})
+
+    def store(self) -> Store:
+        return Store(self.data_dir)
+
+
+def receive(store: Store, path: Path, **identity: str) -> int:
+    """Takes a file in as the intakes do: its bytes first, then the item."""
+    sha256, size = store.keep_object([path.read_bytes()], path.suffix[1:])
+    source = "dicom" if identity else "folder"
+    name = "" if identity else path.name
+    item, _ = store.add_item(
+        source=source, origin="camera", sha256=sha256, extension=path.suffix[1:], file_name=name, bytes=size, **identity
+    )
+    return item.id
+
+
+def screen_all(config: Config, store: Store, screener: Screener) -> None:
+    """Runs the real worker, in this process, until nothing is pending."""
+
+    def stop_when_done(line: str) -> None:
+        if line.startswith(("done", "idle")) and not store.counts().items["pending"]:
+            worker.stopping.set()
+
+    worker = Worker(config, store, screener, stop_when_done)
+    worker.run()
+
+
+@pytest.fixture(scope="session")
+def _screened(tiny_bundle, pictures, samples, tmp_path_factory) -> ScreenedBox:
+    folder = tmp_path_factory.mktemp("screened")
+    screener = Screener.open(tiny_bundle)
+    box = ScreenedBox(folder / "data", screener.bundle, {})
+    store = box.store()
+    for number, (name, outcome) in enumerate(NAMES.items()):
+        picture = pictures[outcome].copy()
+        picture[0, 0] = number  # no two files with the same contents
+        Image.fromarray(picture).save(folder / name)
+        box.items[name] = receive(store, folder / name)
+    (folder / "F_OD_2025-01-31_1.jpg").write_bytes((samples / "PHANTOM-0003_OD_2026-03-02_1.jpg").read_bytes()[:9000])
+    box.items["damaged"] = receive(store, folder / "F_OD_2025-01-31_1.jpg")
+    dicom = pydicom.dcmread(samples / "PHANTOM-0004_OD_2026-03-02_1.dcm")
+    del dicom.ImageLaterality
+    dicom.PatientID = dicom.PatientName = dicom.SeriesDescription = HOSTILE
+    dicom.save_as(folder / "object.dcm")
+    identity = {
+        "sop_instance_uid": dicom.SOPInstanceUID,
+        "sop_class_uid": dicom.SOPClassUID,
+        "study_uid": dicom.StudyInstanceUID,
+    }
+    box.items["dicom"] = receive(store, folder / "object.dcm", **identity)
+    screen_all(box.config(), store, screener)
+    store.close()
+    return box
+
+
+@pytest.fixture
+def screened_box(_screened, tmp_path) -> ScreenedBox:
+    """A copy of a box that has screened NAMES, a damaged file ("damaged") and a DICOM object ("dicom")."""
+    shutil.copytree(_screened.data_dir, tmp_path / "box")
+    return ScreenedBox(tmp_path / "box", _screened.bundle, dict(_screened.items))

@@ -1,0 +1,387 @@
+"""The web page without a browser: what each page shows, and what each form does to the store."""
+
+import csv
+import io
+import re
+import time
+from html import unescape
+
+import numpy as np
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+from edge_app.report import OUTCOME_NAMES
+from edge_app.web import make_app
+from edge_app.web_worklist import Filter, Worklist
+from keras_realmnet.screening.decision import OUTCOMES, patient_summary
+
+
+@pytest.fixture
+def store(screened_box):
+    store = screened_box.store()
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def site(screened_box, store):
+    """A browser on the machine itself."""
+    app = make_app(screened_box.config(), store, screened_box.bundle)
+    return TestClient(app, base_url="http://localhost", client=("127.0.0.1", 50000))
+
+
+def token(site):
+    return re.search(r'name="csrf" value="(\w+)"', site.get("/about").text)[1]
+
+
+def post(site, path, **form):
+    headers = form.pop("headers", {})
+    return site.post(path, data={"csrf": token(site), **form}, headers=headers, follow_redirects=False)
+
+
+def text(response):
+    """What a reader sees, in one line."""
+    assert response.status_code == 200
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", response.text)).split())
+
+
+def rows(response):
+    """The worklist as a list of lists of cells."""
+    found = re.findall(r"<tr>\s*<th scope=\"row\">.*?</tr>", response.text, re.S)
+    return [
+        [" ".join(unescape(re.sub(r"<[^>]+>", " ", cell)).split()) for cell in re.split(r"</t[hd]>", row)[:-1]]
+        for row in found
+    ]
+
+
+# ---- worklist ----------------------------------------------------------------------------------------------------
+
+
+def test_the_worklist_is_by_patient_and_day_and_worst_first(site, store):
+    shown = rows(site.get("/"))
+    assert len(shown) == 9
+    names = [OUTCOME_NAMES[outcome] for outcome in OUTCOMES]
+    ranks = [2 if row[2] == "Incomplete" else names.index(row[2]) for row in shown]
+    assert ranks == sorted(ranks)
+    for patient, day in (("A", "2025-01-31"), ("B", "2025-01-31"), ("C", "2025-01-31"), ("E", "2025-01-31")):
+        [row] = [row for row in shown if row[:2] == [patient, day]]
+        records = [r.record for r in store.patient_records(patient) if r.record.study_date == day]
+        outcome = patient_summary(records).outcome
+        assert row[2] == ("Incomplete" if outcome == "not_analysed" else OUTCOME_NAMES[outcome])
+        assert int(row[6]) == len(records)
+
+
+def test_a_missing_result_is_never_shown_as_negative(site):
+    for patient, _, outcome, right, left, *_ in rows(site.get("/")):
+        if outcome == "Negative" and patient != "Patient unknown":
+            assert (right, left) == ("Negative", "Negative")
+    [only_right] = [row for row in rows(site.get("/")) if row[0] == "E"]
+    assert only_right[2:5] == ["Incomplete", "Negative", "no image"]
+
+
+@pytest.mark.parametrize(
+    ("form", "patients"),
+    [
+        ({"query": "b"}, ["B", "B"]),
+        ({"query": "2024-06"}, ["B"]),
+        ({"query": "B_OS_2025-01-31_2"}, ["B"]),
+        ({"query": "' OR 1=1 --"}, []),
+        ({"outcome": "negative"}, ["A"]),
+        ({"outcome": "insufficient"}, ["C"]),
+        ({"query": "B", "outcome": "refer"}, ["B"]),
+        ({"since": "2999-01-01"}, []),
+        ({"since": "no day", "query": "C_OD"}, ["C"]),
+    ],
+)
+def test_search_and_filters(site, form, patients):
+    assert [row[0] for row in rows(post(site, "/", **form))] == patients
+
+
+def test_images_whose_eye_is_asked_for_can_be_listed(site):
+    unknown = rows(post(site, "/", outcome="eye_unknown"))
+    assert len(unknown) == 2
+    assert all(row[5] != "–" for row in unknown)
+
+
+def test_a_filter_never_changes_what_a_patient_is(site):
+    """The row of B is found by the name of one insufficient image, but tells of all its images."""
+    [row] = rows(post(site, "/", query="B_OS_2025-01-31_2"))
+    assert row[2:5] == ["Refer", "Refer", "Negative"]
+
+
+def test_the_search_is_remembered_until_it_is_cleared(site):
+    post(site, "/", query="C_OD")
+    assert [row[0] for row in rows(site.get("/"))] == ["C"]
+    assert 'value="C_OD"' in site.get("/").text
+    assert post(site, "/", clear="1").status_code == 303
+    assert len(rows(site.get("/"))) == 9
+
+
+def test_a_poll_is_answered_only_when_something_changed(site, store, screened_box):
+    changes = re.search(r'"changes": (\d+)', site.get("/").text)[1]
+    poll = {"poll": "1", "changes": changes, "headers": {"HX-Request": "true"}}
+    assert post(site, "/", **poll).status_code == 204
+    store.set_eye(screened_box.items["dicom"], "OD", "somebody")
+    answer = post(site, "/", **poll)
+    assert answer.status_code == 200
+    assert answer.text.lstrip().startswith('<section id="rows"')
+
+
+def test_ten_thousand_images_are_paged_fast(site, store):
+    record = store.record(1).record.to_json()
+    items = "INSERT INTO items (received_at, source, origin, sha256, extension, file_name, bytes, state) VALUES"
+    columns = "item_id, revision, record, outcome, rank, patient_id, eye, study_date, screened_at, score"
+    with store.write() as db:
+        for i in range(10_000):
+            values = ("2025-02-01T00:00:00.000+00:00", "folder", "camera", f"{i:064d}", "png", f"p{i}.png", 1, "done")
+            item = db.execute(f"{items} (?, ?, ?, ?, ?, ?, ?, ?)", values).lastrowid
+            outcome, eye = OUTCOMES[i % 4], ("OD", "OS")[i % 2]
+            values = (item, 1, record, outcome, i % 4, f"P{i // 2:05d}", eye, "2025-02-01", "2025-02-01T00:00:00", i)
+            db.execute(f"INSERT INTO records ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+    first, elapsed = None, []
+    for offset in (0, 50, 2500, 5000):
+        started = time.perf_counter()
+        page = post(site, "/", offset=str(offset), headers={"HX-Request": "true"})
+        elapsed.append(time.perf_counter() - started)
+        first = first or page
+    assert len(rows(first)) == 50
+    assert "1–50 of 5,009 patients and days" in text(first)
+    assert "5,001–5,009 of 5,009" in text(page)
+    assert elapsed[0] < 5  # rows are made anew; 0.15 s on a quiet machine
+    assert max(elapsed[1:]) < 1
+
+
+# ---- results -----------------------------------------------------------------------------------------------------
+
+
+def test_a_result_shows_decision_probabilities_quality_provenance_and_history(site, store, screened_box):
+    item = screened_box.items["B_OD_2025-01-31_1.png"]
+    result, page = store.record(item), site.get(f"/items/{item}")
+    shown = text(page)
+    for reason in result.record.reasons:
+        assert reason in shown
+    for code, probability in result.record.probabilities.items():
+        assert re.search(rf"{code} {re.escape(result.record.label_names[code])} {probability:.2f}", shown)
+    assert shown.count("≥ 0.50") == len(result.record.triggered) == 1
+    assert shown.count("< 0.50") == 3
+    for fact in (result.record.model_sha256, result.record.spec_hash, result.record.bundle_digest, result.item.sha256):
+        assert fact in shown
+    for measure in result.record.quality:
+        assert measure.replace("_", " ") in shown
+    history = page.text[page.text.index('id="history"') :]
+    assert f"/items/{screened_box.items['B_OD_2024-06-01_1.png']}" in history
+    for other in ("B_OS_2025-01-31_1.png", "B_OS_2025-01-31_2.png"):  # all images of the other eye
+        assert f'href="/items/{screened_box.items[other]}"' in page.text
+        assert other in shown
+    assert "1 of 2 images could not be analysed" in shown
+
+
+def test_every_page_says_that_it_is_research(site, screened_box):
+    item = screened_box.items["dicom"]
+    for path in ("/", f"/items/{item}", f"/items/{item}/report", "/quarantine", "/deliveries", "/health", "/about"):
+        assert "Research use only – not for clinical use" in text(site.get(path))
+
+
+def test_an_image_that_was_not_analysed_says_so(site, screened_box):
+    for name in ("D_OS_2025-01-31_1.png", "damaged"):
+        shown = text(site.get(f"/items/{screened_box.items[name]}"))
+        assert "This is not a negative result" in shown
+        assert not re.search(r"\bNegative\b", shown)
+
+
+def test_the_class_map_lies_over_the_lesion(site, screened_box):
+    """The patch that the small model calls an atrophy is drawn at [200:320, 350:480]."""
+    item = screened_box.items["B_OD_2025-01-31_1.png"]
+    preview = Image.open(io.BytesIO(site.get(f"/items/{item}/preview.jpg").content))
+    answer = site.get(f"/items/{item}/maps/A3.png")
+    assert answer.headers["content-type"] == "image/png"
+    overlay = Image.open(io.BytesIO(answer.content))
+    assert overlay.mode == "RGBA"
+    assert overlay.width / overlay.height == pytest.approx(preview.width / preview.height, rel=0.01)
+    opacity = np.asarray(overlay.resize(preview.size).getchannel("A"), np.float64)
+    rows_, columns = np.mgrid[: preview.height, : preview.width]
+    assert (opacity * rows_).sum() / opacity.sum() == pytest.approx(260, abs=25)
+    assert (opacity * columns).sum() / opacity.sum() == pytest.approx(415, abs=25)
+    assert opacity[260, 415] > 100
+    assert opacity[:120].max() == 0.0
+
+
+def test_pictures_that_do_not_exist_are_not_found(site, screened_box):
+    refer, damaged = screened_box.items["B_OD_2025-01-31_1.png"], screened_box.items["damaged"]
+    assert site.get(f"/items/{refer}/thumbnail.jpg").content[:2] == b"\xff\xd8"
+    assert site.get(f"/items/{refer}/evidence.jpg").content[:2] == b"\xff\xd8"
+    for path in ("preview.jpg", "thumbnail.jpg", "evidence.jpg", "maps/A3.png"):
+        assert site.get(f"/items/{damaged}/{path}").status_code == 404
+    for path in ("/items/4711", f"/items/{10**30}", f"/items/{refer}/maps/X9.png", f"/items/{refer}/maps/..%2fA3.png"):
+        assert site.get(path).status_code == 404
+
+
+def test_images_of_one_study_that_name_two_patients_are_told(site, store, screened_box):
+    item = screened_box.items["dicom"]
+    study = store.item(item).study_uid
+    with store.write() as db:  # as if another image of the study had come
+        db.execute(
+            "UPDATE records SET study_uid = ?, record = json_set(record, '$.source.study_instance_uid', ?)"
+            " WHERE item_id = ?",
+            (study, study, screened_box.items["C_OD_2025-01-31_1.png"]),
+        )
+    for number in (item, screened_box.items["C_OD_2025-01-31_1.png"]):
+        assert "name different patients" in text(site.get(f"/items/{number}"))
+
+
+def test_a_second_object_with_the_same_uid_is_told(site, store, screened_box):
+    first = store.item(screened_box.items["dicom"])
+    sha256, size = store.keep_object([b"other bytes"], "dcm")
+    second, _ = store.add_item(
+        source="dicom",
+        origin="camera",
+        sha256=sha256,
+        extension="dcm",
+        file_name="",
+        bytes=size,
+        sop_instance_uid=first.sop_instance_uid,
+        sop_class_uid=first.sop_class_uid,
+        study_uid=first.study_uid,
+    )
+    assert f"item {second.id} (in quarantine)" in text(site.get(f"/items/{first.id}"))
+    assert f"item {first.id} (screened)" in text(site.get(f"/items/{second.id}"))
+
+
+def test_an_image_that_waits_shows_its_result_by_itself(site, store):
+    sha256, size = store.keep_object([b"an image"], "png")
+    item, _ = store.add_item(
+        source="folder", origin="camera", sha256=sha256, extension="png", file_name="x", bytes=size
+    )
+    assert "No result yet" in text(site.get(f"/items/{item.id}"))
+    poll = {"X-Poll": "1", "HX-Request": "true"}
+    waiting = site.get(f"/items/{item.id}?state=pending", headers=poll)
+    assert (waiting.status_code, waiting.headers.get("HX-Refresh")) == (204, None)
+    store.quarantine(item.id, "broken")
+    assert site.get(f"/items/{item.id}?state=pending", headers=poll).headers["HX-Refresh"] == "true"
+
+
+def test_the_printable_report_holds_all_images_of_the_day(site, screened_box):
+    page = site.get(f"/items/{screened_box.items['B_OS_2025-01-31_1.png']}/report")
+    for name in ("B_OD_2025-01-31_1.png", "B_OS_2025-01-31_1.png", "B_OS_2025-01-31_2.png"):
+        assert f"/items/{screened_box.items[name]}/preview.jpg" in page.text
+    assert "B_OD_2024-06-01_1.png" not in page.text
+    assert "A missing result is not a negative one" in text(page)
+
+
+# ---- what people do ----------------------------------------------------------------------------------------------
+
+
+def test_an_operator_sets_an_unknown_eye(site, store, screened_box):
+    item = screened_box.items["dicom"]
+    answer = post(site, f"/items/{item}/eye", eye="OS")
+    assert answer.headers["location"] == f"/items/{item}?done=eye"
+    result = store.record(item)
+    assert (result.record.eye, result.record.eye_source, result.revision) == ("OS", "operator", 2)
+    assert [(d.revision, d.state) for d in store.deliveries(item)] == [(2, "pending"), (1, "superseded")]
+    assert [(r.user, r.kind, r.value) for r in store.reviews(item)] == [("local", "eye", "OS")]
+    shown = text(site.get(f"/items/{item}?done=eye"))
+    assert "Left eye (OS), from the operator" in shown
+    assert "local: set the eye: left eye (os)" in shown
+    assert post(site, f"/items/{item}/eye", eye="OD").status_code == 303  # the operator erred
+    assert store.record(item).record.eye == "OD"
+
+
+@pytest.mark.parametrize(("name", "eye"), [("B_OD_2025-01-31_1.png", "OS"), ("dicom", "both"), ("dicom", "")])
+def test_an_eye_that_is_known_or_none_is_refused(site, store, screened_box, name, eye):
+    item, before = screened_box.items[name], store.record(screened_box.items[name])
+    assert post(site, f"/items/{item}/eye", eye=eye).status_code == 409
+    assert store.record(item) == before
+
+
+def test_agreement_and_note_are_kept_with_who_and_when_and_exported(site, store, screened_box):
+    item = screened_box.items["C_OD_2025-01-31_1.png"]
+    note = '=HYPERLINK("http://evil")\nsecond line <b>bold</b>'
+    assert post(site, f"/items/{item}/review", agreement="disagree", note=note).status_code == 303
+    assert [(r.kind, r.value) for r in store.reviews(item)] == [("agreement", "disagree"), ("note", note)]
+    page = site.get(f"/items/{item}")
+    assert "local: disagrees" in text(page)
+    assert "<b>bold</b>" not in page.text
+    answer = post(site, "/reviews.csv")
+    assert "attachment" in answer.headers["content-disposition"]
+    exported = list(csv.DictReader(io.StringIO(answer.text)))
+    assert [(row["user"], row["kind"], row["item_id"]) for row in exported] == [
+        ("local", "agreement", str(item)),
+        ("local", "note", str(item)),
+    ]
+    assert exported[1]["value"] == "'" + note  # no spreadsheet runs it
+    assert exported[0]["sha256"] == store.item(item).sha256
+    assert exported[0]["at"].startswith("20")
+
+
+@pytest.mark.parametrize("form", [{}, {"agreement": "perhaps"}, {"note": " "}, {"note": "x" * 2001}])
+def test_an_empty_or_strange_review_is_refused(site, store, screened_box, form):
+    item = screened_box.items["C_OD_2025-01-31_1.png"]
+    assert post(site, f"/items/{item}/review", **form).status_code == 400
+    assert store.reviews(item) == []
+
+
+def test_quarantine_tells_why_and_retries(site, store, screened_box):
+    item = screened_box.items["damaged"]
+    page = site.get("/quarantine")
+    assert store.item(item).reason in text(page)
+    assert post(site, f"/items/{item}/retry").status_code == 303
+    assert store.item(item).state == "pending"
+    assert "Nothing is in quarantine" in text(site.get("/quarantine"))
+    assert post(site, f"/items/{item}/retry").status_code == 409  # not twice
+
+
+def test_what_was_given_up_can_be_sent_again(site, store):
+    delivery = store.next_delivery()
+    store.delivery_failed(delivery.id, "refused", None)
+    page = site.get("/deliveries")
+    assert "given up" in text(page)
+    assert "refused" in text(page)
+    assert post(site, f"/deliveries/{delivery.id}/retry").status_code == 303
+    [again] = [d for d in store.deliveries() if d.id == delivery.id]
+    assert (again.state, again.attempts) == ("pending", 0)
+
+
+def test_who_looked_and_who_did_what_is_recorded(site, store, screened_box):
+    item = screened_box.items["dicom"]
+    site.get(f"/items/{item}")
+    post(site, f"/items/{item}/eye", eye="OD")
+    recorded = [(row["actor"], row["action"], row["item_id"]) for row in store.trail()]
+    assert ("local", "viewed", item) in recorded
+    assert ("local", "revised", item) in recorded
+    exported = list(csv.DictReader(io.StringIO(post(site, "/audit.csv").text)))
+    assert exported[0]["action"] == "audit trail exported"
+    assert len(exported) == len(recorded) + 1
+
+
+def test_the_theme_is_kept(site):
+    assert 'data-theme="dark"' in site.get("/").text
+    assert post(site, "/theme", theme="light", next="/health").headers["location"] == "/health"
+    assert 'data-theme="light"' in site.get("/").text
+    for foreign in ("//evil.example", "https://evil.example", "/items/1/../../x", "javascript:alert(1)"):
+        assert post(site, "/theme", theme="light", next=foreign).headers["location"] == "/"
+
+
+# ---- the box -----------------------------------------------------------------------------------------------------
+
+
+def test_health_ready_and_metrics(screened_box, store):
+    problems = []
+    app = make_app(
+        screened_box.config(), store, screened_box.bundle, lambda: b"realmnet_box_items 12\n", lambda: problems
+    )
+    site = TestClient(app, base_url="http://localhost", client=("127.0.0.1", 50000))
+    assert site.get("/healthz").text == "ok\n"
+    assert site.get("/readyz").status_code == 200
+    assert site.get("/metrics").text == "realmnet_box_items 12\n"
+    problems.append("the disk is full")
+    assert (site.get("/readyz").status_code, site.get("/readyz").text) == (503, "the disk is full\n")
+    assert "the disk is full" in text(site.get("/health"))
+
+
+def test_rows_follow_the_store(screened_box, store):
+    worklist = Worklist(store)
+    before = worklist.rows(Filter())
+    assert worklist.rows(Filter()) == before
+    store.set_eye(screened_box.items["dicom"], "OD", "somebody")
+    assert worklist.rows(Filter()) != before
