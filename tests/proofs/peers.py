@@ -7,14 +7,15 @@ import json
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import numpy as np
 from PIL import Image
@@ -37,9 +38,14 @@ from edge_app.dicom_intake import DicomIntake
 from edge_app.screen import Screener
 from edge_app.store import Item, Store
 from edge_app.worker import Worker
+from keras_realmnet.screening.image_io import read_image
 
 DCMTK_DICTIONARY = Path("/etc/dcmtk/storescp.cfg")  # presentation contexts of dcmtk's storescp
-START_SECONDS = 20
+START_SECONDS = 30
+ROOT = Path(__file__).resolve().parents[2]
+BUNDLE = ROOT / "bundles" / "realmnet-demo"
+SAMPLES = ROOT / "samples"
+SMALL_SAMPLE = SAMPLES / "PHANTOM-0004_OD_2026-03-02_1.dcm"
 
 
 def missing(*programs: str) -> list[str]:
@@ -56,8 +62,8 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + START_SECONDS
+def wait_for_port(port: int, process: subprocess.Popen[bytes], seconds: float = START_SECONDS) -> None:
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise RuntimeError(f"{process.args} ended with {process.returncode}")
@@ -71,11 +77,9 @@ def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
 # ---- images --------------------------------------------------------------------------------------------------------
 
 
-def picture(seed: int = 0, width: int = 390) -> np.ndarray:
-    """A picture that passes as red/green ultra-widefield: uint8 RGB of shape (h, w, 3)."""
-    from training.phantom import render
-
-    return render(seed, width=width, staphyloma=False, grade=0, eye="OD").image
+def picture(file: Path = SMALL_SAMPLE) -> np.ndarray:
+    """A shipped sample that passes as red/green ultra-widefield: uint8 RGB, by default of shape (307, 390, 3)."""
+    return read_image(file).pixels
 
 
 def ophthalmic(pixels: np.ndarray, syntax: UID = ExplicitVRLittleEndian, **attributes: object) -> Dataset:
@@ -137,7 +141,11 @@ def write(image: Dataset, path: Path) -> Path:
 
 def encoded(path: Path) -> bytes:
     """The data set of a DICOM file, without preamble and file meta information."""
-    content = path.read_bytes()
+    return data_set(path.read_bytes())
+
+
+def data_set(content: bytes) -> bytes:
+    """The same of the file's bytes."""
     return content[144 + int.from_bytes(content[140:144], "little") :]
 
 
@@ -200,6 +208,74 @@ def certificate(folder: Path) -> tuple[Path, Path]:
     return folder / "cert.pem", folder / "key.pem"
 
 
+@dataclass(frozen=True)
+class Box:
+    """A box that runs as `python -m edge_app serve`; `store` looks at its data base from outside."""
+
+    port: int
+    store: Store
+    log: Path
+    process: subprocess.Popen[bytes]
+
+
+@contextmanager
+def box(folder: Path, bundle: Path, **sections: object) -> Iterator[Box]:
+    """A whole box in processes of its own, with its data in `folder`, until the block ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    dicom = {"port": free_port(), **sections.pop("dicom", {})}
+    port = dicom["port"]
+    values = {
+        "data_dir": folder / "box",
+        "bundle": bundle,
+        "threads": 1,
+        "dicom": dicom,
+        "disk": {"free_mb": 0},
+        "web": {"enabled": False},
+        **sections,
+    }
+    (folder / "box.toml").write_text(_toml(values))
+    log = folder / "box.log"
+    with log.open("wb") as output:
+        command = [sys.executable, "-m", "edge_app", "serve", "--config", folder / "box.toml"]
+        running = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=ROOT)
+        try:
+            wait_for_port(port, running, seconds=120)
+            store = Store(folder / "box")
+            yield Box(port, store, log, running)
+            store.close()
+        finally:
+            running.terminate()
+            running.wait(60)
+
+
+def _toml(values: dict) -> str:
+    """Plain values first, then sections, then lists of sections."""
+    lines = [f"{key} = {_value(value)}" for key, value in values.items() if not _is_section(value)]
+    for key, value in values.items():
+        if isinstance(value, dict):
+            lines += [f"[{key}]", _toml(value)]
+        elif _is_section(value):
+            for entry in value:
+                lines += [f"[[{key}]]", _toml(entry)]
+    return "\n".join(lines) + "\n"
+
+
+def _is_section(value: object) -> bool:
+    return isinstance(value, dict) or (isinstance(value, list) and bool(value) and isinstance(value[0], dict))
+
+
+def _value(value: object) -> str:
+    return json.dumps(str(value) if isinstance(value, Path) else value)
+
+
+def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"after {seconds:g} s still not: {what}")
+        time.sleep(0.05)
+
+
 # ---- the peers -----------------------------------------------------------------------------------------------------
 
 
@@ -255,16 +331,25 @@ class Orthanc:
     def studies(self) -> list[dict]:
         return [json.loads(self._get(f"/studies/{key}")) for key in json.loads(self._get("/studies"))]
 
+    def send(self, modality: str) -> None:
+        """Sends everything it has."""
+        request = Request(f"{self.url}/modalities/{modality}/store", self._get("/instances"), method="POST")
+        with urlopen(request, timeout=60) as response:
+            response.read()
+
     def _get(self, path: str) -> bytes:
-        with urlopen(self.url + path, timeout=20) as response:
+        with urlopen(self.url + path, timeout=60) as response:
             return response.read()
 
 
 @contextmanager
-def orthanc(folder: Path) -> Iterator[Orthanc]:
-    """An Orthanc with an empty storage in `folder`."""
+def orthanc(folder: Path, dicom: int, **modalities: tuple[str, int]) -> Iterator[Orthanc]:
+    """An Orthanc on port `dicom` with an empty storage in `folder`.
+
+    `modalities`: {name: (AE title, port)} of those it may send to.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    dicom, http = free_port(), free_port()
+    http = free_port()
     options = {
         "Name": "peer",
         "StorageDirectory": str(folder / "storage"),
@@ -276,6 +361,7 @@ def orthanc(folder: Path) -> Iterator[Orthanc]:
         "AuthenticationEnabled": False,
         "UnknownSopClassAccepted": True,
         "DicomAlwaysAllowStore": True,
+        "DicomModalities": {name: [title, "127.0.0.1", peer] for name, (title, peer) in modalities.items()},
         "Plugins": [],
     }
     (folder / "orthanc.json").write_text(json.dumps(options))
