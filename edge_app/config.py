@@ -42,7 +42,7 @@ def _pattern(text: str) -> str:
     try:
         re.compile(text)
     except re.error as error:
-        raise ValueError(f"a regular expression ({error})") from error
+        raise ValueError(f"expected a regular expression ({error})") from error
     return text
 
 
@@ -67,7 +67,6 @@ class Section(BaseModel):
 class _TLS(Section):
     tls_certificate: FilePath | None = None
     tls_key: FilePath | None = None
-    tls_ca: FilePath | None = None
 
     @model_validator(mode="after")
     def _whole(self) -> "_TLS":
@@ -79,6 +78,7 @@ class _TLS(Section):
 class Dicom(_TLS):
     """What may send images, and how. `tls_ca` set: only senders with a certificate of this authority are heard."""
 
+    tls_ca: FilePath | None = None
     enabled: bool = True
     host: str = "127.0.0.1"
     port: Port = 11112
@@ -124,6 +124,7 @@ class Screening(Section):
 class Destination(_TLS):
     """Where results go. kind "dicom": C-STORE to host, port, ae_title; kind "folder": files into path."""
 
+    tls_ca: FilePath | None = None
     name: Name
     kind: Literal["dicom", "folder"]
     host: str | None = None

@@ -1,0 +1,334 @@
+"""The screening process from the inside: what it keeps, what it puts aside, how it dies."""
+
+import io
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from pydicom import Dataset
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, OphthalmicPhotography8BitImageStorage, generate_uid
+
+from edge_app.config import Config, Destination
+from edge_app.screen import Screener
+from edge_app.store import Store
+from edge_app.worker import Worker, routes
+from keras_realmnet.screening.image_io import read_image
+from keras_realmnet.screening.preprocessing import preprocess
+
+
+@pytest.fixture(scope="module")
+def screener(tiny_bundle):
+    return Screener.open(tiny_bundle, threads=1)
+
+
+class Box:
+    """A store and a worker in this process, which works until the queue is empty."""
+
+    def __init__(self, home: Path, bundle: Path, screener: Screener, **settings):
+        self.config = Config(data_dir=home / "data", bundle=bundle, **settings)
+        self.store = Store(self.config.data_dir)
+        self.said: list[str] = []
+        self.worker = Worker(self.config, self.store, screener, self.said.append)
+
+    def work(self):
+        self.worker.stopping.clear()
+        empty = self.store.claim
+
+        def claim():
+            item = empty()
+            if item is None:
+                self.worker.stopping.set()
+            return item
+
+        self.store.claim = claim
+        try:
+            self.worker.run()
+        finally:
+            del self.store.claim
+
+    def receive(self, contents: bytes, name: str = "P1_OD_2025-01-31_1.png", origin: str = "share"):
+        sha256, size = self.store.keep_object([contents], "bin")
+        item, _ = self.store.add_item(
+            source="folder", origin=origin, sha256=sha256, extension="bin", file_name=name, bytes=size
+        )
+        self.store.saw_file(origin, name, size, 0, item.id)
+        return item
+
+    def receive_dicom(self, contents: bytes, dataset: Dataset):
+        sha256, size = self.store.keep_object([contents], "dcm")
+        return self.store.add_item(
+            source="dicom",
+            origin="SCANNER",
+            sha256=sha256,
+            extension="dcm",
+            file_name="",
+            bytes=size,
+            sop_instance_uid=dataset.SOPInstanceUID,
+            sop_class_uid=dataset.SOPClassUID,
+            study_uid=dataset.StudyInstanceUID,
+        )[0]
+
+
+@pytest.fixture
+def box(tmp_path, tiny_bundle, screener):
+    return Box(tmp_path, tiny_bundle, screener)
+
+
+def png(picture: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "PNG")
+    return file.getvalue()
+
+
+def dicom(picture: np.ndarray, **elements: object) -> tuple[bytes, Dataset]:
+    dataset = Dataset()
+    dataset.SOPClassUID, dataset.SOPInstanceUID = OphthalmicPhotography8BitImageStorage, generate_uid()
+    dataset.StudyInstanceUID, dataset.SeriesInstanceUID = "1.2.3", "1.2.3.4"
+    dataset.Modality, dataset.Manufacturer, dataset.PatientID, dataset.StudyDate = "OP", "OPTOS", "P1", "20250131"
+    dataset.ImageLaterality = "R"
+    dataset.Rows, dataset.Columns, dataset.SamplesPerPixel = *picture.shape[:2], 3
+    dataset.PhotometricInterpretation, dataset.PlanarConfiguration, dataset.PixelRepresentation = "RGB", 0, 0
+    dataset.BitsAllocated = dataset.BitsStored = 8
+    dataset.HighBit = 7
+    dataset.PixelData = picture.tobytes()
+    dataset["PixelData"].VR = "OB"
+    for keyword, value in elements.items():
+        setattr(dataset, keyword, value)
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    file = io.BytesIO()
+    dataset.save_as(file, enforce_file_format=True)
+    return file.getvalue(), dataset
+
+
+def test_a_result_and_its_pictures(box, pictures, screener):
+    item = box.receive(png(pictures["refer"]))
+    box.work()
+    assert box.said == ["ready", f"screening {item.id}", f"done {item.id}"]
+    result = box.store.record(item.id)
+    record = result.record
+    assert (record.outcome, record.patient_id, record.eye, record.file) == (
+        "refer",
+        "P1",
+        "OD",
+        "P1_OD_2025-01-31_1.png",
+    )
+    assert record.folder == "share"
+    assert result.score == max(record.probabilities[code] - t for code, t in record.thresholds.items()) > 0
+    folder = box.store.result_dir(item.id)
+    assert sorted(path.name for path in folder.iterdir()) == ["maps.npz", "overlay.jpg", "preview.jpg"]
+    preview = read_image(folder / "preview.jpg").pixels
+    assert np.abs(preview.astype(int) - pictures["refer"]).mean() < 4
+    square, geometry = preprocess(pictures["refer"], screener.bundle.spec)
+    with np.load(folder / "maps.npz") as arrays:
+        assert arrays["class_maps"].dtype == np.float16
+        expected = screener.runtime.predict(square[None]).class_maps[0]
+        assert np.allclose(arrays["class_maps"], expected, rtol=1e-3, atol=1e-3)
+        assert tuple(arrays["box"]) == geometry.box  # the preview is as large as the picture
+
+
+def test_the_box_and_the_command_give_the_same_record(box, pictures, screener, tmp_path):
+    path = tmp_path / "P1_OD_2025-01-31_1.png"
+    path.write_bytes(png(pictures["refer"]))
+    item = box.receive(path.read_bytes())
+    box.work()
+    by_box, by_command = box.store.record(item.id).record, screener.screen(path, item.sha256, tmp_path)
+    same = {"folder": "", "overlay": None, "screened_at": "", "timings_ms": {}}
+    assert replace(by_box, **same) == replace(by_command, **same)
+
+
+def test_a_large_picture_has_a_small_preview(box, pictures):
+    large = cv2.resize(pictures["negative"], None, fx=4, fy=4)
+    item = box.receive(png(large))
+    box.work()
+    folder = box.store.result_dir(item.id)
+    height, width = read_image(folder / "preview.jpg").pixels.shape[:2]
+    assert width == 2048
+    geometry = preprocess(large, box.worker._screener.bundle.spec)[1]
+    scale = np.array([width / large.shape[1], height / large.shape[0]] * 2)
+    with np.load(folder / "maps.npz") as arrays:
+        assert np.abs(arrays["box"] - np.array(geometry.box) * scale).max() <= 0.5
+
+
+@pytest.mark.parametrize("outcome", ["insufficient", "not_analysed"])
+def test_what_is_not_gradable_has_a_preview_and_no_class_maps(box, pictures, outcome):
+    item = box.receive(png(pictures[outcome]))
+    box.work()
+    assert box.store.item(item.id).state == "done"
+    assert box.store.record(item.id).score is None
+    names = {path.name for path in box.store.result_dir(item.id).iterdir()}
+    assert names == {"overlay.jpg", "preview.jpg"}
+
+
+def test_no_name_of_a_patient_is_the_name_of_a_file(box, pictures):
+    box.receive(png(pictures["refer"]), "CANARY-77_OD_2025-01-31_1.png")
+    box.work()
+    assert [path for path in box.config.data_dir.rglob("*") if "CANARY" in str(path)] == []
+
+
+def test_angiograms_and_other_makers_never_reach_the_model(box, pictures, screener):
+    class Unused:
+        def predict(self, images):
+            raise AssertionError("the model was asked")
+
+    box.worker._screener = replace(screener, runtime=Unused())
+    for elements in (
+        {"ImageType": ["ORIGINAL", "PRIMARY", "", "FA"]},
+        {"ImageType": ["ORIGINAL", "PRIMARY", "", "AF"]},
+        {"SeriesDescription": "Optomap ICG"},
+        {"Manufacturer": "Carl Zeiss Meditec"},
+    ):
+        item = box.receive_dicom(*dicom(pictures["refer"], **elements))
+        box.work()
+        assert box.store.record(item.id).record.outcome == "not_analysed", elements
+        assert box.store.item(item.id).state == "done"
+
+
+def test_a_damaged_file_goes_to_quarantine_with_its_reason_and_the_rest_is_screened(box, pictures):
+    whole = png(pictures["refer"])
+    bad = box.receive(whole[: len(whole) // 2], "P1_OS_2025-01-31_1.png")
+    good = box.receive(whole)
+    box.work()
+    after = box.store.item(bad.id)
+    assert after.state == "quarantined"
+    assert "truncated" in after.reason
+    record = box.store.record(bad.id).record
+    assert (record.outcome, record.patient_id, record.eye) == ("not_analysed", "P1", "OS")
+    assert box.store.item(good.id).state == "done"
+    assert box.store.deliveries() == []
+
+
+def test_a_damaged_dicom_object_still_shows_beside_its_patient(box, pictures):
+    contents, dataset = dicom(pictures["refer"])
+    item = box.receive_dicom(contents[:-100_000], dataset)
+    box.work()
+    assert box.store.item(item.id).state == "quarantined"
+    record = box.store.record(item.id).record
+    assert (record.outcome, record.patient_id, record.eye) == ("not_analysed", "P1", "OD")
+
+
+def test_bytes_that_changed_on_the_disk_are_not_screened(box, pictures):
+    item = box.receive(png(pictures["refer"]))
+    box.store.object_path(item).write_bytes(png(pictures["negative"]))
+    box.work()
+    assert box.store.item(item.id).reason == "the stored contents are no longer those received"
+    assert box.store.record(item.id) is None
+
+
+class Failing:
+    """A runtime on a worn-out machine."""
+
+    def __init__(self, times: int, runtime):
+        self.left, self.runtime = times, runtime
+
+    def predict(self, images):
+        if self.left:
+            self.left -= 1
+            raise MemoryError
+        return self.runtime.predict(images)
+
+
+@pytest.mark.parametrize(("times", "state"), [(1, "done"), (2, "quarantined")])
+def test_a_failure_that_is_not_the_files_fault_is_tried_again_once(box, pictures, screener, times, state):
+    box.worker._screener = replace(screener, runtime=Failing(times, screener.runtime))
+    item = box.receive(png(pictures["refer"]))
+    box.work()
+    after = box.store.item(item.id)
+    assert (after.state, after.attempts) == (state, 2)
+    assert box.store.record(item.id).record.outcome == ("refer" if state == "done" else "not_analysed")
+
+
+def test_no_room_for_a_result_is_waited_out(box, pictures, monkeypatch):
+    item = box.receive(png(pictures["refer"]))
+    monkeypatch.setattr("edge_app.worker.FULL_DISK_SECONDS", 0.0)
+    full, really = [OSError(28, "No space left on device")] * 3, os.fsync
+
+    def fsync(handle):
+        if full:
+            raise full.pop()
+        really(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    box.work()
+    after = box.store.item(item.id)
+    assert (after.state, after.attempts, after.crashes) == ("done", 4, 0)
+
+
+def test_routes_follow_outcomes_and_what_a_result_can_be(tmp_path, tiny_bundle, screener, pictures):
+    destinations = (
+        Destination(name="pacs", kind="dicom", host="pacs", port=104, ae_title="PACS", results=("sr", "sc")),
+        Destination(name="urgent", kind="folder", path=tmp_path, results=("json", "fhir"), outcomes=("refer",)),
+    )
+    box = Box(tmp_path, tiny_bundle, screener, destination=destinations)
+    file = box.receive(png(pictures["refer"]))
+    network = box.receive_dicom(*dicom(pictures["refer"]))
+    poor = box.receive_dicom(*dicom(pictures["insufficient"]))
+    box.work()
+
+    def sent(item):
+        return sorted((d.destination, d.kind) for d in box.store.deliveries(item.id))
+
+    assert sent(file) == [("urgent", "fhir"), ("urgent", "json")]  # there is no DICOM image to refer to
+    assert sent(network) == [("pacs", "sc"), ("pacs", "sr"), ("urgent", "fhir"), ("urgent", "json")]
+    assert sent(poor) == [("pacs", "sr")]  # no evidence to show
+    assert routes(box.store.record(file.id).record, box.config) == [("urgent", "json"), ("urgent", "fhir")]
+
+
+def test_a_study_that_names_two_patients_is_told_on_every_image(box, pictures):
+    first = box.receive_dicom(*dicom(pictures["refer"]))
+    other = box.receive_dicom(*dicom(pictures["negative"], PatientID="P2", ImageLaterality="L"))
+    third = box.receive_dicom(*dicom(pictures["insufficient"], StudyInstanceUID="9.9"))
+    box.work()
+    for item in (first, other):
+        [warning] = box.store.record(item.id).record.warnings
+        assert "different patients (P1, P2)" in warning
+    assert box.store.record(first.id).revision == 2
+    assert box.store.record(third.id).record.warnings == ()
+
+
+def test_one_picture_under_two_names_is_told(box, pictures):
+    item = box.receive(png(pictures["refer"]), "P1_OD_2025-01-31_1.png")
+    assert box.receive(png(pictures["refer"]), "P1_OS_2025-01-31_1.png").id == item.id
+    box.work()
+    [warning] = box.store.record(item.id).record.warnings
+    assert "different patients or eyes" in warning
+
+
+def test_names_are_read_by_the_folders_own_pattern(tmp_path, tiny_bundle, screener, pictures):
+    folder = {"name": "share", "path": str(tmp_path), "file_name_pattern": r"(?P<eye>OD|OS)-(?P<patient_id>\d+)"}
+    box = Box(tmp_path, tiny_bundle, screener, folder=[folder])
+    item = box.receive(png(pictures["refer"]), "OS-0815.png")
+    box.work()
+    record = box.store.record(item.id).record
+    assert (record.patient_id, record.eye) == ("0815", "OS")
+
+
+MEMORY = """
+import sys
+import numpy as np
+from edge_app.worker import _limit
+from edge_app.screen import Screener
+from pathlib import Path
+screener = Screener.open(Path(sys.argv[1]), threads=1)  # the model file is mapped
+_limit(int(sys.argv[2]))
+kept = np.ones((150, 1 << 20), np.uint8)
+screener.runtime.predict(np.zeros((1, 64, 64, 3), np.uint8))
+try:
+    np.ones((int(sys.argv[2]), 1 << 20), np.uint8)
+except MemoryError:
+    print("refused")
+"""
+
+
+def test_memory_is_capped_where_it_is_written_to(tiny_bundle):
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY, tiny_bundle, "600"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "refused"
