@@ -100,8 +100,7 @@ CREATE TABLE sessions (
     token_hash TEXT PRIMARY KEY,
     user TEXT NOT NULL REFERENCES users (name) ON DELETE CASCADE,
     created_at TEXT NOT NULL,
-    seen_at TEXT NOT NULL,
-    csrf TEXT NOT NULL
+    seen_at TEXT NOT NULL
 );
 CREATE TABLE login_attempts (
     at TEXT NOT NULL,
