@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
 
 from edge_app import logs
@@ -77,22 +78,33 @@ class ScreeningProcess:
                 os.killpg(self._process.pid, number)
 
     def _watch(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                reason = self._run()
-                if not self._stopping.is_set() and not self.refused:
-                    log.error("the screening process %s", reason)
-                    self._on_death()
-                for item in self._store.items("screening"):
-                    after = self._store.release(item.id, f"the screening process {reason}", crashed=True)
-                    log.error("item %d: %s again", item.id, after.state)
-                    self._on_done(after)
-            except Exception as error:  # a full disk, for one: the watching must go on
-                log.error("the screening process cannot be kept: %s", logs.where(error))
-            if self.refused:
+        while not self._stopping.is_set() and not self.refused:
+            ended = self._step(self._run)
+            if self._stopping.is_set() or self.refused:
                 return
+            ended = ended or "could not be started"
+            log.error("the screening process %s", ended)
+            self._on_death()
+            while self._step(partial(self._give_back, f"the screening process {ended}")) is None:
+                if self._stopping.wait(FIRST_BACKOFF_SECONDS):
+                    return
             self._failures += 1
             self._stopping.wait(min(MAX_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2 ** min(10, self._failures - 1)))
+
+    def _step(self, step: Callable[[], str]) -> str | None:
+        """What `step` returns; None where it fails (a full disk, no memory): the watching must go on."""
+        try:
+            return step()
+        except Exception as error:
+            log.error("the screening process cannot be looked after: %s", logs.where(error))
+            return None
+
+    def _give_back(self, reason: str) -> str:
+        for item in self._store.items("screening"):
+            after = self._store.release(item.id, reason, crashed=True)
+            log.error("item %d: %s", item.id, after.state)
+            self._on_done(after)
+        return reason
 
     def _run(self) -> str:
         """One life of the process; returns how it ended."""

@@ -3,7 +3,7 @@
 A process of its own, since decoders meet foreign bytes: it may be killed at any moment, its memory is capped, and what
 it was doing is in the store. The supervisor (supervisor.py) starts it as `python -m edge_app.worker` with the settings
 as one line of JSON on stdin, whose end means that the supervisor is dead. On stdout it says "ready", "idle",
-"screening ID" and "done ID"; SIGTERM lets it finish the item and end.
+"screening ID", "done ID" and "waiting" (for room on the disk); SIGTERM lets it finish the item and end.
 """
 
 import errno
@@ -12,10 +12,12 @@ import logging
 import os
 import resource
 import signal
+import sqlite3
 import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from time import monotonic
 
@@ -45,7 +47,6 @@ IDLE_SECONDS = 1.0  # how often an idle worker says so
 FULL_DISK_SECONDS = 5.0  # wait before another attempt where there was no room for a result
 # Pixels, uint8 RGB (h, w, 3); prediction and geometry unless the image never reached the model.
 Kept = tuple[NDArray[np.uint8], Prediction | None, FieldGeometry | None]
-FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Worker:
@@ -61,21 +62,33 @@ class Worker:
         self._explain_the_killed()
         said = monotonic()
         while not self.stopping.is_set():
-            item = self._store.claim()
-            if item is None:
-                if monotonic() - said >= IDLE_SECONDS:
-                    self._say("idle")
-                    said = monotonic()
+            item = self._with_room(self._store.claim)
+            if item is not None:
+                self._say(f"screening {item.id}")
+                self._with_room(partial(self._screen, item))
+                self._say(f"done {item.id}")
+                said = monotonic()
+            elif monotonic() - said >= IDLE_SECONDS:
+                self._say("idle")
+                said = monotonic()
+            else:
                 self.stopping.wait(POLL_SECONDS)
-                continue
-            self._say(f"screening {item.id}")
-            if not self._screen(item):
-                self.stopping.wait(FULL_DISK_SECONDS)
-            self._say(f"done {item.id}")
-            said = monotonic()
 
-    def _screen(self, item: Item) -> bool:
-        """Screens one item and commits what came of it; False where the disk had no room for that."""
+    def _with_room(self, step: Callable[[], Item | None]) -> Item | None:
+        """Takes a step; where the disk has no room for what comes of it, waits and takes it again."""
+        while True:
+            try:
+                return step()
+            except (OSError, sqlite3.OperationalError) as error:
+                if not _is_full_disk(error):
+                    raise
+                log.error("no room on the disk: waiting")
+                self._say("waiting")
+                if self.stopping.wait(FULL_DISK_SECONDS):
+                    return None
+
+    def _screen(self, item: Item) -> None:
+        """Screens one item and commits what came of it. Raises OSError or sqlite3.OperationalError of a full disk."""
         folder = self._store.result_dir(item.id)
         kept: list[Kept] = []
         record = self._screener.screen(
@@ -91,14 +104,7 @@ class Worker:
                 self._finish(item, record, kept[0])
         except Stale:
             log.warning("item %d: another process has taken over", item.id)
-        except OSError as error:
-            if error.errno not in FULL_DISK:
-                raise
-            log.error("item %d: no room for its result; waiting", item.id)
-            self._store.release(item.id, "no room for the result", crashed=False, attempt=item.attempts)
-            return False
         log.info("item %d: %s in %.0f ms", item.id, record.error or record.outcome, record.timings_ms["total"])
-        return True
 
     def _finish(self, item: Item, record: ScreeningRecord, kept: Kept) -> None:
         keep_pictures(self._store.result_dir(item.id), *kept)
@@ -176,6 +182,10 @@ def keep_pictures(
             move_durably(file, maps)
     with suppress(FileNotFoundError):  # a result stands without its overlay
         sync(folder / "overlay.jpg")
+
+
+def _is_full_disk(error: OSError | sqlite3.OperationalError) -> bool:
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "is full" in str(error)  # SQLITE_FULL
 
 
 def _score(record: ScreeningRecord) -> float | None:

@@ -258,7 +258,8 @@ def test_no_room_for_a_result_is_waited_out(box, pictures, monkeypatch):
     monkeypatch.setattr(os, "fsync", fsync)
     box.work()
     after = box.store.item(item.id)
-    assert (after.state, after.attempts, after.crashes) == ("done", 4, 0)
+    assert (after.state, after.attempts, after.crashes) == ("done", 1, 0)
+    assert box.said.count("waiting") == 3
 
 
 def test_routes_follow_outcomes_and_what_a_result_can_be(tmp_path, tiny_bundle, screener, pictures):
