@@ -31,8 +31,15 @@ from pynetdicom.association import Association
 from edge_app import dicom_results, exports, fhir
 from edge_app.config import Config, Destination
 from edge_app.config import Delivery as Settings
-from edge_app.dicom import IMPLEMENTATION_UID, IMPLEMENTATION_VERSION, client_tls, limit_connection, read_attributes
-from edge_app.durable import write_durably
+from edge_app.dicom import (
+    IMPLEMENTATION_UID,
+    IMPLEMENTATION_VERSION,
+    client_tls,
+    limit_connection,
+    read_attributes,
+    reserve_answers,
+)
+from edge_app.durable import move_durably, temporary_file, write_durably
 from edge_app.store import Delivery, Result, Store
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.preprocessing import FieldGeometry
@@ -251,7 +258,9 @@ class _FolderChannel:
     def send(self, file: Path, name: str) -> None:
         content = file.read_bytes()
         try:
-            write_durably(self._path / name, content)
+            with temporary_file(self._path, name) as temporary:  # nobody else tidies up there after a crash
+                temporary.write(content)
+                move_durably(temporary, self._path / name)
         except OSError as error:
             raise _Unreachable(f"the file cannot be written ({error.strerror})") from error
 
@@ -271,6 +280,7 @@ class _DicomChannel:
             tls_args=self._tls,
             evt_handlers=[(events.EVT_CONN_OPEN, partial(limit_connection, seconds=destination.timeout_seconds))],
         )
+        reserve_answers(self._association)
         if not self._association.is_established:
             rejected = self._association.is_rejected
             raise _Unreachable("the association was rejected" if rejected else "no association")

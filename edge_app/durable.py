@@ -22,10 +22,13 @@ def write_durably(path: Path, data: bytes) -> None:
 
 
 @contextmanager
-def temporary_file(folder: Path) -> Iterator[BinaryIO]:
-    """A new file in `folder`, open for reading and writing; it is gone afterwards unless `move_durably` moved it."""
-    path = folder / f"{uuid4().hex}{TEMPORARY}"
-    with path.open("x+b") as file:
+def temporary_file(folder: Path, name: str | None = None) -> Iterator[BinaryIO]:
+    """A new file in `folder`, open for reading and writing; it is gone afterwards unless `move_durably` moved it.
+
+    `name`: where one writer alone writes a file of this name, so that it replaces what its own crash left.
+    """
+    path = folder / f"{name or uuid4().hex}{TEMPORARY}"
+    with path.open("w+b" if name else "x+b") as file:
         try:
             yield file
         finally:
