@@ -33,6 +33,7 @@ from pydicom.uid import (
     WideFieldOphthalmicPhotographyStereographicProjectionImageStorage,
 )
 from pynetdicom import _config, events
+from pynetdicom.association import Association
 
 __all__ = [
     "IMPLEMENTATION_UID",
@@ -45,6 +46,7 @@ __all__ = [
     "limit_connection",
     "parse_attributes",
     "read_attributes",
+    "reserve_answers",
     "server_tls",
 ]
 
@@ -148,6 +150,17 @@ def limit_connection(event: events.Event, seconds: float) -> None:
     connection: Any = event.assoc.dul.socket
     connection.socket.settimeout(seconds)
     connection.recv = partial(_receive, connection.socket, seconds)
+
+
+def reserve_answers(association: Association) -> None:
+    """For an association that only sends requests: answers go to whoever asked.
+
+    pynetdicom's reactor looks for requests of the peer, and on a busy machine it may take the answer instead (it is
+    told to pause, but checks before it looks); the request then fails for want of one.
+    """
+    dimse: Any = association.dimse
+    get = dimse.get_msg
+    dimse.get_msg = lambda block=False: get(block) if block else (None, None)
 
 
 def _receive(peer: Any, seconds: float, size: int) -> bytearray:
