@@ -131,3 +131,17 @@ def screened_box(_screened, tmp_path) -> ScreenedBox:
     """A copy of a box that has screened NAMES, a damaged file ("damaged") and a DICOM object ("dicom")."""
     shutil.copytree(_screened.data_dir, tmp_path / "box")
     return ScreenedBox(tmp_path / "box", _screened.bundle, dict(_screened.items))
+
+
+@pytest.fixture
+def receive_and_screen(screened_box):
+    """receive_and_screen(path) takes a file into `screened_box` and has the real worker screen it; gives the item."""
+
+    def run(path: Path) -> int:
+        store = screened_box.store()
+        item = receive(store, path)
+        screen_all(screened_box.config(), store, Screener.open(screened_box.bundle.directory))
+        store.close()
+        return item
+
+    return run

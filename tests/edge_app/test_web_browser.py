@@ -1,0 +1,271 @@
+"""The web page in a real browser, Debian's Chromium: by mouse, keyboard and touch, and with axe-core looking at it."""
+
+import socket
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from edge_app import web, web_auth
+
+CHROMIUM = Path("/usr/bin/chromium")
+AXE_FAULTS = ("serious", "critical")
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    if not CHROMIUM.exists():
+        pytest.skip(f"{CHROMIUM} is not installed")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def served(screened_box):
+    """(address, store) of a box that is reached from its own machine."""
+    store = screened_box.store()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = web.start(screened_box.config(port=port), store, screened_box.bundle)
+    yield f"http://127.0.0.1:{port}", store
+    server.stop()
+    store.close()
+
+
+@pytest.fixture
+def tab(chromium):
+    """tab(width, ...) opens a new browser tab; at the end nothing may have been blocked or have failed in it."""
+    complaints, contexts = [], []
+
+    def open_tab(width=1280, **options):
+        context = chromium.new_context(viewport={"width": width, "height": 900}, **options)
+        context.set_default_timeout(60_000)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        return page
+
+    yield open_tab
+    for context in contexts:
+        context.close()
+    assert complaints == []  # the Content-Security-Policy complains here
+
+
+def press_until(page, condition, key="Tab", limit=80):
+    """Presses a key until the focused element fulfils a condition; fails where the keyboard cannot get there."""
+    for _ in range(limit):
+        page.keyboard.press(key)
+        if page.evaluate(f"(() => {{ const e = document.activeElement; return {condition}; }})()"):
+            return
+    pytest.fail(f"the keyboard does not reach {condition}")
+
+
+def test_from_the_worklist_to_the_eye_by_keyboard_alone(tab, served, screened_box):
+    address, store = served
+    item = screened_box.items["dicom"]
+    page = tab()
+    page.goto(address)
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.keyboard.press("Enter")
+    press_until(page, f"e.id === 'row-{item}'")
+    assert (
+        page.evaluate("(s => s.outlineStyle + s.outlineWidth)(getComputedStyle(document.activeElement))") == "solid3px"
+    )
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"{address}/items/{item}")
+    press_until(page, "e.name === 'eye'")
+    page.keyboard.press("ArrowDown")  # from OD to OS
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.get_by_text("The eye is set, and the results are sent anew.").wait_for()
+    assert store.record(item).record.eye == "OS"
+    press_until(page, "e.name === 'agreement'")
+    page.keyboard.press("Space")
+    press_until(page, "e.id === 'note'")
+    page.keyboard.type("seen at the slit lamp")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.get_by_text("The review is saved.").wait_for()
+    assert [review.value for review in store.reviews(item)] == ["OS", "agree", "seen at the slit lamp"]
+
+
+def scale(page):
+    return page.evaluate("new DOMMatrix(getComputedStyle(document.querySelector('.stage')).transform).a")
+
+
+def corner(page):
+    return page.evaluate(
+        "(m => [m.e, m.f])(new DOMMatrix(getComputedStyle(document.querySelector('.stage')).transform))"
+    )
+
+
+@pytest.fixture
+def result(tab, served, screened_box):
+    """The page of an image that refers."""
+
+    def open_result(**options):
+        page = tab(**options)
+        page.goto(f"{served[0]}/items/{screened_box.items['B_OD_2025-01-31_1.png']}")
+        page.wait_for_function("[...document.querySelectorAll('.stage img')].every(i => i.complete && i.naturalWidth)")
+        return page
+
+    return open_result
+
+
+def test_the_image_is_zoomed_and_moved_by_keys_mouse_and_buttons(result):
+    page = result()
+    whole = scale(page)
+    page.focus(".viewer")
+    for _ in range(6):
+        page.keyboard.press("+")
+    assert scale(page) == pytest.approx(whole * 1.25**6, rel=1e-3)
+    before = corner(page)
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowDown")
+    assert [round(a - b) for a, b in zip(corner(page), before, strict=True)] == [-60, -60]
+    page.keyboard.press("0")
+    assert scale(page) == pytest.approx(whole)
+
+    box = page.locator(".viewer").bounding_box()
+    x, y = box["x"] + box["width"] / 4, box["y"] + box["height"] / 3
+    under = "([x, y]) => { const r = document.querySelector('.stage').getBoundingClientRect();"
+    under += " return [(x - r.x) / r.width, (y - r.y) / r.height]; }"
+    page.mouse.move(x, y)
+    before = page.evaluate(under, [x, y])
+    for _ in range(8):
+        page.mouse.wheel(0, -100)
+    page.wait_for_function(
+        f"new DOMMatrix(getComputedStyle(document.querySelector('.stage')).transform).a > {2 * whole}"
+    )
+    assert page.evaluate(under, [x, y]) == pytest.approx(before, abs=0.01)  # what is under the pointer stays there
+    page.mouse.down()
+    page.mouse.move(x + 40, y + 30, steps=4)
+    page.mouse.up()
+    assert page.evaluate(under, [x + 40, y + 30]) == pytest.approx(before, abs=0.01)
+    for _ in range(40):
+        page.mouse.wheel(0, -100)
+    page.get_by_role("button", name="Fit").click()
+    assert scale(page) == pytest.approx(whole)
+    page.get_by_role("button", name="Zoom to one screen pixel per image pixel").click()
+    assert scale(page) == pytest.approx(1.0)
+
+
+def test_two_fingers_zoom(result):
+    page = result(has_touch=True, width=768)
+    whole, box = scale(page), page.locator(".viewer").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    touch = page.context.new_cdp_session(page)
+
+    def fingers(kind, apart):
+        points = [] if apart is None else [{"x": x - apart, "y": y, "id": 0}, {"x": x + apart, "y": y, "id": 1}]
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    fingers("touchStart", 40)
+    for apart in range(45, 125, 5):
+        fingers("touchMove", apart)
+    fingers("touchEnd", None)
+    assert 2 < scale(page) / whole < 4
+
+
+def test_the_class_map_of_each_label_lies_exactly_over_the_image(result):
+    page = result()
+    rectangles = "[...document.querySelectorAll('.stage img')].map(i => JSON.stringify(i.getBoundingClientRect()))"
+    image, overlay = page.evaluate(rectangles)
+    assert image == overlay
+    chosen = page.evaluate("document.querySelector('.map').src")
+    assert chosen.endswith("/maps/A3.png")  # the label that refers
+    options = page.locator("#label option").all_text_contents()
+    assert options[0] == "none"
+    assert len(options) == 8
+    page.select_option("#label", label="S1 Posterior staphyloma")
+    page.wait_for_function("document.querySelector('.map').src.endsWith('/maps/S1.png')")
+    assert page.locator(".map").get_attribute("alt") == "Class map of S1 Posterior staphyloma"
+    page.focus("#opacity")
+    for _ in range(4):
+        page.keyboard.press("ArrowLeft")
+    assert page.evaluate("getComputedStyle(document.querySelector('.map')).opacity") == "0.5"
+    page.focus(".viewer")
+    page.keyboard.press("m")
+    assert not page.locator(".map").is_visible()
+    page.keyboard.press("m")
+    assert page.locator(".map").is_visible()
+    page.select_option("#label", label="none")
+    assert not page.locator(".map").is_visible()
+
+
+def test_a_new_result_appears_by_itself_and_the_focus_stays(
+    tab, served, screened_box, pictures, tmp_path, receive_and_screen
+):
+    address, _ = served
+    page = tab()
+    page.goto(address)
+    page.evaluate("window.sameDocument = true")
+    page.focus(f"#row-{screened_box.items['C_OD_2025-01-31_1.png']}")
+    picture = pictures["refer"].copy()
+    picture[0, 0] = 99
+    Image.fromarray(picture).save(tmp_path / "G_OS_2025-02-02_1.png")
+    item = receive_and_screen(tmp_path / "G_OS_2025-02-02_1.png")
+    page.locator(f"#row-{item}").wait_for(timeout=60_000)
+    assert page.evaluate("window.sameDocument")
+    assert page.evaluate("document.activeElement.id") == f"row-{screened_box.items['C_OD_2025-01-31_1.png']}"
+
+
+def test_the_search_works_as_one_types(tab, served):
+    address, _ = served
+    page = tab()
+    page.goto(address)
+    page.fill("#query", "c_od")
+    page.get_by_text("1–1 of 1 patients and days").wait_for()
+    assert page.url == f"{address}/"  # names stay out of addresses
+    page.get_by_role("link", name="C", exact=True).click()
+    page.go_back()
+    page.get_by_text("1–1 of 1 patients and days").wait_for()
+    page.get_by_role("button", name="Clear").click()
+    page.get_by_text("1–9 of 9 patients and days").wait_for()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "theme"), [(1280, "dark"), (768, "light")])
+def test_axe_finds_no_serious_fault_and_every_page_fits(tab, served, screened_box, width, theme):
+    address, store = served
+    store.delivery_failed(store.next_delivery().id, "refused", None)
+    page = tab(width)
+    page.context.add_cookies([{"name": "theme", "value": theme, "url": address}])
+    items = [screened_box.items[name] for name in ("dicom", "B_OD_2025-01-31_1.png", "damaged")]
+    paths = ["", "quarantine", "deliveries", "health", "audit", "about", f"items/{items[1]}/report"]
+    for path in [*paths, *(f"items/{item}" for item in items)]:
+        page.goto(f"{address}/{path}")
+        faults = axe.Axe().run(page).response["violations"]
+        assert [(f["id"], f["nodes"][0]["target"]) for f in faults if f["impact"] in AXE_FAULTS] == [], path
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
+        assert page.get_by_text("Research use only – not for clinical use", exact=True).first.is_visible()
+
+
+def test_login_in_the_browser(tab, screened_box):
+    store = screened_box.store()
+    web_auth.add_user(store, "eva", "operator", "correct horse battery")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = web.start(screened_box.config(port=port, behind_tls_proxy=True), store, screened_box.bundle)
+    page = tab()
+    page.goto(f"http://localhost:{port}/quarantine")
+    assert page.url.endswith("/login")
+    assert [f["id"] for f in axe.Axe().run(page).response["violations"] if f["impact"] in AXE_FAULTS] == []
+    page.get_by_label("Name").fill("eva")
+    page.get_by_label("Password").fill("correct horse battery")
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="Worklist").wait_for()
+    assert page.get_by_role("link", name="Audit").count() == 0
+    page.get_by_role("button", name="Log out").click()
+    page.get_by_role("heading", name="Log in").wait_for()
+    server.stop()
+    store.close()
