@@ -17,8 +17,22 @@ def set_up(level: str) -> None:
         stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s", level=logging.ERROR, force=True
     )
     logging.getLogger("edge_app").setLevel(level.upper())
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_without_values)
     logging.raiseExceptions = False  # else a faulty log call prints its arguments
     warnings.simplefilter("ignore")  # pydicom's quote values
+
+
+def _without_values(record: logging.LogRecord) -> bool:
+    """Of libraries, some with levels of their own, only that and where they failed; of exceptions, see `where`."""
+    if not record.name.startswith("edge_app"):
+        if record.levelno < logging.ERROR:
+            return False
+        record.msg, record.args = f"an error at {record.filename}:{record.lineno}", None
+    if record.exc_info and record.exc_info[1] is not None:
+        record.msg, record.args = f"{record.getMessage()}: {where(record.exc_info[1])}", None
+    record.exc_info = record.exc_text = record.stack_info = None
+    return True
 
 
 def where(error: BaseException) -> str:
