@@ -1,11 +1,13 @@
-"""`python -m export`: bundles and their verification."""
+"""`python -m export`: bundles, their verification and their speed."""
 
+import json
 import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from keras_realmnet.command_line import run
 from keras_realmnet.errors import RealMNetError
@@ -24,8 +26,11 @@ def bundle(
     out: Annotated[Path, typer.Option(help="Folder to write; an existing bundle there is replaced.")],
     name: Annotated[str | None, typer.Option(help="Name of the bundle. Default: the recipe's.")] = None,
     version: Annotated[str, typer.Option(help="Version of the bundle.")] = "1",
+    artifacts: Annotated[
+        str, typer.Option(help="Model files, with commas; an unknown name lists all there are.")
+    ] = "float32,float16,int8",
 ) -> None:
-    """Write a bundle: LiteRT in float32 and int8, bundle.json, golden input and output.
+    """Write a bundle: models for the box's engines, bundle.json, golden input and output.
 
     Every artifact is measured against Keras on the run's test images; one that differs by more than the stated limits
     is refused and nothing is written.
@@ -33,13 +38,75 @@ def bundle(
     [bold]Example[/bold]
 
     python -m export bundle --weights runs/phantom_5m_160 --out bundles/mine
+
+    python -m export bundle --weights runs/phantom_5m_160 --out bundles/mine --artifacts int8,onnx-int8,onnx-float16-gpu
     """
     _must_exist(weights)
     from export.make_bundle import bundle_from_run
 
-    made, parity = bundle_from_run(weights, out, name=name, version=version)
+    made, parity = bundle_from_run(weights, out, name, version, [part.strip() for part in artifacts.split(",")])
     _print(parity)
     print(f"written: {made.directory}")
+
+
+@app.command()
+def onnx(
+    directory: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of a bundle with its Keras model.")],
+    out: Annotated[Path, typer.Option(help="File to write.")],
+    route: Annotated[str, typer.Option(help="own: layer by layer; tf2onnx: from TensorFlow's graph.")] = "own",
+    batch: Annotated[int, typer.Option(min=0, help="Images per call; 0 leaves it open.")] = 1,
+    opset: Annotated[int | None, typer.Option(help="Of the own route. Default: the newest it writes.")] = None,
+    precision: Annotated[str, typer.Option(help="Of the own route: float32, float16 or bfloat16.")] = "float32",
+) -> None:
+    """Write a bundle's Keras model as ONNX, for engines outside of bundles.
+
+    [bold]Examples[/bold]
+
+    python -m export onnx bundles/realmnet-demo --out model.onnx --batch 0
+
+    python -m export onnx bundles/realmnet-demo --out model.onnx --route tf2onnx
+    """
+    if route not in ("own", "tf2onnx"):
+        raise typer.BadParameter(f"--route must be own or tf2onnx. Received: {route}")
+    from export.make_bundle import load_source
+    from export.to_onnx import OPSET, to_onnx, to_onnx_by_tf2onnx
+    from keras_realmnet.screening.bundle import Bundle
+
+    model = load_source(Bundle.load(directory))
+    try:
+        if route == "tf2onnx":
+            to_onnx_by_tf2onnx(model, out, batch or None)
+        else:
+            to_onnx(model, out, batch or None, opset or OPSET, precision)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    print(f"written: {out}")
+
+
+@app.command()
+def tensorrt(
+    directory: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of the bundle; the engine is added.")],
+    artifact: Annotated[str, typer.Option(help="ONNX artifact to build from; its precision is the engine's.")] = (
+        "onnx-float16-gpu"
+    ),
+    tf32: Annotated[bool, typer.Option("--tf32/--no-tf32", help="Multiply float32 with a mantissa of 10 bits.")] = True,
+    timing_cache: Annotated[Path, typer.Option(help="Folder of timings that make the next build faster.")] = Path(
+        "data/cache/tensorrt"
+    ),
+) -> None:
+    """Build a TensorRT engine on this machine, compare it with its ONNX model and add it to the bundle.
+
+    The engine runs only on this GPU with this TensorRT. Needs no Keras; see docs/jetson.md. Not yet run on hardware.
+
+    [bold]Example[/bold]
+
+    python -m export tensorrt bundles/mine --artifact onnx-int8-gpu
+    """
+    from export.to_tensorrt import add_engine
+    from keras_realmnet.screening.bundle import Bundle
+
+    made = add_engine(Bundle.load(directory), artifact, tf32, timing_cache)
+    print(f"written: {made.directory}; it now has {', '.join(made.artifacts)}")
 
 
 @app.command()
@@ -97,8 +164,108 @@ def verify(
     print(f"verified: {directory}")
 
 
-def _print(parity, left_out: int = 0) -> None:
+@app.command()
+def benchmark(
+    directory: Annotated[Path | None, typer.Argument(metavar="[BUNDLE]", help="Folder of the bundle.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Instead of a bundle: random weights, for speed only.")] = None,
+    artifact: Annotated[list[str] | None, typer.Option(help="Repeatable. Default: the bundle's default one.")] = None,
+    engine: Annotated[list[str] | None, typer.Option(help="litert, onnxruntime, openvino, …; repeatable.")] = None,
+    scenario: Annotated[str, typer.Option(help="singlestream, multistream (8 images) or offline.")] = "singlestream",
+    threads: Annotated[list[int] | None, typer.Option(min=1, help="Repeatable. Default: all cores.")] = None,
+    images: Annotated[list[Path] | None, typer.Option(help="Image files or folders. Default: samples/.")] = None,
+    queries: Annotated[
+        int | None, typer.Option(min=0, help="Of the scenario, through all stages. Default: 50; comparing, 12.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=2, help="Turns that each engine has.")] = 12,
+    compare: Annotated[
+        list[str] | None,
+        typer.Option(help="Interleave with these; repeatable: an artifact, another bundle's folder, or 'all'."),
+    ] = None,
+    peers: Annotated[bool, typer.Option("--peers", help="Interleave with timm's network in other engines.")] = False,
+    peer: Annotated[list[str] | None, typer.Option(help="Only these peers; repeatable.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for benchmark.json, .md and .png.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of tables.")] = False,
+) -> None:
+    """Measure how long the engines take on real image files: decode, quality, preprocess, inference, class map.
+
+    Each engine runs in a process of its own, whose peak memory is measured. Several engines take short turns, the
+    others waiting, and ratios of medians come with intervals; with --peers they are to timm in ONNX Runtime. On a
+    Jetson power, clocks and temperature come from tegrastats.
+
+    [bold]Examples[/bold]
+
+    python -m export benchmark bundles/realmnet-demo --threads 1 --out reports/speed
+
+    python -m export benchmark bundles/mine --compare all --compare bundles/realmnet-demo
+
+    python -m export benchmark --preset realmnet_21m_384 --peers --threads 2 --threads 1 --out reports/speed_21m_384
+    """
+    if (directory is None) == (preset is None):
+        raise typer.BadParameter("name a bundle or a --preset, not both")
+    from export import benchmark as timing
+    from export.benchmark_report import tables, write_report
+    from keras_realmnet.screening.runtimes import available_threads
+
+    work = Path("data/benchmark")
+    if preset is not None:
+        entrants = timing.of_preset(preset, work / preset, artifact or (), engine or ())
+    else:
+        entrants = timing.of_bundle_and_others(directory, artifact or (), engine or (), compare or ())
+    if peers or peer:
+        entrants += timing.peers_of(entrants[0], work, peer or timing.PEERS)
+    files = timing.sources(images or [Path(__file__).resolve().parent.parent / "samples"])
+    results = timing.benchmark(
+        entrants,
+        files,
+        scenario,
+        threads or [available_threads()],
+        queries if queries is not None else 50 if len(entrants) == 1 else 12,
+        rounds,
+        tell=lambda line: print(line, file=sys.stderr),
+    )
+    summary = timing.summary(results, files, scenario)
+    if as_json:
+        print(json.dumps(summary, indent=1))
+    else:
+        for table in tables(summary):
+            Console().print(table)
+    if out:
+        write_report(summary, out)
+        print(f"written: {out}", file=sys.stderr)
+    failed = [result for result in results if result.error is not None]
+    if len(failed) == len(results):
+        raise RealMNetError(failed[0].error)
+
+
+@app.command()
+def sensitivity(
+    place: Annotated[Path, typer.Argument(metavar="BUNDLE_OR_RUN", help="Folder of a bundle, or of a finished run.")],
+    out: Annotated[Path, typer.Option(help="Folder for sensitivity.json and sensitivity.png.")],
+    images: Annotated[
+        list[Path] | None, typer.Option(help="For a bundle: image files or folders. A run has validation images.")
+    ] = None,
+    number: Annotated[int, typer.Option(min=1, help="Measure on at most so many images.")] = 200,
+) -> None:
+    """Quantize one group of layers at a time, and tell what it does to probabilities and time; compare calibrations.
+
+    [bold]Example[/bold]
+
+    python -m export sensitivity runs/phantom_5m_160 --out reports/sensitivity
+    """
+    for path in [place, *(images or [])]:
+        _must_exist(path)
     from rich.console import Console
+
+    from export import sensitivity as report
+
+    model, pixels, calibration = report.model_and_images(place, images, number)
+    found = report.sensitivities(model, pixels, calibration, tell=lambda line: print(line, file=sys.stderr))
+    report.write_report(found, len(pixels), out)
+    Console().print(report.table(found, len(pixels)))
+    print(f"written: {out}")
+
+
+def _print(parity, left_out: int = 0) -> None:
     from rich.table import Table
 
     images = next(iter(parity.values())).images

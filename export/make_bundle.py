@@ -3,23 +3,22 @@
 import importlib.metadata
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
+from export.artifacts import DEFAULT_ARTIFACTS, ArtifactMaker
 from export.parity import Parity, keras_predictions, measure, refuse, runtime_predictions
-from export.quantize_litert import to_litert_int8
-from export.to_litert import to_litert
 from keras_realmnet import RealMNet
 from keras_realmnet.errors import RealMNetError
-from keras_realmnet.screening.bundle import SOURCE_FILE, ArtifactSource, Bundle, write_bundle
+from keras_realmnet.screening.bundle import SOURCE_FILE, Bundle, write_bundle
 from keras_realmnet.screening.decision import OperatingPoint
 from keras_realmnet.screening.labels import LABEL_SETS
 from keras_realmnet.screening.preprocessing import PreprocessSpec
-from keras_realmnet.screening.runtimes import LiteRTRuntime
+from keras_realmnet.screening.runtimes import engine_class
 
 __all__ = ["INTENDED_USE", "bundle_from_run", "load_source"]
 
@@ -27,18 +26,24 @@ INTENDED_USE = (
     "Research only. Not a medical device, not for clinical use: the model was not validated on patients and must not "
     "inform a decision about anybody's care."
 )
-GOLDEN_TOLERANCE = {"float32": 1e-3, "int8": 2e-2}  # other processors sum in another order
-PACKAGES = ("keras", "tensorflow", "ai-edge-litert", "litert-quantizer", "numpy")
+CALIBRATION_IMAGES = 128
+PACKAGES = ("keras", "tensorflow", "ai-edge-litert", "litert-quantizer", "onnx", "onnxruntime", "numpy")
 
 
 def bundle_from_run(
-    weights: Path, directory: Path, name: str | None = None, version: str = "1"
+    weights: Path,
+    directory: Path,
+    name: str | None = None,
+    version: str = "1",
+    artifacts: Sequence[str] = DEFAULT_ARTIFACTS,
 ) -> tuple[Bundle, dict[str, Parity]]:
     """Exports the run in the folder of `weights`, measures each artifact on its test images, writes the bundle.
 
     Args:
         weights: the folder of a finished run, or the `weights.weights.h5` in it.
         name: of the bundle; the recipe's where `None`.
+        artifacts: some of `export.artifacts.ARTIFACTS`. "int8" is the default one where it is among them, else the
+            first.
 
     Returns:
         The bundle, and per artifact how far it is from Keras.
@@ -70,15 +75,19 @@ def bundle_from_run(
     point = OperatingPoint.from_dict(scores["operating_point"])
     directory = Path(directory)
 
+    def calibration():
+        train = recipe.data.load("train", spec, Path("data/cache")).images
+        return np.asarray(train[:: max(1, len(train) // CALIBRATION_IMAGES)][:CALIBRATION_IMAGES])
+
     with tempfile.TemporaryDirectory() as folder:
-        models = {"float32": to_litert(model, Path(folder) / "float32.tflite")}
-        models["int8"] = to_litert_int8(models["float32"], Path(folder) / "int8.tflite")
+        maker = ArtifactMaker(model, Path(folder), calibration)
+        sources = {artifact: maker.make(artifact) for artifact in artifacts}
         expected = keras_predictions(model, images)
         parity = {}
-        for precision, path in models.items():
-            received = runtime_predictions(LiteRTRuntime(path), images)
-            parity[precision] = measure(expected, received, label_set, point, test.labels, test.patients)
-        refuse(parity)
+        for artifact, source in sources.items():
+            received = runtime_predictions(engine_class(source.engine)(source.path), images)
+            parity[artifact] = measure(expected, received, label_set, point, test.labels, test.patients)
+        refuse(parity, {artifact: source.precision for artifact, source in sources.items()})
         golden = images[int(expected.probabilities.max(axis=1).argmax())][None]
         model.save(Path(folder) / SOURCE_FILE)
         bundle = write_bundle(
@@ -89,11 +98,8 @@ def bundle_from_run(
             modality=recipe.data.modality,
             spec=spec,
             operating_point=point,
-            artifacts={
-                precision: ArtifactSource(path, precision, GOLDEN_TOLERANCE[precision])
-                for precision, path in models.items()
-            },
-            default_artifact="int8",
+            artifacts=sources,
+            default_artifact="int8" if "int8" in sources else artifacts[0],
             golden_image=np.ascontiguousarray(golden),
             training_data=_training_data(facts),
             scores=_readable_scores(scores, parity),

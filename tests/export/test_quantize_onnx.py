@@ -1,0 +1,124 @@
+"""Quantized ONNX models: near the float one, in the engines' fast operations, by TensorRT's rules."""
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from export.parity import keras_predictions
+from export.quantize_onnx import to_onnx_int8, to_onnx_int8_dynamic
+from export.to_onnx import to_onnx
+from export.to_tensorrt import tensorrt_violations
+from keras_realmnet.screening.runtimes import ENGINES
+
+DENSE = 4 * 6  # query, key, value, proj, fc1 and fc2 of four blocks
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory, small_model, pictures):
+    folder = tmp_path_factory.mktemp("onnx")
+    float32 = to_onnx(small_model, folder / "float32.onnx")
+    portable = to_onnx(small_model, folder / "portable.onnx", opset=20)
+    float16 = to_onnx(small_model, folder / "float16.onnx", opset=20, precision="float16")
+    return {
+        "portable": portable,
+        "float32": float32,
+        "static": to_onnx_int8(float32, folder / "static.onnx", pictures),
+        "dynamic": to_onnx_int8_dynamic(float32, folder / "dynamic.onnx"),
+        "tensorrt": to_onnx_int8(portable, folder / "tensorrt.onnx", pictures, target="tensorrt"),
+        "tensorrt half": to_onnx_int8(float16, folder / "half.onnx", pictures, target="tensorrt"),
+        "float8": to_onnx_int8(float16, folder / "float8.onnx", pictures, target="tensorrt-float8"),
+    }
+
+
+def optimized_operations(path, folder):
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(folder / "optimized.onnx")
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return [node.op_type for node in onnx.load(folder / "optimized.onnx").graph.node]
+
+
+# The weights are untrained and the pictures noise, which is harder on int8 than what a bundle's limits are for.
+@pytest.mark.parametrize(
+    ("name", "limit"),
+    [("static", 0.02), ("dynamic", 0.02), ("tensorrt", 0.02), ("tensorrt half", 0.02), ("float8", 0.06)],
+)
+def test_quantized_models_stay_near(models, small_model, pictures, name, limit):
+    expected = keras_predictions(small_model, pictures).probabilities
+    received = ENGINES["onnxruntime"](models[name]).predict(pictures).probabilities
+    assert 1e-6 < np.abs(received - expected).mean() < limit
+
+
+def test_onnx_runtime_multiplies_integers(models, tmp_path):
+    assert optimized_operations(models["static"], tmp_path).count("QGemm") == DENSE
+    dynamic = optimized_operations(models["dynamic"], tmp_path)
+    assert dynamic.count("DynamicQuantizeMatMul") + dynamic.count("MatMulIntegerToFloat") == DENSE
+
+
+def test_int8_makes_the_file_smaller_and_spares_head_and_convolutions(models):
+    assert models["static"].stat().st_size < 0.6 * models["float32"].stat().st_size
+    kernels = {c.name: c.data_type for c in onnx.load(models["static"]).graph.initializer if c.name.endswith("kernel")}
+    integer = {name for name, kind in kernels.items() if kind == TensorProto.INT8}
+    assert len(integer) == DENSE
+    assert not any(word in name for name in integer for word in ("head", "conv", "downsample"))
+
+
+@pytest.mark.parametrize("name", ["portable", "tensorrt", "tensorrt half", "float8"])
+def test_models_for_tensorrt_keep_its_rules(models, name):
+    assert tensorrt_violations(onnx.load(models[name])) == []
+
+
+def test_models_for_onnx_runtime_are_told_to_break_them(models):
+    told = " ".join(tensorrt_violations(onnx.load(models["static"])))
+    for rule in ("Attention is not one", "int8 or float8 expected, not UINT8", "not INT32", "zero point must be 0"):
+        assert rule in told
+    assert "DynamicQuantizeLinear is not one" in " ".join(tensorrt_violations(onnx.load(models["dynamic"])))
+
+
+def _open_batch(graph):
+    graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
+
+
+def _float_kernel(graph):
+    gemm = next(n for n in graph.node if n.op_type == "Gemm" and n.input[1].endswith("dequantized"))
+    gemm.input[1] = gemm.input[1].replace(".kernel.dequantized", ".kernel.float")
+    graph.initializer.append(numpy_helper.from_array(np.zeros((16, 16), "float32"), gemm.input[1]))
+
+
+def _other_axis(graph):
+    node = next(n for n in graph.node if n.op_type == "DequantizeLinear" and n.attribute)
+    node.attribute[0].i = 0
+
+
+def _quantized_reader(graph):
+    node = next(n for n in graph.node if n.op_type == "QuantizeLinear")
+    graph.node.append(helper.make_node("Cast", [node.output[0]], ["cast"], to=1))
+
+
+def _activation_scales(graph):
+    name = next(n for n in graph.node if n.op_type == "QuantizeLinear").input[1]
+    scale = next(c for c in graph.initializer if c.name == name)
+    scale.CopyFrom(numpy_helper.from_array(np.ones(4, "float32"), name))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_open_batch, "fixed shape"),
+        (_float_kernel, "one of its factors is quantized"),
+        (_other_axis, "per output channel"),
+        (_quantized_reader, "only DequantizeLinear may read"),
+        (_activation_scales, "an activation has one scale"),
+    ],
+)
+def test_each_broken_rule_is_told(models, change, message):
+    model = onnx.load(models["tensorrt"])
+    change(model.graph)
+    assert any(message in line for line in tensorrt_violations(model))
+
+
+def test_an_unknown_target_is_refused(models, pictures, tmp_path):
+    with pytest.raises(ValueError, match="'openvino'"):
+        to_onnx_int8(models["float32"], tmp_path / "no.onnx", pictures, target="openvino")

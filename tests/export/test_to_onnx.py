@@ -1,0 +1,115 @@
+"""ONNX models compute what Keras computes, whole and in standard operations."""
+
+import keras
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from export.to_onnx import OPSET, PORTABLE_OPSET, to_onnx, to_onnx_by_tf2onnx
+from keras_realmnet import LinearHead, RealMNet, TinyViTBackbone
+
+OUTPUTS = ["probabilities", "class_maps", "features"]
+
+
+def run(path, images):
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return dict(zip(OUTPUTS, session.run(OUTPUTS, {"images": images.astype("float32")}), strict=True))
+
+
+def expected(model, images):
+    images = images.astype("float32")
+    outputs = {name: value.numpy() for name, value in model.inference_model()(images).items()}
+    features = keras.Model(model.input, model.feature_map)(images).numpy().mean((1, 2))
+    return {**outputs, "features": features}
+
+
+def assert_equal(received, wanted, tolerance=1e-4):
+    for name, value in wanted.items():
+        scale = max(1.0, np.abs(value).max())
+        assert np.abs(received[name] - value).max() <= tolerance * scale, name
+
+
+def operations(path):
+    return [node.op_type for node in onnx.load(path).graph.node]
+
+
+@pytest.fixture(scope="module")
+def padded_model():
+    """Windows that do not divide the maps, and the other head."""
+    keras.utils.set_random_seed(3)
+    backbone = TinyViTBackbone(
+        64, (16, 32, 32, 32), (1, 1, 1, 1), (1, 1, 2, 2), window_sizes=(2, 3, 3, 2), name="backbone"
+    )
+    model = RealMNet(backbone, LinearHead(5, name="head"), name="padded")
+    rng = np.random.default_rng(0)
+    for weight in model.weights:
+        if weight.name in ("gamma", "attention_biases", "kernel"):
+            weight.assign(weight + rng.normal(0, 0.1, weight.shape))
+    return model
+
+
+@pytest.mark.parametrize("opset", [OPSET, PORTABLE_OPSET["float32"]])
+@pytest.mark.parametrize("network", ["small_model", "padded_model"])
+def test_outputs_equal_keras(request, pictures, tmp_path, network, opset):
+    model = request.getfixturevalue(network)
+    wanted = expected(model, pictures[:1])
+    assert np.ptp(wanted["class_maps"]) > 0
+    assert_equal(run(to_onnx(model, tmp_path / "model.onnx", opset=opset), pictures[:1]), wanted)
+
+
+def test_an_open_batch_takes_any_number_of_images(small_model, pictures, tmp_path):
+    path = to_onnx(small_model, tmp_path / "model.onnx", batch_size=None)
+    for count in (1, 3):
+        assert_equal(run(path, pictures[:count]), expected(small_model, pictures[:count]))
+
+
+def test_operations_are_those_of_the_standard_and_of_the_opset(small_model, tmp_path):
+    newest = to_onnx(small_model, tmp_path / "newest.onnx")
+    portable = to_onnx(small_model, tmp_path / "portable.onnx", opset=PORTABLE_OPSET["float32"])
+    assert not any(node.domain for node in onnx.load(newest).graph.node)
+    assert operations(newest).count("Attention") == 4
+    assert "Attention" not in operations(portable)
+    assert operations(portable).count("Softmax") == 4 + 1  # attention blocks and one of the two attention heads
+
+
+def test_engine_keeps_layer_norm_whole_and_expands_the_attention_biases_when_it_opens_the_model(small_model, tmp_path):
+    path = to_onnx(small_model, tmp_path / "model.onnx")
+    tables = [c.dims for c in onnx.load(path).graph.initializer if c.name.endswith("attn_biases")]
+    assert sorted(map(list, tables)) == [[1, 4], [2, 4], [2, 16], [2, 16]]  # (heads, offsets), not (heads, 16, 16)
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    optimized = operations(tmp_path / "optimized.onnx")
+    assert optimized.count("LayerNormalization") == operations(path).count("LayerNormalization") == 9
+    assert "Gather" not in optimized
+
+
+def test_float16_halves_the_file_and_spares_the_head(small_model, pictures, tmp_path):
+    whole = to_onnx(small_model, tmp_path / "float32.onnx")
+    path = to_onnx(small_model, tmp_path / "float16.onnx", opset=20, precision="float16")
+    assert path.stat().st_size < 0.6 * whole.stat().st_size
+    difference = np.abs(run(path, pictures[:1])["probabilities"] - expected(small_model, pictures[:1])["probabilities"])
+    assert 0 < difference.max() < 5e-3
+    kinds = {c.name: c.data_type for c in onnx.load(path).graph.initializer}
+    assert {kinds[name] for name in kinds if name.startswith("head_") and name.endswith("kernel")} == {1}
+    assert kinds["patch_embed_conv1_conv.kernel"] == onnx.TensorProto.FLOAT
+    assert kinds["stages_2_blocks_0_mlp_fc1.kernel"] == onnx.TensorProto.FLOAT16
+
+
+def test_bfloat16_is_valid_and_needs_a_newer_opset(small_model, tmp_path):
+    path = to_onnx(small_model, tmp_path / "bfloat16.onnx", opset=PORTABLE_OPSET["bfloat16"], precision="bfloat16")
+    kinds = {c.name: c.data_type for c in onnx.load(path).graph.initializer}
+    assert kinds["stages_2_blocks_0_mlp_fc1.kernel"] == onnx.TensorProto.BFLOAT16
+    with pytest.raises(ValueError, match=r"at least 22 in bfloat16\. Received: 20"):
+        to_onnx(small_model, tmp_path / "no.onnx", opset=20, precision="bfloat16")
+    with pytest.raises(ValueError, match="'int8'"):
+        to_onnx(small_model, tmp_path / "no.onnx", precision="int8")
+
+
+@pytest.mark.slow
+def test_tf2onnx_gives_the_same(small_model, pictures, tmp_path):
+    path = to_onnx_by_tf2onnx(small_model, tmp_path / "model.onnx")
+    assert_equal(run(path, pictures[:1]), expected(small_model, pictures[:1]))
+    assert [entry.version for entry in onnx.load(path).opset_import if not entry.domain] == [18]
