@@ -10,6 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from html.parser import HTMLParser
+from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -537,3 +538,10 @@ def test_it_is_served_with_tls(screened_box, store, tmp_path):
     with pytest.raises((URLError, ConnectionError)):
         urlopen(f"http://localhost:{server.port}/login", timeout=10)
     server.stop()
+
+
+def test_the_guide_shows_the_table_of_roles():
+    guide = (Path(__file__).parents[2] / "docs" / "web.md").read_text(encoding="utf-8")
+    for permission, name in web_pages.PERMISSION_NAMES.items():
+        allowed = " | ".join("yes" if role in PERMISSIONS[permission] else "no" for role in ROLES)
+        assert f"| {name} | {allowed} |" in guide
