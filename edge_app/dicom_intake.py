@@ -13,6 +13,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from io import BytesIO
 from socketserver import BaseServer
@@ -23,7 +24,7 @@ from pydicom import Dataset
 from pynetdicom import AE, events
 from pynetdicom.dsutils import create_file_meta, encode_file_meta
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
-from pynetdicom.transport import ThreadedAssociationServer
+from pynetdicom.transport import AssociationServer
 
 from edge_app.config import Config
 from edge_app.dicom import (
@@ -53,6 +54,7 @@ CANNOT_UNDERSTAND = 0xC000
 
 UID_PATTERN = re.compile(r"[0-9][0-9.]{0,63}")  # what devices send is not always conformant, but digits and dots it is
 DRAIN_SECONDS = 20.0
+ABORT_SECONDS = 2.0
 
 
 class _Refused(Exception):
@@ -116,6 +118,7 @@ class DicomIntake:
                 tls,
                 [
                     (events.EVT_CONN_OPEN, partial(limit_connection, seconds=settings.network_timeout_seconds)),
+                    (events.EVT_CONN_CLOSE, _forget),
                     (events.EVT_PDU_RECV, self._watch),
                     (events.EVT_C_ECHO, lambda event: SUCCESS),
                     (events.EVT_C_STORE, self._answer),
@@ -146,9 +149,22 @@ class DicomIntake:
         while self._receiving() and time.monotonic() < deadline:
             time.sleep(0.02)
         for association in self._server.active_associations:
-            association.abort()
+            if association.is_established:
+                association.abort(block=False)
+        self._ended(ABORT_SECONDS)
+        for association in self._server.active_associations:  # its peer has stalled, or said nothing at all
+            with suppress(OSError, AttributeError):  # it has just ended
+                connection: Any = association.dul.socket
+                socket.socket.shutdown(connection.socket, socket.SHUT_RD)
+        self._ended(ABORT_SECONDS)
         self._writer.submit(self.store.close)
         self._writer.shutdown()
+
+    def _ended(self, seconds: float) -> None:
+        """Waits for all associations to end."""
+        deadline = time.monotonic() + seconds
+        while self._server.active_associations and time.monotonic() < deadline:
+            time.sleep(0.02)
 
     def _receiving(self) -> bool:
         return self._stores > 0 or any(each.dimse.message is not None for each in self._server.active_associations)
@@ -230,8 +246,8 @@ class DicomIntake:
         log.info("DICOM: item %d from %r%s", item.id, _caller(event), "" if new else ", known already")
 
 
-class _Server(ThreadedAssociationServer):
-    """pynetdicom's, with a say in who may connect; no peer can hold up the others."""
+class _Server(AssociationServer):
+    """pynetdicom's, with a say in who may connect. Each association is a thread; no peer can hold up the others."""
 
     accepts: Callable[[str, int], bool]
 
@@ -262,6 +278,12 @@ def _accepts(networks: tuple[str, ...], most: int, host: str, connected: int) ->
         log.warning("DICOM: connection from %s refused: %d are open", host, connected)
         return False
     return True
+
+
+def _forget(event: events.Event) -> None:
+    """Handler of EVT_CONN_CLOSE: pynetdicom would wait on for the request of a peer that has left without one."""
+    if event.assoc.requestor.primitive is None:
+        event.assoc.dul.to_user_queue.put(cast("Any", None))
 
 
 def _identify(attributes: Dataset, request: Any) -> tuple[str, str]:

@@ -31,7 +31,7 @@ from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.sop_class import Verification
 
 from edge_app import dicom_intake
-from edge_app.dicom import STORAGE_CLASSES, TRANSFER_SYNTAXES, read_attributes
+from edge_app.dicom import STORAGE_CLASSES, TRANSFER_SYNTAXES, read_attributes, reserve_answers
 from edge_app.dicom_intake import start
 from edge_app.store import Store
 from keras_realmnet.errors import RealMNetError
@@ -57,6 +57,7 @@ def association(port, *contexts, title="SCANNER", called="REALMNET", **options):
     for storage_class, syntax in contexts:
         entity.add_requested_context(storage_class, syntax)
     opened = entity.associate("127.0.0.1", port, ae_title=called, **options)
+    reserve_answers(opened)
     try:
         yield opened
     finally:
@@ -77,13 +78,8 @@ def send_raw(opened, data, sop_class, instance):
     request.MessageID, request.Priority = 1, 2
     request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = sop_class, instance
     request.DataSet = data
-    opened._reactor_checkpoint.clear()  # as `send_c_store` does: else the reactor may take the response
-    while not opened._is_paused:
-        time.sleep(0.001)
     opened.dimse.send_msg(request, context.context_id)
-    _, response = opened.dimse.get_msg(block=True)
-    opened._reactor_checkpoint.set()
-    return response
+    return opened.dimse.get_msg(block=True)[1]
 
 
 @pytest.mark.parametrize("storage_class", STORAGE_CLASSES, ids=lambda uid: uid.keyword)
@@ -407,3 +403,29 @@ def test_dcmtk_sends(box, tmp_path):
     assert sent.returncode == 0, sent.stdout
     kept = {peers.encoded(store.object_path(item)) for item in store.items()}
     assert kept == {peers.encoded(path) for path in files}
+
+
+def test_peers_that_connect_and_leave_are_forgotten_at_once(box):
+    _, server = box
+    for _ in range(4):
+        for _ in range(5):
+            socket.create_connection(("127.0.0.1", server.port)).close()
+        deadline = time.monotonic() + 15  # of the 30 that pynetdicom waits for a request
+        while server.associations:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+
+def test_stopping_does_not_wait_for_a_peer_that_stalls(tmp_path):
+    config = peers.settings(tmp_path / "box")
+    store = Store(config.data_dir)
+    server = start(config, store)
+    with socket.create_connection(("127.0.0.1", server.port)) as stalled:
+        stalled.sendall(b"\x01\x00\x00")  # the beginning of a PDU
+        with association(server.port) as idle:
+            assert idle.is_established
+            started = time.monotonic()
+            server.stop(0.1)
+            assert time.monotonic() - started < 10
+            assert server.associations == 0
+    store.close()
