@@ -227,6 +227,7 @@ def test_an_idle_session_ends_and_polls_do_not_keep_it(browser, store):
     _age(store, seen_at=timedelta(minutes=20))
     assert visitor.post("/", data=poll).status_code == 200  # the page asks, nobody is there
     assert visitor.get("/health", headers={"X-Poll": "1"}).status_code == 200
+    assert not store.db.execute("SELECT 1 FROM sessions WHERE seen_at > ?", (_ago(minutes=19),)).fetchone()
     _age(store, seen_at=timedelta(minutes=31))
     assert visitor.post("/", data=poll).headers["location"] == "/login"
 
