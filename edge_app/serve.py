@@ -197,5 +197,6 @@ def _notify(state: str) -> None:
     address = os.environ.get("NOTIFY_SOCKET")
     if address:
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+            channel.settimeout(1.0)  # whoever listens may have stopped reading
             channel.connect("\0" + address[1:] if address.startswith("@") else address)
             channel.send(state.encode())
