@@ -1,4 +1,4 @@
-"""LiteRT behind `predict`: values against a NumPy computation of the same network, refusals, the self-check."""
+"""Engines behind `predict`: values against a NumPy computation of the same network, refusals, the self-check."""
 
 import json
 import shutil
@@ -6,13 +6,15 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from keras_realmnet.errors import BundleMismatch, RealMNetError
 from keras_realmnet.screening import bundle as bundle_module
-from keras_realmnet.screening.bundle import Bundle
+from keras_realmnet.screening.bundle import ArtifactSource, Bundle, add_artifacts
 from keras_realmnet.screening.labels import PSMM
-from keras_realmnet.screening.runtimes import LiteRTRuntime, available_threads, open_runtime, self_check
+from keras_realmnet.screening.runtimes import ENGINES, LiteRTRuntime, available_threads, open_runtime, self_check
 
 
 def tiny_network(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -22,6 +24,107 @@ def tiny_network(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     maps[..., PSMM.codes.index("A3")] = 20 * cells[..., 1] - 14
     maps[..., PSMM.codes.index("S1")] = 20 * cells[..., 0] - 18
     return 1 / (1 + np.exp(-maps.max(axis=(1, 2)))), maps
+
+
+def tiny_onnx(path: Path, batch: int | str = 1, element_type: int = TensorProto.FLOAT) -> Path:
+    """The network of tiny_bundle.py as ONNX."""
+    kernel, bias = np.zeros((7, 3, 1, 1), np.float32), np.full(7, -3, np.float32)
+    for code, channel, slope, offset in (("A3", 1, 20, -14), ("S1", 0, 20, -18)):
+        kernel[PSMM.codes.index(code), channel] = slope / 255
+        bias[PSMM.codes.index(code)] = offset
+    nodes = [
+        helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["floats"], ["nchw"], perm=(0, 3, 1, 2)),
+        helper.make_node("AveragePool", ["nchw"], ["cells"], kernel_shape=(8, 8), strides=(8, 8)),
+        helper.make_node("Conv", ["cells", "kernel", "bias"], ["maps"]),
+        helper.make_node("Transpose", ["maps"], ["class_maps"], perm=(0, 2, 3, 1)),
+        helper.make_node("ReduceMax", ["class_maps", "axes"], ["logits"], keepdims=0),
+        helper.make_node("Sigmoid", ["logits"], ["probabilities"]),
+    ]
+    constants = {"kernel": kernel, "bias": bias, "axes": np.array([1, 2])}
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("images", element_type, [batch, 64, 64, 3])],
+        [
+            helper.make_tensor_value_info("class_maps", TensorProto.FLOAT, [batch, 8, 8, 7]),
+            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [batch, 7]),
+        ],
+        [numpy_helper.from_array(values, name) for name, values in constants.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9), path)
+    return path
+
+
+@pytest.mark.parametrize("batch", [1, 2, "any"])
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_onnx_predictions_match_numpy(tmp_path, engine, batch):
+    images = np.random.default_rng(1).integers(0, 256, (3, 64, 64, 3), np.uint8)
+    path = tiny_onnx(tmp_path / "tiny.onnx", batch)
+    for model in (path, path.read_bytes()):
+        runtime = ENGINES[engine](model, threads=1)
+        assert runtime.input_shape == (None if batch == "any" else batch, 64, 64, 3)
+        prediction = runtime.predict(images)
+        probabilities, class_maps = tiny_network(images)
+        assert prediction.probabilities.dtype == prediction.class_maps.dtype == np.float32
+        np.testing.assert_allclose(prediction.probabilities, probabilities, atol=1e-5)
+        np.testing.assert_allclose(prediction.class_maps, class_maps, atol=1e-4)
+        again = runtime.predict(images[:1])
+        assert len(again.probabilities) == 1
+        np.testing.assert_allclose(prediction.probabilities, probabilities, atol=1e-5)  # not overwritten
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_bad_onnx_models_are_refused(tmp_path, engine):
+    (tmp_path / "bad.onnx").write_bytes(b"no model" * 9)
+    with pytest.raises(BundleMismatch, match=r"bad\.onnx: .* cannot open"):
+        ENGINES[engine](tmp_path / "bad.onnx")
+    with pytest.raises(BundleMismatch, match=r"absent\.onnx: no such file"):
+        ENGINES[engine](tmp_path / "absent.onnx")
+    with pytest.raises(BundleMismatch, match="expected one float32 input"):
+        ENGINES[engine](tiny_onnx(tmp_path / "double.onnx", element_type=TensorProto.DOUBLE))
+
+
+def test_an_onnx_artifact_joins_a_bundle_and_opens_in_either_engine(tiny_bundle, tmp_path):
+    directory = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+    model = tiny_onnx(tmp_path / "tiny.onnx")
+    bundle = add_artifacts(Bundle.load(directory), {"onnx": ArtifactSource(model, "float32", 1e-3, "onnxruntime")})
+    assert list(bundle.artifacts) == ["float32", "second", "onnx"]
+    assert bundle.artifact("onnx").file == "onnx.onnx"
+    for engine in (None, "openvino"):
+        self_check(bundle, open_runtime(bundle, "onnx", engine=engine), "onnx")
+    self_check(bundle, open_runtime(bundle))
+    with pytest.raises(RealMNetError, match=r"'litert' opens \.tflite files; this one is for 'onnxruntime'"):
+        open_runtime(bundle, "onnx", engine="litert")
+    with pytest.raises(RealMNetError, match=r"one of litert, onnxruntime.*'tvm'"):
+        open_runtime(bundle, "onnx", engine="tvm")
+    with pytest.raises(RealMNetError, match=r"needs an ONNX Runtime with CUDAExecutionProvider; .* has .*CPU"):
+        open_runtime(bundle, "onnx", engine="onnxruntime-cuda")
+
+
+def test_what_is_bound_to_a_device_is_refused_elsewhere(tiny_bundle, tmp_path):
+    directory = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+    document = json.loads((directory / "bundle.json").read_bytes())
+    assert "device" not in document["artifacts"]["float32"]
+    document["artifacts"]["float32"]["device"] = {"GPU": "Orin"}
+    del document["digest"]
+    signed = {**document, "digest": bundle_module._digest(document)}
+    (directory / "bundle.json").write_bytes(bundle_module._serialize(signed))
+    with pytest.raises(BundleMismatch, match=r"float32\.tflite: made on GPU Orin; this is no such device"):
+        open_runtime(Bundle.load(directory))
+
+
+def test_the_shipped_bundle_opens_unchanged():
+    bundle = Bundle.load(Path(__file__).parents[2] / "bundles" / "realmnet-demo")
+    assert {artifact.engine for artifact in bundle.artifacts.values()} == {"litert"}
+    self_check(bundle, open_runtime(bundle))
+
+
+@pytest.mark.parametrize(("engine", "package"), [("onnxruntime", "onnxruntime"), ("openvino", "openvino")])
+def test_a_missing_engine_is_named(tmp_path, monkeypatch, engine, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(RealMNetError, match=f"needs the package {package}"):
+        ENGINES[engine](tiny_onnx(tmp_path / "tiny.onnx"))
 
 
 @pytest.mark.parametrize("count", [1, 3])
