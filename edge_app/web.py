@@ -113,7 +113,9 @@ def make_app(
         middleware=[
             Middleware(_Shield, encrypted=config.web.tls_certificate is not None or config.web.behind_tls_proxy),
             Middleware(
-                TrustedHostMiddleware, allowed_hosts=[*config.web.allowed_hosts, *LOOPBACK_NAMES], www_redirect=False
+                TrustedHostMiddleware,
+                allowed_hosts=[*map(str.lower, config.web.allowed_hosts), *LOOPBACK_NAMES],
+                www_redirect=False,
             ),
         ],
         exception_handlers={HTTPException: partial(_error_page, site)},

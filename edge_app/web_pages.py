@@ -1,6 +1,7 @@
 """What each page of the web page shows and does. Who may ask for it is settled before, in web.py."""
 
 import csv
+import hashlib
 import io
 import re
 import shutil
@@ -103,7 +104,7 @@ class Site:
             artifact=self.bundle.artifact(self.config.artifact),
             thresholds=self.bundle.operating_point.thresholds,
             pathologic=self.bundle.label_set.pathologic,
-            assets=version("keras-realmnet"),
+            assets=_static_version(),
             login_required=not self.local,
             outcomes=OUTCOMES,
             outcome_names=OUTCOME_NAMES,
@@ -186,6 +187,14 @@ class Visitor:
     def page_number(self) -> int:
         given = self.request.query_params.get("page", "1")
         return int(given) if re.fullmatch(r"[1-9]\d{0,8}", given) else 1
+
+
+def _static_version() -> str:
+    """Part of the addresses of static files: browsers keep those of one release, and ask for those of the next."""
+    digest = hashlib.sha256()
+    for path in sorted(STATIC.iterdir()):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 # ---- worklist ----------------------------------------------------------------------------------------------------
