@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_realmnet.errors import BundleMismatch
+from keras_realmnet.screening.image_io import read_image
 from keras_realmnet.screening.preprocessing import FieldGeometry, PreprocessSpec, find_field, preprocess
 
 THRESHOLD = PreprocessSpec(size=224).field_threshold
@@ -92,6 +93,19 @@ def test_box_is_the_fields_own_at_full_resolution() -> None:
     image = np.zeros((3072, 3900, 3), np.uint8)
     image[321:2805, 457:3611, 1] = 90
     assert find_field(image, THRESHOLD) == (457, 321, 3611, 2805)
+
+
+@pytest.mark.parametrize("size", [160, 384, 512])
+def test_half_size_decoding_gives_nearly_the_same_input(samples: Path, size: int) -> None:
+    file, spec = samples / "PHANTOM-0001_OD_2026-03-02_1.jpg", PreprocessSpec(size)
+    whole, half = read_image(file), read_image(file, min_side=spec.min_side)
+    assert whole.pixels.shape == (3072, 3900, 3)
+    assert half.pixels.shape == (1536, 1950, 3)
+    expected, geometry = preprocess(whole.pixels, spec)
+    received, halved = preprocess(half.pixels, spec)
+    np.testing.assert_allclose(np.multiply(halved.box, 2), geometry.box, atol=2)
+    assert np.abs(received.astype(int) - expected).mean() < 0.3
+    assert max(halved.box[2] - halved.box[0], halved.box[3] - halved.box[1]) > 1.5 * size
 
 
 @pytest.mark.parametrize("scale", [0.5, 2.0, 3.0])

@@ -1,0 +1,500 @@
+"""How long it takes: artifacts of a bundle and peers, each in a process of its own, taking short turns on real images.
+
+A machine's speed drifts by more than engines differ, so only what was interleaved is compared: in each round every
+engine has one turn while the others wait, and ratios of medians come with intervals from resampling whole rounds.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.board import PowerLog, machine
+from export.network_facts import network_facts
+from export.peers import PEERS, REFERENCE
+from export.preset_models import MODELS_FILE
+from keras_realmnet.errors import RealMNetError
+from keras_realmnet.models.presets import REALMNET_PRESETS, TINY_VIT_PRESETS
+from keras_realmnet.screening.bundle import SOURCE_FILE, Bundle
+from keras_realmnet.screening.image_io import may_be_image, read_header
+from keras_realmnet.screening.runtimes import ENGINES
+
+__all__ = [
+    "SCENARIOS",
+    "Contestant",
+    "Measured",
+    "benchmark",
+    "of_bundle",
+    "of_bundle_and_others",
+    "of_preset",
+    "peers_of",
+    "percentiles",
+    "ratio_of_medians",
+    "sources",
+]
+
+# MLPerf's rules for the edge: one image after the other, eight at a time, or as many a second as possible.
+SCENARIOS = {"singlestream": 1, "multistream": 8, "offline": 1}  # images in one query
+FULL_SIZE = 10_000_000  # pixels: what a scanner sends has 12 to 16 million; smaller files are used only for want of any
+TURN_SECONDS = 0.4  # of a turn in a comparison
+PACKAGES = (
+    "ai-edge-litert",
+    "onnxruntime",
+    "openvino",
+    "torch",
+    "timm",
+    "tensorflow",
+    "opencv-python-headless",
+    "numpy",
+)
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """Something that is timed: a model file and the engine that opens it, or a peer (`export.peers`).
+
+    `network`: "5m", "11m" or "21m". `note`: what a reader must know, such as random weights. `accuracy`: of this very
+    artifact against Keras, as its bundle states it.
+    """
+
+    name: str
+    engine: str
+    file: Path
+    network: str
+    size: int
+    modality: str
+    precision: str = "float32"
+    sha256: str | None = None
+    note: str = ""
+    accuracy: Mapping[str, Any] | None = None
+
+
+@dataclass
+class Measured:
+    """What was measured of one contestant on `threads` cores, or `error`: why nothing was.
+
+    Milliseconds: `inference` by round, `stages` of single images, `queries` by round (one or eight images). `offline`:
+    images per second. `memory_mb`: peak of its process. `power`: see `board.PowerLog.between`, with "joules_per_image".
+    """
+
+    contestant: Contestant
+    threads: int
+    inference: list[list[float]] = field(default_factory=list)
+    stages: list[dict[str, float]] = field(default_factory=list)
+    queries: list[list[float]] = field(default_factory=list)
+    offline: list[float] = field(default_factory=list)
+    memory_mb: float | None = None
+    warm_up_s: float | None = None
+    power: dict[str, float] | None = None
+    error: str | None = None
+
+
+# ---- who takes part ------------------------------------------------------------------------------------------------
+
+
+def of_bundle(
+    bundle: Bundle, artifacts: Iterable[str] = (), engines: Iterable[str] = (), every_engine: bool = False
+) -> list[Contestant]:
+    """Artifacts of a bundle, all by default, each with the engine it was made for, or with those named that open it.
+
+    Args:
+        every_engine: an ONNX file takes part with OpenVINO, too.
+
+    Raises:
+        RealMNetError: no such artifact or engine; or no engine named opens any of them.
+    """
+    engines, found = list(engines), []
+    for name in list(artifacts) or bundle.artifacts:
+        artifact = bundle.artifact(name)
+        for engine in engines or (_usual_engines(artifact.engine) if every_engine else [artifact.engine]):
+            if engine not in ENGINES:
+                raise RealMNetError(f"The engine must be one of {', '.join(ENGINES)}. Received: {engine!r}")
+            if artifact.file.endswith(ENGINES[engine].SUFFIX):
+                found.append(
+                    Contestant(
+                        name=f"{name} ({engine})",
+                        engine=engine,
+                        file=bundle.directory / artifact.file,
+                        network=_network(bundle),
+                        size=bundle.spec.size,
+                        modality=bundle.modality,
+                        precision=artifact.precision,
+                        sha256=artifact.sha256,
+                        accuracy=bundle.scores.get(f"{name} against Keras"),
+                    )
+                )
+    if not found:
+        raise RealMNetError(f"{bundle.directory}: none of its artifacts is for {', '.join(engines)}")
+    return found
+
+
+def of_bundle_and_others(
+    directory: Path, artifacts: Iterable[str], engines: Iterable[str], compared: Iterable[str]
+) -> list[Contestant]:
+    """The named artifacts of a bundle (its default one where none is named), and what they are compared with.
+
+    Args:
+        compared: further artifacts of the bundle ("all": all of them), or folders of other bundles, whose default
+            artifact then takes part.
+    """
+    bundle, engines, compared = Bundle.load(directory), list(engines), list(compared)
+    found = of_bundle(bundle, list(artifacts) or [bundle.default_artifact], engines)
+    for name in compared:
+        if name == "all":
+            found += of_bundle(bundle, (), engines, every_engine=True)
+        elif name in bundle.artifacts:
+            found += of_bundle(bundle, [name], engines)
+        else:
+            other = Bundle.load(Path(name))
+            entrants = of_bundle(other, [other.default_artifact], engines)
+            found += [replace(entrant, name=f"{other.name}: {entrant.name}") for entrant in entrants]
+    return list({(entrant.file, entrant.engine): entrant for entrant in found}.values())
+
+
+def of_preset(
+    preset: str, folder: Path, artifacts: Collection[str] = (), engines: Iterable[str] = ()
+) -> list[Contestant]:
+    """The artifacts of a preset with random weights, made in `folder` unless they are there."""
+    if preset not in REALMNET_PRESETS:
+        raise RealMNetError(f"preset must be one of {', '.join(REALMNET_PRESETS)}. Received: {preset!r}")
+    if not (folder / MODELS_FILE).is_file():
+        _in_a_process("export.preset_models", preset, str(folder))
+    models = json.loads((folder / MODELS_FILE).read_text())
+    engines, row = list(engines), REALMNET_PRESETS[preset]
+    return [
+        Contestant(
+            name=f"{name} ({engine})",
+            engine=engine,
+            file=folder / model["file"],
+            network=_network_of_widths(row["embed_dims"]),
+            size=row["image_size"],
+            modality="uwf_red_green",
+            precision=model["precision"],
+            sha256=hashlib.sha256((folder / model["file"]).read_bytes()).hexdigest(),
+            note="random weights: speed only",
+        )
+        for name, model in models.items()
+        if not artifacts or name in artifacts
+        for engine in engines or _usual_engines(model["engine"])
+        if model["file"].endswith(ENGINES[engine].SUFFIX)
+    ]
+
+
+def _usual_engines(engine: str) -> list[str]:
+    """What opens the files of an engine on a processor."""
+    return [engine, "openvino"] if engine == "onnxruntime" else [engine]
+
+
+def peers_of(like: Contestant, folder: Path, names: Iterable[str] = PEERS) -> list[Contestant]:
+    """The peers with the network shape of `like`; timm's ONNX file is made in `folder` unless it is there."""
+    file = folder / f"timm-{like.network}-{like.size}.onnx"
+    if not file.is_file():
+        _in_a_process("export.peers", like.network, str(like.size), str(file))
+    note = "random weights: speed only"
+    return [Contestant(name, name, file, like.network, like.size, like.modality, note=note) for name in names]
+
+
+def _network(bundle: Bundle) -> str:
+    """Which TinyViT a bundle holds, from the Keras model in it ("21m" where it was stripped of it)."""
+    try:
+        with zipfile.ZipFile(bundle.directory / SOURCE_FILE) as archive:
+            text = archive.read("config.json").decode()
+    except (OSError, KeyError, zipfile.BadZipFile):
+        return "21m"
+    start = text.index('"embed_dims": [') + len('"embed_dims": [')
+    return _network_of_widths(int(width) for width in text[start : text.index("]", start)].split(","))
+
+
+def _network_of_widths(widths: Iterable[int]) -> str:
+    widths = tuple(widths)
+    names = (name.split("_")[2] for name, row in TINY_VIT_PRESETS.items() if row["embed_dims"] == widths)
+    return next(names, "21m")
+
+
+def _in_a_process(module: str, *arguments: str) -> None:
+    done = subprocess.run([sys.executable, "-m", module, *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        last = lines[-1] if lines else f"status {done.returncode}"
+        hint = " (pip install -r requirements-peers.txt)" if "ModuleNotFoundError" in last else ""
+        raise RealMNetError(f"python -m {module} {' '.join(arguments)}: {last}{hint}")
+
+
+def sources(paths: Iterable[Path]) -> list[Path]:
+    """The readable image files among `paths` and in folders: those of scanner size where there are any, else all.
+
+    Raises:
+        RealMNetError: there is none.
+    """
+    files = [
+        file
+        for path in paths
+        for file in (sorted(filter(may_be_image, filter(Path.is_file, path.rglob("*")))) if path.is_dir() else [path])
+    ]
+    pixels = {}
+    for file in files:
+        try:
+            header = read_header(file)
+        except RealMNetError:
+            continue
+        pixels[file] = header.width * header.height
+    if not pixels:
+        raise RealMNetError(f"{', '.join(map(str, paths))}: no readable image")
+    return [file for file, count in pixels.items() if count >= FULL_SIZE] or list(pixels)
+
+
+# ---- measuring -----------------------------------------------------------------------------------------------------
+
+
+class Worker:
+    """A contestant in its own process (`export.benchmark_worker`), doing nothing until it is asked."""
+
+    def __init__(self, contestant: Contestant, threads: int):
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "export.benchmark_worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            bufsize=1,
+        )
+        self.spans: list[tuple[float, float]] = []  # of its turns
+        settings = asdict(contestant)
+        keys = ("engine", "network", "size", "modality")
+        self._send({**{key: settings[key] for key in keys}, "file": str(contestant.file), "threads": threads})
+        self._receive()
+
+    def ask(self, do: str, **options: Any) -> Any:
+        """Raises RealMNetError with what the worker says, or that it died."""
+        began = time.monotonic()
+        self._send({"do": do, **options})
+        answer = self._receive()
+        self.spans.append((began, time.monotonic()))
+        return answer
+
+    def _send(self, message: Mapping[str, Any]) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(message) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError as error:
+            raise RealMNetError(f"the process ended with status {self._process.wait()}") from error
+
+    def _receive(self) -> Any:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RealMNetError(f"the process ended with status {self._process.wait()}")
+        message = json.loads(line)
+        if "error" in message:
+            raise RealMNetError(message["error"])
+        return message["answer"]
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._process.wait()
+
+
+def benchmark(
+    contestants: Sequence[Contestant],
+    files: Sequence[Path],
+    scenario: str = "singlestream",
+    threads: Sequence[int] = (1,),
+    queries: int = 50,
+    rounds: int = 12,
+    tell: Callable[[str], None] = lambda line: None,
+) -> list[Measured]:
+    """Measures every contestant on every number of threads; the groups of equal threads one after the other.
+
+    In each of the `rounds` every contestant has one turn: about `TURN_SECONDS` of inference alone, on images that were
+    read before, and its share of the `queries` of the scenario, through all stages from the file on.
+
+    Raises:
+        ValueError: an unknown scenario.
+    """
+    if scenario not in SCENARIOS:
+        raise ValueError(f"scenario must be one of {', '.join(SCENARIOS)}. Received: {scenario!r}")
+    results = []
+    for count in threads:
+        tell(f"{len(contestants)} engines on {count} thread{'s' if count > 1 else ''}")
+        with PowerLog() as log:
+            results += _group(contestants, files, scenario, count, queries, rounds, log, tell)
+    return results
+
+
+def _group(contestants, files, scenario, threads, queries, rounds, log, tell) -> list[Measured]:
+    names = [str(file) for file in files]
+    results = [Measured(contestant, threads) for contestant in contestants]
+    with ExitStack() as stack:
+        workers: dict[int, Worker] = {}
+        counts: dict[int, int] = {}
+        for k, result in enumerate(results):
+            began = time.monotonic()
+            try:
+                worker = Worker(result.contestant, threads)
+                stack.callback(worker.close)
+                worker.ask("prepare", files=names)
+                worker.ask("inference", count=3)  # compiles, packs, allocates
+                typical = float(np.median(worker.ask("inference", count=3)))
+            except RealMNetError as error:
+                result.error = str(error)
+                tell(f"{result.contestant.name}: {error}")
+                continue
+            workers[k], counts[k] = worker, int(np.clip(TURN_SECONDS * 1000 / typical, 2, 50))
+            worker.spans.clear()
+            result.warm_up_s = time.monotonic() - began
+            tell(f"{result.contestant.name}: ready, about {typical:.0f} ms")
+        for number in range(rounds):
+            order = list(workers) if number % 2 else list(workers)[::-1]
+            for k in order:
+                results[k].inference.append(workers[k].ask("inference", count=counts[k]))
+            mine = range(number * queries // rounds, (number + 1) * queries // rounds)
+            for k in order if mine else []:
+                if results[k].contestant.engine in PEERS:
+                    continue
+                _query(workers[k], results[k], names, scenario, mine)
+            tell(f"round {number + 1} of {rounds}")
+        for k, worker in workers.items():
+            results[k].memory_mb = worker.ask("memory")
+            results[k].power = _power(log, worker, results[k])
+    return results
+
+
+def _query(worker: Worker, result: Measured, names: Sequence[str], scenario: str, mine: range) -> None:
+    """The queries numbered `mine`, through all stages; images in turn."""
+    if scenario == "offline":
+        result.offline.append(worker.ask("offline", files=names, count=len(mine)))
+        return
+    images, times = SCENARIOS[scenario], []
+    for query in mine:
+        chosen = [names[(query * images + k) % len(names)] for k in range(images)]
+        stages = worker.ask("stages", files=chosen)
+        result.stages += stages
+        times.append(sum(stage["total"] for stage in stages))
+    result.queries.append(times)
+
+
+def _power(log: PowerLog, worker: Worker, result: Measured) -> dict[str, float] | None:
+    """Means over the worker's turns. Joules are those of its inference turns, everything the board takes included."""
+    found = log.between(worker.spans)
+    if found is not None and "watts" in found and result.inference:
+        found["joules_per_image"] = found["watts"] * float(np.mean(np.concatenate(result.inference))) / 1000
+    return found
+
+
+# ---- figures -------------------------------------------------------------------------------------------------------
+
+
+def percentiles(values: Sequence[float] | NDArray[Any]) -> dict[str, float]:
+    """p50, p90, p99, max and mean of some times."""
+    array = np.asarray(values, float)
+    p50, p90, p99 = np.percentile(array, (50, 90, 99))
+    return {
+        "p50": float(p50),
+        "p90": float(p90),
+        "p99": float(p99),
+        "max": float(array.max()),
+        "mean": float(array.mean()),
+    }
+
+
+def ratio_of_medians(
+    times: Sequence[Sequence[float]], reference: Sequence[Sequence[float]], replicates: int = 2000, seed: int = 0
+) -> tuple[float, float, float]:
+    """median(times) / median(reference) and its 95 % percentile interval from resampling rounds, the same for both.
+
+    Args:
+        times, reference: by round; the k-th rounds of both were measured next to each other.
+    """
+    if len(times) != len(reference) or not times:
+        raise ValueError(f"as many rounds of both are needed. Received: {len(times)} and {len(reference)}")
+
+    def ratio(rounds: Iterable[int]) -> float:
+        chosen = list(rounds)
+        above, below = (np.concatenate([np.asarray(x[k], float) for k in chosen]) for x in (times, reference))
+        return float(np.median(above) / np.median(below))
+
+    rng = np.random.default_rng(seed)
+    drawn = [ratio(rng.integers(0, len(times), len(times))) for _ in range(replicates)]
+    low, high = np.percentile(drawn, (2.5, 97.5))
+    return ratio(range(len(times))), float(low), float(high)
+
+
+def reference_of(results: Sequence[Measured], threads: int) -> Measured | None:
+    """What ratios are taken to: timm in ONNX Runtime where it ran, else the first that did."""
+    ran = [result for result in results if result.threads == threads and result.inference]
+    return next((r for r in ran if r.contestant.engine == REFERENCE), ran[0] if ran else None)
+
+
+def summary(results: Sequence[Measured], files: Sequence[Path], scenario: str) -> dict[str, Any]:
+    """Everything, JSON-safe: machine, packages, images, and per contestant facts, times and ratio."""
+    return {
+        "machine": machine(),
+        "versions": {name: version for name in PACKAGES if (version := _version(name))},
+        "scenario": scenario,
+        "command": ["python", "-m", "export", *sys.argv[1:]],
+        "images": [_image(file) for file in files],
+        "results": [_row(result, results, scenario) for result in results],
+    }
+
+
+def _row(result: Measured, results: Sequence[Measured], scenario: str) -> dict[str, Any]:
+    entrant = result.contestant
+    row: dict[str, Any] = {
+        "name": entrant.name,
+        "engine": entrant.engine,
+        "file": entrant.file.name,
+        "sha256": entrant.sha256,
+        "precision": entrant.precision,
+        "network": f"tiny_vit_{entrant.network} at {entrant.size}",
+        "threads": result.threads,
+        "note": entrant.note,
+        "accuracy against Keras": entrant.accuracy,
+    }
+    if result.error is not None:
+        return {**row, "error": result.error}
+    if entrant.file.suffix in (".tflite", ".onnx"):
+        row["network facts"] = asdict(network_facts(entrant.file))
+    times = np.concatenate(result.inference)
+    row["inference_ms"] = percentiles(times) | {"count": len(times), "rounds": len(result.inference)}
+    reference = reference_of(results, result.threads)
+    if reference is not None:
+        ratio, low, high = ratio_of_medians(result.inference, reference.inference)
+        row["ratio"] = {"to": reference.contestant.name, "value": ratio, "low": low, "high": high}
+    if result.stages:
+        row["stages_ms"] = {
+            stage: percentiles([times[stage] for times in result.stages]) for stage in result.stages[0]
+        } | {"count": len(result.stages)}
+        queries = np.concatenate(result.queries)
+        figure = {"singlestream": "p90", "multistream": "p99"}[scenario]
+        row["query_ms"] = percentiles(queries) | {"count": len(queries), "figure": figure}
+    if result.offline:
+        row["images_per_second"] = float(np.median(result.offline))
+    return row | {"peak_memory_mb": result.memory_mb, "warm_up_s": result.warm_up_s, "power": result.power}
+
+
+def _image(file: Path) -> dict[str, Any]:
+    header = read_header(file)
+    size = file.stat().st_size
+    return {"file": file.name, "format": header.format, "width": header.width, "height": header.height, "bytes": size}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

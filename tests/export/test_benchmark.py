@@ -1,0 +1,138 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from export.__main__ import main
+from export.benchmark import of_bundle, of_bundle_and_others, percentiles, ratio_of_medians, sources
+from export.peers import timm_name
+from keras_realmnet.errors import RealMNetError
+from keras_realmnet.screening.bundle import Bundle
+
+
+def test_percentiles_of_known_times():
+    assert percentiles(np.arange(101)) == {"p50": 50, "p90": 90, "p99": 99, "max": 100, "mean": 50}
+
+
+def test_ratio_of_medians_is_paired_by_round():
+    """The machine drifts by a factor of four; the ratio of engines measured side by side does not."""
+    rng = np.random.default_rng(0)
+    drift = np.exp(rng.uniform(0, np.log(4), 30))
+    reference = [100 * d * rng.normal(1, 0.01, 8) for d in drift]
+    times = [80 * d * rng.normal(1, 0.01, 8) for d in drift]
+    ratio, low, high = ratio_of_medians(times, reference, replicates=500)
+    assert low < ratio < high
+    assert ratio == pytest.approx(0.8, abs=0.03)
+    assert high - low < 0.15
+    shuffled = [times[k] for k in rng.permutation(30)]
+    _, low_apart, high_apart = ratio_of_medians(shuffled, reference, replicates=500)
+    assert high_apart - low_apart > 2 * (high - low)
+    with pytest.raises(ValueError, match="30 and 29"):
+        ratio_of_medians(times, reference[:29])
+
+
+def test_images_of_scanner_size_go_before_smaller_ones(tmp_path):
+    small, large = np.zeros((40, 50, 3), np.uint8), np.zeros((3000, 4000, 3), np.uint8)
+    Image.fromarray(small).save(tmp_path / "small.png")
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    (tmp_path / "README").write_text("no image")
+    assert sources([tmp_path]) == [tmp_path / "small.png"]
+    Image.fromarray(large).save(tmp_path / "large.jpg")
+    assert sources([tmp_path]) == [tmp_path / "large.jpg"]
+    with pytest.raises(RealMNetError, match="no readable image"):
+        sources([tmp_path / "broken.jpg"])
+
+
+def test_who_takes_part(tiny_bundle):
+    bundle = Bundle.load(tiny_bundle)
+    assert [entrant.name for entrant in of_bundle(bundle)] == ["float32 (litert)", "second (litert)"]
+    with pytest.raises(RealMNetError, match="none of its artifacts is for openvino"):
+        of_bundle(bundle, engines=["openvino"])
+    with pytest.raises(RealMNetError, match="'abacus'"):
+        of_bundle(bundle, engines=["abacus"])
+    with pytest.raises(RealMNetError, match="'int4'"):
+        of_bundle(bundle, ["int4"])
+    compared = of_bundle_and_others(tiny_bundle, [], [], ["all", str(tiny_bundle)])
+    assert len(compared) == 2  # its default artifact is named three times, and takes part once
+
+
+@pytest.mark.parametrize(
+    ("network", "size", "name"),
+    [
+        ("5m", 224, "tiny_vit_5m_224"),
+        ("5m", 160, "tiny_vit_5m_224"),
+        ("21m", 384, "tiny_vit_21m_384"),
+        ("21m", 512, "tiny_vit_21m_512"),
+        ("21m", 224, "tiny_vit_21m_224"),
+    ],
+)
+def test_names_of_the_same_network_in_timm(network, size, name):
+    assert timm_name(network, size) == name
+
+
+def test_two_artifacts_in_turns_from_file_to_class_map(tiny_bundle, samples, tmp_path, capsys):
+    picture = str(samples / "PHANTOM-0001_OD_2026-03-02_1.jpg")
+    arguments = ["benchmark", str(tiny_bundle), "--compare", "all", "--threads", "1", "--images", picture]
+    assert main([*arguments, "--rounds", "3", "--queries", "4", "--out", str(tmp_path), "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == json.loads((tmp_path / "benchmark.json").read_text())
+    assert printed["images"] == [
+        {"file": "PHANTOM-0001_OD_2026-03-02_1.jpg", "format": "JPEG", "width": 3900, "height": 3072, "bytes": 458737}
+    ]
+    assert printed["machine"]["cores"] >= 1
+    bundle = Bundle.load(tiny_bundle)
+    for row, name in zip(printed["results"], ("float32", "second"), strict=True):
+        assert row["sha256"] == bundle.artifacts[name].sha256
+        assert row["inference_ms"]["rounds"] == 3
+        assert row["inference_ms"]["count"] >= 6
+        assert 0 < row["inference_ms"]["p50"] <= row["inference_ms"]["p90"] <= row["inference_ms"]["max"]
+        stages = row["stages_ms"]
+        assert stages.pop("count") == 4
+        assert list(stages) == ["decode", "quality", "preprocess", "inference", "class map", "total"]
+        assert stages["total"]["p50"] > stages["decode"]["p50"] > stages["inference"]["p50"]
+        assert 60 < row["peak_memory_mb"] < 600
+        assert row["network facts"] == {
+            "macs": 8 * 8 * 3 * 7,
+            "parameters": 3 * 7 + 7,
+            "bytes": bundle.artifacts[name].bytes,
+        }
+        assert row["ratio"]["to"] == "float32 (litert)"
+        assert row["power"] is None
+    assert printed["results"][0]["ratio"]["value"] == 1
+    report = (tmp_path / "benchmark.md").read_text()
+    assert "| second (litert) |" in report
+    assert "3900 × 3072" in report
+    assert Image.open(tmp_path / "benchmark.png").size[0] > 500
+
+
+@pytest.mark.parametrize(("scenario", "queries"), [("multistream", 3), ("offline", 9)])
+def test_other_scenarios(tiny_bundle, samples, tmp_path, capsys, scenario, queries):
+    picture = str(samples / "PHANTOM-0003_OS_2026-03-02_1.jpg")
+    arguments = ["benchmark", str(tiny_bundle), "--threads", "1", "--images", picture, "--scenario", scenario]
+    assert main([*arguments, "--rounds", "3", "--queries", str(queries), "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["results"]
+    if scenario == "offline":
+        assert row["images_per_second"] > 0.5
+    else:
+        assert row["stages_ms"]["count"] == 3 * 8
+        assert row["query_ms"]["count"] == 3
+        assert row["query_ms"]["p50"] > 6 * row["stages_ms"]["total"]["p50"]
+
+
+def test_what_is_missing_is_told_in_one_line(tiny_bundle, samples, capsys, monkeypatch, tmp_path):
+    bundle = str(tiny_bundle)
+    assert main(["benchmark"]) == 2
+    assert main(["benchmark", bundle, "--engine", "onnxruntime"]) == 2
+    assert "none of its artifacts is for onnxruntime" in capsys.readouterr().err
+    assert main(["benchmark", "--preset", "realmnet_1b_9000"]) == 2
+    assert "preset must be one of" in capsys.readouterr().err
+    missing = tmp_path / "modules"  # a package that is not installed, for the child process
+    missing.mkdir()
+    (missing / "timm.py").write_text("raise ModuleNotFoundError(\"No module named 'timm'\", name='timm')")
+    (missing / "torch.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')")
+    monkeypatch.setenv("PYTHONPATH", str(missing))
+    monkeypatch.chdir(tmp_path)
+    assert main(["benchmark", bundle, "--peers"]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+    assert "No module named 'torch' (pip install -r requirements-peers.txt)" in line
