@@ -14,6 +14,7 @@ import re
 import sys
 import time
 from contextlib import nullcontext
+from functools import cache
 from html import unescape
 from pathlib import Path
 from urllib.parse import urlencode, urljoin
@@ -22,7 +23,7 @@ from urllib.request import HTTPCookieProcessor, Request, build_opener
 import peers
 import served
 from pydicom import Dataset
-from pydicom.datadict import DicomDictionary
+from pydicom.datadict import DicomDictionary, dictionary_VR
 from pydicom.uid import CTImageStorage
 from pynetdicom import AE
 
@@ -38,24 +39,31 @@ NEEDED = frozenset(
 )
 
 
-def fields() -> dict[str, str]:
-    """{keyword: VR} of every text attribute of patient, study, series, device and image."""
-    return {
-        keyword: vr
+@cache
+def fields() -> list[str]:
+    """Keywords of every text attribute of patient, study, series, device and image."""
+    return [
+        keyword
         for tag, (vr, _, _, retired, keyword) in DicomDictionary.items()
         if 0x0008 <= tag >> 16 <= 0x0028 and vr in TEXT and not retired and keyword not in NEEDED
-    }
+    ]
 
 
 def canary(**attributes: object) -> Dataset:
     """An image with the canary in every text field."""
     image = peers.ophthalmic(served.picture(1))
     for keyword in fields():
-        setattr(image, keyword, CANARY)
+        _put(image, keyword, CANARY)
     image.add_new(0x00091010, "LO", CANARY)  # private, too
     for keyword, value in attributes.items():
-        setattr(image, keyword, value)
+        _put(image, keyword, value)
     return image
+
+
+def _put(image: Dataset, keyword: str, value: object) -> None:
+    """A number that is none goes in as text."""
+    vr = dictionary_VR(keyword)
+    image.add_new(keyword, "LO" if vr in ("IS", "DS") and value == CANARY else vr, value)
 
 
 def arrive(box: served.Box) -> None:

@@ -24,6 +24,7 @@ from edge_app.store import Store
 from training.phantom import render
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
 READY_SECONDS = 180  # for a start on a busy machine
 
 
@@ -53,11 +54,10 @@ class Box:
     def start(self, *wrapper: str) -> None:
         """Returns at once; `wrapper`: a command that runs it."""
         command = [*wrapper, sys.executable, "-m", "edge_app", "serve", "--config", str(self.folder / "box.toml")]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         self._said = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=ENVIRONMENT, start_new_session=True
             )
 
     def wait_until_ready(self) -> None:
@@ -188,8 +188,7 @@ def _tasks(pid: int) -> list[str]:
 def make_tiny_bundle(folder: Path) -> Path:
     """The bundle of tests/tiny_bundle.py, where no test's fixture has made it."""
     script = ROOT / "tests" / "tiny_bundle.py"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    subprocess.run([sys.executable, script, folder / "bundle"], check=True, env=environment, capture_output=True)
+    subprocess.run([sys.executable, script, folder / "bundle"], check=True, env=ENVIRONMENT, capture_output=True)
     return folder / "bundle"
 
 
