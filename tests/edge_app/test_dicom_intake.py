@@ -26,7 +26,7 @@ from pydicom.uid import (
     RLELossless,
     generate_uid,
 )
-from pynetdicom import AE, dsutils
+from pynetdicom import AE, dsutils, events
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.sop_class import Verification
 
@@ -178,7 +178,7 @@ def test_a_data_set_that_does_not_fit_its_request_is_refused(box, change, status
     assert [path for path in store.data_dir.rglob("*") if path.suffix in (".dcm", ".part")] == []
 
 
-@pytest.mark.parametrize("uid", ["../../../tmp/x", "1.2.3/4", "1" * 64, "..", "1.2;3"])
+@pytest.mark.parametrize("uid", ["../../../tmp/x", "1.2.3/4", "1" * 64, "..", "1.2;3", "1.2\nERROR"])
 def test_a_uid_is_never_a_path(box, uid):
     store, server = box
     image = peers.ophthalmic(SMALL, SOPInstanceUID=uid)
@@ -189,6 +189,29 @@ def test_a_uid_is_never_a_path(box, uid):
     files = list(store.data_dir.rglob("*.dcm"))
     assert len(files) == len(store.items()) == taken
     assert all(len(path.stem) == 64 and path.parent.parent == store.data_dir / "objects" for path in files)
+
+
+@pytest.mark.parametrize("title", [b"A\nERROR forged\r", b"A\x1b[2JERROR\x00fo", b"\xff\xfeERROR\xe2\x80\xa8for"])
+def test_a_title_forges_no_line_of_the_log(box, caplog, title):
+    store, server = box
+    caplog.set_level(logging.DEBUG)
+
+    def tamper(event):  # no library sends such a title
+        connection = event.assoc.dul.socket
+        send = connection.send
+        connection.send = lambda data: send(data.replace(b"HONEST-TITLE    ", title.ljust(16)))
+
+    image = peers.ophthalmic(SMALL)
+    context = (STORAGE_CLASSES[0], ExplicitVRLittleEndian)
+    with association(
+        server.port, context, title="HONEST-TITLE", evt_handlers=[(events.EVT_CONN_OPEN, tamper)]
+    ) as opened:
+        if opened.is_established:  # pynetdicom takes some of them
+            opened.send_c_store(image)
+    lines = [record.getMessage() for record in caplog.records if record.name.startswith("edge_app")]
+    assert all(line.isprintable() for line in lines)
+    assert send(server.port, image) == 0x0000
+    assert len(store.items()) == 1
 
 
 def test_another_class_than_negotiated_is_refused(box):
