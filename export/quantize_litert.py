@@ -23,6 +23,7 @@ __all__ = [
     "to_litert_float16",
     "to_litert_int8",
     "to_litert_int8_mixed",
+    "to_litert_int8_pointwise",
     "to_litert_int8_static",
 ]
 
@@ -79,8 +80,21 @@ def to_litert_int8_mixed(float_model: Path, path: Path, calibration: NDArray[np.
     return quantize_groups(float_model, path, dynamic=(*BACKBONE_DENSE, "stage 0 pointwise"))
 
 
+def to_litert_int8_pointwise(float_model: Path, path: Path, calibration: NDArray[np.uint8] | None = None) -> Path:
+    """Writes `float_model` with the backbone's dense layers and all its pointwise convolutions in dynamic int8.
+
+    For networks fine-tuned to it (`fake_quantization` of a training recipe): without that the downsamplings may cost
+    more accuracy than allowed. No calibration.
+    """
+    pointwise = ("stage 0 pointwise", "downsampling pointwise")
+    return quantize_groups(float_model, path, dynamic=(*BACKBONE_DENSE, *pointwise))
+
+
 def to_litert_int8_static(float_model: Path, path: Path, calibration: NDArray[np.uint8] | None = None) -> Path:
-    """Writes `float_model` with the backbone's dense layers in static int8, as processors without float need them.
+    """Writes `float_model` with the backbone's dense layers in static int8, those after a GELU in dynamic int8.
+
+    A GELU gives few large values among many near 0: one range for all of them costs more accuracy than the other
+    dense layers together (`export.sensitivity`).
 
     Args:
         calibration: uint8 (n, size, size, 3), preprocessed images, some dozens of the training images.
@@ -90,7 +104,9 @@ def to_litert_int8_static(float_model: Path, path: Path, calibration: NDArray[np
     """
     if calibration is None or not len(calibration):
         raise ValueError("static int8 needs calibration images. Received: none")
-    return quantize_groups(float_model, path, static=BACKBONE_DENSE, ranges=activation_ranges(float_model, calibration))
+    ranges = activation_ranges(float_model, calibration)
+    static = [group for group in BACKBONE_DENSE if group != "mlp fc2"]
+    return quantize_groups(float_model, path, dynamic=["mlp fc2"], static=static, ranges=ranges)
 
 
 # The artifacts of a bundle beside float32, all (float model, path, calibration images) → path.
@@ -99,6 +115,7 @@ LITERT_ARTIFACTS = {
     "int8": to_litert_int8,
     "int8_static": to_litert_int8_static,
     "int8_mixed": to_litert_int8_mixed,
+    "int8_pointwise": to_litert_int8_pointwise,
 }
 
 
