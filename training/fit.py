@@ -35,6 +35,7 @@ from keras_realmnet.errors import RealMNetError
 from keras_realmnet.models.heads import LinearHead, ResidualAttentionHead
 from keras_realmnet.models.presets import REALMNET_PRESETS
 from keras_realmnet.models.realmnet import RealMNet
+from keras_realmnet.quantization import fake_quantize
 from keras_realmnet.screening.preprocessing import PreprocessSpec
 from keras_realmnet.weights import transfer_weights
 from training.datasets import ImageSet
@@ -468,6 +469,8 @@ def _train_phase(recipe, data, validation, out, epoch, steps, verbose, resources
     model = _restore(recipe, out, epoch, steps)
     if model.image_size[0] != phase.size:
         model = _moved(model, recipe, phase.size, steps)
+    if recipe.fake_quantization is not None:
+        fake_quantize(model, recipe.fake_quantization)
     print(f"epochs {epoch + 1} to {end} of {recipe.epochs}: {phase.size} px, {steps} steps of {recipe.batch_size}")
     callbacks = [_SeedRandomLayers(recipe.seed), _StopOnNonFiniteLoss(), *further]
     share = process_share()

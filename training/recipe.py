@@ -69,6 +69,7 @@ class Recipe:
     augmentation: Augmentation = field(default_factory=Augmentation)
     ema_momentum: float | None = None  # per step; the averaged weights are then what is validated and kept
     mixed_precision: bool = False  # bfloat16 computation, float32 weights
+    fake_quantization: str | None = None  # of keras_realmnet.quantization: train as that int8 artifact computes
     validate_every: int = 5  # epochs
     seed: int = 42
 
@@ -88,6 +89,8 @@ class Recipe:
             raise ValueError(
                 f"batch_size and accumulate must be positive. Received: {self.batch_size}, {self.accumulate}"
             )
+        if self.fake_quantization is not None and self.preset not in REALMNET_PRESETS:
+            raise ValueError(f"fake_quantization is for a RealMNet. Received: {self.preset!r}")
         if not 0 < self.train_share <= 1:
             raise ValueError(f"train_share must lie in (0, 1]. Received: {self.train_share}")
 
