@@ -148,7 +148,11 @@ class Box:
         if days is None or monotonic() < self._next_expiry:
             return
         self._next_expiry = monotonic() + RETENTION_SECONDS
-        removed = self.store.expire(datetime.now(timezone.utc) - timedelta(days=days))
+        try:
+            removed = self.store.expire(datetime.now(timezone.utc) - timedelta(days=days))
+        except Exception as error:  # a full disk, for one: the next time
+            log.error("nothing could be removed by age: %s", logs.where(error))
+            return
         if removed:
             log.info("%d delivered results are older than %d days: removed", removed, days)
 

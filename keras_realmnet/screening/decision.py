@@ -152,7 +152,7 @@ class Summary:
 
 
 def eye_summary(records: Sequence[GradedImage]) -> Summary:
-    """Combines the images of one eye of one visit.
+    """Combines the images of one eye of one visit: the worst grade, on the best quality.
 
     - refer: at least one image refers;
     - negative: no image refers and at least one gradable image is negative (a good retake settles a poor first
