@@ -1,6 +1,6 @@
 """Proof: after any crash every acknowledged image has one result; none is lost, none screened or delivered twice.
 
-    python tests/proofs/crash.py --kills 500
+    python tests/proofs/crash.py --count 500
 
 Scanners (dcmtk's storescu and pynetdicom) send without pause, each image again until it is acknowledged, while the box
 is killed with `kill -9` at random moments, also while it starts: all of its processes, the screening process alone, or
@@ -201,11 +201,11 @@ def check(box: served.Box, sent: dict[str, str], results: Path, retried: set[int
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--kills", type=int, default=500)
+    parser.add_argument("--count", type=int, default=500, help="kills")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     with served.scratch() as (folder, bundle):
-        print(json.dumps(run(folder, bundle, arguments.kills, arguments.seed), indent=2))
+        print(json.dumps(run(folder, bundle, arguments.count, arguments.seed), indent=2))
     return 0
 
 

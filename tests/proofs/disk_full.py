@@ -1,6 +1,6 @@
 """Proof: a full disk is refused with A700 and survived; what was acknowledged before is kept and screened after.
 
-    python tests/proofs/disk_full.py --cycles 20
+    python tests/proofs/disk_full.py --count 20
 
 The box's folder is a small file system of its own. Each cycle fills it: below the watermark first; then, with another
 box that has no watermark, to the last byte in the middle of writes. Then space returns. Needs the right to mount.
@@ -142,13 +142,13 @@ def _check(box: served.Box, kept: dict[str, str]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--cycles", type=int, default=20)
+    parser.add_argument("--count", type=int, default=20, help="times that the disk fills, with and without a watermark")
     arguments = parser.parse_args()
     if reason := reason_to_skip():
         print(f"not proved: {reason}", file=sys.stderr)
         return 2
     with served.scratch() as (folder, bundle):
-        print(json.dumps(run(folder, bundle, arguments.cycles), indent=2))
+        print(json.dumps(run(folder, bundle, arguments.count), indent=2))
     return 0
 
 

@@ -134,7 +134,7 @@ def run(folder: Path, bundle: Path, count: int) -> dict:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--count", type=int, default=100, help="images")
     arguments = parser.parse_args()
     if reason := reason_to_skip():
         print(f"not proved: {reason}", file=sys.stderr)

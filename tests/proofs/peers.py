@@ -233,7 +233,7 @@ def box(folder: Path, bundle: Path, **sections: object) -> Iterator[Box]:
         "web": {"enabled": False},
         **sections,
     }
-    (folder / "box.toml").write_text(_toml(values))
+    (folder / "box.toml").write_text(toml(values))
     log = folder / "box.log"
     with log.open("wb") as output:
         command = [sys.executable, "-m", "edge_app", "serve", "--config", folder / "box.toml"]
@@ -248,15 +248,15 @@ def box(folder: Path, bundle: Path, **sections: object) -> Iterator[Box]:
             running.wait(60)
 
 
-def _toml(values: dict) -> str:
+def toml(values: dict) -> str:
     """Plain values first, then sections, then lists of sections."""
     lines = [f"{key} = {_value(value)}" for key, value in values.items() if not _is_section(value)]
     for key, value in values.items():
         if isinstance(value, dict):
-            lines += [f"[{key}]", _toml(value)]
+            lines += [f"[{key}]", toml(value)]
         elif _is_section(value):
             for entry in value:
-                lines += [f"[[{key}]]", _toml(entry)]
+                lines += [f"[[{key}]]", toml(entry)]
     return "\n".join(lines) + "\n"
 
 

@@ -1,6 +1,5 @@
 """A whole box, as a clinic runs it: `python -m edge_app serve` with its processes, to be loaded, watched and killed."""
 
-import json
 import os
 import re
 import signal
@@ -9,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.error import URLError
@@ -40,7 +39,7 @@ class Box:
         settings = {"data_dir": self.data, "bundle": bundle, "threads": 1, "disk": {"free_mb": 0}, **sections}
         for section, port in (("dicom", self.dicom_port), ("web", self.web_port)):
             settings[section] = {"port": port, **settings.get(section, {})}
-        (folder / "box.toml").write_text(_toml(settings))
+        (folder / "box.toml").write_text(peers.toml(settings))
 
     @property
     def pid(self) -> int:
@@ -197,17 +196,3 @@ def scratch() -> Iterator[tuple[Path, Path]]:
     """A folder for a program run by name, and the tiny bundle."""
     with tempfile.TemporaryDirectory(prefix="proof-") as folder:
         yield Path(folder), make_tiny_bundle(Path(folder))
-
-
-def _toml(settings: Mapping[str, object], name: str = "") -> str:
-    """Settings as TOML: strings, numbers, lists, sections and lists of sections."""
-    lines, sections = [], []
-    for key, value in settings.items():
-        path = f"{name}.{key}".lstrip(".")
-        if isinstance(value, Mapping):
-            sections.append(f"[{path}]\n{_toml(value, path)}")
-        elif isinstance(value, list) and value and isinstance(value[0], Mapping):
-            sections += [f"[[{path}]]\n{_toml(entry, path)}" for entry in value]
-        else:
-            lines.append(f"{key} = {json.dumps(value, default=str)}\n")
-    return "".join((*lines, *sections))

@@ -1,6 +1,6 @@
 """Proof: thousands of associations, and probes that connect and drop, leave memory and threads as they were.
 
-    python tests/proofs/soak.py --associations 5000
+    python tests/proofs/soak.py --count 5000
 
 Clients at once verify, send new images, send known ones again, and come as port scanners do: connect and vanish, send
 nonsense, reset, or stop in the middle of a request. The web page is asked, too. Stated: resident memory and threads of
@@ -104,9 +104,9 @@ def run(folder: Path, bundle: Path, associations: int, samples: int = 50) -> dic
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--associations", type=int, default=5000)
+    parser.add_argument("--count", type=int, default=5000, help="associations and probes")
     with served.scratch() as (folder, bundle):
-        found = run(folder / "box", bundle, parser.parse_args().associations)
+        found = run(folder / "box", bundle, parser.parse_args().count)
     print(json.dumps(found, indent=2))
     grown = [name for name in ("serving", "screening") if found[name]["MiB per 1,000"] > MOST_MIB_PER_THOUSAND]
     return bool(grown)

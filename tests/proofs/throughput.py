@@ -1,6 +1,6 @@
 """Proof: the box adds little to the network it runs; a burst of images costs time, not memory.
 
-    python tests/proofs/throughput.py --bundle bundles/realmnet-demo --images 1000
+    python tests/proofs/throughput.py --bundle bundles/realmnet-demo --count 1000
 
 Alone: a process that decodes, prepares and infers, one image after the other, as `export benchmark` times it. The box:
 the same DICOM files through C-STORE (dcmsend, one association) to the committed result, which besides holds quality,
@@ -200,7 +200,7 @@ def _paced(box: served.Box, files: Files, rate: float, count: int) -> list[tuple
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--bundle", type=Path, default=served.ROOT / "bundles" / "realmnet-demo")
-    parser.add_argument("--images", type=int, default=1000, help="in the burst")
+    parser.add_argument("--count", type=int, default=1000, help="images in the burst")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--per-round", type=int, default=20)
     parser.add_argument("--width", type=int, default=3900, help="of the pictures, px")
@@ -215,7 +215,7 @@ def main() -> int:
         return 2
     with tempfile.TemporaryDirectory(prefix="proof-") as folder:
         sizes = (given.rounds, given.per_round, given.width, given.threads)
-        print(json.dumps(run(Path(folder), given.bundle, given.images, *sizes), indent=2))
+        print(json.dumps(run(Path(folder), given.bundle, given.count, *sizes), indent=2))
     return 0
 
 
