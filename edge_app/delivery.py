@@ -235,7 +235,10 @@ def _opener(destination: Destination) -> _Opener:
     entity.implementation_class_uid = IMPLEMENTATION_UID
     entity.implementation_version_name = IMPLEMENTATION_VERSION
     entity.acse_timeout = entity.dimse_timeout = destination.timeout_seconds
-    entity.network_timeout = entity.connection_timeout = destination.timeout_seconds
+    entity.connection_timeout = destination.timeout_seconds
+    entity.network_timeout = (
+        None  # of an idle association; each read and write has its own, and results take their time
+    )
     for storage_class in (Comprehensive3DSRStorage, SecondaryCaptureImageStorage):
         entity.add_requested_context(storage_class, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
     return partial(_DicomChannel, destination, entity, None if tls is None else (tls, str(destination.host)))

@@ -311,6 +311,19 @@ def test_a_failed_attempt_waits(box, tmp_path):
     assert timedelta(seconds=40) < wait <= timedelta(seconds=100)
 
 
+def test_results_that_take_long_to_make_do_not_cost_the_association(box, monkeypatch):
+    def slowly(*arguments):
+        time.sleep(1.2)
+        return render(*arguments)
+
+    monkeypatch.setattr(delivery, "render", slowly)
+    with Archive() as peer, Running(box, archive(peer.port, "sr", timeout_seconds=1)) as running:
+        route(box, running.config)
+        running.until(all_delivered)
+        assert peer.associations == 1
+        assert {each.attempts for each in box.deliveries()} == {1}
+
+
 def test_stopping_waits_for_the_result_under_way(box):
     started = threading.Event()
 
