@@ -86,8 +86,8 @@ class OpenVINORuntime(EngineRuntime):
             raise self._cannot_open(error) from error
         types = {"f32": "float32"}
         self._check_signature(
-            [(i.any_name, types.get(i.element_type.get_type_name(), "other")) for i in compiled.inputs],
-            [output.any_name for output in compiled.outputs],
+            [(i.node.friendly_name, types.get(i.element_type.get_type_name(), "other")) for i in compiled.inputs],
+            [name for output in compiled.outputs for name in output.names],  # a tensor may have several
         )
         shape = compiled.inputs[0].partial_shape
         self.input_shape = tuple(n.get_length() if n.is_static else None for n in shape)
