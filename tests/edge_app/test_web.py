@@ -148,8 +148,8 @@ def test_ten_thousand_images_are_paged_fast(site, store):
     assert len(rows(first)) == 50
     assert "1–50 of 5,009 patients and days" in text(first)
     assert "5,001–5,009 of 5,009" in text(page)
-    assert elapsed[0] < 5  # rows are made anew; 0.15 s on a quiet machine
-    assert max(elapsed[1:]) < 1
+    assert elapsed[0] < 5  # rows are made anew: 75 ms of processor time
+    assert max(elapsed[1:]) < 2  # 12 ms
 
 
 # ---- results -----------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import logging
 import re
 import socket
+import ssl
 import statistics
 import subprocess
 import threading
@@ -291,7 +292,7 @@ def test_an_unknown_name_takes_as_long_as_a_known_one(store, monkeypatch):
             taken.append(time.perf_counter() - started)
     known, unknown = (statistics.median(taken) for taken in times.values())
     assert unknown > 0.02  # a hash was computed, and a costly one
-    assert 0.5 < known / unknown < 2
+    assert 1 / 3 < known / unknown < 3  # without one, the quotient would be above 20
 
 
 def test_an_account_rests_after_failures_even_for_the_right_password(browser, store, monkeypatch):
@@ -520,24 +521,20 @@ def test_it_is_served_and_stopped(screened_box, store):
 
 
 def test_it_is_served_with_tls(screened_box, store, tmp_path):
-    import ssl
-
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
     command += ["-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate]
     subprocess.run(command, check=True, capture_output=True)
-    config = screened_box.config(
-        host="0.0.0.0", port=_free_port(), tls_certificate=str(certificate), tls_key=str(key), allowed_hosts=[HOST]
-    ).model_copy()
-    assert not config.web.local
-    config = config.model_copy(update={"web": config.web.model_copy(update={"host": "127.0.0.1"})})
+    tls = {"tls_certificate": str(certificate), "tls_key": str(key)}
+    assert not screened_box.config(host="0.0.0.0", **tls).web.local  # then people log in
+    config = screened_box.config(port=_free_port(), **tls)
     server = web.start(config, store, screened_box.bundle)
     trusted = ssl.create_default_context(cafile=certificate)
-    answer = urlopen(f"https://localhost:{server.port}/login", timeout=10, context=trusted)
+    answer = urlopen(f"https://localhost:{server.port}/about", timeout=10, context=trusted)
     assert answer.headers["strict-transport-security"]
     assert answer.headers["set-cookie"].startswith(COOKIE)
     with pytest.raises((URLError, ConnectionError)):
-        urlopen(f"http://localhost:{server.port}/login", timeout=10)
+        urlopen(f"http://localhost:{server.port}/about", timeout=10)
     server.stop()
 
 
