@@ -57,8 +57,8 @@ class Engine:
 
     def stages(self, file: str) -> dict[str, float]:
         """Milliseconds of each step for one image file, and of all ("total")."""
-        times, last = {}, time.perf_counter()
-        began = last
+        times: dict[str, float] = {}
+        began = last = time.perf_counter()
 
         def done(stage: str) -> None:
             nonlocal last

@@ -111,7 +111,7 @@ class PowerLog:
         chosen = [s for at, s in self.samples if any(start <= at <= end for start, end in spans)]
         if not chosen:
             return None
-        series = {
+        series: dict[str, list[Any]] = {
             "watts": [total_power(s) for s in chosen],
             "cpu_mhz": [mean(s.cpu_mhz) for s in chosen if s.cpu_mhz],
             "gpu_mhz": [s.gpu_mhz for s in chosen],

@@ -42,7 +42,7 @@ def _of_litert(path: Path) -> tuple[int, int]:
     shapes = {t["index"]: [int(n) for n in t["shape"]] for t in interpreter.get_tensor_details()}
     produced: set[int] = set()
     behind: dict[int, int] = {}  # weights that are stored smaller than they are used
-    macs, weights = 0, {}
+    macs, weights = 0, dict[int, int]()
     for operation in interpreter._get_ops_details():
         inputs, outputs = [int(i) for i in operation["inputs"] if i >= 0], [int(i) for i in operation["outputs"]]
         produced.update(outputs)
@@ -73,7 +73,7 @@ def _of_onnx(path: Path) -> tuple[int, int]:
         shapes[value.name] = [dim.dim_value or 1 for dim in value.type.tensor_type.shape.dim]  # an open batch is one
     stored = {tensor.name for tensor in graph.initializer}
     behind = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "DequantizeLinear"}
-    macs, weights = 0, {}
+    macs, weights = 0, dict[str, int]()
     for node in graph.node:
         size = prod(shapes.get(node.output[0], [0]))
         attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}

@@ -135,7 +135,9 @@ class Parity:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-safe, to three significant digits."""
-        rounded = {name: _rounded(value) for name, value in asdict(self).items() if not isinstance(value, dict)}
+        rounded: dict[str, Any] = {
+            name: _rounded(value) for name, value in asdict(self).items() if not isinstance(value, dict)
+        }
         for name in ("macro_auroc", "mean_ap"):
             score = getattr(self, name)
             rounded[name] = None if score is None else {key: _rounded(value) for key, value in asdict(score).items()}
@@ -184,7 +186,7 @@ def measure(
         for i, k in np.argwhere(expected.probabilities >= 0.5)
         if np.ptp(expected.class_maps[i, ..., k]) > 0
     ]
-    scores = {}
+    scores: dict[str, Difference] = {}
     if truth is not None and np.isfinite(difference).all():
         cases = (Cases.of_images(truth, p.probabilities, label_set, None, patients) for p in (expected, received))
         found = paired_difference(*cases, replicates=replicates)

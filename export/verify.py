@@ -88,7 +88,8 @@ def images_of_files(sources: Iterable[Path], bundle: Bundle) -> Images:
             sorted(filter(may_be_image, filter(Path.is_file, source.rglob("*")))) if source.is_dir() else [source]
         )
     ]
-    pixels, left_out = [], 0
+    pixels: list[NDArray[np.uint8]] = []
+    left_out = 0
     for path in files:
         try:
             image = read_image(path, min_side=bundle.spec.min_side)
@@ -154,7 +155,9 @@ def verify(
     """
     tell(f"Keras float32 on {len(images.pixels)} images")
     expected = keras_predictions(load_source(bundle), images.pixels)
-    parity, differences, not_run = {}, {}, {}
+    parity: dict[str, Parity] = {}
+    differences: dict[str, NDArray[np.floating]] = {}
+    not_run: dict[str, str] = {}
     for name in bundle.artifacts:
         tell(f"{name} on {len(images.pixels)} images")
         try:

@@ -11,9 +11,9 @@ from keras_realmnet.errors import RealMNetError
 def test_litert_by_hand(tmp_path):
     """8 x 8 x 3 → convolution 3 x 3 to 5 → depthwise 3 x 3 → dense to 4 in each of the 64 positions."""
     images = keras.Input((8, 8, 3), batch_size=1)
-    x = keras.layers.Conv2D(5, 3, padding="same", bias_initializer="ones")(images)
-    x = keras.layers.DepthwiseConv2D(3, padding="same", bias_initializer="ones", activation="relu")(x)
-    x = keras.layers.Dense(4, bias_initializer="ones")(x)
+    x = keras.layers.Conv2D(5, 3, padding="same", bias_initializer="random_normal")(images)
+    x = keras.layers.DepthwiseConv2D(3, padding="same", bias_initializer="random_normal", activation="relu")(x)
+    x = keras.layers.Dense(4, bias_initializer="random_normal")(x)
     path = tmp_path / "model.tflite"
     keras.Model(images, keras.ops.tanh(x)).export(
         str(path),
