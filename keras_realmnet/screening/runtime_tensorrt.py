@@ -51,11 +51,15 @@ class TensorRTRuntime(EngineRuntime):
         self._context = self._engine.create_execution_context()
 
         names = [self._engine.get_tensor_name(k) for k in range(self._engine.num_io_tensors)]
-        kinds = {name: self._engine.get_tensor_mode(name) for name in names}
-        types = {name: np.dtype(tensorrt.nptype(self._engine.get_tensor_dtype(name))) for name in names}
-        inputs = [name for name in names if kinds[name] == tensorrt.TensorIOMode.INPUT]
-        outputs = [name for name in names if kinds[name] == tensorrt.TensorIOMode.OUTPUT]
-        self._check_signature([(name, types[name].name) for name in inputs], outputs)
+        floats = [name for name in names if self._engine.get_tensor_dtype(name) == tensorrt.DataType.FLOAT]
+        inputs, outputs = (
+            [name for name in names if self._engine.get_tensor_mode(name) == mode]
+            for mode in (tensorrt.TensorIOMode.INPUT, tensorrt.TensorIOMode.OUTPUT)
+        )
+        self._check_signature(
+            [(name, "float32" if name in floats else "other") for name in inputs],
+            [name for name in outputs if name in floats],
+        )
         shape = tuple(int(n) for n in self._engine.get_tensor_shape(self.input_name))
         if min(shape) < 0:
             raise BundleMismatch(f"{self._name}: an engine for a fixed batch expected. Received: {shape}")
@@ -65,15 +69,15 @@ class TensorRTRuntime(EngineRuntime):
         self._host: dict[str, np.ndarray] = {}
         self._device: dict[str, int] = {}
         for name in names:
-            self._allocate(name, tuple(self._engine.get_tensor_shape(name)), types[name])
+            self._allocate(name, tuple(int(n) for n in self._engine.get_tensor_shape(name)))
         self._graph = self._record(outputs)
 
-    def _allocate(self, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        """A pinned array on the host and as much memory on the GPU for the tensor `name`."""
-        count = int(np.prod(shape)) * dtype.itemsize
+    def _allocate(self, name: str, shape: tuple[int, ...]) -> None:
+        """A pinned float32 array on the host and as much memory on the GPU for the tensor `name`."""
+        count = int(np.prod(shape)) * np.dtype(np.float32).itemsize
         pointer = _check(self._cuda.cudaMallocHost(count))
         memory = (ctypes.c_byte * count).from_address(int(pointer))
-        self._host[name] = np.ctypeslib.as_array(memory).view(dtype).reshape(shape)
+        self._host[name] = np.ctypeslib.as_array(memory).view(np.float32).reshape(shape)
         self._device[name] = int(_check(self._cuda.cudaMalloc(count)))
         if not self._context.set_tensor_address(name, self._device[name]):
             raise self._cannot_open(f"no address for the tensor {name!r}")
