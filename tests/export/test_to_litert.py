@@ -98,3 +98,29 @@ def test_int8_covers_the_backbone_and_spares_the_head(models):
             kinds.setdefault("stages_" in output, []).append(weights["dtype"])
     assert kinds[True] == [np.int8] * 24  # query, key, value, proj, fc1 and fc2 of four blocks
     assert set(kinds[False]) == {np.float32}
+
+
+def test_static_int8_needs_calibration_images(models, tmp_path):
+    with pytest.raises(ValueError, match="needs calibration images"):
+        LITERT_ARTIFACTS["int8_static"](models["float32"], tmp_path / "static.tflite")
+
+
+def test_kinds_of_int8(models):
+    """How many dense layers and convolutions have int8 weights, and how many of them give int8."""
+    found = {}
+    for name in ("int8", "int8_static", "int8_mixed", "int8_pointwise"):
+        interpreter = opened(models[name])
+        kinds = found[name] = {"FULLY_CONNECTED": 0, "CONV_2D": 0, "static": 0}
+        for operation in interpreter._get_ops_details():
+            if operation["op_name"] in kinds:
+                weights, output = operation["inputs"][1], operation["outputs"][0]
+                if interpreter._get_tensor_details(weights, 0)["dtype"] == np.int8:
+                    kinds[operation["op_name"]] += 1
+                    kinds["static"] += interpreter._get_tensor_details(output, 0)["dtype"] == np.int8
+    dense, stage_0, downsamplings = 24, 2, 6
+    assert found == {
+        "int8": {"FULLY_CONNECTED": dense, "CONV_2D": 0, "static": 0},
+        "int8_static": {"FULLY_CONNECTED": dense, "CONV_2D": 0, "static": dense - 4},  # but the four fc2
+        "int8_mixed": {"FULLY_CONNECTED": dense, "CONV_2D": stage_0, "static": 0},
+        "int8_pointwise": {"FULLY_CONNECTED": dense, "CONV_2D": stage_0 + downsamplings, "static": 0},
+    }
