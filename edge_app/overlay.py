@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.preprocessing import FieldGeometry
 
-__all__ = ["LEVELS", "Evidence", "draw", "draw_levels", "panels", "strength"]
+__all__ = ["LEVELS", "Evidence", "draw", "draw_levels", "outlined", "panels", "strength"]
 
 Colour = tuple[int, ...]
 
@@ -45,7 +45,7 @@ def draw(path: Path, image: NDArray[np.uint8], evidence: Evidence | None) -> Non
     scale = min(1.0, PANEL / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
-    shown = [small] if evidence is None else [small, _outline(small, evidence)]
+    shown = [small] if evidence is None else [small, outlined(small, evidence.class_map, evidence.geometry)]
     canvas = np.full((TITLE + size[1], len(shown) * (size[0] + GAP) - GAP, 3), 24, np.uint8)
     for i, panel in enumerate(shown):
         canvas[TITLE:, i * (size[0] + GAP) : i * (size[0] + GAP) + size[0]] = panel
@@ -105,13 +105,13 @@ def draw_levels(picture: NDArray[np.uint8], evidence: NDArray[np.float32], black
             cv2.drawContours(picture, lines, -1, colour, width, cv2.LINE_AA)
 
 
-def _outline(image: NDArray[np.uint8], evidence: Evidence) -> NDArray[np.uint8]:
+def outlined(image: NDArray[np.uint8], class_map: NDArray[Any], geometry: FieldGeometry) -> NDArray[np.uint8]:
     """`image` dimmed where there is less than half of the maximal evidence, with a line around each level."""
     height, width = image.shape[:2]
-    shown = strength(evidence.class_map, evidence.geometry, (height, width))
+    shown = strength(class_map, geometry, (height, width))
     if not shown.any():  # no positive evidence anywhere: nothing to outline
         return image
-    outlined = np.asarray(cv2.convertScaleAbs(image, alpha=DIMMED), np.uint8)
-    cv2.copyTo(image, (shown >= LEVELS[0]).astype(np.uint8), outlined)
-    draw_levels(outlined, shown, (0, 0, 0), (255, 255, 255))
-    return outlined
+    picture = np.asarray(cv2.convertScaleAbs(image, alpha=DIMMED), np.uint8)
+    cv2.copyTo(image, (shown >= LEVELS[0]).astype(np.uint8), picture)
+    draw_levels(picture, shown, (0, 0, 0), (255, 255, 255))
+    return picture

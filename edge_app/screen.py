@@ -53,14 +53,12 @@ Keep = Callable[[NDArray[np.uint8], "Prediction | None", "FieldGeometry | None"]
 class Known:
     """What is known of a file beside its contents: its `name` and `folder` where it came from.
 
-    `pattern`: of file names that tell patient, eye and date. `overlay`: file name for its picture; None: made from
-    its own name.
+    `pattern`: of file names that tell patient, eye and date.
     """
 
     name: str
     folder: str
     pattern: str = DEFAULT_FILE_NAME_PATTERN
-    overlay: str | None = None
 
     @classmethod
     def of(cls, path: Path) -> "Known":
@@ -126,11 +124,17 @@ class Screener:
         return ScreeningRecord(**facts)
 
     def screen(
-        self, path: Path, sha256: str | None, overlays: Path, known: Known | None = None, keep: Keep | None = None
+        self,
+        path: Path,
+        sha256: str | None,
+        overlays: Path | None,
+        known: Known | None = None,
+        keep: Keep | None = None,
     ) -> ScreeningRecord:
         """Screens one file, writes its overlay picture, returns its record. Raises nothing on account of the image.
 
         Args:
+            overlays: folder for the overlay picture; None: none is drawn.
             known: where the file came from; by default, where it lies.
             keep: called with pixels, prediction and geometry once they are there.
         """
@@ -153,7 +157,7 @@ class Screener:
         known: Known,
         facts: dict[str, Any],
         timed: Callable[[str], Any],
-        overlays: Path,
+        overlays: Path | None,
         keep: Keep | None,
     ) -> None:
         bundle = self.bundle
@@ -183,8 +187,10 @@ class Screener:
 
         if keep is not None:
             keep(loaded.pixels, prediction, geometry)
+        if overlays is None:
+            return
         with timed("overlay"):
-            name = known.overlay or _overlay_name(known.name, loaded.source.sha256, bundle.digest, self.artifact)
+            name = _overlay_name(known.name, loaded.source.sha256, bundle.digest, self.artifact)
             facts["overlay"] = name
             try:
                 overlay.draw(overlays / name, loaded.pixels, evidence)

@@ -1,13 +1,13 @@
-"""The pictures of a result page, from the files the worker left: preview.jpg, maps.npz, overlay.jpg."""
+"""The pictures of a result page, drawn on demand from the files the worker left: preview.jpg, maps.npz."""
 
 from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from edge_app import overlay
-from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.preprocessing import FieldGeometry
 from keras_realmnet.screening.record import ScreeningRecord
 
@@ -47,12 +47,17 @@ def thumbnail(folder: Path) -> bytes | None:
     return cv2.imencode(".jpg", small, (cv2.IMWRITE_JPEG_QUALITY, 85))[1].tobytes()
 
 
-def evidence(folder: Path) -> bytes | None:
-    """The panel of the overlay picture that shows where the evidence lies, as JPEG."""
-    try:
-        return overlay.panels(folder / "overlay.jpg", 2, PRINTED)[1]
-    except RealMNetError:
+def evidence(folder: Path, record: ScreeningRecord | None) -> bytes | None:
+    """The image with the region outlined where the evidence for the record's own label lies, as JPEG."""
+    preview = cv2.imread(str(folder / "preview.jpg"), cv2.IMREAD_COLOR)
+    if record is None or record.evidence not in codes(folder, record) or preview is None:
         return None
+    height, width = preview.shape[:2]
+    scale = min(1.0, PRINTED / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    small = np.asarray(cv2.resize(preview, size, interpolation=cv2.INTER_AREA), np.uint8)
+    picture = overlay.outlined(small, *_map(folder, record, record.evidence, (width, height)))
+    return cv2.imencode(".jpg", picture, (cv2.IMWRITE_JPEG_QUALITY, 80))[1].tobytes()
 
 
 def class_map(folder: Path, record: ScreeningRecord | None, code: str) -> bytes | None:
@@ -61,19 +66,26 @@ def class_map(folder: Path, record: ScreeningRecord | None, code: str) -> bytes 
     Opacity follows the evidence relative to its maximum in this map, from FAINTEST up; lines are drawn at half and
     three quarters of it.
     """
-    known, preview = codes(folder, record), size(folder)
-    if code not in known or preview is None:
+    preview = size(folder)
+    if record is None or code not in codes(folder, record) or preview is None:
         return None
-    with np.load(folder / "maps.npz", allow_pickle=False) as arrays:
-        class_maps, box = arrays["class_maps"], arrays["box"]
-    x0, y0, x1, y1 = (int(value) for value in box)
-    # The map covers the square around the box; in which pixels that square is counted makes no difference.
-    geometry = FieldGeometry((preview[1], preview[0]), (x0, y0, x1, y1), max(x1 - x0, y1 - y0))
     scale = MAP_SIDE / max(preview)
     width, height = (max(1, round(side * scale)) for side in preview)
-    shown = overlay.strength(class_maps[..., known.index(code)].astype(np.float32), geometry, (height, width))
+    shown = overlay.strength(*_map(folder, record, code, preview), (height, width))
     picture = np.zeros((height, width, 4), np.uint8)
     picture[..., :3] = COLOUR[::-1]  # OpenCV writes BGRA
     picture[..., 3] = (np.maximum(0.0, shown - FAINTEST) / (1.0 - FAINTEST) * DENSEST).astype(np.uint8)
     overlay.draw_levels(picture, shown, (0, 0, 0, 255), (255, 255, 255, 255))
     return cv2.imencode(".png", picture, (cv2.IMWRITE_PNG_COMPRESSION, 3))[1].tobytes()
+
+
+def _map(
+    folder: Path, record: ScreeningRecord, code: str, preview: tuple[int, int]
+) -> tuple[NDArray[np.float32], FieldGeometry]:
+    """The class map of a label and where it lies on the preview of that (width, height)."""
+    with np.load(folder / "maps.npz", allow_pickle=False) as arrays:
+        class_maps, box = arrays["class_maps"], arrays["box"]
+    x0, y0, x1, y1 = (int(value) for value in box)
+    # The map covers the square around the box; in which pixels that square is counted makes no difference.
+    geometry = FieldGeometry((preview[1], preview[0]), (x0, y0, x1, y1), max(x1 - x0, y1 - y0))
+    return class_maps[..., codes(folder, record).index(code)].astype(np.float32), geometry

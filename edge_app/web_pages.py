@@ -347,7 +347,11 @@ def thumbnail(visitor: Visitor) -> Response:
 
 
 def evidence(visitor: Visitor) -> Response:
-    return _picture(web_images.evidence(_folder(visitor.site.store, visitor.item().id)), "image/jpeg")
+    site, item = visitor.site, visitor.item()
+    result = site.store.record(item.id)
+    return _picture(
+        web_images.evidence(_folder(site.store, item.id), None if result is None else result.record), "image/jpeg"
+    )
 
 
 def class_map(visitor: Visitor) -> Response:

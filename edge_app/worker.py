@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from edge_app import contradictions, logs
 from edge_app.config import Config
-from edge_app.durable import move_durably, sync, temporary_file, write_durably
+from edge_app.durable import move_durably, temporary_file, write_durably
 from edge_app.screen import Known, Screener, worth_another_try
 from edge_app.store import Item, Stale, Store
 from keras_realmnet.errors import RealMNetError
@@ -89,10 +89,9 @@ class Worker:
 
     def _screen(self, item: Item) -> None:
         """Screens one item and commits what came of it. Raises OSError or sqlite3.OperationalError of a full disk."""
-        folder = self._store.result_dir(item.id)
         kept: list[Kept] = []
         record = self._screener.screen(
-            self._store.object_path(item), item.sha256, folder, self._known(item), lambda *found: kept.append(found)
+            self._store.object_path(item), item.sha256, None, self._known(item), lambda *found: kept.append(found)
         )
         try:
             if record.sha256 != item.sha256:
@@ -121,7 +120,7 @@ class Worker:
     def _known(self, item: Item) -> Known:
         """Files of folders keep their names; an object of the network is named by its UID."""
         pattern = self._patterns.get(item.origin, DEFAULT_FILE_NAME_PATTERN)
-        return Known(item.file_name or f"{item.sop_instance_uid}.dcm", item.origin, pattern, "overlay.jpg")
+        return Known(item.file_name or f"{item.sop_instance_uid}.dcm", item.origin, pattern)
 
     def _with_contradictions(self, item: Item, record: ScreeningRecord) -> ScreeningRecord:
         """The record with what contradicts the study's other images, which are told too, or its own other names."""
@@ -136,7 +135,7 @@ class Worker:
     def _explain_the_killed(self) -> None:
         """A record for items that killed their workers, so that they show beside the patient's other images."""
         for item in self._store.unexplained():
-            error = RealMNetError(f"the analysis was stopped {item.crashes} times: {item.reason}")
+            error = RealMNetError(f"the analysis was given up: {item.reason}")
             record = self._screener.failure(self._store.object_path(item), item.sha256, error, self._known(item))
             self._store.explain(item.id, record)
 
@@ -164,7 +163,7 @@ def keep_pictures(
 
     preview.jpg: the image, longest side at most PREVIEW px. maps.npz, unless the image never reached the model:
     `class_maps` float16 (h', w', classes) over the model's square, `box` int (x0, y0, x1, y1), the crop that the square
-    was made of, in pixels of the preview. overlay.jpg is already there.
+    was made of, in pixels of the preview.
     """
     height, width = pixels.shape[:2]
     scale = min(1.0, PREVIEW / max(height, width))
@@ -180,8 +179,6 @@ def keep_pictures(
         with temporary_file(folder) as file:
             np.savez_compressed(file, class_maps=prediction.class_maps[0].astype(np.float16), box=box)
             move_durably(file, maps)
-    with suppress(FileNotFoundError):  # a result stands without its overlay
-        sync(folder / "overlay.jpg")
 
 
 def _is_full_disk(error: OSError | sqlite3.OperationalError) -> bool:

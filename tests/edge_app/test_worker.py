@@ -123,7 +123,7 @@ def test_a_result_and_its_pictures(box, pictures, screener):
     assert record.folder == "share"
     assert result.score == max(record.probabilities[code] - t for code, t in record.thresholds.items()) > 0
     folder = box.store.result_dir(item.id)
-    assert sorted(path.name for path in folder.iterdir()) == ["maps.npz", "overlay.jpg", "preview.jpg"]
+    assert sorted(path.name for path in folder.iterdir()) == ["maps.npz", "preview.jpg"]
     preview = read_image(folder / "preview.jpg").pixels
     assert np.abs(preview.astype(int) - pictures["refer"]).mean() < 4
     square, geometry = preprocess(pictures["refer"], screener.bundle.spec)
@@ -164,7 +164,7 @@ def test_what_is_not_gradable_has_a_preview_and_no_class_maps(box, pictures, out
     assert box.store.item(item.id).state == "done"
     assert box.store.record(item.id).score is None
     names = {path.name for path in box.store.result_dir(item.id).iterdir()}
-    assert names == {"overlay.jpg", "preview.jpg"}
+    assert names == {"preview.jpg"}
 
 
 def test_no_name_of_a_patient_is_the_name_of_a_file(box, pictures):

@@ -4,7 +4,7 @@
 
 Alone: a process that decodes, prepares and infers, one image after the other, as `export benchmark` times it. The box:
 the same DICOM files through C-STORE (dcmsend, one association) to the committed result, which besides holds quality,
-preview, overlay picture, class maps, and four syncs to the disk. Both take turns on the same images with the same
+preview, class maps, and three syncs to the disk. Both take turns on the same images with the same
 number of threads, and only ratios within a round are compared. Then all images arrive in one burst, and some at half
 the rate that was found. Stated: images/s of both, their ratio, where the box's time goes, latency from the success
 response to the record, the largest resident memory.
