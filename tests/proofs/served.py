@@ -34,7 +34,7 @@ class Box:
         self.folder, self.data, self.log = folder, folder / "data", folder / "box.log"
         self.dicom_port, self.web_port = peers.free_port(), peers.free_port()
         self._process: subprocess.Popen[bytes] | None = None
-        self._said = 0  # bytes of the log that were there at the last start or kill
+        self._started = self._said = 0  # bytes of the log that were there at the last start; at the last start or kill
         folder.mkdir(parents=True, exist_ok=True)
         settings = {"data_dir": self.data, "bundle": bundle, "threads": 1, "disk": {"free_mb": 0}, **sections}
         for section, port in (("dicom", self.dicom_port), ("web", self.web_port)):
@@ -53,7 +53,7 @@ class Box:
     def start(self, *wrapper: str) -> None:
         """Returns at once; `wrapper`: a command that runs it."""
         command = [*wrapper, sys.executable, "-m", "edge_app", "serve", "--config", str(self.folder / "box.toml")]
-        self._said = self.log.stat().st_size if self.log.exists() else 0
+        self._started = self._said = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=ENVIRONMENT, start_new_session=True
@@ -113,7 +113,8 @@ class Box:
         self._said = self.log.stat().st_size
 
     def stop(self) -> int:
-        """SIGTERM; returns the exit status."""
+        """SIGTERM, once the start is over (before, it ends at once, by the signal); returns the exit status."""
+        self.wait_for(lambda: b"edge_app.serve: ready" in self.log.read_bytes()[self._started :], READY_SECONDS)
         self._process.terminate()
         return self._process.wait(120)
 
