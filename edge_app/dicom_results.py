@@ -40,10 +40,10 @@ from pydicom.dataelem import DataElement
 from pydicom.sr.codedict import codes
 from pydicom.uid import Comprehensive3DSRStorage
 
-from edge_app import overlay
 from edge_app.dicom import IMPLEMENTATION_UID, IMPLEMENTATION_VERSION, NAMESPACE
 from edge_app.exports import STATEMENT
 from keras_realmnet.errors import RealMNetError
+from keras_realmnet.screening import overlay
 from keras_realmnet.screening.preprocessing import FieldGeometry
 from keras_realmnet.screening.record import ScreeningRecord
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from edge_app import overlay
 from keras_realmnet.errors import RealMNetError
+from keras_realmnet.screening import overlay
 from keras_realmnet.screening.bundle import Bundle
 from keras_realmnet.screening.decision import OUTCOMES, Summary, eye_summary, patient_summary
 from keras_realmnet.screening.record import ScreeningRecord

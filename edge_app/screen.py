@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_app import overlay
 from edge_app.results import Results
 from keras_realmnet.errors import RealMNetError
+from keras_realmnet.screening import overlay
 from keras_realmnet.screening.bundle import Bundle
 from keras_realmnet.screening.decision import decide
 from keras_realmnet.screening.image_io import (

@@ -17,7 +17,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Protocol
 
-from edge_app import folder_intake, logs, status
+from edge_app import delivery, folder_intake, logs, status
 from edge_app.config import Config
 from edge_app.metrics import Metrics
 from edge_app.store import Store
@@ -90,10 +90,7 @@ class Box:
             from edge_app import web
 
             self._keep(stack, web.start(config, self.store, bundle, self.metrics.render, self.problems))
-        if config.destination:
-            from edge_app import delivery
-
-            self._keep(stack, delivery.start(config, self.store))
+        self._keep(stack, delivery.start(config, self.store))
         self.process = ScreeningProcess(config, self.store, self.metrics.observe, self.metrics.deaths.inc)
         self._keep(stack, self.process)
         self.folders = folder_intake.start(config, self.store)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from edge_app import overlay
+from keras_realmnet.screening import overlay
 from keras_realmnet.screening.preprocessing import FieldGeometry
 from keras_realmnet.screening.record import ScreeningRecord
 

@@ -140,7 +140,8 @@ def verify(
     if sum(map(bool, (images, data, run_folder))) > 1:
         raise typer.BadParameter("--images, --data and --run name what to verify on: one of them")
     sources = images or [Path(__file__).resolve().parent.parent / "samples"]
-    for source in [data or run_folder] if data or run_folder else sources:
+    labelled = data or run_folder
+    for source in sources if labelled is None else [labelled]:
         _must_exist(source)
     from keras_realmnet.screening.bundle import Bundle
 
@@ -209,7 +210,7 @@ def benchmark(
     work = Path("data/benchmark")
     if preset is not None:
         entrants = timing.of_preset(preset, work / preset, artifact or (), engine or ())
-    else:
+    elif directory is not None:
         entrants = timing.of_bundle_and_others(directory, artifact or (), engine or (), compare or ())
     if peers or peer:
         entrants += timing.peers_of(entrants[0], work, peer or timing.PEERS)
@@ -228,7 +229,7 @@ def benchmark(
         print(json.dumps(summary, indent=1))
     else:
         for table in tables(summary):
-            Console().print(table)
+            _console().print(table)
     if out:
         write_report(summary, out)
         print(f"written: {out}", file=sys.stderr)
@@ -254,15 +255,20 @@ def sensitivity(
     """
     for path in [place, *(images or [])]:
         _must_exist(path)
-    from rich.console import Console
 
     from export import sensitivity as report
 
     model, pixels, calibration = report.model_and_images(place, images, number)
     found = report.sensitivities(model, pixels, calibration, tell=lambda line: print(line, file=sys.stderr))
     report.write_report(found, len(pixels), out)
-    Console().print(report.table(found, len(pixels)))
+    _console().print(report.table(found, len(pixels)))
     print(f"written: {out}")
+
+
+def _console():
+    """Wide enough for the tables where the output is a file."""
+
+    return Console(width=None if sys.stdout.isatty() else 150)
 
 
 def _print(parity, left_out: int = 0) -> None:
@@ -285,7 +291,7 @@ def _print(parity, left_out: int = 0) -> None:
             f"{found.map_correlation:.4f}, {found.same_peak:.1%}",
             *([_change(found.macro_auroc), _change(found.mean_ap)] if labelled else []),
         )
-    Console().print(table)
+    _console().print(table)
 
 
 def _change(score) -> str:

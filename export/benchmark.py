@@ -171,7 +171,8 @@ def of_preset(
     if not (folder / MODELS_FILE).is_file():
         _in_a_process("export.preset_models", preset, str(folder))
     models = json.loads((folder / MODELS_FILE).read_text())
-    engines, row = list(engines), REALMNET_PRESETS[preset]
+    engines = list(engines)
+    row: dict[str, Any] = REALMNET_PRESETS[preset]
     return [
         Contestant(
             name=f"{name} ({engine})",

@@ -17,10 +17,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from edge_app import overlay
 from export.board import peak_memory
 from export.peers import PEERS, open_peer
 from keras_realmnet.errors import RealMNetError
+from keras_realmnet.screening import overlay
 from keras_realmnet.screening.image_io import read_image
 from keras_realmnet.screening.preprocessing import FieldGeometry, PreprocessSpec, preprocess
 from keras_realmnet.screening.quality import assess

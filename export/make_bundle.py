@@ -17,7 +17,6 @@ from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.bundle import SOURCE_FILE, Bundle, write_bundle
 from keras_realmnet.screening.decision import OperatingPoint
 from keras_realmnet.screening.labels import LABEL_SETS
-from keras_realmnet.screening.preprocessing import PreprocessSpec
 from keras_realmnet.screening.runtimes import engine_class
 
 __all__ = ["INTENDED_USE", "bundle_from_run", "load_source"]
@@ -60,7 +59,7 @@ def bundle_from_run(
     model, recipe = load_run(run)
     scores = _read_json(run / "scores.json")
     facts = _read_json(run / "run.json")
-    spec = PreprocessSpec(size=recipe.image_size)
+    spec = recipe.spec()
     if facts["preprocess_hash"] != spec.hash and facts["preprocess"].get("size") == spec.size:
         raise RealMNetError(f"{run}: trained with preprocessing {facts['preprocess_hash']}, this is {spec.hash}")
     if not isinstance(model, RealMNet):

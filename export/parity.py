@@ -188,8 +188,10 @@ def measure(
     ]
     scores: dict[str, Difference] = {}
     if truth is not None and np.isfinite(difference).all():
-        cases = (Cases.of_images(truth, p.probabilities, label_set, None, patients) for p in (expected, received))
-        found = paired_difference(*cases, replicates=replicates)
+        before, after = (
+            Cases.of_images(truth, p.probabilities, label_set, None, patients) for p in (expected, received)
+        )
+        found = paired_difference(before, after, replicates=replicates)
         scores = {"macro_auroc": found["macro_auroc"], "mean_ap": found["map"]}
     return Parity(
         images=len(difference),

@@ -124,13 +124,12 @@ def model_and_images(
         model, pixels = load_source(bundle), images_of_files(sources, bundle).pixels
     else:
         from export.verify import CACHE
-        from keras_realmnet.screening.preprocessing import PreprocessSpec
         from training.fit import load_run
 
         if sources:
             raise RealMNetError(f"{place} is a run: its own validation images are measured on, not --images")
         model, recipe = load_run(place)
-        validation = recipe.data.load("validation", PreprocessSpec(size=recipe.image_size), CACHE)
+        validation = recipe.data.load("validation", recipe.spec(), CACHE)
         if not isinstance(model, RealMNet) or validation is None:
             raise RealMNetError(f"{place}: expected the run of a RealMNet with validation images")
         pixels = validation.images

@@ -244,11 +244,10 @@ def augmentations(
     import numpy as np
     from PIL import Image
 
-    from keras_realmnet.screening.preprocessing import PreprocessSpec
     from training.augmentation_sheet import augmentation_sheet
 
     chosen = _recipe(recipe, data, None, None, None, settings)
-    training_set = chosen.data.load("train", PreprocessSpec(chosen.image_size), cache)
+    training_set = chosen.data.load("train", chosen.spec(), cache)
     if training_set is None:
         raise RealMNetError(f"recipe {recipe!r}: its data has nothing to train on")
     rows = np.linspace(0, len(training_set) - 1, min(images, len(training_set))).astype(int)

@@ -16,7 +16,6 @@ from keras_realmnet.errors import DataSetError
 from keras_realmnet.screening.decision import OperatingPoint
 from keras_realmnet.screening.image_io import parse_file_name
 from keras_realmnet.screening.labels import PSMM, LabelSet
-from keras_realmnet.screening.preprocessing import PreprocessSpec
 from training.label_table import LabelTable, concatenate, problems_error, read_label_table
 from training.scores import HEADLINE, LOSSES, PAPER_SIZE, Bootstrap, Cases, Interval, as_json, score_cases, undefined
 from training.significance import delong_test, paired_difference, t_tests
@@ -224,7 +223,7 @@ def evaluate(
     model, recipe = load_run(run)
     if data is not None:
         recipe = with_data(recipe, data)
-    spec = PreprocessSpec(size=recipe.image_size)
+    spec = recipe.spec()
     loaded = {split: recipe.data.load(split, spec, cache) for split in ("validation", "test")}
     splits = {split: images for split, images in loaded.items() if images is not None}
     if "test" not in splits:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from keras_realmnet.screening.labels import LabelSet
+from keras_realmnet.screening.overlay import DIMMED, LEVELS
 from training.scores import Interval
 
 __all__ = [
@@ -60,8 +61,6 @@ OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "
 DASHES = ("-", "--", ":", "-.")
 HATCHES = ("", "////", "....", "xxxx")
 MARKERS = "osD^vP*"
-LEVELS = (0.5, 0.75)  # of a class map's maximum, as on the box's pictures
-DIMMED = 0.6  # brightness outside of the first level
 STYLE: Any = {  # Matplotlib's own type for it lists every key there is
     "font.family": "DejaVu Sans",  # comes with Matplotlib
     "font.size": 8,

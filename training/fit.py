@@ -529,8 +529,9 @@ def fit(
         for path in (*out.glob("*.weights.h5"), *out.glob("*.json"), *out.glob("*.csv")):
             path.unlink()
     recorded = out / "recipe.json"
-    if recorded.is_file() and json.loads(recorded.read_text()) != _json(recipe):
-        changed = [k for k, v in _json(recipe).items() if json.loads(recorded.read_text()).get(k) != v]
+    known = Recipe.from_dict(json.loads(recorded.read_text())) if recorded.is_file() else recipe
+    changed = [key for key, value in _json(known).items() if value != _json(recipe)[key]]
+    if changed:
         raise RealMNetError(
             f"{out} holds a run with another {', '.join(changed)}: choose another --out, or start over with --no-resume"
         )
@@ -539,7 +540,7 @@ def fit(
             return evaluate(out, cache=cache)
         raise RealMNetError(f"{out} holds a finished run: choose another --out, or start over with --no-resume")
     recorded.write_text(json.dumps(_json(recipe), indent=1) + "\n")
-    spec = PreprocessSpec(size=max(phase.size for phase in recipe.phases))
+    spec = recipe.spec(max(phase.size for phase in recipe.phases))
     data, validation = (recipe.data.load(split, spec, cache) for split in ("train", "validation"))
     if data is None:
         raise RealMNetError(f"recipe {recipe.name!r}: its data has nothing to train on")

@@ -12,6 +12,7 @@ from pkgutil import iter_modules
 from typing import Any
 
 from keras_realmnet.models.presets import BASELINE_PRESETS, REALMNET_PRESETS
+from keras_realmnet.screening.preprocessing import PreprocessSpec
 from training.augmentation import Augmentation
 from training.datasets import DATA_SETS, DataSet, PsmmDataSet, with_folder
 from training.resampling import Resampling
@@ -66,6 +67,7 @@ class Recipe:
     epsilon: float = 1e-8
     clip_norm: float = 1.0  # of all gradients together
 
+    reduction: int = 1  # 2: large JPEGs are decoded at half their size, see PreprocessSpec
     augmentation: Augmentation = field(default_factory=Augmentation)
     ema_momentum: float | None = None  # per step; the averaged weights are then what is validated and kept
     mixed_precision: bool = False  # bfloat16 computation, float32 weights
@@ -102,6 +104,10 @@ class Recipe:
     def image_size(self) -> int:
         """Side of the final model's input in pixels."""
         return self.phases[-1].size
+
+    def spec(self, size: int | None = None) -> PreprocessSpec:
+        """How images become the input of the final model, or of one of `size` pixels."""
+        return PreprocessSpec(size=size or self.image_size, reduction=self.reduction)
 
     def phase_of(self, epoch: int) -> tuple[Phase, int]:
         """The phase that epoch (from 0) belongs to, and the epoch at which that phase ends."""

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from keras_realmnet.errors import DataSetError, RealMNetError
 from keras_realmnet.screening.decision import OperatingPoint
 from keras_realmnet.screening.labels import LABEL_SETS, LabelSet
-from keras_realmnet.screening.preprocessing import PreprocessSpec
 from training import figures
 from training.figures import Bins, Example, Look
 from training.label_table import LabelTable, concatenate, read_label_table
@@ -863,7 +862,7 @@ def _evidence(
         raise RealMNetError(f"{recipe.preset} has no class maps; RealMNet has")
     if data is not None:
         recipe = with_data(recipe, data)
-    images = recipe.data.load("test", PreprocessSpec(size=recipe.image_size), cache)
+    images = recipe.data.load("test", recipe.spec(), cache)
     recorded = run.scored.get("data_sha256", {}).get("test")
     if images is None or images.names != tuple(run.names.tolist()) or recorded not in (None, images.sha256):
         raise DataSetError("the test images at hand are not those that the run was scored on")

@@ -36,12 +36,14 @@ class PreprocessSpec:
     """What a model was trained with.
 
     `size`: side of the square model input in pixels. `field_threshold`: a pixel belongs to the illuminated field when
-    its brightest channel is above it (0-255). `version`: of the algorithm.
+    its brightest channel is above it (0-255). `version`: of the algorithm. `reduction`: 1, or 2 where large JPEGs are
+    decoded at half their size, for a network that was trained and measured so.
     """
 
     size: int
     field_threshold: int = 16  # noise in the black corners of PALM, IDRiD, HRF, DRISHTI: 11 at most
     version: int = VERSION
+    reduction: int = 1
 
     def __post_init__(self) -> None:
         if self.size < 1:
@@ -50,16 +52,17 @@ class PreprocessSpec:
             raise ValueError(f"`field_threshold` must be in 0..254. Received: {self.field_threshold}")
         if self.version != VERSION:
             raise BundleMismatch(f"preprocessing version {self.version} was asked for; this code has {VERSION}")
+        if self.reduction not in (1, 2):
+            raise ValueError(f"`reduction` must be 1 or 2. Received: {self.reduction}")
 
     @property
-    def min_side(self) -> int:
-        """What the longer side of a picture must keep, in pixels, when a decoder shrinks it (`read_image`).
+    def min_side(self) -> int | None:
+        """What the longer side of a picture must keep, in pixels, when a decoder shrinks it (`read_image`); None: all.
 
         2.5 times the model's, so that the field, at least two thirds of a gradable picture, still only shrinks; and
-        enough for the measures of quality and the picture beside a result. Not part of the hash: input changes by a
-        grey level here and there, as it does from one version of a decoder to the next.
+        enough for the measures of quality and the picture beside a result.
         """
-        return max(1024, -(-5 * self.size // 2))
+        return None if self.reduction == 1 else max(1024, -(-5 * self.size // 2))
 
     @property
     def hash(self) -> str:
@@ -68,12 +71,15 @@ class PreprocessSpec:
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
     def to_dict(self) -> dict[str, int]:
-        return asdict(self)
+        """All fields; `reduction` only where there is one, which older specs did not know."""
+        values = asdict(self)
+        return values if self.reduction != 1 else {k: v for k, v in values.items() if k != "reduction"}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "PreprocessSpec":
         """Raises `BundleMismatch` on missing or unknown fields, on other types than int and on another version."""
         names = [field.name for field in fields(cls)]
+        values = {"reduction": 1, **values}
         if sorted(values) != sorted(names) or not all(type(values[name]) is int for name in names):
             raise BundleMismatch(f"a preprocessing spec has the integers {', '.join(names)}. Received: {dict(values)}")
         return cls(**values)

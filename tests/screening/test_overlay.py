@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edge_app.overlay import GAP, TITLE, Evidence, draw, panels
 from keras_realmnet.errors import RealMNetError
+from keras_realmnet.screening.overlay import GAP, TITLE, Evidence, draw, panels
 from keras_realmnet.screening.preprocessing import FieldGeometry
 
 SIZE = (600, 800)  # (h, w)

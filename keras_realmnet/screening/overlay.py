@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.preprocessing import FieldGeometry
 
-__all__ = ["LEVELS", "Evidence", "draw", "draw_levels", "outlined", "panels", "strength"]
+__all__ = ["DIMMED", "LEVELS", "Evidence", "draw", "draw_levels", "outlined", "panels", "strength"]
 
 Colour = tuple[int, ...]
 
