@@ -5,7 +5,7 @@ PYTHON ?= python3
 WORKERS ?= 2
 NEUTRAL = tests/models tests/test_losses.py tests/test_weights.py
 
-.PHONY: screen test lint format clean
+.PHONY: screen test soak lint format clean
 
 ## screen the sample images with the shipped bundle, on the light environment (no TensorFlow), and open the results
 screen: .venv-edge/ready
@@ -18,6 +18,20 @@ test: .venv/ready
 	.venv/bin/python -m pytest -n $(WORKERS) tests
 	KERAS_BACKEND=torch .venv/bin/python -m pytest -n $(WORKERS) $(NEUTRAL)
 	KERAS_BACKEND=jax .venv/bin/python -m pytest -n $(WORKERS) $(NEUTRAL)
+
+## the proofs of docs/proofs.md at their full counts: hours
+soak: .venv/ready
+	.venv/bin/python tests/proofs/fuzz.py --count 10000
+	.venv/bin/python tests/proofs/idempotency.py --count 1000
+	.venv/bin/python tests/proofs/conformance.py --count 10
+	.venv/bin/python tests/proofs/peer_faults.py --count 20
+	.venv/bin/python tests/proofs/crash.py --count 500
+	.venv/bin/python tests/proofs/durability.py
+	.venv/bin/python tests/proofs/disk_full.py
+	.venv/bin/python tests/proofs/folder.py
+	.venv/bin/python tests/proofs/privacy.py
+	.venv/bin/python tests/proofs/soak.py
+	.venv/bin/python tests/proofs/throughput.py
 
 ## lint, formatting, types
 lint: .venv/ready

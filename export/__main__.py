@@ -267,7 +267,6 @@ def sensitivity(
 
 def _console():
     """Wide enough for the tables where the output is a file."""
-
     return Console(width=None if sys.stdout.isatty() else 150)
 
 
