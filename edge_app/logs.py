@@ -20,6 +20,8 @@ def set_up(level: str) -> None:
     """Log lines go to stderr, for journald or Docker to stamp and keep; libraries speak up only when they fail."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Formatter("%(levelname)s %(name)s: %(message)s"))
+    # On the handler: a library that is imported later (pydicom) sets the level of its logger itself.
+    handler.addFilter(lambda record: record.name.startswith("edge_app") or record.levelno >= logging.ERROR)
     logging.basicConfig(handlers=[handler], level=logging.ERROR, force=True)
     logging.getLogger("edge_app").setLevel(level.upper())
     logging.raiseExceptions = False  # else a faulty log call prints its arguments

@@ -142,7 +142,7 @@ class ScreeningProcess:
 
     def _listen(self, channel: int) -> float | None:
         """Until the process closes its channel (None), or is silent for longer than it may be (for how long)."""
-        allowed, unread = START_SECONDS, b""
+        allowed, unread, current = START_SECONDS, b"", b""
         with selectors.DefaultSelector() as selector:
             selector.register(channel, selectors.EVENT_READ)
             while selector.select(allowed):
@@ -153,7 +153,11 @@ class ScreeningProcess:
                 *lines, unread = (unread + received).split(b"\n")
                 for line in lines:
                     self._heard(*line.decode().split())
-                    allowed = self._config.screening.timeout_seconds if b"screening" in line else SILENCE_SECONDS
+                    word, _, item = line.partition(b" ")
+                    if word == b"screening":
+                        allowed, current = self._config.screening.timeout_seconds, item
+                    elif word != b"done" or item == current:  # else: the one before, written down meanwhile
+                        allowed = SILENCE_SECONDS
         return allowed
 
     def _heard(self, word: str, number: str = "") -> None:

@@ -51,7 +51,7 @@ def test_from_training_to_a_report(run, tmp_path):
         pytest.skip(f"refused as it should be: {made.stderr.strip()}")
     assert made.returncode == 0, made.stderr
     bundle = Bundle.load(run.parent / "bundle")
-    assert set(bundle.artifacts) == {"float32", "int8"}
+    assert set(bundle.artifacts) == {"float32", "float16", "int8"}
     verified = command("export", "verify", run.parent / "bundle")
     assert verified.returncode == 0, verified.stdout + verified.stderr
     screened = command("edge_app", "screen", ROOT / "samples", "--bundle", run.parent / "bundle", "--out", tmp_path)

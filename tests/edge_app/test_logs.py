@@ -25,7 +25,7 @@ CAUGHT = "try:\n    fail()\nexcept ValueError as error:\n    "
         ("t = threading.Thread(target=fail); t.start(); t.join()", "stopped by ValueError at threading.py"),
         (CAUGHT + "logging.getLogger('pynetdicom').exception('failed')", "ValueError at <string>"),
         (CAUGHT + "logging.getLogger('edge_app.x').info(logs.where(error))", "INFO edge_app.x: ValueError at"),
-        ("warnings.warn('{secret}')\nlogging.getLogger('pydicom').warning('{secret}')", ""),
+        ("warnings.warn('{secret}')\nimport pydicom\nlogging.getLogger('pydicom').warning('{secret}')", ""),
         ("logging.getLogger('edge_app').info('%d', '{secret}')", ""),
     ],
 )

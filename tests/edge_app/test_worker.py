@@ -43,7 +43,7 @@ class Box:
 
         def claim():
             item = empty()
-            if item is None:
+            if item is None and not self.store.counts().items["screening"]:  # nor being written down
                 self.worker.stopping.set()
             return item
 
@@ -150,7 +150,7 @@ def test_a_large_picture_has_a_small_preview(box, pictures):
     box.work()
     folder = box.store.result_dir(item.id)
     height, width = read_image(folder / "preview.jpg").pixels.shape[:2]
-    assert width == 2048
+    assert width == large.shape[1] // 2 == 1560  # at most 2048, and a whole fraction
     geometry = preprocess(large, box.worker._screener.bundle.spec)[1]
     scale = np.array([width / large.shape[1], height / large.shape[0]] * 2)
     with np.load(folder / "maps.npz") as arrays:

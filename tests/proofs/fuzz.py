@@ -114,7 +114,7 @@ def bombs() -> dict[str, bytes]:
 
 def _decode(first: int, last: int, memory: int, progress: Path) -> None:
     """A child: decodes files first … last − 1; the number in hand and the counts are in `progress` at any time."""
-    limit = _data_size() + memory
+    limit = _status("VmData") + memory
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     warnings.simplefilter("ignore")
@@ -131,7 +131,7 @@ def _decode(first: int, last: int, memory: int, progress: Path) -> None:
             if "\n" in str(error) or not str(error).startswith("fuzz"):
                 raise AssertionError("not one line that begins with the file's name") from error
             counts["refused: " + type(error).__name__] += 1
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = _status("VmHWM")  # ru_maxrss would count what the parent held before exec
     _tell(progress, number=None, counts=counts, peak=peak)
 
 
@@ -142,9 +142,10 @@ def _tell(progress: Path, **state: object) -> None:
     fresh.replace(progress)
 
 
-def _data_size() -> int:
+def _status(field: str) -> int:
+    """Bytes of a field of this process's /proc/self/status."""
     status = Path("/proc/self/status").read_text()
-    return 1024 * int(status.partition("VmData:")[2].split()[0])
+    return 1024 * int(status.partition(f"{field}:")[2].split()[0])
 
 
 def run(count: int, batch: int = 500, memory: int = MEMORY) -> dict:
@@ -183,7 +184,7 @@ def run(count: int, batch: int = 500, memory: int = MEMORY) -> dict:
             faults.append(f"file {number} ({kept}): {why}")
             first = number + 1
             print(faults[-1], file=sys.stderr)
-    return {"files": count, "counts": dict(sorted(counts.items())), "peak_mib": peak // 1024, "faults": faults}
+    return {"files": count, "counts": dict(sorted(counts.items())), "peak_mib": peak >> 20, "faults": faults}
 
 
 def bombs_are_refused_unopened() -> None:
