@@ -15,6 +15,10 @@ def numpy(x):
     return np.array(ops.convert_to_numpy(x))
 
 
+def tensor(x):
+    return ops.convert_to_tensor(x, "float32")
+
+
 def small():
     backbone = TinyViTBackbone(
         64, embed_dims=(16, 32, 64, 64), depths=(1, 1, 1, 1), num_heads=(1, 1, 2, 2), name="backbone"
@@ -38,12 +42,12 @@ def test_activations_are_rounded_as_onnx_rounds_them():
     reference = ReferenceEvaluator(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)]))
     rows = np.concatenate([ACTIVATIONS, np.abs(ACTIVATIONS[:8]), -np.abs(ACTIVATIONS[:8])])  # zero within, below, above
     expected = np.stack([reference.run(None, {"x": row})[0] for row in rows])
-    np.testing.assert_array_equal(numpy(quantize_activations(rows)), expected)
+    np.testing.assert_array_equal(numpy(quantize_activations(tensor(rows))), expected)
 
 
 def test_a_row_of_zeros_stays_zero():
-    np.testing.assert_array_equal(numpy(quantize_activations(np.zeros((2, 4), "float32"))), 0)
-    np.testing.assert_array_equal(numpy(quantize_weights(np.zeros((2, 4), "float32"))), 0)
+    np.testing.assert_array_equal(numpy(quantize_activations(tensor(np.zeros((2, 4))))), 0)
+    np.testing.assert_array_equal(numpy(quantize_weights(tensor(np.zeros((2, 4))))), 0)
 
 
 @pytest.mark.parametrize("shape", [(48, 32), (1, 1, 48, 32)])
@@ -60,13 +64,13 @@ def test_weights_are_rounded_as_the_quantizer_rounds_them(shape):
         scale=scale, zero_point=zero, num_bits=8, symmetric=True, quantized_dimension=len(shape) - 1
     )
     expected = quantize.uniform_dequantize(quantize.uniform_quantize(kernel, parameters), parameters)
-    np.testing.assert_array_equal(numpy(quantize_weights(kernel)), expected.astype("float32"))
+    np.testing.assert_array_equal(numpy(quantize_weights(tensor(kernel))), expected.astype("float32"))
 
 
 @pytest.mark.parametrize("function", [quantize_activations, quantize_weights])
 def test_gradient_passes_straight_through(function, value_and_gradient):
     factor = RNG.normal(size=ACTIVATIONS.shape).astype("float32")
-    _, gradient = value_and_gradient(lambda x: ops.sum(function(x) * factor), ACTIVATIONS)
+    _, gradient = value_and_gradient(lambda x: ops.sum(function(x) * tensor(factor)), ACTIVATIONS)
     np.testing.assert_array_equal(gradient, factor)
 
 
