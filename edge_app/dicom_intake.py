@@ -7,7 +7,6 @@ docs/dicom.md is its conformance statement.
 import ipaddress
 import logging
 import re
-import shutil
 import socket
 import sqlite3
 import time
@@ -37,6 +36,7 @@ from edge_app.dicom import (
     parse_attributes,
     server_tls,
 )
+from edge_app.durable import has_room
 from edge_app.store import Store
 from keras_realmnet.errors import RealMNetError
 
@@ -218,7 +218,7 @@ class DicomIntake:
         data = received.getbuffer()
         if data.nbytes > self.config.dicom.max_object_mb << 20:
             raise _Refused(OUT_OF_RESOURCES, "the object is larger than this box accepts")
-        if shutil.disk_usage(self.store.data_dir).free - data.nbytes < self.config.disk.free_mb << 20:
+        if not has_room(self.store.data_dir, self.config.disk.free_mb, data.nbytes):
             raise _Refused(OUT_OF_RESOURCES, "the disk is full")
         instance, study = _identify(parse_attributes(data, context.transfer_syntax), request)
         meta = create_file_meta(

@@ -30,7 +30,6 @@ from pynetdicom import AE, dsutils, events
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.sop_class import Verification
 
-from edge_app import dicom_intake
 from edge_app.dicom import STORAGE_CLASSES, TRANSFER_SYNTAXES, read_attributes, reserve_answers
 from edge_app.dicom_intake import start
 from edge_app.store import Store
@@ -249,7 +248,7 @@ def test_below_the_watermark_nothing_is_taken_until_space_returns(box, monkeypat
     store, server = box
     usage = namedtuple("usage", "total used free")
     free = 0
-    monkeypatch.setattr(dicom_intake.shutil, "disk_usage", lambda path: usage(10**9, 0, free))
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage(10**9, 0, free))
     image = peers.ophthalmic(SMALL)
     assert send(server.port, image) == 0xA700
     assert store.items() == []
