@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import TypeVar
 
 import cv2
@@ -53,19 +54,31 @@ def in_parallel(
             return
         # Spawned, not forked: a process that already runs TensorFlow or OpenCV threads cannot be forked safely.
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, mp_context=context, initializer=_start) as pool:
-            try:
-                for result in pool.map(function, items, chunksize=chunk):
-                    yield result
-                    progress.advance(task)
-            except BrokenProcessPool as error:
-                raise RealMNetError(
-                    f"{title}: a worker process was ended, probably for lack of memory; the same command with fewer "
-                    "workers goes on from here"
-                ) from error
+        pool = ProcessPoolExecutor(workers, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,))
+        try:
+            with _no_interrupt():
+                results = pool.map(function, items, chunksize=chunk)
+            for result in results:
+                yield result
+                progress.advance(task)
+        except BrokenProcessPool as error:
+            raise RealMNetError(
+                f"{title}: a worker process was ended, probably for lack of memory; the same command with fewer "
+                "workers goes on from here"
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
-def _start() -> None:
-    """One thread per worker; an interrupt is the parent's to handle."""
-    cv2.setNumThreads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+@contextmanager
+def _no_interrupt() -> Iterator[None]:
+    """Ctrl-C waits until the block ends, and never reaches a process started inside, which inherits the blocked signal.
+
+    A terminal sends it to every process of the group. The interrupt is the parent's to handle: a worker that dies of
+    it while it starts makes the pool break or even wait for ever.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
