@@ -1,8 +1,15 @@
 import keras
 import numpy as np
 import pytest
+from ai_edge_litert.interpreter import Interpreter
 
+from export.quantize_litert import LITERT_ARTIFACTS
+from export.to_litert import to_litert
 from keras_realmnet import RealMNet, ResidualAttentionHead, TinyViTBackbone
+from keras_realmnet.screening.bundle import write_bundle
+from keras_realmnet.screening.decision import OperatingPoint
+from keras_realmnet.screening.labels import PSMM
+from keras_realmnet.screening.preprocessing import PreprocessSpec
 
 
 @pytest.fixture(scope="session")
@@ -28,3 +35,50 @@ def pictures():
     rng = np.random.default_rng(1)
     coarse = rng.integers(0, 256, (12, 8, 8, 3)).repeat(8, axis=1).repeat(8, axis=2)
     return (0.7 * coarse + 0.3 * rng.integers(0, 256, (12, 64, 64, 3))).astype("uint8")
+
+
+@pytest.fixture(scope="session")
+def litert_models(tmp_path_factory, small_model, pictures):
+    """`small_model` as every LiteRT artifact: paths by name."""
+    folder = tmp_path_factory.mktemp("litert")
+    float32 = to_litert(small_model, folder / "float32.tflite")
+    smaller = {name: make(float32, folder / f"{name}.tflite", pictures) for name, make in LITERT_ARTIFACTS.items()}
+    return {"float32": float32, **smaller}
+
+
+@pytest.fixture(scope="session")
+def opened():
+    """`opened(path)`: a LiteRT interpreter with its tensors allocated."""
+
+    def open_model(path):
+        interpreter = Interpreter(str(path))
+        interpreter.allocate_tensors()
+        return interpreter
+
+    return open_model
+
+
+@pytest.fixture(scope="session")
+def write_small_bundle():
+    """`write_small_bundle(directory, artifacts, source)`: a bundle of models with the shape of `small_model`."""
+
+    def write(directory, artifacts, source=None):
+        return write_bundle(
+            directory,
+            name=directory.name,
+            version="1",
+            label_set=PSMM,
+            modality="uwf_red_green",
+            spec=PreprocessSpec(size=64),
+            operating_point=OperatingPoint(dict.fromkeys(PSMM.pathologic, 0.5), chosen="by hand"),
+            artifacts=artifacts,
+            default_artifact=next(iter(artifacts)),
+            golden_image=np.full((1, 64, 64, 3), 90, np.uint8),
+            training_data={},
+            scores={},
+            versions={},
+            intended_use="Tests only.",
+            source=source,
+        )
+
+    return write
