@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Mapping
@@ -36,6 +37,7 @@ __all__ = [
     "Artifact",
     "ArtifactSource",
     "Bundle",
+    "Costs",
     "add_artifacts",
     "write_bundle",
 ]
@@ -47,6 +49,34 @@ SOURCE_FILE = "source.keras"
 
 
 @dataclass(frozen=True)
+class Costs:
+    """What a model asks of the machine that runs it.
+
+    macs: multiply-accumulates of its convolutions and matrix products for one image. parameters: numbers in the file
+    that go into them. peak_memory_mb: largest resident set of a process that ran it, `None` where it was not measured;
+    peak_memory_of: what that process did, in words.
+    """
+
+    macs: int
+    parameters: int
+    peak_memory_mb: float | None = None
+    peak_memory_of: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("macs", "parameters"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 0:
+                raise ValueError(f"`{name}` must be a whole number, 0 or more. Received: {value!r}")
+        memory = self.peak_memory_mb
+        if memory is not None and (type(memory) not in (int, float) or not 0 < memory < math.inf):
+            raise ValueError(f"`peak_memory_mb` must be a positive number or nothing. Received: {memory!r}")
+        if (memory is None) != (self.peak_memory_of is None):
+            raise ValueError(
+                f"a peak memory comes with what was measured. Received: {memory!r}, {self.peak_memory_of!r}"
+            )
+
+
+@dataclass(frozen=True)
 class Artifact:
     """One model file of a bundle.
 
@@ -55,6 +85,7 @@ class Artifact:
     output_shapes: for one image, {"probabilities": (1, classes), "class_maps": (1, h', w', classes)}.
     tolerance: largest difference the golden check allows, see `runtimes.self_check`.
     device: where alone the model runs, as `EngineRuntime.this_device` says it, or `None`.
+    costs: `None` in bundles that do not state them, as older ones.
     """
 
     name: str
@@ -68,16 +99,29 @@ class Artifact:
     output_shapes: dict[str, tuple[int, ...]]
     tolerance: float
     device: dict[str, str] | None = None
+    costs: Costs | None = None
+
+    @property
+    def size(self) -> str:
+        """Bytes and costs, as far as they are known, for people."""
+        said = [f"{self.bytes / 1e6:.1f} MB"]
+        if self.costs is not None:
+            said.append(f"{self.costs.macs / 1e9:.2f} G multiply-accumulates for an image")
+            said.append(f"{self.costs.parameters / 1e6:.2f} M parameters")
+            if self.costs.peak_memory_mb is not None:
+                said.append(f"{self.costs.peak_memory_mb:.0f} MB of memory at most ({self.costs.peak_memory_of})")
+        return ", ".join(said)
 
 
 @dataclass(frozen=True)
 class ArtifactSource:
-    """A model file for `write_bundle`: its path (anywhere), precision and golden tolerance (see `Artifact`)."""
+    """A model file for `write_bundle`: its path (anywhere), precision, golden tolerance, costs (see `Artifact`)."""
 
     path: Path
     precision: str
     tolerance: float
     engine: str = "litert"
+    costs: Costs | None = None
 
 
 @dataclass(frozen=True)
@@ -306,11 +350,13 @@ def _add(
             output_shapes=shapes,
             tolerance=float(model.tolerance),
             device=runtime_class.this_device(),
+            costs=model.costs,
         )
     )
     del entry["name"]
-    if entry["device"] is None:
-        del entry["device"]
+    for optional in ("device", "costs"):
+        if entry[optional] is None:
+            del entry[optional]
     return entry, {f"{output}_{name}": array for output, array in outputs.items()}
 
 
@@ -395,4 +441,6 @@ def _artifact_from_dict(name: str, fields: Mapping[str, Any]) -> Artifact:
     values = dict(fields)
     values["input_shape"] = tuple(values["input_shape"])
     values["output_shapes"] = {output: tuple(shape) for output, shape in values["output_shapes"].items()}
+    if "costs" in values:
+        values["costs"] = Costs(**values["costs"])
     return Artifact(name=name, **values)

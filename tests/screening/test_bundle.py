@@ -9,7 +9,7 @@ import pytest
 
 from keras_realmnet.errors import BundleMismatch, RealMNetError
 from keras_realmnet.screening import bundle as bundle_module
-from keras_realmnet.screening.bundle import ArtifactSource, Bundle, write_bundle
+from keras_realmnet.screening.bundle import ArtifactSource, Bundle, Costs, write_bundle
 from keras_realmnet.screening.labels import PALM, PSMM
 from keras_realmnet.screening.preprocessing import PreprocessSpec
 
@@ -134,6 +134,42 @@ def test_the_same_arguments_give_the_same_bytes(tiny_bundle, tmp_path):
     assert first.digest == second.digest
     for file in ("bundle.json", "golden.npz", "float32.tflite"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("costs", "size"),
+    [
+        (Costs(12_345_678, 28_000, 81.5, "a test"), ", 0.01 G multiply-accumulates for an image, 0.03 M parameters, "),
+        (Costs(12_345_678, 28_000), ", 0.01 G multiply-accumulates for an image, 0.03 M parameters"),
+        (None, ""),  # older bundles
+    ],
+)
+def test_costs_are_stated_where_they_are_known(tiny_bundle, tmp_path, costs, size):
+    source = ArtifactSource(tiny_bundle / "float32.tflite", "float32", 1e-3, costs=costs)
+    made = rewritten(tiny_bundle, tmp_path / "new", artifacts={"float32": source}).artifact()
+    assert made.costs == costs
+    memory = "82 MB of memory at most (a test)" if costs is not None and costs.peak_memory_mb else ""
+    assert made.size == f"{made.bytes / 1e6:.1f} MB{size}{memory}"
+
+
+@pytest.mark.parametrize(
+    ("costs", "message"),
+    [
+        ({"macs": -1, "parameters": 1}, "`macs` must be a whole number"),
+        ({"macs": 1, "parameters": True}, "`parameters` must be a whole number"),
+        ({"macs": 1, "parameters": 1, "peak_memory_mb": "9", "peak_memory_of": "x"}, "`peak_memory_mb` must be"),
+        ({"macs": 1, "parameters": 1, "peak_memory_mb": 9}, "comes with what was measured"),
+        ({"macs": 1}, "parameters"),
+        ({"macs": 1, "parameters": 1, "watts": 5}, "watts"),
+        ([1, 2], "mapping"),
+    ],
+)
+def test_costs_that_make_no_sense_are_refused(copy, costs, message):
+    artifacts = json.loads((copy / "bundle.json").read_text())["artifacts"]
+    artifacts["float32"]["costs"] = costs
+    resigned(copy, artifacts=artifacts)
+    with pytest.raises(BundleMismatch, match=message):
+        Bundle.load(copy)
 
 
 def test_a_bundle_that_could_not_be_written_whole_is_none(tiny_bundle, copy):
