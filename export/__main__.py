@@ -46,6 +46,7 @@ def bundle(
 
     made, parity = bundle_from_run(weights, out, name, version, [part.strip() for part in artifacts.split(",")])
     _print(parity)
+    _print_artifacts(made)
     print(f"written: {made.directory}")
 
 
@@ -68,6 +69,10 @@ def onnx(
     """
     if route not in ("own", "tf2onnx"):
         raise typer.BadParameter(f"--route must be own or tf2onnx. Received: {route}")
+    if route == "tf2onnx" and (opset, precision) != (None, "float32"):
+        raise typer.BadParameter(
+            "--opset and --precision are for the own route; tf2onnx writes its newest opset, float32"
+        )
     from export.make_bundle import load_source
     from export.to_onnx import OPSET, to_onnx, to_onnx_by_tf2onnx
     from keras_realmnet.screening.bundle import Bundle
@@ -106,7 +111,8 @@ def tensorrt(
     from keras_realmnet.screening.bundle import Bundle
 
     made = add_engine(Bundle.load(directory), artifact, tf32, timing_cache)
-    print(f"written: {made.directory}; it now has {', '.join(made.artifacts)}")
+    _print_artifacts(made)
+    print(f"written: {made.directory}")
 
 
 @app.command()
@@ -139,7 +145,9 @@ def verify(
     """
     if sum(map(bool, (images, data, run_folder))) > 1:
         raise typer.BadParameter("--images, --data and --run name what to verify on: one of them")
-    sources = images or [Path(__file__).resolve().parent.parent / "samples"]
+    from export.benchmark import SAMPLES
+
+    sources = images or [SAMPLES]
     labelled = data or run_folder
     for source in sources if labelled is None else [labelled]:
         _must_exist(source)
@@ -156,6 +164,7 @@ def verify(
         chosen = contract.images_of_files(sources, loaded)
     found = contract.verify(loaded, chosen, threads, tell=lambda line: print(line, file=sys.stderr))
     _print(found.parity, chosen.left_out)
+    _print_artifacts(loaded)
     if out:
         contract.write_report(found, out)
         print(f"written: {out}")
@@ -182,7 +191,9 @@ def benchmark(
         list[str] | None,
         typer.Option(help="Interleave with these; repeatable: an artifact, another bundle's folder, or 'all'."),
     ] = None,
-    peers: Annotated[bool, typer.Option("--peers", help="Interleave with timm's network in other engines.")] = False,
+    peers: Annotated[
+        bool, typer.Option("--peers", help="Interleave with timm's network, and ours with probabilities alone.")
+    ] = False,
     peer: Annotated[list[str] | None, typer.Option(help="Only these peers; repeatable.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for benchmark.json, .md and .png.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of tables.")] = False,
@@ -213,8 +224,8 @@ def benchmark(
     elif directory is not None:
         entrants = timing.of_bundle_and_others(directory, artifact or (), engine or (), compare or ())
     if peers or peer:
-        entrants += timing.peers_of(entrants[0], work, peer or timing.PEERS)
-    files = timing.sources(images or [Path(__file__).resolve().parent.parent / "samples"])
+        entrants += timing.peers_of(entrants, work, peer or ())
+    files = timing.sources(images or [timing.SAMPLES])
     results = timing.benchmark(
         entrants,
         files,
@@ -267,7 +278,7 @@ def sensitivity(
 
 def _console():
     """Wide enough for the tables where the output is a file."""
-    return Console(width=None if sys.stdout.isatty() else 150)
+    return Console(width=None if sys.stdout.isatty() else 160)
 
 
 def _print(parity, left_out: int = 0) -> None:
@@ -276,7 +287,7 @@ def _print(parity, left_out: int = 0) -> None:
     images = next(iter(parity.values())).images
     note = f", {left_out} files not gradable and left out" if left_out else ""
     labelled = any(found.macro_auroc is not None for found in parity.values())
-    table = Table(title=f"difference to Keras on {images} images{note}")
+    table = Table(title=f"difference to Keras on {images} image{'' if images == 1 else 's'}{note}")
     headings = ["artifact", "max |Δp|", "99 % |Δp|", "mean |Δp|", "decisions changed", "class maps: r, same peak"]
     for heading in headings + (["ΔAUROC (95 %)", "ΔmAP (95 %)"] if labelled else []):
         table.add_column(heading, justify="left" if heading == "artifact" else "right")
@@ -290,6 +301,28 @@ def _print(parity, left_out: int = 0) -> None:
             f"{found.map_correlation:.4f}, {found.same_peak:.1%}",
             *([_change(found.macro_auroc), _change(found.mean_ap)] if labelled else []),
         )
+    _console().print(table)
+
+
+def _print_artifacts(bundle) -> None:
+    """The model files of a bundle, and what each asks of the machine as far as the bundle states it."""
+    from rich.table import Table
+
+    measured = {artifact.costs.peak_memory_of for artifact in bundle.artifacts.values() if artifact.costs} - {None}
+    table = Table(title="artifacts", caption="peak memory: " + "; ".join(sorted(measured)) if measured else None)
+    for heading in ("artifact", "file", "MB", "G MAC", "M parameters", "peak memory, MB"):
+        table.add_column(heading, justify="left" if heading in ("artifact", "file") else "right")
+    for name, artifact in bundle.artifacts.items():
+        costs = artifact.costs
+        shown = ["not stated"] * 3
+        if costs is not None:
+            memory = costs.peak_memory_mb
+            shown = [
+                f"{costs.macs / 1e9:.3f}",
+                f"{costs.parameters / 1e6:.2f}",
+                "not measured" if memory is None else f"{memory:.0f}",
+            ]
+        table.add_row(name, artifact.file, f"{artifact.bytes / 1e6:.1f}", *shown)
     _console().print(table)
 
 

@@ -22,15 +22,17 @@ from numpy.typing import NDArray
 
 from export.board import PowerLog, machine
 from export.network_facts import network_facts
-from export.peers import PEERS, REFERENCE
+from export.peers import PEERS, PROBABILITIES_ONLY, REFERENCE, keep_probabilities
 from export.preset_models import MODELS_FILE
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.models.presets import REALMNET_PRESETS, TINY_VIT_PRESETS
 from keras_realmnet.screening.bundle import SOURCE_FILE, Bundle
 from keras_realmnet.screening.image_io import may_be_image, read_header
+from keras_realmnet.screening.preprocessing import PreprocessSpec
 from keras_realmnet.screening.runtimes import ENGINES
 
 __all__ = [
+    "SAMPLES",
     "SCENARIOS",
     "Contestant",
     "Measured",
@@ -46,6 +48,7 @@ __all__ = [
 
 # MLPerf's rules for the edge: one image after the other, eight at a time, or as many a second as possible.
 SCENARIOS = {"singlestream": 1, "multistream": 8, "offline": 1}  # images in one query
+SAMPLES = Path(__file__).resolve().parent.parent / "samples"  # read where no image is named
 FULL_SIZE = 10_000_000  # pixels: what a scanner sends has 12 to 16 million; smaller files are used only for want of any
 TURN_SECONDS = 0.4  # of a turn in a comparison
 PACKAGES = (
@@ -72,7 +75,7 @@ class Contestant:
     engine: str
     file: Path
     network: str
-    size: int
+    spec: PreprocessSpec
     modality: str
     precision: str = "float32"
     sha256: str | None = None
@@ -127,7 +130,7 @@ def of_bundle(
                         engine=engine,
                         file=bundle.directory / artifact.file,
                         network=_network(bundle),
-                        size=bundle.spec.size,
+                        spec=bundle.spec,
                         modality=bundle.modality,
                         precision=artifact.precision,
                         sha256=artifact.sha256,
@@ -179,7 +182,7 @@ def of_preset(
             engine=engine,
             file=folder / model["file"],
             network=_network_of_widths(row["embed_dims"]),
-            size=row["image_size"],
+            spec=PreprocessSpec(row["image_size"]),
             modality="uwf_red_green",
             precision=model["precision"],
             sha256=hashlib.sha256((folder / model["file"]).read_bytes()).hexdigest(),
@@ -197,13 +200,41 @@ def _usual_engines(engine: str) -> list[str]:
     return [engine, "openvino"] if engine == "onnxruntime" else [engine]
 
 
-def peers_of(like: Contestant, folder: Path, names: Iterable[str] = PEERS) -> list[Contestant]:
-    """The peers with the network shape of `like`; timm's ONNX file is made in `folder` unless it is there."""
-    file = folder / f"timm-{like.network}-{like.size}.onnx"
-    if not file.is_file():
-        _in_a_process("export.peers", like.network, str(like.size), str(file))
-    note = "random weights: speed only"
-    return [Contestant(name, name, file, like.network, like.size, like.modality, note=note) for name in names]
+def peers_of(entrants: Sequence[Contestant], folder: Path, names: Collection[str] = ()) -> list[Contestant]:
+    """The peers with the network shape of the first of `entrants`; their model files are made in `folder`.
+
+    Args:
+        names: some of `PEERS`; without them all that have what they are compared with among `entrants`.
+
+    Raises:
+        RealMNetError: a named peer is no such one, or what it is compared with does not take part.
+    """
+    like, found = entrants[0], []
+    for name in names or PEERS:
+        if name not in PEERS:
+            raise RealMNetError(f"a peer must be one of {', '.join(PEERS)}. Received: {name!r}")
+        if name in PROBABILITIES_ONLY:
+            whole = _whole(name, entrants)
+            if whole is not None:
+                file = folder / f"{name}-{whole.sha256}{whole.file.suffix}"
+                found.append(replace(whole, name=name, engine=name, file=file, sha256=None, accuracy=None))
+                if not file.is_file():
+                    keep_probabilities(whole.file, file)
+            elif names:
+                raise RealMNetError(f"{name}: a float32 model for {PROBABILITIES_ONLY[name]} must take part, too")
+            continue
+        file = folder / f"timm-{like.network}-{like.spec.size}.onnx"
+        if not file.is_file():
+            _in_a_process("export.peers", like.network, str(like.spec.size), str(file))
+        note = "random weights: speed only"
+        found.append(Contestant(name, name, file, like.network, like.spec, like.modality, note=note))
+    return found
+
+
+def _whole(peer: str, entrants: Iterable[Contestant]) -> Contestant | None:
+    """The model that a peer of `PROBABILITIES_ONLY` is cut from."""
+    wanted = (PROBABILITIES_ONLY[peer], "float32")
+    return next((entrant for entrant in entrants if (entrant.engine, entrant.precision) == wanted), None)
 
 
 def _network(bundle: Bundle) -> str:
@@ -271,9 +302,16 @@ class Worker:
             bufsize=1,
         )
         self.spans: list[tuple[float, float]] = []  # of its turns
-        settings = asdict(contestant)
-        keys = ("engine", "network", "size", "modality")
-        self._send({**{key: settings[key] for key in keys}, "file": str(contestant.file), "threads": threads})
+        self._send(
+            {
+                "engine": contestant.engine,
+                "file": str(contestant.file),
+                "network": contestant.network,
+                "preprocessing": contestant.spec.to_dict(),
+                "modality": contestant.modality,
+                "threads": threads,
+            }
+        )
         self._receive()
 
     def ask(self, do: str, **options: Any) -> Any:
@@ -461,7 +499,7 @@ def _row(result: Measured, results: Sequence[Measured], scenario: str) -> dict[s
         "file": entrant.file.name,
         "sha256": entrant.sha256,
         "precision": entrant.precision,
-        "network": f"tiny_vit_{entrant.network} at {entrant.size}",
+        "network": f"tiny_vit_{entrant.network} at {entrant.spec.size}",
         "threads": result.threads,
         "note": entrant.note,
         "accuracy against Keras": entrant.accuracy,
@@ -476,6 +514,8 @@ def _row(result: Measured, results: Sequence[Measured], scenario: str) -> dict[s
     if reference is not None:
         ratio, low, high = ratio_of_medians(result.inference, reference.inference)
         row["ratio"] = {"to": reference.contestant.name, "value": ratio, "low": low, "high": high}
+    if entrant.engine in PROBABILITIES_ONLY:
+        row["all outputs"] = _all_outputs(result, [other for other in results if other.threads == result.threads])
     if result.stages:
         row["stages_ms"] = {
             stage: percentiles([times[stage] for times in result.stages]) for stage in result.stages[0]
@@ -486,6 +526,16 @@ def _row(result: Measured, results: Sequence[Measured], scenario: str) -> dict[s
     if result.offline:
         row["images_per_second"] = float(np.median(result.offline))
     return row | {"peak_memory_mb": result.memory_mb, "warm_up_s": result.warm_up_s, "power": result.power}
+
+
+def _all_outputs(cut: Measured, results: Sequence[Measured]) -> dict[str, Any] | None:
+    """The time of the model with all outputs as a ratio to `cut`, the same with probabilities alone."""
+    whole = _whole(cut.contestant.engine, [result.contestant for result in results if result.inference])
+    if whole is None:
+        return None
+    (times,) = (result.inference for result in results if result.contestant is whole)
+    ratio, low, high = ratio_of_medians(times, cut.inference)
+    return {"of": whole.name, "value": ratio, "low": low, "high": high}
 
 
 def _image(file: Path) -> dict[str, Any]:

@@ -3,10 +3,12 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.figure import Figure
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["tables", "write_report"]
 
@@ -44,6 +46,9 @@ def _sections(summary: Summary) -> Iterable[tuple[str, Sequence[str], list[list[
         plural = "s" if threads > 1 else ""
         title = f"inference on {threads} thread{plural}, ms; ratios of medians to {reference}"
         yield title, *_filled(COLUMNS, [_cells(row) for row in rows])
+    columns, rows = _all_outputs(results)
+    if rows:
+        yield "what class maps and features cost: time with them / probabilities alone", columns, rows
     columns, rows = _stages(summary)
     if rows:
         yield f"all stages of one image, median ms; {summary['scenario']}", *_filled(columns, rows)
@@ -63,11 +68,24 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
     return [
         name,
         *(f"{times[p]:.1f}" for p in ("p50", "p90", "p99")),
-        f"{ratio['value']:.3f} ({ratio['low']:.3f}–{ratio['high']:.3f})" if ratio else "",
+        _interval(ratio) if ratio else "",
         f"{row['peak_memory_mb']:.0f}",
         f"{facts['bytes'] / 1e6:.1f}" if facts else "",
         f"{power['joules_per_image']:.2f}" if "joules_per_image" in power else "",
     ]
+
+
+def _all_outputs(results: Iterable[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    rows = [
+        [f"{cost['of']}, {row['threads']} thread{'s' if row['threads'] > 1 else ''}", _interval(cost)]
+        for row in results
+        if (cost := row.get("all outputs"))
+    ]
+    return ["engine", "ratio (95 %)"], rows
+
+
+def _interval(ratio: Mapping[str, Any]) -> str:
+    return f"{ratio['value']:.3f} ({ratio['low']:.3f}–{ratio['high']:.3f})"
 
 
 def _stages(summary: Summary) -> tuple[list[str], list[list[str]]]:
@@ -133,8 +151,10 @@ def _grid(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     return [line(heads), line(["---"] * len(heads)), *map(line, rows)]
 
 
-def _picture(summary: Summary) -> Figure:
+def _picture(summary: Summary) -> "Figure":
     """Medians of inference with the range from median to p90, an axis per number of threads."""
+    from matplotlib.figure import Figure  # not on a box: there the tables must do without it
+
     groups: dict[int, list[Mapping[str, Any]]] = {}
     for row in summary["results"]:
         if "inference_ms" in row:

@@ -30,12 +30,14 @@ from keras_realmnet.screening.runtimes import Prediction, engine_class
 class Engine:
     """What is timed: `stages` of the path from file to class map, and inference alone."""
 
-    def __init__(self, engine: str, file: str, network: str, size: int, threads: int, modality: str):
+    def __init__(
+        self, engine: str, file: str, network: str, preprocessing: dict[str, int], modality: str, threads: int
+    ):
         cv2.setNumThreads(threads)
-        self.spec, self.modality, self.threads = PreprocessSpec(size), modality, threads
+        self.spec, self.modality, self.threads = PreprocessSpec.from_dict(preprocessing), modality, threads
         self.predict: Callable[[np.ndarray], Any]
         if engine in PEERS:
-            self.predict = open_peer(engine, network, size, threads, Path(file))
+            self.predict = open_peer(engine, network, self.spec.size, threads, Path(file))
         else:
             self.predict = engine_class(engine)(Path(file), threads).predict
         self.squares: list[np.ndarray] = []
@@ -125,12 +127,11 @@ def main() -> None:
 
     try:
         engine = Engine(**json.loads(sys.stdin.readline()))
+        say({"answer": peak_memory()})
+        for line in sys.stdin:
+            say({"answer": answer(engine, json.loads(line))})
     except RealMNetError as error:
         say({"error": str(error)})
-        return
-    say({"answer": peak_memory()})
-    for line in sys.stdin:
-        say({"answer": answer(engine, json.loads(line))})
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Other ways to run the same network, for comparison: timm's TinyViT in PyTorch, ONNX Runtime and OpenVINO.
 
-Weights are random: they do not change the time. keras_cv_attention_models (1.4.3) is not among them: its TinyViT does
-not build with Keras 3.15.
+Their weights are random: they do not change the time. keras_cv_attention_models (1.4.3) is not among them: its TinyViT
+does not build with Keras 3.15. Our own network also takes part with probabilities as its only output, which tells what
+class maps and features cost.
 
     python -m export.peers NETWORK SIZE FILE    writes timm's network as ONNX, in a process of its own
 """
@@ -15,10 +16,12 @@ import numpy as np
 
 from keras_realmnet.errors import RealMNetError
 
-__all__ = ["PEERS", "REFERENCE", "open_peer", "timm_name"]
+__all__ = ["PEERS", "PROBABILITIES_ONLY", "REFERENCE", "keep_probabilities", "open_peer", "timm_name"]
 
 CLASSES = 7
 REFERENCE = "timm-onnxruntime"  # what ratios are taken to
+# Our network without class maps and features, and the engine whose float32 model it is cut from.
+PROBABILITIES_ONLY = {"probabilities-only-litert": "litert", "probabilities-only-onnxruntime": "onnxruntime"}
 
 Predict = Callable[[np.ndarray], Any]  # uint8 (1, size, size, 3)
 
@@ -28,35 +31,37 @@ def timm_name(network: str, size: int) -> str:
     return f"tiny_vit_{network}_{size if (network, size) in (('21m', 384), ('21m', 512)) else 224}"
 
 
-def open_peer(name: str, network: str, size: int, threads: int, onnx_file: Path) -> Predict:
+def open_peer(name: str, network: str, size: int, threads: int, file: Path) -> Predict:
     """Opens one of `PEERS` on `threads` cores.
 
     Args:
-        onnx_file: timm's network, as this module's command writes it.
+        file: timm's network, as this module's command writes it, or ours, as `keep_probabilities` does.
 
     Raises:
-        RealMNetError: an unknown name, or its package is missing; says which and how to get it.
+        RealMNetError: its package is missing; says which and how to get it.
     """
-    if name not in PEERS:
-        raise RealMNetError(f"a peer must be one of {', '.join(PEERS)}. Received: {name!r}")
     try:
-        return PEERS[name](network, size, threads, onnx_file)
+        return PEERS[name](network, size, threads, file)
     except ImportError as error:
         package = (error.name or str(error)).partition(".")[0]
         raise RealMNetError(f"{name}: needs the package {package} (pip install -r requirements-peers.txt)") from error
 
 
-def _onnxruntime(network: str, size: int, threads: int, onnx_file: Path) -> Predict:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(str(onnx_file), options, providers=["CPUExecutionProvider"])
+def _onnxruntime(network: str, size: int, threads: int, file: Path) -> Predict:
+    session = _session(threads, file)
     name = session.get_inputs()[0].name
     return lambda images: session.run(None, {name: _channels_first(images)})
 
 
-def _openvino(network: str, size: int, threads: int, onnx_file: Path) -> Predict:
+def _session(threads: int, file: Path) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+
+
+def _openvino(network: str, size: int, threads: int, file: Path) -> Predict:
     import openvino
 
     options = {
@@ -64,11 +69,11 @@ def _openvino(network: str, size: int, threads: int, onnx_file: Path) -> Predict
         "INFERENCE_PRECISION_HINT": "f32",  # by default it computes in bfloat16 where the processor can
         "INFERENCE_NUM_THREADS": threads,
     }
-    model = openvino.Core().compile_model(str(onnx_file), "CPU", options)
+    model = openvino.Core().compile_model(str(file), "CPU", options)
     return lambda images: model(_channels_first(images))[0]
 
 
-def _eager(network: str, size: int, threads: int, onnx_file: Path) -> Predict:
+def _eager(network: str, size: int, threads: int, file: Path) -> Predict:
     import torch
 
     torch.set_num_threads(threads)
@@ -81,7 +86,7 @@ def _eager(network: str, size: int, threads: int, onnx_file: Path) -> Predict:
     return predict
 
 
-def _compiled(network: str, size: int, threads: int, onnx_file: Path) -> Predict:
+def _compiled(network: str, size: int, threads: int, file: Path) -> Predict:
     import torch
 
     torch.set_num_threads(threads)
@@ -94,12 +99,58 @@ def _compiled(network: str, size: int, threads: int, onnx_file: Path) -> Predict
     return predict
 
 
+def _probabilities_by_litert(network: str, size: int, threads: int, file: Path) -> Predict:
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(file), num_threads=threads)
+    interpreter.allocate_tensors()
+    runner = interpreter.get_signature_runner()
+    return lambda images: runner(images=images.astype(np.float32))["probabilities"]
+
+
+def _probabilities_by_onnxruntime(network: str, size: int, threads: int, file: Path) -> Predict:
+    session = _session(threads, file)
+    return lambda images: session.run(["probabilities"], {"images": images.astype(np.float32)})[0]
+
+
 PEERS: dict[str, Callable[[str, int, int, Path], Predict]] = {
     REFERENCE: _onnxruntime,
     "timm-openvino": _openvino,
     "timm-pytorch": _eager,
     "timm-pytorch-compiled": _compiled,
+    "probabilities-only-litert": _probabilities_by_litert,
+    "probabilities-only-onnxruntime": _probabilities_by_onnxruntime,
 }
+
+
+def keep_probabilities(model: Path, path: Path) -> None:
+    """Writes the .tflite or .onnx file `model` without its other outputs and what only they need."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".part{path.suffix}")
+    {".tflite": _cut_litert, ".onnx": _cut_onnx}[model.suffix](str(model), str(temporary))
+    temporary.replace(path)
+
+
+def _cut_litert(model: str, path: str) -> None:
+    from ai_edge_litert.tools.flatbuffer_utils import read_model, write_model
+
+    content = read_model(model)
+    (graph,), (signature,) = content.subgraphs, content.signatureDefs
+    signature.outputs = [output for output in signature.outputs if output.name == b"probabilities"]
+    graph.outputs = [output.tensorIndex for output in signature.outputs]
+    needed, kept = set(graph.outputs), []
+    for operation in reversed(graph.operators):
+        if needed.intersection(operation.outputs):
+            kept.append(operation)
+            needed.update(operation.inputs)
+    graph.operators = kept[::-1]
+    write_model(content, path)
+
+
+def _cut_onnx(model: str, path: str) -> None:
+    import onnx
+
+    onnx.utils.extract_model(model, path, ["images"], ["probabilities"])
 
 
 def _channels_first(images: np.ndarray) -> np.ndarray:

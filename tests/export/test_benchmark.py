@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -118,6 +120,24 @@ def test_other_scenarios(tiny_bundle, samples, tmp_path, capsys, scenario, queri
         assert row["stages_ms"]["count"] == 3 * 8
         assert row["query_ms"]["count"] == 3
         assert row["query_ms"]["p50"] > 6 * row["stages_ms"]["total"]["p50"]
+
+
+ON_A_BOX = """
+import sys
+for package in ("keras", "tensorflow", "torch", "matplotlib", "scipy", "sklearn", "onnx", "onnxruntime"):
+    sys.modules[package] = None  # importing it raises ModuleNotFoundError
+from export.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_box_measures_itself_without_the_packages_of_training(tiny_bundle, samples):
+    arguments = ["benchmark", str(tiny_bundle), "--threads", "1", "--images", str(samples), "--rounds", "2"]
+    done = subprocess.run(
+        [sys.executable, "-c", ON_A_BOX, *arguments, "--queries", "2"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "float32 (litert)" in done.stdout
 
 
 def test_what_is_missing_is_told_in_one_line(tiny_bundle, samples, capsys, monkeypatch, tmp_path):
