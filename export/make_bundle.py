@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from export.artifacts import DEFAULT_ARTIFACTS, ArtifactMaker
+from export.costs import with_costs
 from export.parity import Parity, keras_predictions, measure, refuse, runtime_predictions
 from keras_realmnet import RealMNet
 from keras_realmnet.errors import RealMNetError
@@ -87,6 +88,8 @@ def bundle_from_run(
             received = runtime_predictions(engine_class(source.engine)(source.path), images)
             parity[artifact] = measure(expected, received, label_set, point, test.labels, test.patients)
         refuse(parity, {artifact: source.precision for artifact, source in sources.items()})
+        modality = recipe.data.modality
+        sources = {artifact: with_costs(source, spec, modality) for artifact, source in sources.items()}
         golden = images[int(expected.probabilities.max(axis=1).argmax())][None]
         model.save(Path(folder) / SOURCE_FILE)
         bundle = write_bundle(
@@ -94,7 +97,7 @@ def bundle_from_run(
             name=name or recipe.name,
             version=version,
             label_set=label_set,
-            modality=recipe.data.modality,
+            modality=modality,
             spec=spec,
             operating_point=point,
             artifacts=sources,

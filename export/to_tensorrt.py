@@ -5,6 +5,7 @@ model (float32, float16, bfloat16, QDQ int8 or float8) and not an option here. N
 """
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -65,22 +66,24 @@ def to_tensorrt(
     cache = timing_cache and Path(timing_cache) / f"{_file_name(device)}.timing"
     if cache:
         known = cache.read_bytes() if cache.is_file() else b""
-        config.set_timing_cache(config.create_timing_cache(known), ignore_mismatch=False)
+        timings = config.create_timing_cache(known) or config.create_timing_cache(b"")  # it may be damaged
+        config.set_timing_cache(timings, ignore_mismatch=False)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise RealMNetError(f"{onnx_model}: TensorRT could not build an engine; its log above says why")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(bytes(plan))
     if cache:
         cache.parent.mkdir(parents=True, exist_ok=True)
         cache.write_bytes(bytes(config.get_timing_cache().serialize()))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(bytes(plan))
     return path
 
 
 def add_engine(bundle: Bundle, source: str, tf32: bool = True, timing_cache: Path | None = None) -> Bundle:
     """`bundle` after the engine of its ONNX artifact `source` was built and added as `tensorrt-…`.
 
-    The engine is stamped with GPU, compute capability and TensorRT version.
+    The engine is stamped with GPU, compute capability and TensorRT version. Operations and parameters are those of
+    `source`; its memory, on the GPU above all, is not measured.
 
     Raises:
         RealMNetError: as `to_tensorrt`, or `source` is no ONNX model.
@@ -100,7 +103,9 @@ def add_engine(bundle: Bundle, source: str, tf32: bool = True, timing_cache: Pat
             f"{plan}: probabilities differ from those of {made_from.file} by {difference:.3g}, "
             f"allowed {made_from.tolerance:.3g}"
         )
-    return add_artifacts(bundle, {name: ArtifactSource(plan, made_from.precision, made_from.tolerance, "tensorrt")})
+    costs = made_from.costs and replace(made_from.costs, peak_memory_mb=None, peak_memory_of=None)
+    added = ArtifactSource(plan, made_from.precision, made_from.tolerance, "tensorrt", costs)
+    return add_artifacts(bundle, {name: added})
 
 
 def tensorrt_violations(model: onnx.ModelProto) -> list[str]:

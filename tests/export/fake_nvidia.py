@@ -72,7 +72,8 @@ class BuilderConfig:
         self.cleared.add(self._flags(flag))
 
     def create_timing_cache(self, serialized_timing_cache):
-        return TimingCache(bytes(serialized_timing_cache))
+        damaged = bytes(serialized_timing_cache).strip(b"timed") != b""
+        return None if damaged else TimingCache(bytes(serialized_timing_cache))
 
     def set_timing_cache(self, cache, ignore_mismatch):
         self._cache = cache

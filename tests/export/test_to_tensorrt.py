@@ -14,11 +14,13 @@ from export.quantize_onnx import to_onnx_int8
 from export.to_onnx import to_onnx
 from export.to_tensorrt import add_engine, to_tensorrt
 from keras_realmnet.errors import BundleMismatch, RealMNetError
-from keras_realmnet.screening.bundle import ArtifactSource, Bundle, write_bundle
+from keras_realmnet.screening.bundle import ArtifactSource, Bundle, Costs, write_bundle
 from keras_realmnet.screening.decision import OperatingPoint
 from keras_realmnet.screening.labels import PSMM
 from keras_realmnet.screening.preprocessing import PreprocessSpec
 from keras_realmnet.screening.runtimes import ENGINES, open_runtime, self_check
+
+COSTS = Costs(macs=123, parameters=45, peak_memory_mb=67.0, peak_memory_of="ONNX Runtime")
 
 spec = importlib.util.spec_from_file_location("fake_nvidia", Path(__file__).parent / "fake_nvidia.py")
 fake_nvidia = importlib.util.module_from_spec(spec)
@@ -67,7 +69,7 @@ def made_bundle(models, pictures, tmp_path_factory):
         operating_point=OperatingPoint(dict.fromkeys(PSMM.pathologic, 0.5), chosen="for this test"),
         artifacts={
             "onnx-float32-gpu": ArtifactSource(models["float32"], "float32", 1e-3, "onnxruntime"),
-            "onnx-int8-gpu": ArtifactSource(models["int8"], "int8_static", 2e-2, "onnxruntime"),
+            "onnx-int8-gpu": ArtifactSource(models["int8"], "int8_static", 2e-2, "onnxruntime", COSTS),
         },
         default_artifact="onnx-float32-gpu",
         golden_image=pictures[:1],
@@ -115,6 +117,9 @@ def test_timings_are_kept_per_device(machine, models, tmp_path):
     for _ in range(2):
         to_tensorrt(models["float32"], tmp_path / "a.plan", timing_cache=tmp_path)
     assert (tmp_path / "Orin-8.7-10.3.0.timing").read_bytes() == b"timedtimed"
+    (tmp_path / "Orin-8.7-10.3.0.timing").write_bytes(b"damaged")
+    to_tensorrt(models["float32"], tmp_path / "a.plan", timing_cache=tmp_path)
+    assert (tmp_path / "Orin-8.7-10.3.0.timing").read_bytes() == b"timed"
 
 
 def test_tf32_can_be_switched_off(machine, models, tmp_path):
@@ -142,6 +147,7 @@ def test_an_engine_joins_a_bundle_stamped_with_its_device(machine, directory):
     made = after.artifact("tensorrt-int8")
     assert (made.engine, made.precision, made.tolerance) == ("tensorrt", "int8_static", 2e-2)
     assert made.device == {"GPU": "Orin", "compute capability": "8.7", "TensorRT": "10.3.0"}
+    assert made.costs == Costs(COSTS.macs, COSTS.parameters)  # the memory was another engine's
     assert after.digest != before.digest
     self_check(after, open_runtime(after, "tensorrt-int8"), "tensorrt-int8")
     self_check(after, open_runtime(after), None)  # what was there stays
