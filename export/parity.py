@@ -118,9 +118,14 @@ class Parity:
 
     def unjudged(self, limits: Limits) -> str | None:
         """Which part of the limits these images cannot show, in one line; None where they show everything."""
-        if limits.min_score_change is None or (self.images >= CONTRACT_IMAGES and self._changes()):
+        both = len(self._changes()) == 2
+        if limits.min_score_change is None or (self.images >= CONTRACT_IMAGES and both):
             return None
-        received = f"{self.images} images" + ("" if self._changes() else " without labels")
+        received = f"{self.images} image{'' if self.images == 1 else 's'}"
+        if self.macro_auroc is None:
+            received += " without labels"
+        elif not both:
+            received += " whose labels are too much alike"
         return (
             f"changes of AUROC and mAP were not judged: {CONTRACT_IMAGES} labelled images needed, {received} received"
         )

@@ -137,8 +137,8 @@ def _of_data_set(data: Any, bundle: Bundle, origin: str) -> Images:
             f"{', '.join(bundle.label_set.codes)}"
         )
     test = data.load("test", bundle.spec, CACHE)
-    if test is None:
-        raise RealMNetError(f"{origin}: there is no test split")
+    if test is None or not len(test):
+        raise RealMNetError(f"{origin}: there are no test images")
     return Images(test.images, f"test split of {origin}", test.labels, test.patients)
 
 
@@ -187,6 +187,8 @@ def write_report(verification: Verification, folder: Path) -> None:
             name: {
                 "precision": bundle.artifacts[name].precision,
                 "sha256": bundle.artifacts[name].sha256,
+                "bytes": bundle.artifacts[name].bytes,
+                "costs": None if (costs := bundle.artifacts[name].costs) is None else asdict(costs),
                 **found.to_dict(),
                 "limits": asdict(limits_of(bundle.artifacts[name].precision)),
                 "broken": verification.violations(name),
@@ -201,22 +203,21 @@ def write_report(verification: Verification, folder: Path) -> None:
 
 def _picture(verification: Verification) -> Figure:
     """Left, which share of |Δ probability| is larger than some value; right, changes of scores with intervals."""
-    labelled = any(found.macro_auroc is not None for found in verification.parity.values())
-    figure = Figure(figsize=(10 if labelled else 6, 4), layout="constrained")
-    axes = figure.subplots(1, 2 if labelled else 1, squeeze=False)[0]
+    rows = [
+        (f"{name}: {title}", change)
+        for name, found in verification.parity.items()
+        for title, change in (("AUROC", found.macro_auroc), ("mAP", found.mean_ap))
+        if change is not None and change.difference is not None and change.low is not None
+    ]
+    figure = Figure(figsize=(10 if rows else 6, 4), layout="constrained")
+    axes = figure.subplots(1, 2 if rows else 1, squeeze=False)[0]
     for name, difference in verification.differences.items():
         values = np.sort(difference.ravel())[::-1]
         axes[0].plot(np.maximum(values, 1e-9), np.arange(1, len(values) + 1) / len(values) * 100, label=name)
     axes[0].axhline(1, color="grey", linewidth=0.8, linestyle=":")
     axes[0].set(xscale="log", yscale="log", xlabel="|Δ probability| to Keras", ylabel="% of images × labels above it")
     axes[0].legend(frameon=False)
-    if labelled:
-        rows = [
-            (f"{name}: {title}", change)
-            for name, found in verification.parity.items()
-            for title, change in (("AUROC", found.macro_auroc), ("mAP", found.mean_ap))
-            if change is not None and change.difference is not None and change.low is not None
-        ]
+    if rows:
         for y, (_, change) in enumerate(rows):
             axes[1].plot((change.low, change.high), (y, y), color="#0072B2")
             axes[1].plot(change.difference, y, "o", color="#0072B2")

@@ -82,6 +82,9 @@ def test_scores_are_compared_on_labels_and_judged_on_500_images():
     )
     assert not any("changes by" in line for line in few.violations(LIMITS["int8"]))
     assert "500 labelled images needed, 90 images received" in few.unjudged(LIMITS["int8"])
+    alike = np.eye(3)[np.zeros(600, int)]
+    of_one_class = measure(expected, received, PALM, POINT, alike, patients, replicates=20)
+    assert "600 images whose labels are too much alike received" in of_one_class.unjudged(LIMITS["int8"])
     assert json.loads(json.dumps(found.to_dict()))["macro_auroc"]["difference"] < -0.005
 
 

@@ -1,51 +1,33 @@
 import json
+import shutil
+from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from export.__main__ import main
-from export.to_litert import to_litert
-from keras_realmnet.screening.bundle import ArtifactSource, write_bundle
-from keras_realmnet.screening.decision import OperatingPoint
-from keras_realmnet.screening.labels import PSMM
-from keras_realmnet.screening.preprocessing import PreprocessSpec
+from keras_realmnet.screening.bundle import ArtifactSource, Costs
 from training.datasets import PhantomDataSet
-from training.phantom import cohort
+from training.phantom import cohort, write_psmm_tree
 from training.recipe import load_recipe, override
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, small_model):
+def folder(tmp_path_factory, small_model, litert_models, write_small_bundle):
     """`good`: a bundle whose artifacts are the model; `bad`: its Keras model has another head."""
     folder = tmp_path_factory.mktemp("verify")
-    artifact = to_litert(small_model, folder / "model.tflite")
+    artifact = litert_models["float32"]
     small_model.save(folder / "good.keras")
     kernel = small_model.head.kernel
     kernel.assign(-kernel)
     small_model.save(folder / "bad.keras")
     kernel.assign(-kernel)
     for name in ("good", "bad"):
-        write_bundle(
-            folder / name,
-            name=name,
-            version="1",
-            label_set=PSMM,
-            modality="uwf_red_green",
-            spec=PreprocessSpec(size=64),
-            operating_point=OperatingPoint(dict.fromkeys(PSMM.pathologic, 0.5), chosen="by hand"),
-            artifacts={
-                "float32": ArtifactSource(artifact, "float32", 1e-3),
-                "int8_mixed": ArtifactSource(artifact, "int8_mixed", 1e-3),
-            },
-            default_artifact="float32",
-            golden_image=np.full((1, 64, 64, 3), 90, np.uint8),
-            training_data={},
-            scores={},
-            versions={},
-            intended_use="Tests only.",
-            source=folder / f"{name}.keras",
-        )
+        artifacts = {
+            "float32": ArtifactSource(artifact, "float32", 1e-3, costs=Costs(12_345_678, 345_678, 81.4, "this test")),
+            "int8_mixed": ArtifactSource(artifact, "int8_mixed", 1e-3),
+        }
+        write_small_bundle(folder / name, artifacts, folder / f"{name}.keras")
     recipe = override(load_recipe("smoke"), "phases=[(1, 64)]").to_dict()
     data = PhantomDataSet(train_patients=1, validation_patients=1, test_patients=6, width=96)
     recipe["data"] = {"kind": data.kind, **vars(data)}
@@ -67,6 +49,8 @@ def test_a_good_bundle_on_the_labelled_images_of_a_run(folder, capsys, monkeypat
     assert "int8_mixed: changes of AUROC and mAP were not judged: 500 labelled images needed" in printed
     document = json.loads((folder / "report" / "verification.json").read_text())
     assert document["images"]["verified"] >= 6
+    assert document["artifacts"]["float32"]["costs"]["macs"] == 12_345_678
+    assert document["artifacts"]["int8_mixed"]["costs"] is None
     for name in ("float32", "int8_mixed"):
         found = document["artifacts"][name]
         assert 0 < found["max_probability"] < 1e-4  # it was run, and it is the model
@@ -95,3 +79,129 @@ def test_images_are_named_once_and_must_fit(folder, capsys):
     (folder / "empty").mkdir()
     assert main(["verify", good, "--images", str(folder / "empty")]) == 2
     assert "none of the 0 files" in capsys.readouterr().err
+
+
+def rows(printed, artifact):
+    """The cells of the lines of tables that begin with an artifact."""
+    lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in printed.splitlines() if "│" in line]
+    return [cells for cells in lines if cells[0] == artifact]
+
+
+def test_what_the_artifacts_cost_is_listed(folder, capsys):
+    assert main(["verify", str(folder / "good"), "--images", str(folder / "images")]) == 0
+    printed = capsys.readouterr().out
+    size = f"{(folder / 'good' / 'float32.tflite').stat().st_size / 1e6:.1f}"
+    assert ["float32", "float32.tflite", size, "0.012", "0.35", "81"] in rows(printed, "float32")
+    assert rows(printed, "int8_mixed")[-1][2:] == [size, "not stated", "not stated", "not stated"]
+    assert "peak memory: this test" in printed
+
+
+# --- --data FOLDER: images and label lists as PSMM lays them out -----------------------------------------------------
+
+LISTS = {
+    "train": "ImageSets/Main/MYOPIA/MYOPIA.csv",
+    "val": "ImageSets/Main/val.csv",
+    "test": "ImageSets/Main/test.csv",
+}
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """Phantoms of eight patients: one trains, one validates, six test."""
+    place = tmp_path_factory.mktemp("data") / "labelled"
+    cases = cohort(8, seed=5, imbalance="balanced")
+    first, second, *others = sorted({case.patient_id for case in cases})
+    for split, patients in (("train", [first]), ("val", [second]), ("test", others)):
+        write_psmm_tree([c for c in cases if c.patient_id in patients], place, 128, workers=1, labels_csv=LISTS[split])
+    return place
+
+
+@pytest.fixture
+def labelled(drawn, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where the cache of the images goes
+    return Path(shutil.copytree(drawn, tmp_path / "labelled"))
+
+
+def rewrite(path, change):
+    """Replaces the lines of a label list, header first, by what `change` makes of them."""
+    path.write_text("".join(f"{line}\n" for line in change(path.read_text().splitlines())))
+
+
+def refusal(arguments, capsys):
+    """The one line that a refused command ends with."""
+    assert main(["verify", *map(str, arguments)]) == 2
+    output = capsys.readouterr()
+    assert "Traceback" not in output.err
+    (line,) = [line for line in output.err.splitlines() if line.startswith("python -m export: error: ")]
+    assert output.err.rstrip().endswith(line)
+    return line
+
+
+def test_a_good_bundle_on_a_labelled_folder(folder, labelled, capsys):
+    assert main(["verify", str(folder / "good"), "--data", "labelled", "--out", "report"]) == 0
+    printed = capsys.readouterr().out
+    images = len((labelled / LISTS["test"]).read_text().splitlines()) - 1
+    assert f"difference to Keras on {images} images" in printed
+    assert "ΔAUROC (95 %)" in printed
+    assert rows(printed, "float32")[0][-2].startswith("+0.0000 (")
+    assert f"500 labelled images needed, {images} images received" in printed
+    document = json.loads(Path("report/verification.json").read_text())
+    assert document["images"] == {"origin": "test split of psmm in labelled", "verified": images, "left_out": 0}
+    assert 0 < document["artifacts"]["float32"]["macro_auroc"]["a"] < 1
+    assert Image.open("report/verification.png").size[0] > 1000
+
+
+def test_a_bad_bundle_on_a_labelled_folder(folder, labelled, capsys):
+    line = refusal([folder / "bad", "--data", labelled, "--out", "report"], capsys)
+    assert "bad: differs from Keras by more than allowed: float32: largest |Δ probability| is" in line
+    assert json.loads(Path("report/verification.json").read_text())["artifacts"]["float32"]["broken"]
+
+
+def test_scores_that_labels_of_one_class_cannot_give_are_not_defined(folder, labelled, capsys):
+    rewrite(
+        labelled / LISTS["test"], lambda lines: [lines[0], *["1,0,1,0,0,0,0," + x.split(",", 7)[7] for x in lines[1:]]]
+    )
+    assert main(["verify", str(folder / "good"), "--data", "labelled", "--out", "report"]) == 0
+    printed = capsys.readouterr().out
+    assert rows(printed, "float32")[0][-2] == "not defined"
+    assert "images whose labels are too much alike received" in printed
+    assert Image.open("report/verification.png").size[0] < 1000  # no panel of scores
+    found = json.loads(Path("report/verification.json").read_text())["artifacts"]["float32"]
+    assert found["macro_auroc"]["difference"] is None
+
+
+def test_a_single_image_is_enough_to_compare_probabilities(folder, labelled, capsys):
+    rewrite(labelled / LISTS["test"], lambda lines: lines[:2])
+    assert main(["verify", str(folder / "good"), "--data", "labelled"]) == 0
+    assert "500 labelled images needed, 1 image whose labels are too much alike received" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda place: (place / LISTS["test"]).unlink(),
+            "no test.csv (looked in ImageSets/Main and in the folder itself)",
+        ),
+        (
+            lambda place: rewrite(place / LISTS["test"], lambda lines: [lines[0].replace("A4", "A5"), *lines[1:]]),
+            "test.csv:1: missing column 'A4'",
+        ),
+        (
+            lambda place: rewrite(place / LISTS["test"], lambda lines: [f"{line},z9" for line in lines]),
+            "test.csv:1: unknown column 'z9'",
+        ),
+        (
+            lambda place: rewrite(place / LISTS["test"], lambda lines: [lines[0], "2" + lines[1][1:], *lines[2:]]),
+            "test.csv:2: S0 must be 0 or 1. Found: '2'",
+        ),
+        (lambda place: rewrite(place / LISTS["test"], lambda lines: lines[:1]), "there are no test images"),
+        (lambda place: shutil.rmtree(place / "JPEGImages"), "JPEGImages: no such folder"),
+        (lambda place: next((place / "JPEGImages").iterdir()).unlink(), ".jpg: no such file"),
+        (lambda place: next((place / "JPEGImages").iterdir()).write_bytes(b"no picture"), ".jpg: "),
+        (shutil.rmtree, "labelled: no such file or folder"),
+    ],
+)
+def test_what_is_wrong_with_a_labelled_folder_is_told_in_one_line(folder, labelled, capsys, change, message):
+    change(labelled)
+    assert message in refusal([folder / "good", "--data", labelled], capsys)
