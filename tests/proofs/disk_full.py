@@ -8,6 +8,7 @@ box that has no watermark, to the last byte in the middle of writes. Then space 
 
 import argparse
 import ctypes
+import errno
 import hashlib
 import json
 import os
@@ -51,10 +52,16 @@ def small_disk(folder: Path) -> Iterator[Path]:
 def fill(disk: Path, leave: int) -> Path:
     """A file that leaves so many bytes free."""
     filler = disk / "filler"
-    free = os.statvfs(disk)
     with filler.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, max(1, free.f_bavail * free.f_frsize - leave))
-    return filler
+        for _ in range(100):
+            free = os.statvfs(disk)
+            try:
+                os.posix_fallocate(file.fileno(), 0, max(1, free.f_bavail * free.f_frsize - leave))
+                return filler
+            except OSError as error:  # the box wrote in between
+                if error.errno != errno.ENOSPC:
+                    raise
+    raise TimeoutError("the box always wrote before the rest of the disk was taken")
 
 
 def image(number: int) -> Dataset:
