@@ -46,6 +46,18 @@ def _pattern(text: str) -> str:
     return text
 
 
+def _host_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]", name):
+        raise ValueError("expected a name or address as in an address bar, without port or wildcard")
+    return name
+
+
+def _no_wildcard(title: str) -> str:
+    if title.strip() == "*":
+        raise ValueError("expected an AE title; an empty list lets any send")
+    return title
+
+
 def _is_local(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -56,6 +68,7 @@ def _is_local(host: str) -> bool:
 FilePath = Annotated[Path, AfterValidator(_absolute)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=86400)]
+Host = Annotated[str, Field(min_length=1)]  # "" would be every address of this machine
 AETitle = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[^\\\x00-\x1f]*[^\\\x00-\x20][^\\\x00-\x1f]*$")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]  # goes into logs and metrics
 
@@ -80,11 +93,11 @@ class Dicom(_TLS):
 
     tls_ca: FilePath | None = None
     enabled: bool = True
-    host: str = "127.0.0.1"
+    host: Host = "127.0.0.1"
     port: Port = 11112
     ae_title: AETitle = "REALMNET"
     require_called_ae_title: bool = True
-    allowed_ae_titles: tuple[AETitle, ...] = ()  # empty: any
+    allowed_ae_titles: tuple[Annotated[AETitle, AfterValidator(_no_wildcard)], ...] = ()  # empty: any
     allowed_hosts: tuple[str, ...] = ()  # addresses or networks ("10.1.0.0/16"); empty: any
     max_associations: Annotated[int, Field(ge=1, le=1000)] = 10
     max_object_mb: Annotated[int, Field(ge=1, le=2047)] = 512
@@ -118,7 +131,7 @@ class Screening(Section):
     """Limits of the screening process, for one image."""
 
     timeout_seconds: Seconds = 120
-    memory_mb: Annotated[int, Field(ge=256)] = 3000
+    memory_mb: Annotated[int, Field(ge=256, le=1 << 20)] = 3000
 
 
 class Destination(_TLS):
@@ -127,7 +140,7 @@ class Destination(_TLS):
     tls_ca: FilePath | None = None
     name: Name
     kind: Literal["dicom", "folder"]
-    host: str | None = None
+    host: Host | None = None
     port: Port | None = None
     ae_title: AETitle | None = None
     calling_ae_title: AETitle = "REALMNET"
@@ -153,9 +166,9 @@ class Web(_TLS):
     """The web page. Beyond this machine it needs TLS: its own, or that of a proxy in front of it."""
 
     enabled: bool = True
-    host: str = "127.0.0.1"
+    host: Host = "127.0.0.1"
     port: Port = 8080
-    allowed_hosts: tuple[str, ...] = ("localhost", "127.0.0.1")
+    allowed_hosts: tuple[Annotated[str, AfterValidator(_host_name)], ...] = ("localhost", "127.0.0.1")
     session_minutes: Annotated[int, Field(ge=1, le=1440)] = 30
     behind_tls_proxy: bool = False
 
@@ -210,6 +223,18 @@ class Config(Section):
             names = [entry.name for entry in getattr(self, key)]
             if len(set(names)) < len(names):
                 raise ValueError(f"every [[{key}]] to have a name of its own, not {', '.join(names)}")
+        return self
+
+    @model_validator(mode="after")
+    def _apart(self) -> "Config":
+        """The box must not screen what it writes itself: that would never end."""
+        written = (self.data_dir, *(destination.path for destination in self.destination if destination.path))
+        for folder in self.folder:
+            for path in written:
+                if Path(os.path.normpath(path)).is_relative_to(os.path.normpath(folder.path)):
+                    raise ValueError(
+                        f"data_dir and destinations outside of the watched folder {folder.name}, not {path}"
+                    )
         return self
 
 

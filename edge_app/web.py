@@ -249,7 +249,7 @@ class _Shield:
 
 @dataclass(frozen=True)
 class WebServer:
-    """A running server; `port` is the one it listens on, also where 0 was configured."""
+    """A running server and the port it listens on."""
 
     port: int
     _server: uvicorn.Server

@@ -303,7 +303,11 @@ def test_one_picture_under_two_names_is_told(box, pictures):
 
 
 def test_names_are_read_by_the_folders_own_pattern(tmp_path, tiny_bundle, screener, pictures):
-    folder = {"name": "share", "path": str(tmp_path), "file_name_pattern": r"(?P<eye>OD|OS)-(?P<patient_id>\d+)"}
+    folder = {
+        "name": "share",
+        "path": str(tmp_path / "share"),
+        "file_name_pattern": r"(?P<eye>OD|OS)-(?P<patient_id>\d+)",
+    }
     box = Box(tmp_path, tiny_bundle, screener, folder=[folder])
     item = box.receive(png(pictures["refer"]), "OS-0815.png")
     box.work()
