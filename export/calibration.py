@@ -81,7 +81,7 @@ def _entropy(counts, edges):
     for shrink in np.linspace(1, 1 / 64, 64):
         low, high = shrink * min(edges[0], 0), shrink * max(edges[-1], 0)
         inside = (centres >= low) & (centres <= high)
-        if inside.sum() < LEVELS:
+        if inside.sum() < LEVELS or not counts[inside].any():
             break
         kept = counts[inside].astype("float64")
         clipped = kept.copy()

@@ -168,7 +168,8 @@ def _picture(found: Sequence[Sensitivity], images: int) -> Figure:
         colour = colours[row.mode.split()[0]]
         axis.barh(y, row.p99, color=colour, alpha=0.45, height=0.8)
         axis.barh(y, row.mean, color=colour, height=0.8)
-        axis.text(row.p99 * 1.08, y, f"{row.p99:.4f}", va="center", fontsize=7)
+        over_the_line = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+        axis.text(row.p99 * 1.08, y, f"{row.p99:.2g}", va="center", fontsize=7, bbox=over_the_line)
     axis.axvline(0.02, color="#51606f", linestyle="--", linewidth=1)
     axis.text(0.02, -0.9, " limit of the 99th percentile", fontsize=7, color="#51606f", va="center")
     axis.set_yticks(range(len(found)), [f"{row.group}, {row.mode}" for row in found], fontsize=8)
