@@ -197,7 +197,9 @@ def _content(store: Store, result: Result, kind: str, folder: Path) -> bytes:
         return json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False).encode()
     source = read_attributes(store.object_path(result.item))
     if kind == "sr":
-        return dicom_results.encode(dicom_results.structured_report(result.record, source, result.revision))
+        predecessor = store.delivered_revision(result.item.id, kind, result.revision)
+        report = dicom_results.structured_report(result.record, source, result.revision, predecessor)
+        return dicom_results.encode(report)
     return dicom_results.encode(_heat_map(result, source, folder))
 
 

@@ -79,13 +79,17 @@ FONT = 22.0  # px
 TINT = 0.55  # weight of the heat map's colour where the evidence is greatest
 
 
-def structured_report(record: ScreeningRecord, source: Dataset, revision: int = 1) -> Dataset:
+def structured_report(
+    record: ScreeningRecord, source: Dataset, revision: int = 1, predecessor: int | None = None
+) -> Dataset:
     """The record as a Comprehensive 3D SR with a TID 1500 tree.
 
     Args:
         record: of any outcome; without probabilities there is no group per label.
         source: the attributes of the screened image; needs the UIDs of study, series, class and instance.
-        revision: 1, 2, ...: a later one (an eye set by the operator) names its predecessor.
+        revision: 1, 2, ...: a later one is another object (an eye set by the operator).
+        predecessor: the revision whose report was sent before this one, which then names it (PS3.3 C.17.2); None
+            where there is none: a record that never became a report is no document to refer to.
 
     Raises:
         RealMNetError: `source` lacks one of the UIDs.
@@ -115,7 +119,7 @@ def structured_report(record: ScreeningRecord, source: Dataset, revision: int = 
         manufacturer=MANUFACTURER,
         is_complete=True,
         is_final=False,  # no person has looked at it
-        previous_versions=[_predecessor(record, source, revision)] if revision > 1 else None,
+        previous_versions=None if predecessor is None else [_reference(record, source, predecessor)],
         manufacturer_model_name=record.bundle_name,
         software_versions=_versions(record),
         device_serial_number=record.bundle_digest,
@@ -348,10 +352,11 @@ def _source_image(source: Dataset) -> Dataset:
     return item
 
 
-def _predecessor(record: ScreeningRecord, source: Dataset, revision: int) -> Dataset:
+def _reference(record: ScreeningRecord, source: Dataset, revision: int) -> Dataset:
+    """The report of that revision, as a later one names it."""
     previous = Dataset()
     previous.SOPClassUID = Comprehensive3DSRStorage
-    previous.SOPInstanceUID = _result_uid(record, source, "sr", revision - 1)
+    previous.SOPInstanceUID = _result_uid(record, source, "sr", revision)
     previous.StudyInstanceUID = source.StudyInstanceUID
     previous.SeriesInstanceUID = _result_uid(record, source, "sr series")
     return previous

@@ -615,13 +615,23 @@ class Store:
         }
 
     def delivered(self, delivery_id: int) -> None:
-        """It has arrived. One that was superseded meanwhile stays so."""
+        """It has arrived, also where it was superseded while it was on its way."""
         with self.write() as db:
             db.execute(
                 "UPDATE deliveries SET state = 'delivered', attempts = attempts + 1, delivered_at = ?,"
-                " last_error = NULL WHERE id = ? AND state = 'pending'",
+                " last_error = NULL WHERE id = ? AND state IN ('pending', 'superseded')",
                 (timestamp(), delivery_id),
             )
+
+    def delivered_revision(self, item_id: int, kind: str, before: int) -> int | None:
+        """The last revision before this one that arrived anywhere as this kind of result, if any did."""
+        row = self.db.execute(
+            "SELECT max(revision) FROM deliveries WHERE item_id = ? AND kind = ? AND revision < ?"
+            " AND state = 'delivered'",
+            (item_id, kind, before),
+        ).fetchone()
+        revision: int | None = row[0]
+        return revision
 
     def delivery_failed(self, delivery_id: int, error: str, retry_at: datetime | None) -> None:
         """It has not arrived: another attempt at `retry_at`, or none (None: a dead letter, for a person to see)."""

@@ -231,6 +231,26 @@ def test_an_eye_set_by_a_person_leaves_as_a_new_revision(box):
             assert document.SOPInstanceUID in peer.stored
             assert document.InstanceNumber == 2
         assert len(peer.stored) == len(set(peer.stored)) == 8
+        predecessors = dcmread(render(box, revised, "sr")).PredecessorDocumentsSequence
+        assert (
+            predecessors[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID in peer.stored
+        )
+
+
+def test_a_report_names_no_predecessor_that_never_left(box):
+    """Revision 1 waits for an archive that is away; what was made of it is replaced before it arrives anywhere."""
+    item = box.worklist()[0].item
+    with Running(box, archive(peers.free_port())) as running:
+        route(box, running.config)
+        running.until(lambda counts: any(each.attempts for each in box.deliveries(item.id)))
+    render(box, box.record(item.id), "sr")
+    box.set_eye(item.id, "OS", "operator")
+    with Archive() as peer, Running(box, archive(peer.port)) as running:
+        running.until(all_delivered)
+        report = dcmread(render(box, box.record(item.id), "sr"))
+        assert report.SOPInstanceUID in peer.stored
+        assert report.InstanceNumber == 2
+        assert "PredecessorDocumentsSequence" not in report
 
 
 def test_what_waits_survives_a_restart(box):

@@ -262,6 +262,12 @@ def test_an_eye_set_by_an_operator_leaves_again(store):
         ("pacs", 2, "pending"): 1,
         ("files", 2, "pending"): 1,
     }
+    assert store.delivered_revision(item.id, "sr", 2) == 1
+    assert store.delivered_revision(item.id, "sr", 1) is None
+    assert store.delivered_revision(item.id, "json", 2) is None
+    [late] = store.deliveries(item.id, "superseded")
+    store.delivered(late.id)  # it was on its way, and did arrive
+    assert store.delivered_revision(item.id, "json", 2) == 1
     [review] = store.reviews(item.id)
     assert (review.user, review.kind, review.value) == ("anna", "eye", "OS")
     with pytest.raises(RealMNetError, match="'left'"):
