@@ -319,7 +319,11 @@ class Store:
         record: ScreeningRecord | None = None,
         attempt: int | None = None,
     ) -> Item:
-        """Gives a claimed item back: pending again or, after MAX_CRASHES crashes, in quarantine with its `record`."""
+        """Gives a claimed item back: pending again or, after MAX_CRASHES crashes, in quarantine with its `record`.
+
+        Temporary files go that a killed process left of its results.
+        """
+        _remove_temporary_files(self.data_dir / "results" / str(item_id))
         with self.write() as db:
             item = _move(db, item_id, ("screening",), "pending", attempt)
             db.execute(
@@ -379,9 +383,8 @@ class Store:
         Temporary files go. What was being screened is pending again, or put aside (see MAX_ATTEMPTS): the whole box
         died, which is seldom the image's doing, so this does not count as the item's crash.
         """
-        for folder in (self.incoming, self.data_dir / "results"):
-            for file in folder.rglob(f"*{TEMPORARY}"):
-                file.unlink(missing_ok=True)
+        _remove_temporary_files(self.incoming)
+        _remove_temporary_files(self.data_dir / "results")
         self._remove_expired_files(_all(self.db, "SELECT * FROM items WHERE state = 'expired'"))
         with self.write() as db:
             left = _all(db, "SELECT * FROM items WHERE state = 'screening'")
@@ -713,6 +716,11 @@ def _from_row(kind: type[Row], row: sqlite3.Row) -> Row:
 
 def _all(db: sqlite3.Connection, query: str, *values: Any) -> list[Item]:
     return [_from_row(Item, row) for row in db.execute(query, values)]
+
+
+def _remove_temporary_files(folder: Path) -> None:
+    for file in folder.rglob(f"*{TEMPORARY}"):
+        file.unlink(missing_ok=True)
 
 
 def _one(db: sqlite3.Connection, query: str, *values: Any) -> Item | None:

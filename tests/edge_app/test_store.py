@@ -190,6 +190,16 @@ def test_release_without_a_crash_costs_nothing(store):
         assert store.release(item.id, "no room", crashed=False).state == "pending"
 
 
+def test_release_removes_what_a_killed_process_left(store):
+    item, _ = receive(store, b"abc")
+    store.claim()
+    half, whole = (store.result_dir(item.id) / name for name in ("y.part", "preview.jpg"))
+    half.write_bytes(b"half")
+    whole.write_bytes(b"whole")
+    store.release(item.id, "was killed", crashed=True)
+    assert list(store.result_dir(item.id).iterdir()) == [whole]
+
+
 def test_recovery_gives_back_what_was_being_screened_but_not_for_ever(store):
     item, _ = receive(store, b"abc")
     (store.incoming / "x.part").write_bytes(b"half")
