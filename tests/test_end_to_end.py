@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from export.network_facts import network_facts
 from keras_realmnet.screening.bundle import Bundle
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -52,6 +53,7 @@ def test_from_training_to_a_report(run, tmp_path):
     assert made.returncode == 0, made.stderr
     bundle = Bundle.load(run.parent / "bundle")
     assert set(bundle.artifacts) == {"float32", "float16", "int8"}
+    assert all(100 < artifact.costs.peak_memory_mb < 600 for artifact in bundle.artifacts.values())
     verified = command("export", "verify", run.parent / "bundle")
     assert verified.returncode == 0, verified.stdout + verified.stderr
     screened = command("edge_app", "screen", ROOT / "samples", "--bundle", run.parent / "bundle", "--out", tmp_path)
@@ -70,6 +72,10 @@ def test_the_shipped_bundle_says_what_it_is():
     assert "not for clinical use" in bundle.intended_use
     assert "no real image" in bundle.training_data["statement"]
     assert bundle.label_set.codes == ("S0", "S1", "A0", "A1", "A2", "A3", "A4")
+    for artifact in bundle.artifacts.values():
+        counted = network_facts(DEMO / artifact.file)
+        assert (artifact.costs.macs, artifact.costs.parameters) == (counted.macs, counted.parameters)
+        assert artifact.costs.peak_memory_mb > 100
 
 
 def test_samples_become_the_results_their_readme_promises(samples, tmp_path):
