@@ -108,30 +108,20 @@ def structured_report(
         procedure_reported=codes.DCM.OphthalmicPhotography,
         imaging_measurements=groups,
     )
-    made = _made_at(record)
     document = Comprehensive3DSR(
         evidence=[evidence],
         content=report,
-        series_instance_uid=_result_uid(record, source, "sr series"),
         series_number=9001,
-        sop_instance_uid=_result_uid(record, source, "sr", revision),
-        instance_number=revision,
-        manufacturer=MANUFACTURER,
         is_complete=True,
         is_final=False,  # no person has looked at it
         previous_versions=None if predecessor is None else [_reference(record, source, predecessor)],
-        manufacturer_model_name=record.bundle_name,
-        software_versions=_versions(record),
-        device_serial_number=record.bundle_digest,
         series_description="Pathologic myopia screening - research only",
-        content_qualification=ContentQualificationValues.RESEARCH,
-        content_date=made.date(),
-        content_time=made.time(),
         coding_schemes=[
             CodingSchemeIdentificationItem(SCHEME, name="RealMNet labels and outcomes", uid=_uid("coding scheme"))
         ],
+        **_identity(record, source, "sr", revision),
     )
-    return _finished(document, source, made)
+    return _finished(document, record, source)
 
 
 def heat_map(
@@ -155,7 +145,6 @@ def heat_map(
     """
     if record.evidence is None:
         raise RealMNetError("A heat map needs a class map; this image was not given to the model")
-    made = _made_at(record)
     document: Any = SCImage.from_ref_dataset(
         _evidence(source),
         pixel_array=draw_heat_map(record, preview, class_map, geometry),
@@ -163,19 +152,10 @@ def heat_map(
         bits_allocated=8,
         coordinate_system=CoordinateSystemNames.PATIENT,
         patient_orientation=("L", "F"),  # highdicom wants one; the source's follows below
-        series_instance_uid=_result_uid(record, source, "sc series"),
         series_number=9002,
-        sop_instance_uid=_result_uid(record, source, "sc", revision),
-        instance_number=revision,
-        manufacturer=MANUFACTURER,
-        manufacturer_model_name=record.bundle_name,
-        software_versions=_versions(record),
-        device_serial_number=record.bundle_digest,
         series_description="Heat map - NOT FOR DIAGNOSIS",
-        content_qualification=ContentQualificationValues.RESEARCH,
-        content_date=made.date(),
-        content_time=made.time(),
         transfer_syntax_uid="1.2.840.10008.1.2.1",
+        **_identity(record, source, "sc", revision),
     )
     document.PatientOrientation = source.get("PatientOrientation") or ""
     document.BodyPartExamined = "EYE"
@@ -193,7 +173,7 @@ def heat_map(
     document.BurnedInAnnotation = "YES" if source.get("BurnedInAnnotation") == "YES" else "NO"  # none of ours
     document.LossyImageCompression = "01"  # the reduced copy is a JPEG
     document.SourceImageSequence = [_source_image(source)]
-    return _finished(document, source, made)
+    return _finished(document, record, source)
 
 
 def encode(document: Dataset) -> bytes:
@@ -319,7 +299,27 @@ def _evidence(source: Dataset) -> Dataset:
     return evidence
 
 
-def _finished(document: Dataset, source: Dataset, made: datetime) -> Dataset:
+def _identity(record: ScreeningRecord, source: Dataset, kind: str, revision: int) -> dict[str, Any]:
+    """What highdicom is told alike of both: which object it is, made when and by what."""
+    made = _made_at(record)
+    return {
+        "series_instance_uid": _result_uid(record, source, f"{kind} series"),
+        "sop_instance_uid": _result_uid(record, source, kind, revision),
+        "instance_number": revision,
+        "manufacturer": MANUFACTURER,
+        "manufacturer_model_name": record.bundle_name,
+        "software_versions": (
+            f"keras-realmnet {version('keras-realmnet')}",
+            f"{record.bundle_name} {record.bundle_version}",
+        ),
+        "device_serial_number": record.bundle_digest,
+        "content_qualification": ContentQualificationValues.RESEARCH,
+        "content_date": made.date(),
+        "content_time": made.time(),
+    }
+
+
+def _finished(document: Dataset, record: ScreeningRecord, source: Dataset) -> Dataset:
     """Adds patient and study of the source; replaces what highdicom took from the clock."""
     for keyword in (*PATIENT, *STUDY, *OPTIONAL):
         if keyword in source:
@@ -327,7 +327,7 @@ def _finished(document: Dataset, source: Dataset, made: datetime) -> Dataset:
             value = element.value if element.VM > 1 or element.value is None else str(element.value)
             document[keyword] = DataElement(element.tag, element.VR, value)
     document.InstanceCreationDate, document.InstanceCreationTime = document.ContentDate, document.ContentTime
-    document.ContributingEquipmentSequence[0].ContributionDateTime = made.strftime("%Y%m%d%H%M%S")
+    document.ContributingEquipmentSequence[0].ContributionDateTime = _made_at(record).strftime("%Y%m%d%H%M%S")
     if character_set := _character_set(document):
         document.SpecificCharacterSet = character_set
     document.file_meta.ImplementationClassUID = IMPLEMENTATION_UID
@@ -360,10 +360,6 @@ def _reference(record: ScreeningRecord, source: Dataset, revision: int) -> Datas
     previous.StudyInstanceUID = source.StudyInstanceUID
     previous.SeriesInstanceUID = _result_uid(record, source, "sr series")
     return previous
-
-
-def _versions(record: ScreeningRecord) -> tuple[str, str]:
-    return f"keras-realmnet {version('keras-realmnet')}", f"{record.bundle_name} {record.bundle_version}"
 
 
 def _made_at(record: ScreeningRecord) -> datetime:
