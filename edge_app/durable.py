@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
 
-__all__ = ["TEMPORARY", "has_room", "make_folder", "move_durably", "sync", "temporary_file", "write_durably"]
+__all__ = [
+    "TEMPORARY",
+    "free_bytes",
+    "has_room",
+    "make_folder",
+    "move_durably",
+    "sync",
+    "temporary_file",
+    "write_durably",
+]
 
 TEMPORARY = ".part"  # ending of files that are not complete yet
 
@@ -51,9 +60,14 @@ def make_folder(path: Path) -> None:
         sync(path.parent)
 
 
+def free_bytes(folder: Path) -> int:
+    """What is free on the folder's file system."""
+    return shutil.disk_usage(folder).free
+
+
 def has_room(folder: Path, free_mb: int, needed: int = 0) -> bool:
     """Whether `needed` bytes more leave at least `free_mb` MiB free on the folder's file system."""
-    return shutil.disk_usage(folder).free - needed >= free_mb << 20
+    return free_bytes(folder) - needed >= free_mb << 20
 
 
 def sync(path: Path) -> None:

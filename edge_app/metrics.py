@@ -1,6 +1,5 @@
 """The box in numbers for Prometheus: no label and no value tells anything about a patient."""
 
-import shutil
 from collections.abc import Iterator
 from datetime import datetime
 
@@ -9,6 +8,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from edge_app.config import Config
+from edge_app.durable import free_bytes
 from edge_app.store import Item, Store
 
 __all__ = ["Metrics"]
@@ -56,11 +56,10 @@ class _State(Collector):
                 family.add_metric([state], number)
             yield family
         last = 0.0 if counts.last_success is None else datetime.fromisoformat(counts.last_success).timestamp()
-        free = shutil.disk_usage(self._config.data_dir).free
         for name, help_text, value in (
             ("oldest_pending_seconds", "Age of the oldest image without a result", counts.oldest_pending_seconds or 0),
             ("last_success_timestamp_seconds", "When the last image was screened; 0: never", last),
-            ("free_disk_bytes", "Free space where the data are", free),
+            ("free_disk_bytes", "Free space where the data are", free_bytes(self._config.data_dir)),
             ("free_disk_watermark_bytes", "Below, nothing is taken in", self._config.disk.free_mb << 20),
         ):
             yield GaugeMetricFamily(f"realmnet_box_{name}", help_text, value)

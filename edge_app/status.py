@@ -1,7 +1,6 @@
 """What the box is doing, on one screen of a terminal, and what is wrong with it."""
 
 import fcntl
-import shutil
 from pathlib import Path
 
 from rich.console import Console, Group
@@ -9,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edge_app.config import Config
-from edge_app.durable import has_room
+from edge_app.durable import free_bytes, has_room
 from edge_app.report import OUTCOME_NAMES, OUTCOME_STYLES
 from edge_app.store import Counts, Result, Store
 from keras_realmnet.errors import RealMNetError
@@ -65,7 +64,7 @@ def show(config: Config, console: Console, patients: bool) -> int:
 
 
 def _numbers(config: Config, counts: Counts) -> Table:
-    waiting, free = counts.oldest_pending_seconds, shutil.disk_usage(config.data_dir).free
+    waiting, free = counts.oldest_pending_seconds, free_bytes(config.data_dir)
     oldest = "" if waiting is None else f", the oldest for {waiting:.0f} s"
     table = Table.grid(padding=(0, 2))
     for name, value in (

@@ -4,7 +4,6 @@ import csv
 import hashlib
 import io
 import re
-import shutil
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,6 +22,7 @@ from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Re
 from edge_app import web_images
 from edge_app.config import Config
 from edge_app.contradictions import within_study
+from edge_app.durable import free_bytes
 from edge_app.report import ACTIONS, EYES, OUTCOME_NAMES, Visit, page_environment, visits
 from edge_app.store import Item, Result, Review, Store
 from edge_app.web_auth import PERMISSIONS, ROLES, Login, Permission, TooManyAttempts, User, csrf_token, new_token
@@ -482,7 +482,6 @@ def health(visitor: Visitor) -> Response:
     site = visitor.site
     counts, config = site.store.counts(), site.config
     waiting = counts.oldest_pending_seconds
-    free = shutil.disk_usage(config.data_dir).free / 2**30
     return visitor.page(
         "health.html.j2",
         problems=site.problems(),
@@ -494,7 +493,7 @@ def health(visitor: Visitor) -> Response:
             (f"{counts.items['quarantined']:,}", "in quarantine"),
             (f"{counts.deliveries['pending']:,}", "deliveries waiting"),
             (f"{counts.deliveries['dead']:,}", "deliveries given up"),
-            (f"{free:,.1f} GB", "free on the disk"),
+            (f"{free_bytes(config.data_dir) / 2**30:,.1f} GB", "free on the disk"),
         ],
         box={
             "web page": "this machine only, without login" if site.local else "login, encrypted",
