@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import peers
 import pydicom
 import pytest
 from PIL import Image
@@ -76,17 +77,6 @@ class ScreenedBox:
         return Store(self.data_dir)
 
 
-def receive(store: Store, path: Path, **identity: str) -> int:
-    """Takes a file in as the intakes do: its bytes first, then the item."""
-    sha256, size = store.keep_object([path.read_bytes()], path.suffix[1:])
-    source = "dicom" if identity else "folder"
-    name = "" if identity else path.name
-    item, _ = store.add_item(
-        source=source, origin="camera", sha256=sha256, extension=path.suffix[1:], file_name=name, bytes=size, **identity
-    )
-    return item.id
-
-
 def screen_all(config: Config, store: Store, screener: Screener) -> None:
     """Runs the real worker, in this process, until nothing is pending."""
 
@@ -108,19 +98,14 @@ def _screened(tiny_bundle, pictures, samples, tmp_path_factory) -> ScreenedBox:
         picture = pictures[outcome].copy()
         picture[0, 0] = number  # no two files with the same contents
         Image.fromarray(picture).save(folder / name)
-        box.items[name] = receive(store, folder / name)
-    (folder / "F_OD_2025-01-31_1.jpg").write_bytes((samples / "PHANTOM-0003_OD_2026-03-02_1.jpg").read_bytes()[:9000])
-    box.items["damaged"] = receive(store, folder / "F_OD_2025-01-31_1.jpg")
+        box.items[name] = peers.take_in_file(store, (folder / name).read_bytes(), name).id
+    truncated = (samples / "PHANTOM-0003_OD_2026-03-02_1.jpg").read_bytes()[:9000]
+    box.items["damaged"] = peers.take_in_file(store, truncated, "F_OD_2025-01-31_1.jpg").id
     dicom = pydicom.dcmread(samples / "PHANTOM-0004_OD_2026-03-02_1.dcm")
     del dicom.ImageLaterality
     dicom.PatientID = dicom.PatientName = dicom.SeriesDescription = HOSTILE
     dicom.save_as(folder / "object.dcm")
-    identity = {
-        "sop_instance_uid": dicom.SOPInstanceUID,
-        "sop_class_uid": dicom.SOPClassUID,
-        "study_uid": dicom.StudyInstanceUID,
-    }
-    box.items["dicom"] = receive(store, folder / "object.dcm", **identity)
+    box.items["dicom"] = peers.take_in(store, folder / "object.dcm").id
     screen_all(box.config(), store, screener)
     store.close()
     return box
@@ -139,7 +124,7 @@ def receive_and_screen(screened_box):
 
     def run(path: Path) -> int:
         store = screened_box.store()
-        item = receive(store, path)
+        item = peers.take_in_file(store, path.read_bytes(), path.name).id
         screen_all(screened_box.config(), store, Screener.open(screened_box.bundle.directory))
         store.close()
         return item

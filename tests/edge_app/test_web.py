@@ -7,6 +7,7 @@ import time
 from html import unescape
 
 import numpy as np
+import peers
 import pytest
 from PIL import Image
 from starlette.testclient import TestClient
@@ -232,27 +233,14 @@ def test_images_of_one_study_that_name_two_patients_are_told(site, store, screen
 
 def test_a_second_object_with_the_same_uid_is_told(site, store, screened_box):
     first = store.item(screened_box.items["dicom"])
-    sha256, size = store.keep_object([b"other bytes"], "dcm")
-    second, _ = store.add_item(
-        source="dicom",
-        origin="camera",
-        sha256=sha256,
-        extension="dcm",
-        file_name="",
-        bytes=size,
-        sop_instance_uid=first.sop_instance_uid,
-        sop_class_uid=first.sop_class_uid,
-        study_uid=first.study_uid,
-    )
+    identity = {key: getattr(first, key) for key in ("sop_instance_uid", "sop_class_uid", "study_uid")}
+    second = peers.take_in(store, b"other bytes", **identity)
     assert f"item {second.id} (in quarantine)" in text(site.get(f"/items/{first.id}"))
     assert f"item {first.id} (screened)" in text(site.get(f"/items/{second.id}"))
 
 
 def test_an_image_that_waits_shows_its_result_by_itself(site, store):
-    sha256, size = store.keep_object([b"an image"], "png")
-    item, _ = store.add_item(
-        source="folder", origin="camera", sha256=sha256, extension="png", file_name="x", bytes=size
-    )
+    item = peers.take_in_file(store, b"an image", "x")
     assert "No result yet" in text(site.get(f"/items/{item.id}"))
     poll = {"X-Poll": "1", "HX-Request": "true"}
     waiting = site.get(f"/items/{item.id}?state=pending", headers=poll)

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import peers
 import pytest
 from PIL import Image
-from pydicom import Dataset
-from pydicom.dataset import FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, OphthalmicPhotography8BitImageStorage, generate_uid
+from pydicom import dcmwrite
 
 from edge_app.config import Config, Destination
 from edge_app.screen import Screener
@@ -53,27 +52,13 @@ class Box:
         finally:
             del self.store.claim
 
-    def receive(self, contents: bytes, name: str = "P1_OD_2025-01-31_1.png", origin: str = "share"):
-        sha256, size = self.store.keep_object([contents], "bin")
-        item, _ = self.store.add_item(
-            source="folder", origin=origin, sha256=sha256, extension="bin", file_name=name, bytes=size
-        )
-        self.store.saw_file(origin, name, size, 0, item.id)
+    def receive(self, contents: bytes, name: str = "P1_OD_2025-01-31_1.png"):
+        item = peers.take_in_file(self.store, contents, name, "share")
+        self.store.saw_file("share", name, len(contents), 0, item.id)
         return item
 
-    def receive_dicom(self, contents: bytes, dataset: Dataset):
-        sha256, size = self.store.keep_object([contents], "dcm")
-        return self.store.add_item(
-            source="dicom",
-            origin="SCANNER",
-            sha256=sha256,
-            extension="dcm",
-            file_name="",
-            bytes=size,
-            sop_instance_uid=dataset.SOPInstanceUID,
-            sop_class_uid=dataset.SOPClassUID,
-            study_uid=dataset.StudyInstanceUID,
-        )[0]
+    def receive_dicom(self, picture: np.ndarray, **attributes: object):
+        return peers.take_in(self.store, dicom(picture, **attributes))
 
 
 @pytest.fixture
@@ -87,25 +72,12 @@ def png(picture: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def dicom(picture: np.ndarray, **elements: object) -> tuple[bytes, Dataset]:
-    dataset = Dataset()
-    dataset.SOPClassUID, dataset.SOPInstanceUID = OphthalmicPhotography8BitImageStorage, generate_uid()
-    dataset.StudyInstanceUID, dataset.SeriesInstanceUID = "1.2.3", "1.2.3.4"
-    dataset.Modality, dataset.Manufacturer, dataset.PatientID, dataset.StudyDate = "OP", "OPTOS", "P1", "20250131"
-    dataset.ImageLaterality = "R"
-    dataset.Rows, dataset.Columns, dataset.SamplesPerPixel = *picture.shape[:2], 3
-    dataset.PhotometricInterpretation, dataset.PlanarConfiguration, dataset.PixelRepresentation = "RGB", 0, 0
-    dataset.BitsAllocated = dataset.BitsStored = 8
-    dataset.HighBit = 7
-    dataset.PixelData = picture.tobytes()
-    dataset["PixelData"].VR = "OB"
-    for keyword, value in elements.items():
-        setattr(dataset, keyword, value)
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+def dicom(picture: np.ndarray, **attributes: object) -> bytes:
+    """The picture as a scanner sends it, of patient P1."""
+    same = {"PatientID": "P1", "StudyInstanceUID": "1.2.3", "StudyDate": "20250131"}
     file = io.BytesIO()
-    dataset.save_as(file, enforce_file_format=True)
-    return file.getvalue(), dataset
+    dcmwrite(file, peers.ophthalmic(picture, **{**same, **attributes}), enforce_file_format=True)
+    return file.getvalue()
 
 
 def test_a_result_and_its_pictures(box, pictures, screener):
@@ -185,7 +157,7 @@ def test_angiograms_and_other_makers_never_reach_the_model(box, pictures, screen
         {"SeriesDescription": "Optomap ICG"},
         {"Manufacturer": "Carl Zeiss Meditec"},
     ):
-        item = box.receive_dicom(*dicom(pictures["refer"], **elements))
+        item = box.receive_dicom(pictures["refer"], **elements)
         box.work()
         assert box.store.record(item.id).record.outcome == "not_analysed", elements
         assert box.store.item(item.id).state == "done"
@@ -206,8 +178,7 @@ def test_a_damaged_file_goes_to_quarantine_with_its_reason_and_the_rest_is_scree
 
 
 def test_a_damaged_dicom_object_still_shows_beside_its_patient(box, pictures):
-    contents, dataset = dicom(pictures["refer"])
-    item = box.receive_dicom(contents[:-100_000], dataset)
+    item = peers.take_in(box.store, dicom(pictures["refer"])[:-100_000])
     box.work()
     assert box.store.item(item.id).state == "quarantined"
     record = box.store.record(item.id).record
@@ -269,8 +240,8 @@ def test_routes_follow_outcomes_and_what_a_result_can_be(tmp_path, tiny_bundle, 
     )
     box = Box(tmp_path, tiny_bundle, screener, destination=destinations)
     file = box.receive(png(pictures["refer"]))
-    network = box.receive_dicom(*dicom(pictures["refer"]))
-    poor = box.receive_dicom(*dicom(pictures["insufficient"]))
+    network = box.receive_dicom(pictures["refer"])
+    poor = box.receive_dicom(pictures["insufficient"])
     box.work()
 
     def sent(item):
@@ -283,9 +254,9 @@ def test_routes_follow_outcomes_and_what_a_result_can_be(tmp_path, tiny_bundle, 
 
 
 def test_a_study_that_names_two_patients_is_told_on_every_image(box, pictures):
-    first = box.receive_dicom(*dicom(pictures["refer"]))
-    other = box.receive_dicom(*dicom(pictures["negative"], PatientID="P2", ImageLaterality="L"))
-    third = box.receive_dicom(*dicom(pictures["insufficient"], StudyInstanceUID="9.9"))
+    first = box.receive_dicom(pictures["refer"])
+    other = box.receive_dicom(pictures["negative"], PatientID="P2", ImageLaterality="L")
+    third = box.receive_dicom(pictures["insufficient"], StudyInstanceUID="9.9")
     box.work()
     for item in (first, other):
         [warning] = box.store.record(item.id).record.warnings

@@ -15,6 +15,7 @@ from io import BytesIO
 from pathlib import Path
 
 import peers
+import served
 from PIL import Image
 from pydicom import dcmread
 from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit, generate_uid
@@ -36,25 +37,27 @@ def prove(folder: Path, count: int, bundle: Path = peers.BUNDLE) -> list[str]:
             image = peers.ophthalmic(picture, coding, StudyInstanceUID=study, PatientID=f"C-{number}")
             peers.write(image, folder / "sources" / f"{number}-{coding}.dcm")
     _img2dcm(folder, count)
-    listening, archive = peers.free_port(), peers.free_port()
+    archive = peers.free_port()
     to = {"name": "orthanc", "kind": "dicom", "host": "127.0.0.1", "port": archive, "ae_title": "ORTHANC"}
+    box = served.Box(folder, bundle, destination=[{**to, "results": ["sr", "sc"]}])
     with (
-        peers.orthanc(folder / "orthanc", archive, box=("REALMNET", listening)) as orthanc,
-        peers.box(folder, bundle, dicom={"port": listening}, destination=[{**to, "results": ["sr", "sc"]}]) as box,
+        peers.orthanc(folder / "orthanc", archive, box=("REALMNET", box.dicom_port)) as orthanc,
+        box.running(),
+        box.store() as store,
     ):
         _dcmsend(folder / "sources", "ORTHANC", archive)
         orthanc.send("box")
-        _dcmsend(folder / "img2dcm", "REALMNET", listening)
-        peers.wait_until(lambda: box.store.counts().items["done"] == 4 * count, 120 + 10 * count, "all are screened")
-        peers.wait_until(lambda: box.store.counts().deliveries["pending"] == 0, 120 + 10 * count, "all is delivered")
-        results = box.store.worklist(limit=10 * count)
-        unchanged = _compare(box.store, results, orthanc)
+        _dcmsend(folder / "img2dcm", "REALMNET", box.dicom_port)
+        peers.wait_until(lambda: store.counts().items["done"] == 4 * count, 120 + 10 * count, "all are screened")
+        peers.wait_until(lambda: store.counts().deliveries["pending"] == 0, 120 + 10 * count, "all is delivered")
+        results = store.worklist(limit=10 * count)
+        unchanged = _compare(store, results, orthanc)
         studies = orthanc.studies()
         documents = [
-            delivery.render(box.store, box.store.record(each.item_id), each.kind)
-            for each in box.store.deliveries(limit=100 * count)
+            delivery.render(store, store.record(each.item_id), each.kind)
+            for each in store.deliveries(limit=100 * count)
         ]
-        assert {each.state for each in box.store.deliveries(limit=100 * count)} == {"delivered"}
+        assert {each.state for each in store.deliveries(limit=100 * count)} == {"delivered"}
         judged = _judge(documents)
         assert len(studies) == 2 * count
         return [f"{unchanged} objects through Orthanc unchanged, in {len(studies)} studies", judged, _colour(results)]

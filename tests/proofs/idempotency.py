@@ -13,6 +13,7 @@ from itertools import chain
 from pathlib import Path
 
 import peers
+import served
 from pydicom import dcmread
 from pynetdicom import AE
 
@@ -24,24 +25,22 @@ def prove(folder: Path, count: int, associations: int = 8, bundle: Path = peers.
     image = peers.ophthalmic(peers.picture())
     archive = peers.free_port()
     to = {"name": "archive", "kind": "dicom", "host": "127.0.0.1", "port": archive, "ae_title": "ARCHIVE"}
-    with (
-        peers.storescp(folder / "archive", archive),
-        peers.box(folder, bundle, destination=[{**to, "results": ["sr"]}]) as box,
-    ):
+    box = served.Box(folder, bundle, destination=[{**to, "results": ["sr"]}])
+    with peers.storescp(folder / "archive", archive), box.running(), box.store() as store:
         started = time.monotonic()
         shares = [count // associations + (number < count % associations) for number in range(associations)]
         with ThreadPoolExecutor(associations) as pool:
-            statuses = list(chain(*pool.map(lambda share: _send(image, share, box.port), shares)))
+            statuses = list(chain(*pool.map(lambda share: _send(image, share, box.dicom_port), shares)))
         seconds = time.monotonic() - started
         assert statuses == [0x0000] * count, set(statuses)
-        peers.wait_until(lambda: box.store.counts().deliveries["delivered"] > 0, 60, "the report is delivered")
+        peers.wait_until(lambda: store.counts().deliveries["delivered"] > 0, 60, "the report is delivered")
         time.sleep(1.0)  # what would come twice has time to come
-        [item] = box.store.items()
-        result = box.store.record(item.id)
-        deliveries = box.store.deliveries()
+        [item] = store.items()
+        result = store.record(item.id)
+        deliveries = store.deliveries()
         assert (item.state, item.attempts, result.revision) == ("done", 1, 1)
         assert [each.state for each in deliveries] == ["delivered"]
-        assert len(list((box.store.data_dir / "objects").rglob("*.dcm"))) == 1
+        assert len(list((store.data_dir / "objects").rglob("*.dcm"))) == 1
         reports = [dcmread(path) for path in (folder / "archive").iterdir()]
         assert [report.Modality for report in reports] == ["SR"]
     return (

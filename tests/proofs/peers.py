@@ -7,7 +7,6 @@ import json
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -171,21 +170,24 @@ def intake(data_dir: Path, **sections: object) -> Iterator[tuple[Store, DicomInt
         store.close()
 
 
-def take_in(store: Store, file: Path) -> Item:
-    """A DICOM file as if it had been received."""
-    sha256, size = store.keep_object([file.read_bytes()], "dcm")
-    header = dcmread(file, stop_before_pixels=True)
+def take_in(store: Store, file: Path | bytes, **identity: str) -> Item:
+    """A DICOM file, or its contents, as if it had been received; `identity`: instead of what its header says."""
+    contents = file if isinstance(file, bytes) else file.read_bytes()
+    if not identity:
+        header = dcmread(BytesIO(contents), stop_before_pixels=True)
+        identity = {"sop_instance_uid": header.SOPInstanceUID, "sop_class_uid": header.SOPClassUID}
+        identity["study_uid"] = header.StudyInstanceUID
+    sha256, size = store.keep_object([contents], "dcm")
     item, _ = store.add_item(
-        source="dicom",
-        origin="SCANNER",
-        sha256=sha256,
-        extension="dcm",
-        file_name="",
-        bytes=size,
-        sop_instance_uid=str(header.SOPInstanceUID),
-        sop_class_uid=str(header.SOPClassUID),
-        study_uid=str(header.StudyInstanceUID),
+        source="dicom", origin="SCANNER", sha256=sha256, extension="dcm", file_name="", bytes=size, **identity
     )
+    return item
+
+
+def take_in_file(store: Store, contents: bytes, name: str, folder: str = "camera") -> Item:
+    """A file's contents as if the watcher of that folder had found it."""
+    sha256, size = store.keep_object([contents], "bin")
+    item, _ = store.add_item(source="folder", origin=folder, sha256=sha256, extension="bin", file_name=name, bytes=size)
     return item
 
 
@@ -206,46 +208,6 @@ def certificate(folder: Path) -> tuple[Path, Path]:
     if made.returncode != 0:
         raise RuntimeError(made.stdout)
     return folder / "cert.pem", folder / "key.pem"
-
-
-@dataclass(frozen=True)
-class Box:
-    """A box that runs as `python -m edge_app serve`; `store` looks at its data base from outside."""
-
-    port: int
-    store: Store
-    log: Path
-    process: subprocess.Popen[bytes]
-
-
-@contextmanager
-def box(folder: Path, bundle: Path, **sections: object) -> Iterator[Box]:
-    """A whole box in processes of its own, with its data in `folder`, until the block ends."""
-    folder.mkdir(parents=True, exist_ok=True)
-    dicom = {"port": free_port(), **sections.pop("dicom", {})}
-    port = dicom["port"]
-    values = {
-        "data_dir": folder / "box",
-        "bundle": bundle,
-        "threads": 1,
-        "dicom": dicom,
-        "disk": {"free_mb": 0},
-        "web": {"enabled": False},
-        **sections,
-    }
-    (folder / "box.toml").write_text(toml(values))
-    log = folder / "box.log"
-    with log.open("wb") as output:
-        command = [sys.executable, "-m", "edge_app", "serve", "--config", folder / "box.toml"]
-        running = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=ROOT)
-        try:
-            wait_for_port(port, running, seconds=120)
-            store = Store(folder / "box")
-            yield Box(port, store, log, running)
-            store.close()
-        finally:
-            running.terminate()
-            running.wait(60)
 
 
 def toml(values: dict) -> str:
