@@ -6,8 +6,10 @@ import onnx
 import onnxruntime
 import pytest
 
+from export.__main__ import main
 from export.to_onnx import OPSET, PORTABLE_OPSET, to_onnx, to_onnx_by_tf2onnx
 from keras_realmnet import LinearHead, RealMNet, TinyViTBackbone
+from keras_realmnet.screening.bundle import ArtifactSource
 
 OUTPUTS = ["probabilities", "class_maps", "features"]
 
@@ -106,6 +108,25 @@ def test_bfloat16_is_valid_and_needs_a_newer_opset(small_model, tmp_path):
         to_onnx(small_model, tmp_path / "no.onnx", opset=20, precision="bfloat16")
     with pytest.raises(ValueError, match="'int8'"):
         to_onnx(small_model, tmp_path / "no.onnx", precision="int8")
+
+
+def test_the_command_writes_a_bundles_model(small_model, litert_models, write_small_bundle, pictures, tmp_path, capsys):
+    small_model.save(tmp_path / "small.keras")
+    artifacts = {"float32": ArtifactSource(litert_models["float32"], "float32", 1e-3)}
+    write_small_bundle(tmp_path / "bundle", artifacts, tmp_path / "small.keras")
+    arguments = ["onnx", str(tmp_path / "bundle"), "--out", str(tmp_path / "model.onnx")]
+    assert main([*arguments, "--batch", "0"]) == 0
+    assert_equal(run(tmp_path / "model.onnx", pictures), expected(small_model, pictures))
+    for refused, message in (
+        (["--route", "keras"], "--route must be own or tf2onnx. Received: keras"),
+        (["--route", "tf2onnx", "--precision", "float16"], "--opset and --precision are for the own route"),
+        (["--opset", "17"], "opset must be at least 20 in float32. Received: 17"),
+    ):
+        assert main([*arguments, *refused]) == 2
+        assert message in capsys.readouterr().err
+    (tmp_path / "bundle" / "source.keras").unlink()
+    assert main(arguments) == 2
+    assert "source.keras: no such file; the Keras model is needed" in capsys.readouterr().err
 
 
 @pytest.mark.slow

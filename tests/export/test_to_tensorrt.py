@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from export.__main__ import main
 from export.quantize_onnx import to_onnx_int8
 from export.to_onnx import to_onnx
 from export.to_tensorrt import add_engine, to_tensorrt
@@ -151,6 +152,18 @@ def test_an_engine_joins_a_bundle_stamped_with_its_device(machine, directory):
     assert after.digest != before.digest
     self_check(after, open_runtime(after, "tensorrt-int8"), "tensorrt-int8")
     self_check(after, open_runtime(after), None)  # what was there stays
+
+
+def test_the_command_adds_an_engine_and_lists_the_artifacts(machine, directory, tmp_path, capsys):
+    machine()
+    arguments = ["--artifact", "onnx-int8-gpu", "--timing-cache", str(tmp_path)]
+    assert main(["tensorrt", str(directory), *arguments]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "tensorrt-int8.plan" in line]
+    assert [cell.strip() for cell in line.split("│")[4:-1]] == ["0.000", "0.00", "not measured"]
+    assert main(["tensorrt", str(directory), "--artifact", "int8"]) == 2
+    assert (
+        "has the artifacts onnx-float32-gpu, onnx-int8-gpu, tensorrt-int8. Received: 'int8'" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize("other", [{"version": "10.13.3"}, {"name": b"Thor", "capability": (11, 0)}])
