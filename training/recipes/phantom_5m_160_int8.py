@@ -1,8 +1,9 @@
 """The demonstration model, fine-tuned with fake quantization so that all its pointwise convolutions can be int8.
 
 Command:  python -m training fit --recipe phantom_5m_160_int8 --out runs/phantom_5m_160_int8
-Duration: not measured yet
-Score:    not measured yet
+Duration: about 4 minutes on 2 busy cores (TensorFlow)
+Score:    678 held-out phantoms of 140 patients: macro AUROC .976 (95 % interval .968 to .983), mAP .905 (.878 to .926);
+          what it does for int8 is in docs/performance.md
 """
 
 from dataclasses import replace
