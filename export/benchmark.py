@@ -12,7 +12,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -343,7 +343,8 @@ class Worker:
     def close(self) -> None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.close()
+        with suppress(BrokenPipeError):  # it may have died
+            self._process.stdin.close()
         self._process.stdout.close()
         self._process.wait()
 
@@ -398,14 +399,18 @@ def _group(contestants, files, scenario, threads, queries, rounds, log, tell) ->
             result.warm_up_s = time.monotonic() - began
             tell(f"{result.contestant.name}: ready, about {typical:.0f} ms")
         for number in range(rounds):
-            order = list(workers) if number % 2 else list(workers)[::-1]
-            for k in order:
-                results[k].inference.append(workers[k].ask("inference", count=counts[k]))
             mine = range(number * queries // rounds, (number + 1) * queries // rounds)
-            for k in order if mine else []:
-                if results[k].contestant.engine in PEERS:
-                    continue
-                _query(workers[k], results[k], names, scenario, mine)
+            for queried in (False, True) if mine else (False,):
+                for k in list(workers) if number % 2 else list(workers)[::-1]:
+                    try:
+                        if not queried:
+                            results[k].inference.append(workers[k].ask("inference", count=counts[k]))
+                        elif results[k].contestant.engine not in PEERS:
+                            _query(workers[k], results[k], names, scenario, mine)
+                    except RealMNetError as error:  # killed for want of memory, say: the others go on
+                        results[k] = Measured(contestants[k], threads, error=str(error))
+                        del workers[k]
+                        tell(f"{contestants[k].name}: {error}")
             tell(f"round {number + 1} of {rounds}")
         for k, worker in workers.items():
             results[k].memory_mb = worker.ask("memory")

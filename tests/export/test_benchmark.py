@@ -1,13 +1,24 @@
 import json
+import os
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from export.__main__ import main
-from export.benchmark import of_bundle, of_bundle_and_others, percentiles, ratio_of_medians, sources
+from export.benchmark import (
+    benchmark,
+    of_bundle,
+    of_bundle_and_others,
+    percentiles,
+    ratio_of_medians,
+    sources,
+    summary,
+)
 from export.peers import timm_name
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.bundle import Bundle
@@ -120,6 +131,28 @@ def test_other_scenarios(tiny_bundle, samples, tmp_path, capsys, scenario, queri
         assert row["stages_ms"]["count"] == 3 * 8
         assert row["query_ms"]["count"] == 3
         assert row["query_ms"]["p50"] > 6 * row["stages_ms"]["total"]["p50"]
+
+
+def test_an_engine_that_dies_is_told_and_the_others_go_on(tiny_bundle, samples):
+    entrants = of_bundle(Bundle.load(tiny_bundle))
+    lines = []
+
+    def tell(line):
+        lines.append(line)
+        if line == "round 1 of 3":
+            children = Path("/proc/self/task").glob("*/children")
+            pids = [int(pid) for file in children for pid in file.read_text().split()]
+            workers = [pid for pid in pids if b"export.benchmark_worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+            os.kill(max(workers), signal.SIGKILL)  # the one that was started last
+
+    files = [samples / "PHANTOM-0003_OS_2026-03-02_1.jpg"]
+    lasting, dead = benchmark(entrants, files, queries=3, rounds=3, tell=tell)
+    assert (len(lasting.inference), len(lasting.queries), lasting.error) == (3, 3, None)
+    assert (dead.inference, dead.error) == ([], "the process ended with status -9")
+    assert "second (litert): the process ended with status -9" in lines
+    rows = summary([lasting, dead], files, "singlestream")["results"]
+    assert rows[0]["ratio"]["value"] == 1
+    assert rows[1]["error"] == dead.error
 
 
 ON_A_BOX = """
