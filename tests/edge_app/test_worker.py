@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -127,6 +128,31 @@ def test_a_large_picture_has_a_small_preview(box, pictures):
     scale = np.array([width / large.shape[1], height / large.shape[0]] * 2)
     with np.load(folder / "maps.npz") as arrays:
         assert np.abs(arrays["box"] - np.array(geometry.box) * scale).max() <= 0.5
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import numpy as np
+from edge_app.worker import keep_pictures
+from keras_realmnet.screening.preprocessing import FieldGeometry
+from keras_realmnet.screening.runtimes import Prediction
+calls = iter(range(int(sys.argv[2]), -1, -1))
+really = os.fsync
+os.fsync = lambda handle: really(handle) if next(calls) else os.kill(os.getpid(), signal.SIGKILL)
+prediction = Prediction(np.zeros((1, 7), np.float32), np.zeros((1, 2, 2, 7), np.float32))
+keep_pictures(Path(sys.argv[1]), np.zeros((8, 8, 3), np.uint8), prediction, FieldGeometry((8, 8), (0, 0, 8, 8), 8))
+"""
+
+
+@pytest.mark.parametrize("survived", [0, 2])  # calls of fsync: of the preview, its name, the maps
+def test_what_a_killed_process_left_is_replaced(box, pictures, survived):
+    item = box.receive(png(pictures["refer"]))
+    folder = box.store.result_dir(item.id)
+    assert subprocess.run([sys.executable, "-c", KILLED, folder, str(survived)]).returncode == -signal.SIGKILL
+    assert len(list(folder.glob("*.part"))) == 1
+    box.work()
+    assert sorted(path.name for path in folder.iterdir()) == ["maps.npz", "preview.jpg"]
 
 
 @pytest.mark.parametrize("outcome", ["insufficient", "not_analysed"])

@@ -116,7 +116,7 @@ def run(folder: Path, bundle: Path, kills: int, seed: int = 0) -> dict:
         for scanner in scanners:
             scanner.stopping.set()
         for scanner in scanners:
-            scanner.join(120)
+            scanner.join(served.READY_SECONDS + 120)  # the box may just have been killed
             assert not scanner.is_alive(), "a scanner gets no answer any more"
         retried = _drain(box)
         assert box.stop() == 0

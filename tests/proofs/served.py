@@ -19,6 +19,7 @@ import peers
 from pydicom import Dataset
 from pynetdicom import AE
 
+from edge_app.dicom import reserve_answers
 from edge_app.store import Store
 from training.phantom import render
 
@@ -160,6 +161,7 @@ def send(port: int, image: Dataset, title: str = "SCANNER") -> int | None:
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 30
     entity.add_requested_context(image.SOPClassUID, image.file_meta.TransferSyntaxUID)
     association = entity.associate("127.0.0.1", port, ae_title="REALMNET")
+    reserve_answers(association)
     if not association.is_established:
         return None
     try:
