@@ -7,7 +7,7 @@ from typing import Any
 
 from edge_app.store import Result
 
-__all__ = ["STATEMENT", "as_csv", "as_dict", "uids"]
+__all__ = ["STATEMENT", "as_csv", "as_dict", "cell", "uids"]
 
 STATEMENT = (
     "Research software: not a medical device, not for clinical use. Not for diagnosis. "
@@ -54,7 +54,7 @@ def as_csv(results: Iterable[Result]) -> str:
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, list(labels), restval="")
     writer.writeheader()
-    writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
+    writer.writerows({name: cell(value) for name, value in row.items()} for row in rows)
     return buffer.getvalue()
 
 
@@ -66,7 +66,8 @@ def _row(result: Result) -> dict[str, Any]:
     return row | {"statement": STATEMENT}
 
 
-def _cell(value: Any) -> Any:
+def cell(value: Any) -> Any:
+    """A value for a CSV file: a list joined by "; "; a quote before text that a spreadsheet would calculate."""
     if isinstance(value, list):
         value = "; ".join(value)
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value

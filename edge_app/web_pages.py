@@ -23,6 +23,7 @@ from edge_app import web_images
 from edge_app.config import Config
 from edge_app.contradictions import within_study
 from edge_app.durable import free_bytes
+from edge_app.exports import cell
 from edge_app.report import ACTIONS, EYES, OUTCOME_NAMES, Visit, page_environment, visits
 from edge_app.store import Item, Result, Review, Store
 from edge_app.web_auth import PERMISSIONS, ROLES, Login, Permission, TooManyAttempts, User, csrf_token, new_token
@@ -464,13 +465,10 @@ def reviews_csv(visitor: Visitor) -> Response:
 
 
 def _csv(name: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Response:
-    """A spreadsheet would run a cell that begins like a formula; a quote in front makes it text."""
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(columns)
-    for row in rows:
-        cells = ("" if value is None else str(value) for value in row)
-        writer.writerow([f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell for cell in cells])
+    writer.writerows(map(cell, row) for row in rows)
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     return Response(text.getvalue(), media_type="text/csv; charset=utf-8", headers=headers)
 
