@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from edge_app.config import DEFAULT_BUNDLE
 from edge_app.intake import find_images
 from edge_app.report import OUTCOME_NAMES, OUTCOME_STYLES, write_report
 from edge_app.results import Results
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "main"]
 
-DEFAULT_BUNDLE = Path(__file__).resolve().parent.parent / "bundles" / "realmnet-demo"
 LISTED = 40  # results shown in the terminal; the report shows all
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown")

@@ -1,6 +1,5 @@
 """Files that are on the disk when the call returns, or not there at all: temporary file → fsync → rename → fsync of
-the folder. A crash at any point leaves the old file, the new one, or a temporary file that the next attempt replaces
-or start-up removes."""
+the folder. A crash at any point leaves the old file, the new one, or a temporary file, which the store removes."""
 
 import os
 import shutil

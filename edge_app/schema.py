@@ -127,6 +127,11 @@ INSERT INTO changes VALUES (0);
         for table in ("items", "records", "deliveries", "reviews")
         for event in ("INSERT", "UPDATE", "DELETE")
     ),
+    # Counted on beyond the removal of a record by age: a revision's number is part of its documents' identities.
+    """
+ALTER TABLE items ADD COLUMN revisions INTEGER NOT NULL DEFAULT 0;
+UPDATE items SET revisions = coalesce((SELECT revision FROM records WHERE item_id = items.id), 0);
+""",
 )
 
 

@@ -26,7 +26,7 @@ from keras_realmnet.screening.record import ScreeningRecord
 
 __all__ = ["MAX_CRASHES", "Counts", "Delivery", "Item", "Result", "Review", "Stale", "Store", "timestamp"]
 
-Source = Literal["dicom", "folder", "upload"]
+Source = Literal["dicom", "folder"]
 ItemState = Literal["pending", "screening", "done", "quarantined", "expired"]
 
 MAX_CRASHES = 2  # an item that killed its worker so often is put aside
@@ -764,9 +764,8 @@ def _put_aside(db: sqlite3.Connection, item_id: int, reason: str, record: Screen
 
 
 def _put_record(db: sqlite3.Connection, item_id: int, record: ScreeningRecord, score: float | None) -> int:
-    [revision] = db.execute(
-        "SELECT coalesce(max(revision), 0) + 1 FROM records WHERE item_id = ?", (item_id,)
-    ).fetchone()
+    db.execute("UPDATE items SET revisions = revisions + 1 WHERE id = ?", (item_id,))
+    [revision] = db.execute("SELECT revisions FROM items WHERE id = ?", (item_id,)).fetchone()
     db.execute("DELETE FROM records WHERE item_id = ?", (item_id,))
     _insert(
         db,

@@ -68,7 +68,7 @@ DELIVERY_STATES = {
     "superseded": "replaced by a newer revision",
 }
 KINDS = {"sr": "structured report (DICOM)", "sc": "heat map (DICOM)", "json": "JSON", "csv": "CSV", "fhir": "FHIR"}
-SOURCES = {"dicom": "DICOM, from", "folder": "folder", "upload": "upload by"}
+SOURCES = {"dicom": "DICOM, from", "folder": "folder"}
 AGREEMENTS = {"agree": "Agree", "disagree": "Disagree"}
 DONE = {  # what a page says after something was done; its address holds the key alone
     "eye": "The eye is set, and the results are sent anew.",

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from edge_app import contradictions, logs
 from edge_app.config import Config
-from edge_app.durable import move_durably, temporary_file
+from edge_app.durable import move_durably, temporary_file, write_durably
 from edge_app.screen import Known, Screener, worth_another_try
 from edge_app.store import Item, Stale, Store
 from keras_realmnet.errors import RealMNetError
@@ -184,7 +184,7 @@ def routes(record: ScreeningRecord, config: Config) -> list[tuple[str, str]]:
 def keep_pictures(
     folder: Path, pixels: NDArray[np.uint8], prediction: Prediction | None, geometry: FieldGeometry | None
 ) -> None:
-    """Writes what the web page and the heat map are made of, durably; replaces what a killed process left of it.
+    """Writes what the web page and the heat map are made of, durably.
 
     preview.jpg: the image, its longest side at most PREVIEW px and a whole fraction of the image's: OpenCV averages ten
     times as fast then. maps.npz, unless the image never reached the model: `class_maps` float16 (h', w', classes) over
@@ -196,14 +196,12 @@ def keep_pictures(
     preview = pixels if fraction == 1 else cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
     quality = (cv2.IMWRITE_JPEG_QUALITY, PREVIEW_QUALITY)
     encoded = cv2.imencode(".jpg", cv2.cvtColor(preview, cv2.COLOR_RGB2BGR), quality)[1]
-    with temporary_file(folder, "preview") as file:
-        file.write(encoded.tobytes())
-        move_durably(file, folder / "preview.jpg")
+    write_durably(folder / "preview.jpg", encoded.tobytes())
     maps = folder / "maps.npz"
     maps.unlink(missing_ok=True)  # of an earlier attempt
     if prediction is not None and geometry is not None:
         box = np.round(np.array(geometry.box) * (*size, *size) / (width, height, width, height)).astype(np.int32)
-        with temporary_file(folder, "maps") as file:
+        with temporary_file(folder) as file:
             np.savez_compressed(file, class_maps=prediction.class_maps[0].astype(np.float16), box=box)
             move_durably(file, maps)
 

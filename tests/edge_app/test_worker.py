@@ -146,13 +146,14 @@ keep_pictures(Path(sys.argv[1]), np.zeros((8, 8, 3), np.uint8), prediction, Fiel
 
 
 @pytest.mark.parametrize("survived", [0, 2])  # calls of fsync: of the preview, its name, the maps
-def test_what_a_killed_process_left_is_replaced(box, pictures, survived):
+def test_what_a_killed_process_left_is_removed(box, pictures, survived):
     item = box.receive(png(pictures["refer"]))
+    box.store.claim()
     folder = box.store.result_dir(item.id)
     assert subprocess.run([sys.executable, "-c", KILLED, folder, str(survived)]).returncode == -signal.SIGKILL
     assert len(list(folder.glob("*.part"))) == 1
-    box.work()
-    assert sorted(path.name for path in folder.iterdir()) == ["maps.npz", "preview.jpg"]
+    box.store.release(item.id, "was killed", crashed=True)
+    assert list(folder.glob("*.part")) == []
 
 
 @pytest.mark.parametrize("outcome", ["insufficient", "not_analysed"])
