@@ -51,6 +51,7 @@ SCENARIOS = {"singlestream": 1, "multistream": 8, "offline": 1}  # images in one
 SAMPLES = Path(__file__).resolve().parent.parent / "samples"  # read where no image is named
 FULL_SIZE = 10_000_000  # pixels: what a scanner sends has 12 to 16 million; smaller files are used only for want of any
 TURN_SECONDS = 0.4  # of a turn in a comparison
+LIVES = 3  # processes of an engine, one after the other: two of the same engine differ by a few percent
 PACKAGES = (
     "ai-edge-litert",
     "onnxruntime",
@@ -361,7 +362,8 @@ def benchmark(
     """Measures every contestant on every number of threads; the groups of equal threads one after the other.
 
     In each of the `rounds` every contestant has one turn: about `TURN_SECONDS` of inference alone, on images that were
-    read before, and its share of the `queries` of the scenario, through all stages from the file on.
+    read before, and its share of the `queries` of the scenario, through all stages from the file on. After a third of
+    the rounds, and again, every contestant gets a new process, so that the luck of one with its memory is averaged.
 
     Raises:
         ValueError: an unknown scenario.
@@ -377,28 +379,48 @@ def benchmark(
 
 
 def _group(contestants, files, scenario, threads, queries, rounds, log, tell) -> list[Measured]:
-    names = [str(file) for file in files]
     results = [Measured(contestant, threads) for contestant in contestants]
+    spans: list[list[tuple[float, float]]] = [[] for _ in contestants]  # of each one's turns
+    lives = min(LIVES, rounds)
+    for life in range(lives):
+        its_rounds = range(life * rounds // lives, (life + 1) * rounds // lives)
+        _life(results, spans, [str(file) for file in files], scenario, queries, rounds, its_rounds, tell)
+    for result, turns in zip(results, spans, strict=True):
+        if result.error is None:
+            result.power = _power(log, turns, result)
+    return results
+
+
+def _life(results, spans, names, scenario, queries, rounds, its_rounds, tell) -> None:
+    """Some of the rounds, with a new process for every contestant that has not failed."""
     with ExitStack() as stack:
         workers: dict[int, Worker] = {}
         counts: dict[int, int] = {}
+
+        def failed(k: int, error: RealMNetError) -> None:  # killed for want of memory, say: the others go on
+            results[k] = Measured(results[k].contestant, results[k].threads, error=str(error))
+            workers.pop(k, None)
+            tell(f"{results[k].contestant.name}: {error}")
+
         for k, result in enumerate(results):
+            if result.error is not None:
+                continue
             began = time.monotonic()
             try:
-                worker = Worker(result.contestant, threads)
+                worker = Worker(result.contestant, result.threads)
                 stack.callback(worker.close)
                 worker.ask("prepare", files=names)
                 worker.ask("inference", count=3)  # compiles, packs, allocates
                 typical = float(np.median(worker.ask("inference", count=3)))
             except RealMNetError as error:
-                result.error = str(error)
-                tell(f"{result.contestant.name}: {error}")
+                failed(k, error)
                 continue
             workers[k], counts[k] = worker, int(np.clip(TURN_SECONDS * 1000 / typical, 2, 50))
             worker.spans.clear()
-            result.warm_up_s = time.monotonic() - began
-            tell(f"{result.contestant.name}: ready, about {typical:.0f} ms")
-        for number in range(rounds):
+            if result.warm_up_s is None:
+                result.warm_up_s = time.monotonic() - began
+                tell(f"{result.contestant.name}: ready, about {typical:.0f} ms")
+        for number in its_rounds:
             mine = range(number * queries // rounds, (number + 1) * queries // rounds)
             for queried in (False, True) if mine else (False,):
                 for k in list(workers) if number % 2 else list(workers)[::-1]:
@@ -407,15 +429,15 @@ def _group(contestants, files, scenario, threads, queries, rounds, log, tell) ->
                             results[k].inference.append(workers[k].ask("inference", count=counts[k]))
                         elif results[k].contestant.engine not in PEERS:
                             _query(workers[k], results[k], names, scenario, mine)
-                    except RealMNetError as error:  # killed for want of memory, say: the others go on
-                        results[k] = Measured(contestants[k], threads, error=str(error))
-                        del workers[k]
-                        tell(f"{contestants[k].name}: {error}")
+                    except RealMNetError as error:
+                        failed(k, error)
             tell(f"round {number + 1} of {rounds}")
-        for k, worker in workers.items():
-            results[k].memory_mb = worker.ask("memory")
-            results[k].power = _power(log, worker, results[k])
-    return results
+        for k, worker in list(workers.items()):
+            try:
+                results[k].memory_mb = max(results[k].memory_mb or 0.0, worker.ask("memory"))
+            except RealMNetError as error:
+                failed(k, error)
+            spans[k] += worker.spans
 
 
 def _query(worker: Worker, result: Measured, names: Sequence[str], scenario: str, mine: range) -> None:
@@ -432,9 +454,9 @@ def _query(worker: Worker, result: Measured, names: Sequence[str], scenario: str
     result.queries.append(times)
 
 
-def _power(log: PowerLog, worker: Worker, result: Measured) -> dict[str, float] | None:
-    """Means over the worker's turns. Joules are those of its inference turns, everything the board takes included."""
-    found = log.between(worker.spans)
+def _power(log: PowerLog, turns: Sequence[tuple[float, float]], result: Measured) -> dict[str, float] | None:
+    """Means over its turns. Joules are those of its inference turns, everything the board takes included."""
+    found = log.between(turns)
     if found is not None and "watts" in found and result.inference:
         found["joules_per_image"] = found["watts"] * float(np.mean(np.concatenate(result.inference))) / 1000
     return found

@@ -11,6 +11,7 @@ from PIL import Image
 
 from export.__main__ import main
 from export.benchmark import (
+    LIVES,
     benchmark,
     of_bundle,
     of_bundle_and_others,
@@ -133,6 +134,27 @@ def test_other_scenarios(tiny_bundle, samples, tmp_path, capsys, scenario, queri
         assert row["query_ms"]["p50"] > 6 * row["stages_ms"]["total"]["p50"]
 
 
+def worker_processes():
+    children = Path("/proc/self/task").glob("*/children")
+    pids = [int(pid) for file in children for pid in file.read_text().split()]
+    return {pid for pid in pids if b"export.benchmark_worker" in Path(f"/proc/{pid}/cmdline").read_bytes()}
+
+
+def test_engines_get_new_processes_between_rounds(tiny_bundle, samples):
+    seen = []
+    entrants = of_bundle(Bundle.load(tiny_bundle), ["second"])
+    files = [samples / "PHANTOM-0003_OS_2026-03-02_1.jpg"]
+
+    def tell(line):
+        if line.startswith("round"):
+            seen.append(worker_processes())
+
+    (measured,) = benchmark(entrants, files, queries=0, rounds=4, tell=tell)
+    assert len(measured.inference) == len(seen) == 4
+    assert all(len(pids) == 1 for pids in seen)
+    assert len(set.union(*seen)) == LIVES
+
+
 def test_an_engine_that_dies_is_told_and_the_others_go_on(tiny_bundle, samples):
     entrants = of_bundle(Bundle.load(tiny_bundle))
     lines = []
@@ -140,10 +162,7 @@ def test_an_engine_that_dies_is_told_and_the_others_go_on(tiny_bundle, samples):
     def tell(line):
         lines.append(line)
         if line == "round 1 of 3":
-            children = Path("/proc/self/task").glob("*/children")
-            pids = [int(pid) for file in children for pid in file.read_text().split()]
-            workers = [pid for pid in pids if b"export.benchmark_worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-            os.kill(max(workers), signal.SIGKILL)  # the one that was started last
+            os.kill(max(worker_processes()), signal.SIGKILL)  # the one that was started last
 
     files = [samples / "PHANTOM-0003_OS_2026-03-02_1.jpg"]
     lasting, dead = benchmark(entrants, files, queries=3, rounds=3, tell=tell)
