@@ -42,12 +42,13 @@ def test_a_worker_that_is_killed(capfd):
 
 
 SCRIPT = """
-import sys, time
+import signal, sys, time
 from training.parallel import in_parallel
 def slow(item):
     time.sleep(0.05)
     return item
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what it puts in the background without
     try:
         print("begun", flush=True)
         for result in in_parallel(slow, range(1000), "slow", workers=2):
