@@ -379,12 +379,13 @@ def benchmark(
 
 
 def _group(contestants, files, scenario, threads, queries, rounds, log, tell) -> list[Measured]:
+    names = [str(file) for file in files]
     results = [Measured(contestant, threads) for contestant in contestants]
     spans: list[list[tuple[float, float]]] = [[] for _ in contestants]  # of each one's turns
     lives = min(LIVES, rounds)
     for life in range(lives):
         its_rounds = range(life * rounds // lives, (life + 1) * rounds // lives)
-        _life(results, spans, [str(file) for file in files], scenario, queries, rounds, its_rounds, tell)
+        _life(results, spans, names, scenario, queries, rounds, its_rounds, tell)
     for result, turns in zip(results, spans, strict=True):
         if result.error is None:
             result.power = _power(log, turns, result)
@@ -393,51 +394,50 @@ def _group(contestants, files, scenario, threads, queries, rounds, log, tell) ->
 
 def _life(results, spans, names, scenario, queries, rounds, its_rounds, tell) -> None:
     """Some of the rounds, with a new process for every contestant that has not failed."""
-    with ExitStack() as stack:
-        workers: dict[int, Worker] = {}
-        counts: dict[int, int] = {}
+    workers: dict[int, Worker] = {}
+    counts: dict[int, int] = {}
 
-        def failed(k: int, error: RealMNetError) -> None:  # killed for want of memory, say: the others go on
-            results[k] = Measured(results[k].contestant, results[k].threads, error=str(error))
-            workers.pop(k, None)
-            tell(f"{results[k].contestant.name}: {error}")
-
-        for k, result in enumerate(results):
-            if result.error is not None:
-                continue
-            began = time.monotonic()
+    def in_turn(order: Iterable[int], do: Callable[[int], None]) -> None:
+        for k in order:
             try:
-                worker = Worker(result.contestant, result.threads)
-                stack.callback(worker.close)
-                worker.ask("prepare", files=names)
-                worker.ask("inference", count=3)  # compiles, packs, allocates
-                typical = float(np.median(worker.ask("inference", count=3)))
-            except RealMNetError as error:
-                failed(k, error)
-                continue
-            workers[k], counts[k] = worker, int(np.clip(TURN_SECONDS * 1000 / typical, 2, 50))
-            worker.spans.clear()
-            if result.warm_up_s is None:
-                result.warm_up_s = time.monotonic() - began
-                tell(f"{result.contestant.name}: ready, about {typical:.0f} ms")
+                do(k)
+            except RealMNetError as error:  # killed for want of memory, say: the others go on
+                results[k] = Measured(results[k].contestant, results[k].threads, error=str(error))
+                workers.pop(k, None)
+                tell(f"{results[k].contestant.name}: {error}")
+
+    def start(k: int) -> None:
+        result, began = results[k], time.monotonic()
+        worker = Worker(result.contestant, result.threads)
+        stack.callback(worker.close)
+        worker.ask("prepare", files=names)
+        worker.ask("inference", count=3)  # compiles, packs, allocates
+        typical = float(np.median(worker.ask("inference", count=3)))
+        workers[k], counts[k] = worker, int(np.clip(TURN_SECONDS * 1000 / typical, 2, 50))
+        worker.spans.clear()
+        if result.warm_up_s is None:
+            result.warm_up_s = time.monotonic() - began
+            tell(f"{result.contestant.name}: ready, about {typical:.0f} ms")
+
+    def infer(k: int) -> None:
+        results[k].inference.append(workers[k].ask("inference", count=counts[k]))
+
+    def query(k: int) -> None:
+        if results[k].contestant.engine not in PEERS:
+            _query(workers[k], results[k], names, scenario, mine)
+
+    def end(k: int) -> None:
+        results[k].memory_mb = max(results[k].memory_mb or 0.0, workers[k].ask("memory"))
+        spans[k] += workers[k].spans
+
+    with ExitStack() as stack:
+        in_turn([k for k, result in enumerate(results) if result.error is None], start)
         for number in its_rounds:
             mine = range(number * queries // rounds, (number + 1) * queries // rounds)
-            for queried in (False, True) if mine else (False,):
-                for k in list(workers) if number % 2 else list(workers)[::-1]:
-                    try:
-                        if not queried:
-                            results[k].inference.append(workers[k].ask("inference", count=counts[k]))
-                        elif results[k].contestant.engine not in PEERS:
-                            _query(workers[k], results[k], names, scenario, mine)
-                    except RealMNetError as error:
-                        failed(k, error)
+            for step in (infer, query) if mine else (infer,):
+                in_turn(list(workers) if number % 2 else list(workers)[::-1], step)
             tell(f"round {number + 1} of {rounds}")
-        for k, worker in list(workers.items()):
-            try:
-                results[k].memory_mb = max(results[k].memory_mb or 0.0, worker.ask("memory"))
-            except RealMNetError as error:
-                failed(k, error)
-            spans[k] += worker.spans
+        in_turn(list(workers), end)
 
 
 def _query(worker: Worker, result: Measured, names: Sequence[str], scenario: str, mine: range) -> None:
