@@ -210,7 +210,8 @@ def worklist(visitor: Visitor) -> Response:
     if visitor.request.method == "POST":
         filter = Filter(form.get("query", "")[:100], form.get("outcome", ""), _day(form.get("since", "")))
         offset = int(form["offset"]) if re.fullmatch(r"\d{1,9}", form.get("offset", "")) else 0
-        site.remember(visitor.token, filter, offset)
+        if "poll" not in form:  # one that was late would bring back the search before
+            site.remember(visitor.token, filter, offset)
     else:
         filter, offset = site.remembered(visitor.token)
     changes = site.store.changes()

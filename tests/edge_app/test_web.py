@@ -119,6 +119,12 @@ def test_the_search_is_remembered_until_it_is_cleared(site):
     assert len(rows(site.get("/"))) == 9
 
 
+def test_a_late_poll_does_not_bring_back_the_search_before(site):
+    post(site, "/", query="C_OD")
+    post(site, "/", query="", poll="1", changes="0")
+    assert [row[0] for row in rows(site.get("/"))] == ["C"]
+
+
 def test_a_poll_is_answered_only_when_something_changed(site, store, screened_box):
     changes = re.search(r'"changes": (\d+)', site.get("/").text)[1]
     poll = {"poll": "1", "changes": changes, "headers": {"HX-Request": "true"}}

@@ -225,11 +225,28 @@ def test_the_search_works_as_one_types(tab, served):
     page.fill("#query", "c_od")
     page.get_by_text("1–1 of 1 patients and days").wait_for()
     assert page.url == f"{address}/"  # names stay out of addresses
-    page.get_by_role("link", name="C", exact=True).click()
+    # Pressed as slowly as people press: leaving the field must not bring new lines between press and release.
+    page.get_by_role("link", name="C", exact=True).click(delay=500)
+    page.wait_for_url(f"{address}/items/*")
     page.go_back()
     page.get_by_text("1–1 of 1 patients and days").wait_for()
     page.get_by_role("button", name="Clear").click()
     page.get_by_text("1–9 of 9 patients and days").wait_for()
+
+
+def test_a_click_is_not_lost_when_results_arrive_under_it(tab, served, screened_box):
+    address, store = served
+    item = screened_box.items["B_OD_2025-01-31_1.png"]
+    page = tab()
+    page.goto(address)
+    page.locator(f"#row-{item}").hover()
+    page.mouse.down()
+    store.set_eye(screened_box.items["dicom"], "OD", "somebody")
+    with page.expect_response(lambda answer: answer.request.method == "POST" and answer.status == 200):
+        pass
+    page.wait_for_timeout(300)  # for a swap, if there were one
+    page.mouse.up()
+    page.wait_for_url(f"{address}/items/{item}")
 
 
 @pytest.mark.slow
