@@ -73,7 +73,7 @@ def onnx(
         raise typer.BadParameter(
             "--opset and --precision are for the own route; tf2onnx writes its newest opset, float32"
         )
-    from export.make_bundle import load_source
+    from export.keras_source import load_source
     from export.to_onnx import OPSET, to_onnx, to_onnx_by_tf2onnx
     from keras_realmnet.screening.bundle import Bundle
 
@@ -125,6 +125,12 @@ def verify(
         Path | None, typer.Option(help="Labelled folder (PSMM's layout or PALM's): its test split.")
     ] = None,
     run_folder: Annotated[Path | None, typer.Option("--run", help="Finished run: the test split of its data.")] = None,
+    reference: Annotated[
+        Path | None, typer.Option(help="File of --save-reference: its images, and what Keras gave; needs no Keras.")
+    ] = None,
+    save_reference: Annotated[
+        Path | None, typer.Option(help="File to write: images and Keras' output, for a board without Keras.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for verification.json and verification.png.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Default: all cores.")] = None,
 ) -> None:
@@ -142,24 +148,30 @@ def verify(
     python -m export verify bundles/realmnet-demo --images my_images/
 
     python -m export verify bundles/mine --run runs/phantom_5m_160 --out reports/mine
+
+    python -m export verify bundles/mine --run runs/phantom_5m_160 --save-reference reference.npz
+
+    python -m export verify bundles/mine --reference reference.npz    [dim]on the board[/dim]
     """
-    if sum(map(bool, (images, data, run_folder))) > 1:
-        raise typer.BadParameter("--images, --data and --run name what to verify on: one of them")
+    if sum(map(bool, (images, data, run_folder, reference))) > 1:
+        raise typer.BadParameter("--images, --data, --run and --reference name what to verify on: one of them")
     from export.benchmark import SAMPLES
 
     sources = images or [SAMPLES]
-    labelled = data or run_folder
-    for source in sources if labelled is None else [labelled]:
+    other = data or run_folder or reference
+    for source in sources if other is None else [other]:
         _must_exist(source)
     from keras_realmnet.screening.bundle import Bundle
 
     loaded = Bundle.load(directory)
-    from export import verify as contract  # from here on with Keras
+    from export import verify as contract
 
     if data:
         chosen = contract.images_of_data(data, loaded)
     elif run_folder:
         chosen = contract.images_of_run(run_folder, loaded)
+    elif reference:
+        chosen = contract.images_of_reference(reference, loaded)
     else:
         chosen = contract.images_of_files(sources, loaded)
     found = contract.verify(loaded, chosen, threads, tell=lambda line: print(line, file=sys.stderr))
@@ -168,6 +180,9 @@ def verify(
     if out:
         contract.write_report(found, out)
         print(f"written: {out}")
+    if save_reference:
+        contract.write_reference(found, save_reference)
+        print(f"written: {save_reference}")
     for line in found.unjudged():
         print(line)
     found.refuse()

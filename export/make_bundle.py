@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
 from export.artifacts import DEFAULT_ARTIFACTS, ArtifactMaker
 from export.costs import with_costs
-from export.parity import Parity, keras_predictions, measure, refuse, runtime_predictions
+from export.keras_source import keras_predictions
+from export.parity import Parity, measure, refuse, runtime_predictions
 from keras_realmnet import RealMNet
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.bundle import SOURCE_FILE, Bundle, write_bundle
@@ -20,7 +20,7 @@ from keras_realmnet.screening.decision import OperatingPoint
 from keras_realmnet.screening.labels import LABEL_SETS
 from keras_realmnet.screening.runtimes import engine_class
 
-__all__ = ["INTENDED_USE", "bundle_from_run", "load_source"]
+__all__ = ["INTENDED_USE", "bundle_from_run"]
 
 INTENDED_USE = (
     "Research only. Not a medical device, not for clinical use: the model was not validated on patients and must not "
@@ -110,20 +110,6 @@ def bundle_from_run(
             source=Path(folder) / SOURCE_FILE,
         )
     return bundle, parity
-
-
-def load_source(bundle: Bundle) -> RealMNet:
-    """The Keras model the bundle was made from.
-
-    Raises:
-        RealMNetError: the bundle was stripped of it (a box does not need it).
-    """
-    import keras_realmnet.models.realmnet  # noqa: F401  (registers the classes that the file names)
-
-    path = bundle.directory / SOURCE_FILE
-    if not path.is_file():
-        raise RealMNetError(f"{path}: no such file; the Keras model is needed to verify the bundle")
-    return keras.saving.load_model(path)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -4,11 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_realmnet import RealMNet
 from keras_realmnet.errors import BundleMismatch, RealMNetError
 from keras_realmnet.screening.decision import OperatingPoint
 from keras_realmnet.screening.labels import LabelSet
@@ -21,7 +19,6 @@ __all__ = [
     "LIMITS",
     "Limits",
     "Parity",
-    "keras_predictions",
     "limits_of",
     "measure",
     "refuse",
@@ -147,16 +144,6 @@ class Parity:
             score = getattr(self, name)
             rounded[name] = None if score is None else {key: _rounded(value) for key, value in asdict(score).items()}
         return {name: value for name, value in rounded.items() if value is not None}
-
-
-def keras_predictions(model: RealMNet, images: NDArray[np.uint8], batch_size: int = 16) -> Prediction:
-    """What the Keras model gives for `images`, uint8 (n, size, size, 3)."""
-    inference = model.inference_model()
-    outputs = [
-        {name: keras.ops.convert_to_numpy(value) for name, value in inference(batch).items()}
-        for batch in (images[i : i + batch_size].astype("float32") for i in range(0, len(images), batch_size))
-    ]
-    return Prediction(*(np.concatenate([o[name] for o in outputs]) for name in ("probabilities", "class_maps")))
 
 
 def runtime_predictions(runtime: Runtime, images: Iterable[NDArray[np.uint8]]) -> Prediction:

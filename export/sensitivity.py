@@ -114,7 +114,7 @@ def model_and_images(
         RealMNetError: `place` is neither; there are too few images; a bundle without `sources`, or a run with them.
     """
     if (place / "bundle.json").is_file():
-        from export.make_bundle import load_source
+        from export.keras_source import load_source
         from export.verify import images_of_files
         from keras_realmnet.screening.bundle import Bundle
 

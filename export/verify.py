@@ -1,28 +1,40 @@
 """The accuracy contract: every artifact of a bundle against the Keras model, on a validation folder.
 
 The images go the way they go on the box. What was found is printed, and written as JSON and one picture.
+
+A board that builds its own engine has no Keras: there a reference file, written where Keras is, holds the images and
+what Keras gives for them.
 """
 
 import json
+import zipfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from export.make_bundle import load_source
-from export.parity import Parity, keras_predictions, limits_of, measure, runtime_predictions
+from export.parity import Parity, limits_of, measure, runtime_predictions
 from keras_realmnet.errors import BundleMismatch, RealMNetError, UnreadableImage
 from keras_realmnet.screening.bundle import Bundle
 from keras_realmnet.screening.image_io import may_be_image, read_image
 from keras_realmnet.screening.preprocessing import preprocess
 from keras_realmnet.screening.quality import assess
-from keras_realmnet.screening.runtimes import open_runtime, self_check
+from keras_realmnet.screening.runtimes import Prediction, open_runtime, self_check
 
-__all__ = ["Images", "Verification", "images_of_data", "images_of_files", "images_of_run", "verify", "write_report"]
+__all__ = [
+    "Images",
+    "Verification",
+    "images_of_data",
+    "images_of_files",
+    "images_of_reference",
+    "images_of_run",
+    "verify",
+    "write_reference",
+    "write_report",
+]
 
 CACHE = Path("data/cache")
 
@@ -32,7 +44,8 @@ class Images:
     """What is verified on: n images ready for the model, uint8 (n, size, size, 3).
 
     `origin`: what they are, for people. `truth`: (n, classes), 1, 0 or NaN where not known; `None` without labels.
-    `patients`: (n,). `left_out`: files that are no gradable image.
+    `patients`: (n,) names. `left_out`: files that are no gradable image. `expected`: what the Keras model gives for
+    them; `None` until it has been asked.
     """
 
     pixels: NDArray[np.uint8]
@@ -40,6 +53,7 @@ class Images:
     truth: NDArray[np.floating] | None = None
     patients: Sequence[str] | None = None
     left_out: int = 0
+    expected: Prediction | None = None
 
 
 @dataclass(frozen=True)
@@ -145,7 +159,9 @@ def _of_data_set(data: Any, bundle: Bundle, origin: str) -> Images:
 def verify(
     bundle: Bundle, images: Images, threads: int | None = None, tell: Callable[[str], None] = lambda line: None
 ) -> Verification:
-    """Runs Keras and every artifact over the images. `tell` is handed a line as each begins.
+    """Runs Keras, unless `images` says what it gives, and every artifact over the images.
+
+    `tell` is handed a line as each begins.
 
     An artifact whose engine is not there (TensorRT on another machine) is left out and named in `not_run`.
 
@@ -153,8 +169,12 @@ def verify(
         BundleMismatch: an artifact does not give its golden output on this machine.
         RealMNetError: the bundle was stripped of its Keras model.
     """
-    tell(f"Keras float32 on {len(images.pixels)} images")
-    expected = keras_predictions(load_source(bundle), images.pixels)
+    expected = images.expected
+    if expected is None:
+        from export.keras_source import keras_predictions, load_source
+
+        tell(f"Keras float32 on {len(images.pixels)} images")
+        expected = keras_predictions(load_source(bundle), images.pixels)
     parity: dict[str, Parity] = {}
     differences: dict[str, NDArray[np.floating]] = {}
     not_run: dict[str, str] = {}
@@ -173,7 +193,49 @@ def verify(
         parity[name] = measure(
             expected, received, bundle.label_set, bundle.operating_point, images.truth, images.patients
         )
-    return Verification(bundle, images, parity, differences, not_run)
+    return Verification(bundle, replace(images, expected=expected), parity, differences, not_run)
+
+
+def write_reference(verification: Verification, path: Path) -> None:
+    """Writes the images and what Keras gave for them as one file (npz), for `images_of_reference` elsewhere."""
+    images, bundle = verification.images, verification.bundle
+    about = {
+        "source sha256": bundle.source_sha256,
+        "preprocessing hash": bundle.spec.hash,
+        "origin": images.origin,
+        "left out": images.left_out,
+    }
+    arrays: dict[str, Any] = {"about": json.dumps(about), "pixels": images.pixels, **vars(images.expected)}
+    known = {"truth": images.truth, "patients": images.patients}
+    arrays |= {name: values for name, values in known.items() if values is not None}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def images_of_reference(path: Path, bundle: Bundle) -> Images:
+    """The images of a reference file, with what Keras gave for them. Needs no Keras.
+
+    Raises:
+        RealMNetError: no reference file, a damaged one, or one of another Keras model or preprocessing.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            about = json.loads(str(arrays["about"]))
+            images = Images(
+                arrays["pixels"],
+                about["origin"],
+                arrays.get("truth"),
+                arrays["patients"].tolist() if "patients" in arrays else None,
+                about["left out"],
+                Prediction(arrays["probabilities"], arrays["class_maps"]),
+            )
+            made_for = about["source sha256"], about["preprocessing hash"]
+    except (OSError, EOFError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
+        raise RealMNetError(f"{path}: not a reference file of `export verify --save-reference`: {error}") from error
+    if made_for != (bundle.source_sha256, bundle.spec.hash):
+        raise RealMNetError(f"{path}: made for another Keras model or preprocessing than those of {bundle.directory}")
+    return images
 
 
 def write_report(verification: Verification, folder: Path) -> None:
@@ -201,8 +263,10 @@ def write_report(verification: Verification, folder: Path) -> None:
     _picture(verification).savefig(folder / "verification.png", dpi=150)
 
 
-def _picture(verification: Verification) -> Figure:
+def _picture(verification: Verification):
     """Left, which share of |Δ probability| is larger than some value; right, changes of scores with intervals."""
+    from matplotlib.figure import Figure
+
     rows = [
         (f"{name}: {title}", change)
         for name, found in verification.parity.items()

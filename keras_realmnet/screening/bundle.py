@@ -126,7 +126,11 @@ class ArtifactSource:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A loaded and verified bundle. `digest` signs bundle.json and with it every other file."""
+    """A loaded and verified bundle. `digest` signs bundle.json and with it every other file.
+
+    `source_sha256`: of the Keras model the artifacts were made from, whether or not the file is still in the folder;
+    None where the bundle never had it.
+    """
 
     directory: Path
     name: str
@@ -143,6 +147,7 @@ class Bundle:
     scores: dict[str, Any]
     versions: dict[str, Any]
     digest: str
+    source_sha256: str | None = None
 
     @classmethod
     def load(cls, directory: Path | str) -> Bundle:
@@ -176,10 +181,10 @@ class Bundle:
                 scores=document["scores"],
                 versions=document["versions"],
                 digest=document["digest"],
+                source_sha256=document["source"] and document["source"]["sha256"],
             )
             spec_hash, golden_sha256 = document["preprocessing_hash"], document["golden"]["sha256"]
-            source = document["source"]
-            source_file = None if source is None else (source["file"], source["sha256"])
+            source_file = document["source"] and (document["source"]["file"], document["source"]["sha256"])
         except KeyError as error:
             raise BundleMismatch(f"{path}: the field {error} is missing") from error
         except (TypeError, ValueError, AttributeError, BundleMismatch) as error:

@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from export.parity import LIMITS, keras_predictions, measure, runtime_predictions
+from export.keras_source import keras_predictions
+from export.parity import LIMITS, measure, runtime_predictions
 from export.quantize_litert import LITERT_ARTIFACTS, quantize_groups
 from keras_realmnet import RealMNet
 from keras_realmnet.quantization import SCHEMES, fake_quantize, quantize_activations, quantize_weights

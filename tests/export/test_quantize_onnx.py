@@ -6,7 +6,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from export.parity import keras_predictions
+from export.keras_source import keras_predictions
 from export.quantize_onnx import to_onnx_int8, to_onnx_int8_dynamic
 from export.to_onnx import to_onnx
 from export.to_tensorrt import tensorrt_violations

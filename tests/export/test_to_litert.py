@@ -1,7 +1,8 @@
 import keras
 import numpy as np
 
-from export.parity import LIMITS, keras_predictions, measure, runtime_predictions
+from export.keras_source import keras_predictions
+from export.parity import LIMITS, measure, runtime_predictions
 from keras_realmnet.models.tiny_vit import WindowAttention
 from keras_realmnet.screening.decision import OperatingPoint
 from keras_realmnet.screening.labels import PSMM

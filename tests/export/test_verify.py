@@ -1,5 +1,7 @@
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -205,3 +207,46 @@ def test_a_single_image_is_enough_to_compare_probabilities(folder, labelled, cap
 def test_what_is_wrong_with_a_labelled_folder_is_told_in_one_line(folder, labelled, capsys, change, message):
     change(labelled)
     assert message in refusal([folder / "good", "--data", labelled], capsys)
+
+
+# --- --reference FILE: on a board, where no Keras is ----------------------------------------------------------------
+
+WITHOUT_KERAS = """
+import sys
+sys.modules.update(dict.fromkeys(("keras", "tensorflow")))  # None: cannot be imported
+from export.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_reference_file_stands_in_for_keras(folder, labelled, capsys):
+    """The same figures, without the Keras model and without Keras."""
+    shutil.copytree(folder / "good", "good")
+    arguments = ["good", "--data", "labelled", "--out", "with", "--save-reference", "made/reference.npz"]
+    assert main(["verify", *arguments]) == 0
+    assert "written: made/reference.npz" in capsys.readouterr().out
+    Path("good/source.keras").unlink()
+    arguments = ["verify", "good", "--reference", "made/reference.npz", "--out", "without"]
+    board = subprocess.run([sys.executable, "-c", WITHOUT_KERAS, *arguments], capture_output=True, text=True)
+    assert board.returncode == 0, board.stderr
+    reports = [json.loads((Path(name) / "verification.json").read_text()) for name in ("with", "without")]
+    assert reports[0]["artifacts"]["float32"]["max_probability"] > 0
+    assert reports[0]["artifacts"]["float32"]["macro_auroc"]["low"] is not None
+    assert reports[1] == reports[0]
+    refused = subprocess.run([sys.executable, "-c", WITHOUT_KERAS, "verify", "good"], capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert refused.stderr.splitlines()[-1].startswith("python -m export: error: the package")
+
+
+def test_a_reference_tells_an_engine_that_computes_something_else(folder, tmp_path, capsys):
+    reference = tmp_path / "reference.npz"
+    arguments = [str(folder / "bad"), "--images", str(folder / "images"), "--save-reference", str(reference)]
+    assert "float32: largest |Δ probability| is" in refusal(arguments, capsys)
+    assert "float32: largest |Δ probability| is" in refusal([folder / "bad", "--reference", reference], capsys)
+    assert "made for another Keras model" in refusal([folder / "good", "--reference", reference], capsys)
+    reference.write_bytes(reference.read_bytes()[:-100])
+    assert "reference.npz: not a reference file" in refusal([folder / "bad", "--reference", reference], capsys)
+    assert "golden.npz: not a reference file" in refusal(
+        [folder / "bad", "--reference", folder / "bad/golden.npz"], capsys
+    )
+    assert "no such file" in refusal([folder / "bad", "--reference", tmp_path / "none.npz"], capsys)

@@ -1,0 +1,36 @@
+"""The Keras model that the artifacts of a bundle were made from, and what it gives for images."""
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_realmnet import RealMNet
+from keras_realmnet.errors import RealMNetError
+from keras_realmnet.screening.bundle import SOURCE_FILE, Bundle
+from keras_realmnet.screening.runtimes import Prediction
+
+__all__ = ["keras_predictions", "load_source"]
+
+
+def load_source(bundle: Bundle) -> RealMNet:
+    """The Keras model the bundle was made from.
+
+    Raises:
+        RealMNetError: the bundle was stripped of it (a box does not need it).
+    """
+    import keras_realmnet.models.realmnet  # noqa: F401  (registers the classes that the file names)
+
+    path = bundle.directory / SOURCE_FILE
+    if not path.is_file():
+        raise RealMNetError(f"{path}: no such file; the Keras model is needed to verify the bundle")
+    return keras.saving.load_model(path)
+
+
+def keras_predictions(model: RealMNet, images: NDArray[np.uint8], batch_size: int = 16) -> Prediction:
+    """What the Keras model gives for `images`, uint8 (n, size, size, 3)."""
+    inference = model.inference_model()
+    outputs = [
+        {name: keras.ops.convert_to_numpy(value) for name, value in inference(batch).items()}
+        for batch in (images[i : i + batch_size].astype("float32") for i in range(0, len(images), batch_size))
+    ]
+    return Prediction(*(np.concatenate([o[name] for o in outputs]) for name in ("probabilities", "class_maps")))
