@@ -52,6 +52,17 @@ def test_palm_training_labels_are_in_the_names(palm, tmp_path):
     np.testing.assert_array_equal(data.images[2], expected)
 
 
+def test_an_image_that_was_replaced_by_one_as_large_is_prepared_anew(palm, tmp_path):
+    before = PalmDataSet(str(palm)).load("train", SPEC, tmp_path / "cache")
+    file = palm / "train" / "P0001.png"
+    size = file.stat().st_size
+    image = write_image(file, 81)
+    assert file.stat().st_size == size  # that is why it is this seed
+    after = PalmDataSet(str(palm)).load("train", SPEC, tmp_path / "cache")
+    np.testing.assert_array_equal(after.images[2], preprocess(image, SPEC)[0])
+    np.testing.assert_array_equal(after.images[:2], before.images[:2])
+
+
 @pytest.mark.parametrize("place", ["labels.csv", "val/labels.csv"])
 def test_palm_validation_knows_only_whether_myopia_is_pathologic(palm, tmp_path, place):
     (palm / "labels.csv").rename(palm / place)
