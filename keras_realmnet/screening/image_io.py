@@ -189,11 +189,13 @@ def read_image(
 
     `min_side`: what the longer side must keep, in pixels. A JPEG at least twice as large, in a file of its own or in a
     DICOM object, is then decoded at half its size (each block's inverse transform gives 4 x 4 pixels, not 8 x 8), in
-    less than half of the time: shape (⌈h/2⌉, ⌈w/2⌉, 3), while `source` goes on telling the file's own size.
+    less than half of the time: shape (⌊h/2⌋, ⌊w/2⌋, 3), while `source` goes on telling the file's own size. The last
+    line of an odd side is left out, so that every pixel stands for 2 x 2 of the file's.
     """
     data, name = _contents(file, name)
     source, opened = _open(data, name, file_name_pattern)
-    half = min_side is not None and max(source.width, source.height) >= 2 * min_side
+    sides = source.width, source.height
+    half = min_side is not None and max(sides) >= 2 * min_side and min(sides) >= 2
     try:
         if isinstance(opened, ImageFile):
             half = half and _is_plain_jpeg(opened)
@@ -207,7 +209,7 @@ def read_image(
         raise UnreadableImage(
             f"{name}: this {source.format} picture cannot be decoded: {_first_line(error)}"
         ) from error
-    announced = (-(-source.height // 2), -(-source.width // 2)) if half else (source.height, source.width)
+    announced = (source.height // 2, source.width // 2) if half else (source.height, source.width)
     if pixels.shape != (*announced, 3):
         raise UnreadableImage(
             f"{name}: the header announces {announced[1]}x{announced[0]} pixels{' at half size' if half else ''}, "
@@ -353,6 +355,9 @@ def _decode_jpeg(data: bytes, half: bool) -> NDArray[np.uint8]:
         stuffed = re.sub(rb"\xff[\xd0-\xd7\xd9]", lambda marker: b"\x5a" * 256 + marker[0], data[scan:])
         if not np.array_equal(pixels, _imdecode(data[:scan] + stuffed, half)):
             raise UnreadableImage("a part of the JPEG data is missing")
+    if half:
+        width, height = JpegImageFile(io.BytesIO(data)).size
+        pixels = pixels[: height // 2, : width // 2]
     return pixels
 
 

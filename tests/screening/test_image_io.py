@@ -485,10 +485,9 @@ def test_a_large_jpeg_is_decoded_at_half_its_size(
         data = dicom([data], JPEGBaseline8Bit, (height, width), PhotometricInterpretation="YBR_FULL_422")
     whole, half = read_image(data), read_image(data, min_side=max(height, width) // 2)
     assert half.source == whole.source
-    assert half.pixels.shape == (-(-height // 2), -(-width // 2), 3)
-    inner = np.s_[: height // 2, : width // 2]
+    assert half.pixels.shape == (height // 2, width // 2, 3)
     expected = halved(whole.pixels[: height // 2 * 2, : width // 2 * 2])
-    assert np.abs(half.pixels[inner].astype(int) - expected).mean() < 1.5
+    assert np.abs(half.pixels.astype(int) - expected).mean() < 1.5
     assert_same(read_image(data, min_side=max(height, width) // 2 + 1).pixels, whole.pixels)
 
 
@@ -511,13 +510,15 @@ def test_half_size_keeps_grey_orientation_and_inversion() -> None:
         file = io.BytesIO()
         upright.save(file, "JPEG", quality=95, subsampling=0, exif=exif)
         whole, half = read_image(file.getvalue()), read_image(file.getvalue(), min_side=64)
-        rows, columns = half.pixels.shape[:2]
-        assert (rows, columns) == (-(-whole.source.height // 2), -(-whole.source.width // 2))
-        expected = cv2.resize(whole.pixels, (columns, rows), interpolation=cv2.INTER_AREA)
-        assert np.abs(half.pixels.astype(int) - expected).mean() < 2
+        assert half.pixels.shape[:2] == (whole.source.height // 2, whole.source.width // 2)
+        # The file's last row is left out, wherever it lies on the upright picture.
+        first = whole.source.height % 2 * (orientation in (3, 4)), whole.source.width % 2 * (orientation in (6, 7))
+        kept = whole.pixels[first[0] :, first[1] :]
+        expected = halved(kept[: kept.shape[0] // 2 * 2, : kept.shape[1] // 2 * 2])
+        assert np.abs(half.pixels.astype(int) - expected).mean() < 1.5
     grey = encoded(image[..., 0], "JPEG", quality=95)
     pixels = read_image(grey, min_side=64).pixels
-    assert np.abs(pixels[:48].astype(int) - halved(read_image(grey).pixels[:96])).mean() < 1
+    assert np.abs(pixels.astype(int) - halved(read_image(grey).pixels[:96])).mean() < 1
     options = {"PhotometricInterpretation": "MONOCHROME1", "SamplesPerPixel": 1}
     inverted = dicom([grey], JPEGBaseline8Bit, (97, 128), **options)
     assert_same(read_image(inverted, min_side=64).pixels, 255 - pixels)
@@ -630,7 +631,7 @@ def test_damaged_bytes_give_a_picture_or_a_clear_error(data: st.DataObject) -> N
                 message = "fuzz: "
                 assert loaded.pixels.dtype == np.uint8
                 height, width = loaded.source.height, loaded.source.width
-                half = (-(-height // 2), -(-width // 2), 3)
+                half = (height // 2, width // 2, 3)
                 assert loaded.pixels.shape in ((height, width, 3), *([half] if min_side else []))
         assert message.startswith("fuzz: ")
         assert "\n" not in message

@@ -104,9 +104,31 @@ def test_half_size_decoding_gives_nearly_the_same_input(samples: Path, size: int
     assert half.pixels.shape == (1536, 1950, 3)
     expected, geometry = preprocess(whole.pixels, spec)
     received, halved = preprocess(half.pixels, spec)
-    np.testing.assert_allclose(np.multiply(halved.box, 2), geometry.box, atol=2)
+    assert tuple(np.multiply(halved.box, 2)) == geometry.box
     assert np.abs(received.astype(int) - expected).mean() < 0.3
     assert max(halved.box[2] - halved.box[0], halved.box[3] - halved.box[1]) > 1.5 * size
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    height=st.integers(2, 3000),
+    width=st.integers(2048, 3000),
+    seed=st.integers(0, 9),
+    turned=st.booleans(),
+)
+def test_a_picture_halved_before_has_the_same_field(height: int, width: int, seed: int, turned: bool) -> None:
+    """Edges in noise: a search at another size would find them one or two lines apart."""
+    rng = np.random.default_rng(seed)
+    y, x = np.ogrid[:height, :width]
+    light = 45 - 40 * np.hypot((x - 0.5 * width) / width, (y - 0.4 * height) / height) / 0.55
+    grey = np.clip(light + rng.normal(0, 4, (height, width)), 0, 255).astype(np.uint8)
+    image = np.repeat((grey.T if turned else grey)[..., None], 3, axis=2)
+    rows, columns = image.shape[0] // 2, image.shape[1] // 2
+    smaller = cv2.resize(image[: 2 * rows, : 2 * columns], (columns, rows), interpolation=cv2.INTER_AREA)
+    spec = PreprocessSpec(224, reduction=2)
+    whole, half = (preprocess(picture, spec)[1] for picture in (image, smaller))
+    assert whole.box == tuple(np.multiply(half.box, 2))
+    assert (whole.content, whole.pad) == (half.content, half.pad)
 
 
 @pytest.mark.parametrize("scale", [0.5, 2.0, 3.0])
