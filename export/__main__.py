@@ -138,7 +138,8 @@ def verify(
 
     Exit status 2 where a limit is broken; it names the artifact and the limit. Limits: float32, largest |Δ probability|
     1e-4 and no decision changed; float16, 99th percentile .005; int8, mean .005, 99th percentile .02, 0.5 % of
-    decisions, and on 500 labelled images or more AUROC and mAP at most .005 lower.
+    decisions, and on 500 labelled images or more AUROC and mAP at most .005 lower. Where a bundle decodes large JPEGs
+    at half their size, those among --images are decoded whole, too: .01.
 
     Image files go the way they go on the box: decoded, judged for quality, cropped and resized. Those that are not
     gradable are left out and counted.
@@ -183,6 +184,9 @@ def verify(
     if save_reference:
         contract.write_reference(found, save_reference)
         print(f"written: {save_reference}")
+    if found.decoding is not None:
+        count = len(found.decoding)
+        print(f"decoding at half size: largest |Δp| {found.max_decoding:.2g} on {count} image{'s' * (count != 1)}")
     for line in found.unjudged():
         print(line)
     found.refuse()

@@ -37,6 +37,7 @@ __all__ = [
 ]
 
 CACHE = Path("data/cache")
+DECODING_LIMIT = 0.01  # |Δ probability| of a JPEG decoded at half its size to the same one decoded whole
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ class Images:
 
     `origin`: what they are, for people. `truth`: (n, classes), 1, 0 or NaN where not known; `None` without labels.
     `patients`: (n,) names. `left_out`: files that are no gradable image. `expected`: what the Keras model gives for
-    them; `None` until it has been asked.
+    them; `None` until it has been asked. `whole`: of those decoded at half their size, {index: pixels after decoding
+    whole}.
     """
 
     pixels: NDArray[np.uint8]
@@ -54,13 +56,15 @@ class Images:
     patients: Sequence[str] | None = None
     left_out: int = 0
     expected: Prediction | None = None
+    whole: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Verification:
     """What was found: `parity` by artifact; `not_run`: why, of each artifact that this machine cannot run.
 
-    `differences`: |Δ probability| by artifact, each (n, classes).
+    `differences`: |Δ probability| by artifact, each (n, classes). `decoding`: the same of Keras between the m images
+    decoded at half their size and those images decoded whole, (m, classes); `None` without such images.
     """
 
     bundle: Bundle
@@ -68,6 +72,7 @@ class Verification:
     parity: dict[str, Parity]
     differences: dict[str, NDArray[np.floating]] = field(repr=False)
     not_run: dict[str, str] = field(default_factory=dict)
+    decoding: NDArray[np.floating] | None = None
 
     def refuse(self) -> None:
         """Raises BundleMismatch naming every artifact and limit that is broken."""
@@ -76,16 +81,29 @@ class Verification:
             raise BundleMismatch(
                 f"{self.bundle.directory}: differs from Keras by more than allowed: {'; '.join(broken)}"
             )
+        if self.max_decoding is not None and not self.max_decoding <= DECODING_LIMIT:
+            raise BundleMismatch(
+                f"{self.bundle.directory}: JPEGs decoded at half their size change a probability by up to "
+                f"{self.max_decoding:.3g}, allowed {DECODING_LIMIT}"
+            )
+
+    @property
+    def max_decoding(self) -> float | None:
+        """The largest change by decoding at half size; None where it was not seen."""
+        return None if self.decoding is None else float(self.decoding.max())
 
     def violations(self, name: str) -> list[str]:
         return self.parity[name].violations(limits_of(self.bundle.artifacts[name].precision))
 
     def unjudged(self) -> list[str]:
-        """What these images could not show, a line per artifact."""
+        """What these images could not show, a line each."""
         lines = {n: p.unjudged(limits_of(self.bundle.artifacts[n].precision)) for n, p in self.parity.items()}
-        return [f"{name}: {line}" for name, line in lines.items() if line] + [
-            f"{name}: not run on this machine: {reason}" for name, reason in self.not_run.items()
-        ]
+        found = [f"{name}: {line}" for name, line in lines.items() if line]
+        found += [f"{name}: not run on this machine: {reason}" for name, reason in self.not_run.items()]
+        min_side = self.bundle.spec.min_side
+        if min_side is not None and self.max_decoding is None:
+            found.append(f"decoding at half size was not judged: JPEG files of {2 * min_side} px or more needed")
+        return found
 
 
 def images_of_files(sources: Iterable[Path], bundle: Bundle) -> Images:
@@ -103,6 +121,7 @@ def images_of_files(sources: Iterable[Path], bundle: Bundle) -> Images:
         )
     ]
     pixels: list[NDArray[np.uint8]] = []
+    whole: dict[int, NDArray[np.uint8]] = {}
     left_out = 0
     for path in files:
         try:
@@ -113,11 +132,13 @@ def images_of_files(sources: Iterable[Path], bundle: Bundle) -> Images:
         if assess(image.pixels, image.source, bundle.modality).verdict != "gradable":
             left_out += 1
             continue
+        if max(image.pixels.shape) < max(image.source.width, image.source.height):
+            whole[len(pixels)] = preprocess(read_image(path).pixels, bundle.spec)[0]
         pixels.append(preprocess(image.pixels, bundle.spec)[0])
     origin = ", ".join(map(str, sources))
     if not pixels:
         raise RealMNetError(f"none of the {left_out} files in {origin} is a gradable image")
-    return Images(np.stack(pixels), f"files in {origin}", left_out=left_out)
+    return Images(np.stack(pixels), f"files in {origin}", left_out=left_out, whole=whole)
 
 
 def images_of_data(folder: Path, bundle: Bundle) -> Images:
@@ -170,11 +191,16 @@ def verify(
         RealMNetError: the bundle was stripped of its Keras model.
     """
     expected = images.expected
+    decoding = None
     if expected is None:
         from export.keras_source import keras_predictions, load_source
 
         tell(f"Keras float32 on {len(images.pixels)} images")
-        expected = keras_predictions(load_source(bundle), images.pixels)
+        model = load_source(bundle)
+        expected = keras_predictions(model, images.pixels)
+        if images.whole:
+            decoded_whole = keras_predictions(model, np.stack(list(images.whole.values())))
+            decoding = np.abs(decoded_whole.probabilities - expected.probabilities[list(images.whole)])
     parity: dict[str, Parity] = {}
     differences: dict[str, NDArray[np.floating]] = {}
     not_run: dict[str, str] = {}
@@ -193,7 +219,7 @@ def verify(
         parity[name] = measure(
             expected, received, bundle.label_set, bundle.operating_point, images.truth, images.patients
         )
-    return Verification(bundle, replace(images, expected=expected), parity, differences, not_run)
+    return Verification(bundle, replace(images, expected=expected), parity, differences, not_run, decoding)
 
 
 def write_reference(verification: Verification, path: Path) -> None:
@@ -256,6 +282,13 @@ def write_report(verification: Verification, folder: Path) -> None:
                 "broken": verification.violations(name),
             }
             for name, found in verification.parity.items()
+        },
+        "decoding at half size": None
+        if verification.decoding is None
+        else {
+            "images": len(verification.decoding),
+            "max_probability": verification.max_decoding,
+            "limit": DECODING_LIMIT,
         },
         "not judged": verification.unjudged(),
     }

@@ -60,16 +60,16 @@ def opened():
 
 @pytest.fixture(scope="session")
 def write_small_bundle():
-    """`write_small_bundle(directory, artifacts, source)`: a bundle of models with the shape of `small_model`."""
+    """`write_small_bundle(directory, artifacts, source, reduction)`: a bundle of models shaped like `small_model`."""
 
-    def write(directory, artifacts, source=None):
+    def write(directory, artifacts, source=None, reduction=1):
         return write_bundle(
             directory,
             name=directory.name,
             version="1",
             label_set=PSMM,
             modality="uwf_red_green",
-            spec=PreprocessSpec(size=64),
+            spec=PreprocessSpec(size=64, reduction=reduction),
             operating_point=OperatingPoint(dict.fromkeys(PSMM.pathologic, 0.5), chosen="by hand"),
             artifacts=artifacts,
             default_artifact=next(iter(artifacts)),

@@ -4,11 +4,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from export.__main__ import main
+from export.keras_source import keras_predictions
 from keras_realmnet.screening.bundle import ArtifactSource, Costs
+from keras_realmnet.screening.image_io import read_image
+from keras_realmnet.screening.preprocessing import preprocess
 from training.datasets import PhantomDataSet
 from training.phantom import cohort, write_psmm_tree
 from training.recipe import load_recipe, override
@@ -207,6 +211,41 @@ def test_a_single_image_is_enough_to_compare_probabilities(folder, labelled, cap
 def test_what_is_wrong_with_a_labelled_folder_is_told_in_one_line(folder, labelled, capsys, change, message):
     change(labelled)
     assert message in refusal([folder / "good", "--data", labelled], capsys)
+
+
+# --- JPEGs decoded at half their size ---------------------------------------------------------------------------------
+
+
+def test_what_half_size_decoding_changes_is_part_of_the_contract(
+    folder, small_model, write_small_bundle, tmp_path, capsys, monkeypatch
+):
+    artifact = ArtifactSource(folder / "good" / "float32.tflite", "float32", 1e-3)
+    halving = write_small_bundle(tmp_path / "halving", {"float32": artifact}, folder / "good.keras", reduction=2)
+    files = tmp_path / "files"
+    files.mkdir()
+    image = cohort(1, seed=5)[0].render(2101).image
+    Image.fromarray(image).save(files / "large.jpg", quality=90)
+    Image.fromarray(image[::4, ::4]).save(files / "small.jpg", quality=90)
+    Image.fromarray(image).save(files / "large.png")
+    arguments = ["verify", str(tmp_path / "halving"), "--images", str(files), "--out", str(tmp_path / "report")]
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert "difference to Keras on 3 images" in printed
+
+    spec = halving.spec
+    inputs = [preprocess(read_image(files / "large.jpg", min_side=m).pixels, spec)[0] for m in (None, spec.min_side)]
+    whole, half = keras_predictions(small_model, np.stack(inputs)).probabilities
+    expected = float(np.abs(whole - half).max())
+    assert expected > 0
+    assert f"decoding at half size: largest |Δp| {expected:.2g} on 1 image\n" in printed
+    found = json.loads((tmp_path / "report" / "verification.json").read_text())["decoding at half size"]
+    assert found == {"images": 1, "max_probability": pytest.approx(expected, rel=1e-3), "limit": 0.01}
+
+    monkeypatch.setattr("export.verify.DECODING_LIMIT", expected / 2)
+    assert "halving: JPEGs decoded at half their size change a probability by up to" in refusal(arguments[1:], capsys)
+    (files / "large.jpg").unlink()
+    assert main(arguments) == 0
+    assert "not judged: JPEG files of 2048 px or more needed" in capsys.readouterr().out
 
 
 # --- --reference FILE: on a board, where no Keras is ----------------------------------------------------------------
