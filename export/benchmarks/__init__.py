@@ -1,0 +1,1 @@
+"""What takes how long: run one with `python -m export.benchmarks.NAME`."""
