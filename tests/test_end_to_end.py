@@ -64,7 +64,8 @@ def test_the_shipped_bundle_verifies_on_the_samples():
     done = command("export", "verify", DEMO)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "float32" in done.stdout
-    assert "int8" in done.stdout
+    assert "float16" in done.stdout
+    assert "decoding at half size: largest |Δp|" in done.stdout
 
 
 def test_the_shipped_bundle_says_what_it_is():

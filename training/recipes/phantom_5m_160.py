@@ -1,11 +1,11 @@
-"""The seven PSMM labels on synthetic ultra-widefield images, random initial weights: the shipped demonstration model.
+"""The seven PSMM labels on synthetic ultra-widefield images, random initial weights: what phantom_5m_224 starts from.
 
 Command:  python -m training fit --recipe phantom_5m_160 --out runs/phantom_5m_160
 Duration: about half an hour on 2 cores (TensorFlow)
 Score:    678 held-out phantoms of 140 patients: macro AUROC .975 (95 % interval .967 to .982), mAP .902 (.876 to .927)
 
-The shipped weights are the sixth epoch of a run that was planned for a seventh, so that its learning rate ended at
-5e-5 instead of 1e-6; this recipe is otherwise what was run.
+These weights are the sixth epoch of a run that was planned for a seventh, so that its learning rate ended at 5e-5
+instead of 1e-6; this recipe is otherwise what was run.
 """
 
 from training.augmentation import Augmentation

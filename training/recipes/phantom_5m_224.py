@@ -1,6 +1,8 @@
-"""The demonstration model at 224 px: the weights of phantom_5m_160 go on at the architecture's own size.
+"""The shipped demonstration model: the weights of phantom_5m_160 go on at the architecture's own size.
 
 Command:  python -m training fit --recipe phantom_5m_224 --out runs/phantom_5m_224
+Duration: 50 minutes on 2 shared cores (TensorFlow), after those of phantom_5m_160
+Score:    678 held-out phantoms of 140 patients: macro AUROC .990 (95 % interval .985 to .995), mAP .955 (.937 to .970)
 """
 
 from dataclasses import replace
