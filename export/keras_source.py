@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_realmnet import RealMNet
+from keras_realmnet import RealMNet  # also registers the classes that a saved model names
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.bundle import SOURCE_FILE, Bundle
 from keras_realmnet.screening.runtimes import Prediction
@@ -18,8 +18,6 @@ def load_source(bundle: Bundle) -> RealMNet:
     Raises:
         RealMNetError: the bundle was stripped of it (a box does not need it).
     """
-    import keras_realmnet.models.realmnet  # noqa: F401  (registers the classes that the file names)
-
     path = bundle.directory / SOURCE_FILE
     if not path.is_file():
         raise RealMNetError(f"{path}: no such file; the Keras model is needed to verify the bundle")
