@@ -295,6 +295,29 @@ def sensitivity(
     print(f"written: {out}")
 
 
+@app.command()
+def localize(
+    directory: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of a bundle with its Keras model.")],
+    out: Annotated[Path, typer.Option(help="Folder for localization.json and localization.png.")],
+    patients: Annotated[int, typer.Option(min=1, help="Synthetic patients, of about five images.")] = 140,
+    bootstrap: Annotated[int, typer.Option(min=0, help="Resamples for the intervals; 0 for none.")] = 1000,
+) -> None:
+    """How often class maps point at the lesion, on held-out phantoms: where their lesions are is known.
+
+    [bold]Example[/bold]
+
+    python -m export localize bundles/realmnet-demo --out reports/localization
+    """
+    from export.localization import localize, table, write
+    from keras_realmnet.screening.bundle import Bundle
+    from training.datasets import PhantomDataSet
+
+    found = localize(Bundle.load(directory), PhantomDataSet(test_patients=patients), bootstrap)
+    write(found, out)
+    _console().print(table(found))
+    print(f"written: {out}")
+
+
 def _console():
     """Wide enough for the tables where the output is a file."""
     return Console(width=None if sys.stdout.isatty() else 160)

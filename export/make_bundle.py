@@ -1,5 +1,6 @@
 """From a finished training run to a bundle: models, thresholds, golden output and provenance in one folder."""
 
+import functools
 import importlib.metadata
 import json
 import tempfile
@@ -15,6 +16,7 @@ from export.keras_source import keras_predictions
 from export.parity import Parity, measure, refuse, runtime_predictions
 from keras_realmnet import RealMNet
 from keras_realmnet.errors import RealMNetError
+from keras_realmnet.models.map_offset import MapOffset, measure_map_offset
 from keras_realmnet.screening.bundle import SOURCE_FILE, Bundle, write_bundle
 from keras_realmnet.screening.decision import OperatingPoint
 from keras_realmnet.screening.labels import LABEL_SETS
@@ -26,6 +28,7 @@ INTENDED_USE = (
     "Research only. Not a medical device, not for clinical use: the model was not validated on patients and must not "
     "inform a decision about anybody's care."
 )
+CACHE = Path("data/cache")
 CALIBRATION_IMAGES = 128
 PACKAGES = ("keras", "tensorflow", "ai-edge-litert", "litert-quantizer", "onnx", "onnxruntime", "numpy")
 
@@ -67,7 +70,7 @@ def bundle_from_run(
         raise RealMNetError(f"{run}: a bundle holds a RealMNet. Received: {recipe.preset}")
     if scores["operating_point"] is None:
         raise RealMNetError(f"{run}: the run has no operating point: it had no validation images to choose one on")
-    test = recipe.data.load("test", spec, Path("data/cache"))
+    test = recipe.data.load("test", spec, CACHE)
     if test is None:
         raise RealMNetError(f"{run}: its {recipe.data.kind} data has no test images")
     images = test.images
@@ -75,9 +78,14 @@ def bundle_from_run(
     point = OperatingPoint.from_dict(scores["operating_point"])
     directory = Path(directory)
 
+    @functools.cache
     def calibration():
-        train = recipe.data.load("train", spec, Path("data/cache")).images
+        train = recipe.data.load("train", spec, CACHE).images
         return np.asarray(train[:: max(1, len(train) // CALIBRATION_IMAGES)][:CALIBRATION_IMAGES])
+
+    # Findings lie in one place; where there is none the map has no place either.
+    offset = measure_map_offset(model, calibration(), [label_set.codes.index(code) for code in label_set.pathologic])
+    model.map_offset = offset.rows, offset.columns
 
     with tempfile.TemporaryDirectory() as folder:
         maker = ArtifactMaker(model, Path(folder), calibration)
@@ -104,7 +112,7 @@ def bundle_from_run(
             default_artifact="int8" if "int8" in sources else artifacts[0],
             golden_image=np.ascontiguousarray(golden),
             training_data=_training_data(facts),
-            scores=_readable_scores(scores, parity),
+            scores=_readable_scores(scores, parity, offset),
             versions=_versions(facts),
             intended_use=INTENDED_USE,
             source=Path(folder) / SOURCE_FILE,
@@ -128,12 +136,14 @@ def _training_data(facts: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _readable_scores(scores: Mapping[str, Any], parity: Mapping[str, Parity]) -> dict[str, Any]:
+def _readable_scores(scores: Mapping[str, Any], parity: Mapping[str, Parity], offset: MapOffset) -> dict[str, Any]:
+    moved = f"moved back by {offset.rows:g} rows and {offset.columns:g} columns of cells"
     bootstrap = scores["bootstrap"]
     return {
         "test data": f"{scores['images']} held-out {scores['data']} images of {scores['patients']} patients",
         "intervals": f"{bootstrap['interval']}, {bootstrap['replicates']} resamples by {bootstrap['unit']}",
         "test": {name: _interval(interval) for name, interval in scores["scores"].items()},
+        "class maps": f"Grad-CAM, {moved}, as flipping tells ({offset.maps} maps of training images)",
         **{f"{name} against Keras": found.to_dict() for name, found in parity.items()},
     }
 

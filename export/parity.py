@@ -47,9 +47,8 @@ class Limits:
 
 LIMITS = {
     "float32": Limits(1e-4, None, None, 0.0, 0.9999),
-    "float16": Limits(None, 0.005, None, None, None),
-    # The arg-max of the head may move by a cell in int8, and the class map with it: that limit is the looser one.
-    "int8": Limits(None, 0.02, 0.005, 0.005, 0.8, -0.005),
+    "float16": Limits(None, 0.005, None, None, 0.999),
+    "int8": Limits(None, 0.02, 0.005, 0.005, 0.99, -0.005),
 }
 
 

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from keras_realmnet import RealMNet
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.models.deploy import DeployedWindowAttention, deploy_graph
-from keras_realmnet.models.heads import MAX_POOLING, ClassMaps, LinearHead, ResidualAttentionHead
+from keras_realmnet.models.heads import MAX_POOLING, ClassMaps, LinearHead, ResidualAttentionHead, moved_back
 
 __all__ = ["OPSET", "PORTABLE_OPSET", "PRECISIONS", "to_onnx", "to_onnx_by_tf2onnx"]
 
@@ -276,84 +276,74 @@ class _Writer:
         return self.reshape("head_positions", self._get(tensor), -1, height * width, dim)
 
     def _residual_attention(self, head):
-        _, height, width, _ = head.input.shape
-        kernel = np.asarray(keras.ops.convert_to_numpy(head.kernel), "float64")
-        kernel /= np.sqrt((kernel**2).sum(axis=1, keepdims=True))
+        kernel = self._unit_kernel(head)
         axis, x = self.constant("axis_1", [1], "int64"), self._positions(head.input)
-        logits, slopes = [], []
+        logits = []
         for k, temperature in enumerate(head.temperatures):
             name = f"head_{k}"
             scores = self.op(f"{name}_scores", "MatMul", x, self.constant(f"{name}.kernel", kernel[k]))
             if temperature == MAX_POOLING:
                 attention = self.op(f"{name}_attention", "ReduceMax", scores, axis, keepdims=1)
-                slope = self.op(f"{name}_distance", "Sub", scores, attention)
-                slope = self.op(f"{name}_is_max", "Floor", self.op(f"{name}_exp", "Exp", slope))
             else:
                 hot = self.op(f"{name}_hot", "Mul", scores, self.constant(f"{name}.temperature", temperature))
                 weights = self.op(f"{name}_weights", "Softmax", hot, axis=1)
                 attention = self.op(f"{name}_weighted", "Mul", scores, weights)
                 attention = self.op(f"{name}_attention", "ReduceSum", attention, axis, keepdims=1)
-                slope = self.op(f"{name}_centred", "Sub", scores, attention)
-                slope = self.op(f"{name}_hot_slope", "Mul", slope, self.constant(f"{name}.temperature", temperature))
-                slope = self.op(f"{name}_growth", "Add", slope, self.constant("one", 1))
-                slope = self.op(f"{name}_slope", "Mul", weights, slope)
             logits += [self.op(f"{name}_mean", "ReduceMean", scores, axis, keepdims=1)]
             logits += [self.op(f"{name}_residual", "Mul", attention, self.constant("lambda", head.lam))]
-            slope = self.op(f"{name}_residual_slope", "Mul", slope, self.constant("lambda", head.lam))
-            slope = self.op(f"{name}_logit_slope", "Add", slope, self.constant("mean_slope", 1 / (height * width)))
-            slope = self.transpose(f"{name}_by_class", slope, 0, 2, 1)  # (batch, classes, positions)
-            slopes += [self.op(f"{name}_column", "Unsqueeze", slope, self.constant("axis_3", [3], "int64"))]
         logits = self.op("logits_sum", "Sum", *logits)
         self._put(head.output, self.reshape("logits", logits, -1, head.num_classes))
-        slopes = self.op("head_slopes", "Concat", *slopes, axis=3)  # (batch, classes, positions, heads)
-        by_class = self.constant("head.kernel_by_class", kernel.transpose(2, 0, 1))  # (classes, heads, features)
-        self.gradients = self.op("head_gradients", "MatMul", slopes, by_class)
 
-    def _linear(self, head):
-        _, height, width, dim = head.input.shape
-        gamma, beta, kernel, bias = (np.asarray(value, "float64") for value in head.get_weights())
-        along = self.constant("axis_1", [1], "int64")
+    @staticmethod
+    def _unit_kernel(head):
+        kernel = np.asarray(keras.ops.convert_to_numpy(head.kernel), "float64")
+        return kernel / np.sqrt((kernel**2).sum(axis=1, keepdims=True))
+
+    def _mean(self, name, x, axis):
+        return self.op(name, "ReduceMean", x, axis, keepdims=1)
+
+    def _normalized(self, head):
+        """The pooled and normalized features, (batch, 1, features), and their deviation before, (batch, 1, 1)."""
         across = self.constant("axis_last", [-1], "int64")
-
-        def mean(name, x, axis):
-            return self.op(name, "ReduceMean", x, axis, keepdims=1)
-
-        pooled = mean("head_pooled", self._positions(head.input), along)  # (batch, 1, features)
-        centred = self.op("head_centred", "Sub", pooled, mean("head_mean", pooled, across))
-        variance = mean("head_variance", self.op("head_squares", "Mul", centred, centred), across)
+        pooled = self._mean("head_pooled", self._positions(head.input), self.constant("axis_1", [1], "int64"))
+        centred = self.op("head_centred", "Sub", pooled, self._mean("head_mean", pooled, across))
+        variance = self._mean("head_variance", self.op("head_squares", "Mul", centred, centred), across)
         variance = self.op("head_variance_eps", "Add", variance, self.constant("head.epsilon", head.EPSILON))
         deviation = self.op("head_deviation", "Sqrt", variance)
-        x = self.op("head_normalized", "Div", centred, deviation)
+        return self.op("head_normalized", "Div", centred, deviation), deviation
+
+    def _linear(self, head):
+        gamma, beta, kernel, bias = (np.asarray(value, "float64") for value in head.get_weights())
+        x, _ = self._normalized(head)
         logits = self.op("head_products", "MatMul", x, self.constant("head.kernel", gamma[:, None] * kernel))
         logits = self.op("head_logits", "Add", logits, self.constant("head.bias", beta @ kernel + bias))
         self._put(head.output, self.reshape("logits", logits, -1, head.num_classes))
 
+    def _linear_gradients(self, head):
+        """Of the logits by the features, the same at every position: (batch, classes, features)."""
+        gamma, _, kernel, _ = (np.asarray(value, "float64") for value in head.get_weights())
+        x, deviation = self._normalized(head)
         slope = (gamma[:, None] * kernel).T  # (classes, features)
         centred_slope = self.constant("head.slope", slope - slope.mean(axis=1, keepdims=True))
-        share = mean("head_share", self.op("head_along", "Mul", x, self.constant("head.full_slope", slope)), across)
-        gradients = self.op("head_lost", "Sub", centred_slope, self.op("head_parallel", "Mul", x, share))
-        scale = self.op("head_scale", "Mul", deviation, self.constant("head.positions", height * width))
-        gradients = self.op("head_slopes", "Div", gradients, scale)  # (batch, classes, features)
-        self.gradients = self.reshape("head_gradients", gradients, -1, head.num_classes, 1, dim)
+        along = self.op("maps_along", "Mul", x, self.constant("head.full_slope", slope))
+        share = self._mean("maps_share", along, self.constant("axis_last", [-1], "int64"))
+        gradients = self.op("maps_lost", "Sub", centred_slope, self.op("maps_parallel", "Mul", x, share))
+        positions = self.constant("head.positions", np.prod(head.input.shape[1:3]))
+        return self.op("maps_gradients", "Div", gradients, self.op("maps_scale", "Mul", deviation, positions))
 
     def _class_maps(self, layer):
-        """Grad-CAM++ with `self.gradients`, (batch, classes, positions or 1, features)."""
-        _, height, width, dim = layer.input.shape
-        x, axis = self._positions(layer.input), self.constant("axis_1", [1], "int64")
-        total = self.op("maps_total", "ReduceSum", x, axis, keepdims=1)
-        total = self.reshape("maps_total_by_class", total, -1, 1, 1, dim)
-        g = self.op("maps_gradients", "Relu", self.gradients)
-        square = self.op("maps_square", "Mul", g, g)
-        cube = self.op("maps_cube", "Mul", square, g)
-        twice = self.op("maps_twice", "Mul", square, self.constant("two", 2))
-        share = self.op("maps_share", "Add", twice, self.op("maps_total_cube", "Mul", total, cube))
-        share = self.op("maps_share_eps", "Add", share, self.constant("maps.epsilon", 1e-6))
-        weights = self.op("maps_alpha", "Div", cube, share)
-        weights = self.op("maps_weights", "ReduceSum", weights, self.constant("axis_2", [2], "int64"), keepdims=0)
-        if isinstance(layer.head, LinearHead):  # the same gradient at every position
-            weights = self.op("maps_all_weights", "Mul", weights, self.constant("maps.positions", height * width))
-        weights = self.transpose("maps_by_feature", weights, 0, 2, 1)
-        maps = self.op("maps_positive", "Relu", self.op("maps_products", "MatMul", x, weights))
+        """Grad-CAM: the features by the mean gradient of each logit."""
+        _, height, width, _ = layer.input.shape
+        if isinstance(layer.head, LinearHead):
+            weights = self.transpose("maps_by_feature", self._linear_gradients(layer.head), 0, 2, 1)
+        else:
+            mean_slope = (1 + layer.head.lam) / (height * width)
+            weights = self.constant("maps.kernel", self._unit_kernel(layer.head).sum(axis=0) * mean_slope)
+        products = self.op("maps_products", "MatMul", self._positions(layer.input), weights)
+        maps = self.op("maps_positive", "Relu", products)
+        if any(layer.offset):
+            moved = self.constant("maps.moved_back", moved_back(height, width, layer.offset).T)
+            maps = self.op("maps_moved", "MatMul", moved, maps)
         self._put(layer.output, self.reshape(layer.name, maps, -1, height, width, layer.head.num_classes))
 
     RULES: ClassVar[dict[type, Callable]] = {

@@ -10,6 +10,7 @@ if TYPE_CHECKING:  # for editors and type checkers
     from keras_realmnet import errors, losses, models, screening, weights
     from keras_realmnet.models.baselines import Baseline
     from keras_realmnet.models.heads import LinearHead, ResidualAttentionHead
+    from keras_realmnet.models.map_offset import measure_map_offset
     from keras_realmnet.models.realmnet import RealMNet
     from keras_realmnet.models.tiny_vit import TinyViTBackbone, TinyViTImageClassifier
     from keras_realmnet.weights import load_timm_weights, transfer_weights
@@ -22,6 +23,7 @@ _HOMES = {
     "TinyViTBackbone": "models.tiny_vit",
     "TinyViTImageClassifier": "models.tiny_vit",
     "load_timm_weights": "weights",
+    "measure_map_offset": "models.map_offset",
     "transfer_weights": "weights",
 }
 _MODULES = ("errors", "losses", "models", "screening", "weights")
@@ -36,6 +38,7 @@ __all__ = [
     "errors",
     "load_timm_weights",
     "losses",
+    "measure_map_offset",
     "models",
     "screening",
     "transfer_weights",

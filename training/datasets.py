@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import cv2
 import numpy as np
@@ -26,6 +26,9 @@ from training.label_table import LabelTable, concatenate, problems_error
 from training.parallel import in_parallel
 from training.prepare import read_stamp
 from training.psmm import ORIGINAL_TRAIN, check, image_paths, is_synthetic, read_tables
+
+if TYPE_CHECKING:
+    from training.phantom import PhantomCase
 
 __all__ = [
     "DATA_SETS",
@@ -277,7 +280,8 @@ class PhantomDataSet:
             f" images, {self.width} px wide, seed {self.seed}); no real image"
         )
 
-    def load(self, split: str, spec: PreprocessSpec, cache: Path) -> ImageSet:
+    def cases(self, split: str) -> tuple[list["PhantomCase"], list[str]]:
+        """The images of a split, not yet drawn, and the patient of each; raises ValueError for another split."""
         from training.phantom import cohort
 
         _check_split(split)
@@ -289,6 +293,10 @@ class PhantomDataSet:
                 members = cohort(share, seed=self.seed + 10 * SPLITS.index(split) + k, imbalance=imbalance)
                 cases += members
                 owners += [f"{split}-{imbalance}-{case.patient_id}" for case in members]
+        return cases, owners
+
+    def load(self, split: str, spec: PreprocessSpec, cache: Path) -> ImageSet:
+        cases, owners = self.cases(split)
         return _prepared(
             f"phantom-{split}",
             partial(_render_phantom, width=self.width, spec=spec),

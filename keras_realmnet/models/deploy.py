@@ -160,7 +160,7 @@ def deploy_graph(model: RealMNet, outputs=OUTPUTS, batch_size: int | None = 1) -
     head.set_weights(model.head.get_weights())
     tails = {
         "probabilities": lambda: layers.Activation("sigmoid", name="probabilities")(logits),
-        "class_maps": lambda: ClassMaps(head, name="class_maps")(x),
+        "class_maps": lambda: ClassMaps(head, offset=model.map_offset, name="class_maps")(x),
         "features": lambda: layers.GlobalAveragePooling2D(name="features")(x),
     }
     graph = keras.Model(images, {name: tails[name]() for name in outputs}, name=f"{model.name}_deploy")

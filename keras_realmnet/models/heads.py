@@ -1,9 +1,12 @@
-"""Classification heads on a feature map, each able to explain its logits by Grad-CAM++ class maps in closed form."""
+"""Classification heads on a feature map, each able to explain its logits by class maps in closed form."""
 
 import keras
+import numpy as np
 from keras import layers, ops
 
-__all__ = ["ClassMaps", "LinearHead", "ResidualAttentionHead", "grad_cam_plus_plus"]
+__all__ = ["EXPLANATIONS", "ClassMaps", "LinearHead", "ResidualAttentionHead", "grad_cam_plus_plus"]
+
+EXPLANATIONS = ("grad_cam", "grad_cam_plus_plus")
 
 # CSRA (arXiv 2108.02456), temperatures of the heads; 99 means max-pooling instead of softmax-pooling.
 MAX_POOLING = 99
@@ -46,6 +49,19 @@ def _flatten(features):
     return ops.reshape(features, (-1, features.shape[1] * features.shape[2], features.shape[3]))
 
 
+def moved_back(height, width, offset):
+    """Bilinear weights, float32 (height · width, height · width): maps (…, positions) @ weights lie `offset` less far.
+
+    `offset`: (rows, columns) in cells.
+    """
+
+    def along(cells, by):
+        at = np.arange(cells) + by
+        return np.maximum(0.0, 1.0 - np.abs(np.arange(cells)[:, None] - at)).astype("float32")
+
+    return np.kron(along(height, offset[0]), along(width, offset[1]))
+
+
 class _Head(layers.Layer):
     """(batch, h, w, features) → logits (batch, classes); `class_maps` explains them."""
 
@@ -56,11 +72,19 @@ class _Head(layers.Layer):
             raise ValueError(f"num_classes must be at least 1. Received: {num_classes}")
         self.num_classes = int(num_classes)
 
-    def class_maps(self, features):
-        """Grad-CAM++ of every logit on `features`: (batch, h, w, features) → (batch, h, w, classes), not negative."""
+    def class_maps(self, features, explanation="grad_cam"):
+        """Where each logit comes from: `features` (batch, h, w, features) → (batch, h, w, classes), not negative.
+
+        "grad_cam": relu of the features weighted by the logit's mean gradient (arXiv 1610.02391). What speaks against
+        the label counts, and rounding moves the map no more than the scores. "grad_cam_plus_plus": see there; it
+        leaves out what speaks against. `python -m training.benchmarks.localization` compares them.
+        """
         height, width = features.shape[1:3]
         features = _flatten(ops.cast(features, self.compute_dtype))
-        maps = grad_cam_plus_plus(features, self._gradients(features))
+        if explanation == "grad_cam":
+            maps = ops.relu(self._mean_gradient_products(features))
+        else:
+            maps = grad_cam_plus_plus(features, self._gradients(features))
         return ops.reshape(maps, (-1, height, width, self.num_classes))
 
     def compute_output_shape(self, input_shape):
@@ -85,9 +109,10 @@ class ResidualAttentionHead(_Head):
     Attributes:
         kernel: (heads, features, classes), no bias.
 
-    `class_maps(features)` is Grad-CAM++ on the input map. The gradient of a logit has the closed form
-    Σ over heads of w/‖w‖ · (1/P + λ·∂attention/∂s), with ∂attention/∂s = a·(1 + T·(s − Σ a·s)) for a softmax head
-    with attention weights a, and the arg-max indicator for T = 99, so no autodiff is needed.
+    Class maps need no autodiff: the gradient of a logit has the closed form Σ over heads of
+    w/‖w‖ · (1/P + λ·∂attention/∂s), with ∂attention/∂s = a·(1 + T·(s − Σ a·s)) for a softmax head with attention
+    weights a, and the arg-max indicator for T = 99. Its mean over the P positions is Σ w/‖w‖ · (1 + λ)/P whatever the
+    attention, so that Grad-CAM is the heads' own score maps, added up.
 
     Raises:
         ValueError: for another number of heads.
@@ -110,34 +135,42 @@ class ResidualAttentionHead(_Head):
         )
 
     def call(self, features):
-        return self._logits_and_slopes(_flatten(features))[0]
+        features, kernel = _flatten(features), self._unit_kernel()
+        return sum(self._logit(features, kernel, head)[0] for head in range(self.num_heads))
 
-    def _logits_and_slopes(self, features):
-        """Logits (batch, classes); per head ∂logit/∂score (batch, positions, classes) and unit kernel."""
-        positions = features.shape[1]
+    def _unit_kernel(self):
+        """(heads, features, classes), every column of length 1."""
         kernel = ops.cast(self.kernel, self.compute_dtype)
-        kernel = kernel / ops.sqrt(ops.sum(ops.square(kernel), axis=1, keepdims=True))
-        logits, slopes = 0.0, []
-        for head, temperature in enumerate(self.temperatures):
-            scores = ops.matmul(features, kernel[head])  # (batch, positions, classes)
-            if temperature == MAX_POOLING:
-                attention = ops.max(scores, axis=1, keepdims=True)
-                # 1 at the maximum, 0 elsewhere: as `equal`, but in operations that LiteRT's fast kernels have.
-                slope = ops.floor(ops.exp(scores - attention))
-            else:
-                weights = ops.softmax(temperature * scores, axis=1)
-                attention = ops.sum(scores * weights, axis=1, keepdims=True)
-                slope = weights * (1 + temperature * (scores - attention))
-            logits = logits + ops.mean(scores, axis=1) + self.lam * ops.squeeze(attention, axis=1)
-            slopes.append(1 / positions + self.lam * slope)  # ∂logit/∂score, (batch, positions, classes)
-        return logits, slopes, kernel
+        return kernel / ops.sqrt(ops.sum(ops.square(kernel), axis=1, keepdims=True))
+
+    def _logit(self, features, kernel, head):
+        """One head's logit (batch, classes), and what its slope comes from: scores, attention and its weights."""
+        scores, temperature = ops.matmul(features, kernel[head]), self.temperatures[head]  # (batch, positions, classes)
+        if temperature == MAX_POOLING:
+            weights = None
+            attention = ops.max(scores, axis=1, keepdims=True)
+        else:
+            weights = ops.softmax(temperature * scores, axis=1)
+            attention = ops.sum(scores * weights, axis=1, keepdims=True)
+        logit = ops.mean(scores, axis=1) + self.lam * ops.squeeze(attention, axis=1)
+        return logit, scores, attention, weights
 
     def _gradients(self, features):
-        _, slopes, kernel = self._logits_and_slopes(features)
-        return sum(
-            ops.expand_dims(ops.transpose(slope, (0, 2, 1)), -1) * ops.expand_dims(ops.transpose(kernel[head]), 1)
-            for head, slope in enumerate(slopes)
-        )  # (batch, classes, positions, features)
+        kernel, gradients = self._unit_kernel(), 0.0
+        for head, temperature in enumerate(self.temperatures):
+            _, scores, attention, weights = self._logit(features, kernel, head)
+            if weights is None:
+                slope = ops.cast(ops.equal(scores, attention), scores.dtype)
+            else:
+                slope = weights * (1 + temperature * (scores - attention))
+            slope = 1 / features.shape[1] + self.lam * slope  # ∂logit/∂score, (batch, positions, classes)
+            slope = ops.expand_dims(ops.transpose(slope, (0, 2, 1)), -1)
+            gradients += slope * ops.expand_dims(ops.transpose(kernel[head]), 1)
+        return gradients  # (batch, classes, positions, features)
+
+    def _mean_gradient_products(self, features):
+        kernel = ops.sum(self._unit_kernel(), axis=0) * ((1 + self.lam) / features.shape[1])
+        return ops.matmul(features, kernel)
 
     def get_config(self):
         return {**super().get_config(), "num_heads": self.num_heads, "lam": self.lam}
@@ -180,27 +213,50 @@ class LinearHead(_Head):
         gradients = (slope - ops.mean(slope, axis=-1, keepdims=True) - normalized * along) / deviation
         return ops.expand_dims(gradients / features.shape[1], 2)
 
+    def _mean_gradient_products(self, features):
+        gradients = ops.squeeze(self._gradients(features), axis=2)
+        return ops.matmul(features, ops.transpose(gradients, (0, 2, 1)))
+
 
 @keras.saving.register_keras_serializable("keras_realmnet")
 class ClassMaps(layers.Layer):
-    """`head.class_maps` as a layer, sharing the head's weights."""
+    """`head.class_maps` as a layer, sharing the head's weights.
 
-    def __init__(self, head, **kwargs):
+    Args:
+        offset: (rows, columns), in cells, by which the network's maps lie below and right of what they show
+            (`keras_realmnet.measure_map_offset` measures it); the maps are moved back, 0 coming in at the border.
+
+    Raises:
+        ValueError: for an `explanation` that is none of `EXPLANATIONS`.
+    """
+
+    def __init__(self, head, explanation="grad_cam", offset=(0.0, 0.0), **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
+        if explanation not in EXPLANATIONS:
+            raise ValueError(f"explanation must be one of {', '.join(EXPLANATIONS)}. Received: {explanation!r}")
         self.head = head
+        self.explanation = explanation
+        self.offset = tuple(map(float, offset))
 
     def build(self, input_shape):
         if not self.head.built:
             self.head.build(input_shape)
 
     def call(self, features):
-        return self.head.class_maps(features)
+        maps = self.head.class_maps(features, self.explanation)
+        if not any(self.offset):
+            return maps
+        _, height, width, classes = maps.shape
+        by_class = ops.transpose(_flatten(maps), (0, 2, 1))
+        moved = ops.matmul(by_class, ops.convert_to_tensor(moved_back(height, width, self.offset)))
+        return ops.reshape(ops.transpose(moved, (0, 2, 1)), (-1, height, width, classes))
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:3], self.head.num_classes)
 
     def get_config(self):
-        return {**super().get_config(), "head": keras.saving.serialize_keras_object(self.head)}
+        head = keras.saving.serialize_keras_object(self.head)
+        return {**super().get_config(), "head": head, "explanation": self.explanation, "offset": self.offset}
 
     @classmethod
     def from_config(cls, config):

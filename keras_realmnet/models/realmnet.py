@@ -21,10 +21,13 @@ class RealMNet(keras.Model):
         head: a `ResidualAttentionHead`, or a `LinearHead` (which pools before it normalizes, so that the LayerNorm
             per position is left out, as in the reference's ablation).
 
+        map_offset: (rows, columns), in cells, by which this network's class maps would lie below and right of what they
+            show; `inference_model` moves them back. `keras_realmnet.measure_map_offset` measures it after training.
+
     Source: npj Digital Medicine 2025 8:435.
     """
 
-    def __init__(self, backbone, head, **kwargs):
+    def __init__(self, backbone, head, map_offset=(0.0, 0.0), **kwargs):
         inputs = keras.Input((*backbone.image_size, 3), name="images")
         x = backbone(layers.Rescaling(1 / 255, name="rescaling")(inputs))
         if not isinstance(head, LinearHead):
@@ -33,6 +36,7 @@ class RealMNet(keras.Model):
         self.feature_map = x  # symbolic, (batch, h/32, w/32, features): what the head and the class maps work on
         self.backbone = backbone
         self.head = head
+        self.map_offset = tuple(map(float, map_offset))
 
     @property
     def image_size(self):
@@ -43,15 +47,21 @@ class RealMNet(keras.Model):
     def num_classes(self):
         return self.head.num_classes
 
-    def inference_model(self):
+    def inference_model(self, explanation="grad_cam"):
         """This network, sharing its weights, with the outputs a screening needs.
+
+        Args:
+            explanation: what the class maps are, "grad_cam" or "grad_cam_plus_plus" (the publication's).
 
         Returns:
             A Keras model: images (batch, h, w, 3), 0–255 → dict of "probabilities" (batch, classes) in 0–1 and
-            "class_maps" (batch, h/32, w/32, classes), Grad-CAM++ on the last normalized map, not negative.
+            "class_maps" (batch, h/32, w/32, classes), of the last normalized map, not negative.
+
+        Raises:
+            ValueError: for another explanation.
         """
         probabilities = layers.Activation("sigmoid", dtype="float32", name="probabilities")(self.output)
-        class_maps = ClassMaps(self.head, name="class_maps")(self.feature_map)
+        class_maps = ClassMaps(self.head, explanation, self.map_offset, name="class_maps")(self.feature_map)
         outputs = {"probabilities": probabilities, "class_maps": class_maps}
         return keras.Model(self.input, outputs, name=f"{self.name}_inference")
 
@@ -59,6 +69,7 @@ class RealMNet(keras.Model):
         return {
             "backbone": keras.saving.serialize_keras_object(self.backbone),
             "head": keras.saving.serialize_keras_object(self.head),
+            "map_offset": self.map_offset,
             "name": self.name,
         }
 

@@ -19,7 +19,7 @@ def small_model():
     backbone = TinyViTBackbone(
         64, embed_dims=(16, 32, 64, 64), depths=(1, 1, 2, 1), num_heads=(1, 1, 2, 2), name="backbone"
     )
-    model = RealMNet(backbone, ResidualAttentionHead(7, name="head"), name="small")
+    model = RealMNet(backbone, ResidualAttentionHead(7, name="head"), map_offset=(0.5, -0.5), name="small")
     rng = np.random.default_rng(0)
     for weight in model.weights:
         if weight.name == "gamma":

@@ -2,12 +2,20 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from scipy import ndimage
 
 from keras_realmnet import LinearHead, ResidualAttentionHead
+from keras_realmnet.models.heads import ClassMaps
 
 
-def grad_cam_plus_plus_reference(features, gradient):
-    """Grad-CAM++ as pytorch-grad-cam codes it, in float64 NumPy; (h, w, features) both → (h, w)."""
+def grad_cam(features, gradient):
+    """Grad-CAM as pytorch-grad-cam codes it, in float64 NumPy; (h, w, features) both → (h, w)."""
+    features, gradient = features.astype("float64"), gradient.astype("float64")
+    return np.maximum((gradient.mean((0, 1)) * features).sum(-1), 0)
+
+
+def grad_cam_plus_plus(features, gradient):
+    """The same for Grad-CAM++."""
     features, gradient = features.astype("float64"), gradient.astype("float64")
     square, cube = gradient**2, gradient**3
     a = square / (2 * square + features.sum((0, 1)) * cube + 1e-6)
@@ -28,19 +36,30 @@ def test_residual_attention_equals_the_authors_module(goldens, num_heads, lam):
     np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("head", [ResidualAttentionHead(3, 4), ResidualAttentionHead(3, 2), LinearHead(3)])
-def test_closed_form_class_maps_equal_autodiff_grad_cam(value_and_gradient, head):
+@pytest.mark.parametrize("reference", [grad_cam, grad_cam_plus_plus])
+@pytest.mark.parametrize("head", [ResidualAttentionHead(3, 4), ResidualAttentionHead(3, 2, 0.7), LinearHead(3)])
+def test_closed_form_class_maps_equal_autodiff(value_and_gradient, head, reference):
     rng = np.random.default_rng(3)
     features = rng.normal(0.2, 1, (2, 5, 4, 16)).astype("float32")
     head(features)
-    maps = ops.convert_to_numpy(head.class_maps(ops.convert_to_tensor(features)))
+    maps = ops.convert_to_numpy(head.class_maps(ops.convert_to_tensor(features), reference.__name__))
     assert maps.shape == (2, 5, 4, 3)
     for label in range(3):
         _, gradient = value_and_gradient(lambda x, label=label: ops.sum(head(x)[:, label]), features)
         for image in range(2):
-            expected = grad_cam_plus_plus_reference(features[image], gradient[image])
+            expected = reference(features[image], gradient[image])
             np.testing.assert_allclose(maps[image, :, :, label], expected, rtol=0, atol=1e-4 * expected.max())
             assert expected.max() > 0
+
+
+@pytest.mark.parametrize("rows", [0, 1, -0.5])
+@pytest.mark.parametrize("columns", [0, -2, 0.25])
+def test_class_maps_are_moved_back_by_the_offset(rows, columns):
+    head = ResidualAttentionHead(3)
+    features = ops.convert_to_tensor(np.random.default_rng(5).normal(0.2, 1, (2, 5, 4, 16)).astype("float32"))
+    maps, moved = (ops.convert_to_numpy(ClassMaps(head, offset=o)(features)) for o in ((0, 0), (rows, columns)))
+    expected = ndimage.shift(maps.astype("float64"), (0, -rows, -columns, 0), order=1, mode="grid-constant", cval=0)
+    np.testing.assert_allclose(moved, expected, atol=1e-5 * maps.max())
 
 
 def test_linear_head_equals_keras_layers():
@@ -68,6 +87,8 @@ def test_head_computes_in_float32_under_a_mixed_policy():
 
 
 def test_wrong_arguments_are_named():
+    with pytest.raises(ValueError, match=r"grad_cam, grad_cam_plus_plus. Received: 'saliency'"):
+        ClassMaps(LinearHead(2), "saliency")
     with pytest.raises(ValueError, match=r"1, 2, 4, 6 or 8. Received: 3"):
         ResidualAttentionHead(7, num_heads=3)
     with pytest.raises(ValueError, match="Received: 0"):

@@ -4,6 +4,7 @@ import pytest
 from keras import ops
 
 from keras_realmnet import LinearHead, RealMNet, ResidualAttentionHead, TinyViTBackbone, losses
+from keras_realmnet.models.heads import EXPLANATIONS
 
 TINY = {"embed_dims": (16, 32, 64, 64), "depths": (1, 1, 2, 1), "num_heads": (1, 1, 2, 2)}
 
@@ -51,33 +52,40 @@ def test_inference_model_explains_the_same_logits(images, head):
     assert float(ops.min(outputs["class_maps"])) >= 0
 
 
-def test_class_maps_equal_autodiff_on_the_last_normalized_map(images, value_and_gradient):
+@pytest.mark.parametrize("explanation", EXPLANATIONS)
+def test_class_maps_equal_autodiff_on_the_last_normalized_map(images, value_and_gradient, explanation):
     model = tiny(image_size=128)
     images = np.repeat(np.repeat(images, 2, axis=1), 2, axis=2)
     features = ops.convert_to_numpy(keras.Model(model.input, model.feature_map)(images))
-    maps = ops.convert_to_numpy(model.inference_model()(images)["class_maps"])
+    inference = model.inference_model(explanation)
+    maps = ops.convert_to_numpy(inference(images)["class_maps"])
     total = features.sum((1, 2), keepdims=True)
 
-    def grad_cam_plus_plus(g):
-        a = np.where(g != 0, g**2 / (2 * g**2 + total * g**3 + 1e-6), 0)
-        weights = (np.maximum(g, 0) * a).sum((1, 2), keepdims=True)
+    def reference(g):
+        if explanation == "grad_cam":
+            weights = g.mean((1, 2), keepdims=True)
+        else:
+            a = np.where(g != 0, g**2 / (2 * g**2 + total * g**3 + 1e-6), 0)
+            weights = (np.maximum(g, 0) * a).sum((1, 2), keepdims=True)
         return np.maximum((weights * features).sum(-1), 0)
 
     for label in range(7):
         _, g = value_and_gradient(lambda x, label=label: ops.sum(model.head(x)[:, label]), features)
-        expected = grad_cam_plus_plus(g)
+        expected = reference(g)
         # The denominator of Grad-CAM++ may come near 0: the last digits of the gradient then count.
-        rounding = np.abs(grad_cam_plus_plus(g * (1 + 1e-6)) - expected).max()
+        rounding = np.abs(reference(g * (1 + 1e-6)) - expected).max()
         np.testing.assert_allclose(maps[..., label], expected, rtol=0, atol=rounding + 1e-5 * expected.max())
     assert maps.max() > 0
 
 
 def test_save_and_load(tmp_path, images):
     model = tiny(ResidualAttentionHead(7, 6, 0.9), drop_path_rate=0.3)
+    model.map_offset = (1.0, -0.5)  # as after measuring it
     expected = ops.convert_to_numpy(model(images))
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
     assert isinstance(again, RealMNet)
+    assert again.map_offset == (1.0, -0.5)
     assert again.get_config()["head"]["config"]["num_heads"] == 6
     np.testing.assert_allclose(ops.convert_to_numpy(again(images)), expected, atol=1e-6)
     model.save_weights(tmp_path / "model.weights.h5")
