@@ -160,8 +160,14 @@ def _channels_first(images: np.ndarray) -> np.ndarray:
 def _timm(network: str, size: int) -> Any:
     _with_any_torchvision()
     import timm
+    import torch
 
-    return timm.create_model(timm_name(network, size), pretrained=False, num_classes=CLASSES).eval()
+    torch.manual_seed(0)
+    model = timm.create_model(timm_name(network, size), pretrained=False, num_classes=CLASSES)
+    for name, parameter in model.named_parameters():
+        if name.endswith("attention_biases"):  # zero at first, and then one table for all blocks: as `preset_models`
+            torch.nn.init.normal_(parameter, 0, 0.5)
+    return model.eval()
 
 
 def _with_any_torchvision() -> None:

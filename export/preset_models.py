@@ -32,6 +32,11 @@ def write_preset_models(preset: str, folder: Path) -> None:
 
     keras.utils.set_random_seed(0)
     model = RealMNet.from_preset(preset, num_classes=7)
+    rng = np.random.default_rng(0)
+    for weight in model.weights:
+        # They start at zero: all blocks would share one table, which a trained network does not.
+        if weight.name == "attention_biases":
+            weight.assign(rng.normal(0, 0.5, weight.shape))
     folder.mkdir(parents=True, exist_ok=True)
     maker, models = ArtifactMaker(model, folder, calibration), {}
     for name in ARTIFACTS:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -29,12 +29,16 @@ from training.recipe import Recipe
 from training.scores import HEADLINE, LOSSES, Bootstrap, Cases, Interval, score_cases, undefined
 from training.significance import Difference, paired_difference
 
+if TYPE_CHECKING:
+    from keras_realmnet.models.map_offset import MapOffset
+
 __all__ = ["Run", "calibration", "confusion_counts", "examples", "read_run", "write_report"]
 
 Array = NDArray[Any]
 
 BINS = 10  # of the reliability diagram, equally wide
 THRESHOLD = 0.5  # RealMNet: at or above it a label counts as predicted
+OFFSET_IMAGES = 256  # of the test set, from which the offset of class maps is measured
 NAMES = {
     "macro_f1": "F1 (macro)",
     "macro_precision": "Precision (macro)",
@@ -336,7 +340,9 @@ def write_report(
         sections["Results"] = _result_figures(gallery, runs, scores, looks)
         step("learning curves")
         sections["Training"] = [_learning_figure(gallery, runs, looks)]
-    sections["Where the networks look"] = [_evidence_figure(gallery, run, data, cache) for run in runs]
+    sections["Where the networks look"] = [
+        item for run in runs for item in _evidence_figures(gallery, run, data, cache)
+    ]
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -817,36 +823,47 @@ def _learning_figure(gallery: _Gallery, runs: Sequence[Run], looks: Mapping[str,
     )
 
 
-def _evidence_figure(gallery: _Gallery, run: Run, data: str | None, cache: Path) -> Item:
+def _evidence_figures(gallery: _Gallery, run: Run, data: str | None, cache: Path) -> list[Item]:
+    """What the box shows, and the publication's Grad-CAM++, of the same images."""
     title = f"Class maps of {run.name}"
     try:
-        rows, chosen = _evidence(run, data, cache)
+        rows, chosen, offset = _evidence(run, data, cache)
     except RealMNetError as error:
-        return Item(title, f"Not shown: {error}.")
+        return [Item(title, f"Not shown: {error}.")]
     table = [
         [code, kind, run.names[index], f"{run.cases.y_score[index, k]:.6f}"]
         for k, code in enumerate(run.cases.label_set.codes)
         for kind, index in chosen[code].items()
         if index is not None
     ]
-    return gallery.add(
-        f"class_maps_{run.name.replace('/', '_')}",
-        title,
-        "Per label the test image found with the highest probability p, the one missed with the lowest and the false "
-        "alarm with the highest: extremes, not typical images. Lines are drawn at half and three quarters of the "
-        "maximum of the label's Grad-CAM++ map, and the image is dimmed outside: this is what the network used, which "
-        "need not be the lesion. No line: no place in the image speaks for the label.",
-        figures.evidence(rows),
-        ["label", "kind", "filename", "probability"],
-        table,
-        photographs=True,
-    )
+    moved = f"moved back by {offset.rows:g} rows and {offset.columns:g} columns of cells, as flipping images tells"
+    texts = {
+        "grad_cam": (
+            f"class_maps_{run.name.replace('/', '_')}",
+            title,
+            "Per label the test image found with the highest probability p, the one missed with the lowest and the "
+            "false alarm with the highest: extremes, not typical images. Lines are drawn at half and three quarters of "
+            f"the maximum of the label's map, Grad-CAM {moved}; the image is dimmed outside. This is what the network "
+            "used, which need not be the lesion. No line: no place in the image speaks for the label.",
+        ),
+        "grad_cam_plus_plus": (
+            f"grad_cam_plus_plus_{run.name.replace('/', '_')}",
+            f"Grad-CAM++ of {run.name}",
+            f"The same images with the publication's maps, {moved}. They leave out what speaks against a label and lie "
+            "on the lesion less often (docs/explanations.md): for comparison with other work.",
+        ),
+    }
+    columns = ["label", "kind", "filename", "probability"]
+    return [
+        gallery.add(*text, figures.evidence(rows[explanation]), columns, table, photographs=True)
+        for explanation, text in texts.items()
+    ]
 
 
 def _evidence(
     run: Run, data: str | None, cache: Path
-) -> tuple[dict[str, dict[str, Example | None]], dict[str, dict[str, int | None]]]:
-    """Per class and kind the example with its map, and its row among the test images.
+) -> tuple[dict[str, dict[str, dict[str, Example | None]]], dict[str, dict[str, int | None]], "MapOffset"]:
+    """By explanation, class and kind the example with its map; its row among the test images; the maps' offset.
 
     Raises:
         RealMNetError: the run holds no network with class maps, or its test images are not at hand.
@@ -854,7 +871,9 @@ def _evidence(
     for name in ("recipe.json", "weights.weights.h5"):
         if not (run.folder / name).is_file():
             raise RealMNetError(f"the run has no {name}")
-    from training.fit import load_run  # Keras, which the rest does without
+    from keras_realmnet.models.heads import EXPLANATIONS  # Keras, which the rest does without
+    from keras_realmnet.models.map_offset import measure_map_offset
+    from training.fit import load_run
     from training.recipe import with_data
 
     model, recipe = load_run(run.folder)
@@ -870,17 +889,25 @@ def _evidence(
     chosen = {label.code: examples(run.cases.y_true[:, k], run.cases.y_score[:, k]) for k, label in enumerate(labels)}
     needed = sorted({index for kinds in chosen.values() for index in kinds.values() if index is not None})
     pixels = {index: np.array(images.image(index)) for index in needed}
-    maps: dict[int, Array] = {}
-    if needed:
-        batch = np.stack([pixels[index] for index in needed]).astype(np.float32)
-        predicted = model.inference_model().predict(batch, batch_size=8, verbose=0)
-        maps = dict(zip(needed, np.asarray(predicted["class_maps"]), strict=True))
-    rows: dict[str, dict[str, Example | None]] = {}
-    for k, label in enumerate(labels):
-        rows[f"{label.code}\n" + label.name.replace(" ", "\n")] = {
-            kind: None
-            if index is None
-            else Example(pixels[index], maps[index][..., k], float(run.cases.y_score[index, k]))
-            for kind, index in chosen[label.code].items()
+    few = images.pixels[images.rows[:: -(-len(images.rows) // OFFSET_IMAGES)]]
+    offset = measure_map_offset(
+        model, few, [run.cases.label_set.codes.index(c) for c in run.cases.label_set.pathologic]
+    )
+    model.map_offset = offset.rows, offset.columns
+    rows: dict[str, dict[str, dict[str, Example | None]]] = {}
+    for explanation in EXPLANATIONS:
+        maps: dict[int, Array] = {}
+        if needed:
+            batch = np.stack([pixels[index] for index in needed]).astype(np.float32)
+            predicted = model.inference_model(explanation).predict(batch, batch_size=8, verbose=0)
+            maps = dict(zip(needed, np.asarray(predicted["class_maps"]), strict=True))
+        rows[explanation] = {
+            f"{label.code}\n" + label.name.replace(" ", "\n"): {
+                kind: None
+                if index is None
+                else Example(pixels[index], maps[index][..., k], float(run.cases.y_score[index, k]))
+                for kind, index in chosen[label.code].items()
+            }
+            for k, label in enumerate(labels)
         }
-    return rows, chosen
+    return rows, chosen, offset
