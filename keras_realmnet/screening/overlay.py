@@ -23,6 +23,7 @@ Colour = tuple[int, ...]
 
 PANEL = 1000  # px, longest side of the image in the overlay file
 TITLE = 60  # px, height of the line of text above the panels
+MARGIN = 12  # px, left and right of it
 GAP = 12  # px between the panels
 COARSE = 4  # the class map, coarse itself, is laid out at this fraction of the panel
 LEVELS = (0.5, 0.75)  # of the map's maximum
@@ -51,11 +52,10 @@ def draw(path: Path, image: NDArray[np.uint8], evidence: Evidence | None) -> Non
         canvas[TITLE:, i * (size[0] + GAP) : i * (size[0] + GAP) + size[0]] = panel
     picture = Image.fromarray(canvas)
     title = "No class map: the image was not given to the model" if evidence is None else evidence.title
-    font: Any = ImageFont.load_default(size=24)
     pen = ImageDraw.Draw(picture)
-    fitting = 24.0 * (canvas.shape[1] - 24) / max(1.0, pen.textlength(title, font))
-    font = ImageFont.load_default(size=min(24.0, max(1.0, fitting)))
-    pen.text((12, TITLE / 2), title, fill="white", font=font, anchor="lm")
+    fonts: Any = (ImageFont.load_default(size=size) for size in range(24, 0, -1))
+    font = next((font for font in fonts if pen.textlength(title, font) <= canvas.shape[1] - 2 * MARGIN), None)
+    pen.text((MARGIN, TITLE / 2), title, fill="white", font=font, anchor="lm")
     temporary = path.with_suffix(".part")
     picture.save(temporary, "JPEG", quality=QUALITY)
     temporary.replace(path)

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from keras_realmnet.errors import RealMNetError
-from keras_realmnet.screening.overlay import GAP, TITLE, Evidence, draw, panels
+from keras_realmnet.screening.overlay import GAP, MARGIN, TITLE, Evidence, draw, panels
 from keras_realmnet.screening.preprocessing import FieldGeometry
 
 SIZE = (600, 800)  # (h, w)
@@ -53,6 +53,16 @@ def test_a_weak_single_cell_is_not_lost_among_negative_ones(tmp_path):
     class_map[6, 6] = 0.01
     _, outlined = drawn(tmp_path, class_map)
     assert (outlined > 230).all(axis=-1).any()
+
+
+@pytest.mark.parametrize("width", [150, 224, 253, 288, 588, 700])
+def test_the_title_fits_whatever_the_width(tmp_path, width):
+    draw(tmp_path / "one.jpg", np.zeros((200, width, 3), np.uint8), None)
+    with Image.open(tmp_path / "one.jpg") as picture:
+        title = np.asarray(picture.convert("L"))[:TITLE].astype(int)
+    written = np.flatnonzero((title > 120).any(axis=0))
+    assert len(written) > width / 3
+    assert written.max() < width - MARGIN // 2  # JPEG rings around the letters
 
 
 def test_large_images_shrink_and_single_panels_stay_single(tmp_path):
