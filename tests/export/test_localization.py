@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,8 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from export.__main__ import main
-from export.localization import LESION_OF, points_at
+from export.localization import LESION_OF, localize, points_at
+from keras_realmnet.errors import RealMNetError
+from keras_realmnet.screening.bundle import ArtifactSource, Bundle
 from keras_realmnet.screening.preprocessing import FieldGeometry
+from training.datasets import PhantomDataSet
 
 DEMO = "bundles/realmnet-demo"
 
@@ -40,11 +44,14 @@ def test_the_shipped_bundle_points_at_lesions(tmp_path, capsys):
     assert (tmp_path / "localization.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_bundle_for_other_images_is_refused(tmp_path, capsys, write_small_bundle, litert_models):
-    from keras_realmnet.screening.bundle import ArtifactSource
+def test_a_bundle_for_other_images_is_refused():
+    colour = replace(Bundle.load(DEMO), modality="colour_fundus")
+    with pytest.raises(RealMNetError, match=r"uwf_red_green images.*Received: a bundle for colour_fundus with psmm"):
+        localize(colour, PhantomDataSet(test_patients=1))
 
-    bundle = write_small_bundle(
-        tmp_path / "small", {"float32": ArtifactSource(litert_models["float32"], "float32", 1e-3)}
-    )
+
+def test_a_bundle_without_its_keras_model_is_refused(tmp_path, capsys, write_small_bundle, litert_models):
+    model = ArtifactSource(litert_models["float32"], "float32", 1e-3)
+    bundle = write_small_bundle(tmp_path / "small", {"float32": model})
     assert main(["localize", str(bundle.directory), "--out", str(tmp_path / "out")]) != 0
     assert "source.keras: no such file" in capsys.readouterr().err
