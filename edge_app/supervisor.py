@@ -18,6 +18,7 @@ from time import monotonic
 from edge_app import logs
 from edge_app.config import Config
 from edge_app.store import Item, Store
+from keras_realmnet.screening.runtimes import engine_environment
 
 __all__ = ["ScreeningProcess"]
 
@@ -113,6 +114,7 @@ class ScreeningProcess:
             [sys.executable, "-m", "edge_app.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            env=engine_environment(),
             start_new_session=True,  # Ctrl-C is not for it, and it is killed with its children
         )
         assert process.stdin is not None

@@ -29,7 +29,7 @@ from keras_realmnet.models.presets import REALMNET_PRESETS, TINY_VIT_PRESETS
 from keras_realmnet.screening.bundle import SOURCE_FILE, Bundle
 from keras_realmnet.screening.image_io import may_be_image, read_header
 from keras_realmnet.screening.preprocessing import PreprocessSpec
-from keras_realmnet.screening.runtimes import ENGINES
+from keras_realmnet.screening.runtimes import ENGINES, engine_environment
 
 __all__ = [
     "SAMPLES",
@@ -299,6 +299,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            env=engine_environment(),
             text=True,
             bufsize=1,
         )

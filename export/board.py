@@ -142,6 +142,7 @@ def machine() -> dict[str, Any]:
         "kernel": platform.release(),
         "python": platform.python_version(),
         "governor": _text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") or None,
+        "huge_pages": _text("/sys/kernel/mm/transparent_hugepage/enabled") or None,
         "load_average": [round(value, 1) for value in os.getloadavg()],
         "jetson_linux": _text("/etc/nv_tegra_release").partition(", GCID")[0].lstrip("# ") or None,
         "power_mode": _output("nvpmodel", "-q"),

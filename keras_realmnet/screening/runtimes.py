@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from keras_realmnet.errors import BundleMismatch, RealMNetError
-from keras_realmnet.screening.runtime_base import EngineRuntime, Prediction, available_threads
+from keras_realmnet.screening.runtime_base import EngineRuntime, Prediction, available_threads, engine_environment
 from keras_realmnet.screening.runtime_litert import LiteRTRuntime
 from keras_realmnet.screening.runtime_onnx import CudaOnnxRuntime, OnnxRuntime, OpenVINORuntime, TensorRTOnnxRuntime
 from keras_realmnet.screening.runtime_tensorrt import TensorRTRuntime
@@ -21,6 +21,7 @@ __all__ = [
     "Prediction",
     "Runtime",
     "available_threads",
+    "engine_environment",
     "open_runtime",
     "self_check",
 ]

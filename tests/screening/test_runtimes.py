@@ -1,7 +1,9 @@
 """Engines behind `predict`: values against a NumPy computation of the same network, refusals, the self-check."""
 
 import json
+import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,7 +16,14 @@ from keras_realmnet.errors import BundleMismatch, RealMNetError
 from keras_realmnet.screening import bundle as bundle_module
 from keras_realmnet.screening.bundle import ArtifactSource, Bundle, add_artifacts
 from keras_realmnet.screening.labels import PSMM
-from keras_realmnet.screening.runtimes import ENGINES, LiteRTRuntime, available_threads, open_runtime, self_check
+from keras_realmnet.screening.runtimes import (
+    ENGINES,
+    LiteRTRuntime,
+    available_threads,
+    engine_environment,
+    open_runtime,
+    self_check,
+)
 
 
 def tiny_network(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -203,3 +212,23 @@ def test_the_self_check_refuses_another_output(tiny_bundle, tmp_path, output, dr
     bundle = Bundle.load(directory)
     with pytest.raises(BundleMismatch, match=rf"float32\.tflite: .*{output}"):
         self_check(bundle, open_runtime(bundle))
+
+
+HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
+@pytest.mark.skipif(
+    not HUGE_PAGES.exists() or "[madvise]" not in HUGE_PAGES.read_text(), reason="the kernel gives no pages on request"
+)
+def test_a_process_for_a_model_has_huge_pages(monkeypatch):
+    def huge_megabytes(environment):
+        code = "b = bytearray(64 << 20); b[::4096] = b[::4096]; print(open('/proc/self/smaps_rollup').read())"
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        (line,) = (line for line in done.stdout.splitlines() if line.startswith("AnonHugePages"))
+        return int(line.split()[1]) / 1024
+
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    assert huge_megabytes(dict(os.environ)) < 4
+    assert huge_megabytes(engine_environment()) >= 32
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=0")  # somebody's own setting
+    assert engine_environment()["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=0"
