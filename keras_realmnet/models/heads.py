@@ -62,6 +62,11 @@ def moved_back(height, width, offset):
     return np.kron(along(height, offset[0]), along(width, offset[1]))
 
 
+def _check_explanation(explanation):
+    if explanation not in EXPLANATIONS:
+        raise ValueError(f"explanation must be one of {', '.join(EXPLANATIONS)}. Received: {explanation!r}")
+
+
 class _Head(layers.Layer):
     """(batch, h, w, features) → logits (batch, classes); `class_maps` explains them."""
 
@@ -77,8 +82,12 @@ class _Head(layers.Layer):
 
         "grad_cam": relu of the features weighted by the logit's mean gradient (arXiv 1610.02391). What speaks against
         the label counts, and rounding moves the map no more than the scores. "grad_cam_plus_plus": see there; it
-        leaves out what speaks against. `python -m training.benchmarks.localization` compares them.
+        leaves out what speaks against. `python -m export localize` compares them (docs/explanations.md).
+
+        Raises:
+            ValueError: for another explanation.
         """
+        _check_explanation(explanation)
         height, width = features.shape[1:3]
         features = _flatten(ops.cast(features, self.compute_dtype))
         if explanation == "grad_cam":
@@ -232,8 +241,7 @@ class ClassMaps(layers.Layer):
 
     def __init__(self, head, explanation="grad_cam", offset=(0.0, 0.0), **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
-        if explanation not in EXPLANATIONS:
-            raise ValueError(f"explanation must be one of {', '.join(EXPLANATIONS)}. Received: {explanation!r}")
+        _check_explanation(explanation)
         self.head = head
         self.explanation = explanation
         self.offset = tuple(map(float, offset))

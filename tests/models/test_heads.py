@@ -89,6 +89,8 @@ def test_head_computes_in_float32_under_a_mixed_policy():
 def test_wrong_arguments_are_named():
     with pytest.raises(ValueError, match=r"grad_cam, grad_cam_plus_plus. Received: 'saliency'"):
         ClassMaps(LinearHead(2), "saliency")
+    with pytest.raises(ValueError, match=r"grad_cam, grad_cam_plus_plus. Received: 'saliency'"):
+        LinearHead(2).class_maps(np.zeros((1, 2, 2, 4), "float32"), "saliency")
     with pytest.raises(ValueError, match=r"1, 2, 4, 6 or 8. Received: 3"):
         ResidualAttentionHead(7, num_heads=3)
     with pytest.raises(ValueError, match="Received: 0"):
