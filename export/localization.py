@@ -22,6 +22,7 @@ from export.keras_source import load_source
 from keras_realmnet import RealMNet
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.models.heads import ClassMaps
+from keras_realmnet.models.map_offset import FOUND
 from keras_realmnet.screening.bundle import Bundle
 from keras_realmnet.screening.overlay import draw_levels
 from keras_realmnet.screening.preprocessing import FieldGeometry, PreprocessSpec, preprocess
@@ -37,7 +38,6 @@ __all__ = ["KINDS", "LESION_OF", "Localization", "Pointing", "localize", "points
 KINDS = ("class maps", "not moved back", "Grad-CAM++")
 
 LESION_OF = {"S1": "staphyloma", "A2": "diffuse_atrophy", "A3": "patchy_atrophy", "A4": "macular_atrophy"}
-FOUND = 0.5  # probability from which a label counts as found
 BATCH = 16
 
 

@@ -1,6 +1,5 @@
 """From a finished training run to a bundle: models, thresholds, golden output and provenance in one folder."""
 
-import functools
 import importlib.metadata
 import json
 import tempfile
@@ -14,6 +13,7 @@ from export.artifacts import DEFAULT_ARTIFACTS, ArtifactMaker
 from export.costs import with_costs
 from export.keras_source import keras_predictions
 from export.parity import Parity, measure, refuse, runtime_predictions
+from export.verify import CACHE
 from keras_realmnet import RealMNet
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.models.map_offset import MapOffset, measure_map_offset
@@ -28,7 +28,6 @@ INTENDED_USE = (
     "Research only. Not a medical device, not for clinical use: the model was not validated on patients and must not "
     "inform a decision about anybody's care."
 )
-CACHE = Path("data/cache")
 CALIBRATION_IMAGES = 128
 PACKAGES = ("keras", "tensorflow", "ai-edge-litert", "litert-quantizer", "onnx", "onnxruntime", "numpy")
 
@@ -78,17 +77,16 @@ def bundle_from_run(
     point = OperatingPoint.from_dict(scores["operating_point"])
     directory = Path(directory)
 
-    @functools.cache
-    def calibration():
-        train = recipe.data.load("train", spec, CACHE).images
-        return np.asarray(train[:: max(1, len(train) // CALIBRATION_IMAGES)][:CALIBRATION_IMAGES])
-
+    train = recipe.data.load("train", spec, CACHE)
+    assert train is not None  # the run has learned from it
+    some = train.rows[:: max(1, len(train) // CALIBRATION_IMAGES)][:CALIBRATION_IMAGES]
+    calibration = np.asarray(train.pixels[some])
     # Findings lie in one place; where there is none the map has no place either.
-    offset = measure_map_offset(model, calibration(), [label_set.codes.index(code) for code in label_set.pathologic])
+    offset = measure_map_offset(model, calibration, label_set.pathologic_columns)
     model.map_offset = offset.rows, offset.columns
 
     with tempfile.TemporaryDirectory() as folder:
-        maker = ArtifactMaker(model, Path(folder), calibration)
+        maker = ArtifactMaker(model, Path(folder), lambda: calibration)
         sources = {artifact: maker.make(artifact) for artifact in artifacts}
         expected = keras_predictions(model, images)
         parity = {}
@@ -137,13 +135,12 @@ def _training_data(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _readable_scores(scores: Mapping[str, Any], parity: Mapping[str, Parity], offset: MapOffset) -> dict[str, Any]:
-    moved = f"moved back by {offset.rows:g} rows and {offset.columns:g} columns of cells"
     bootstrap = scores["bootstrap"]
     return {
         "test data": f"{scores['images']} held-out {scores['data']} images of {scores['patients']} patients",
         "intervals": f"{bootstrap['interval']}, {bootstrap['replicates']} resamples by {bootstrap['unit']}",
         "test": {name: _interval(interval) for name, interval in scores["scores"].items()},
-        "class maps": f"Grad-CAM, {moved}, as flipping tells ({offset.maps} maps of training images)",
+        "class maps": f"Grad-CAM, {offset.describe()}, as flipping tells ({offset.maps} maps of training images)",
         **{f"{name} against Keras": found.to_dict() for name, found in parity.items()},
     }
 

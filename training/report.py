@@ -836,7 +836,7 @@ def _evidence_figures(gallery: _Gallery, run: Run, data: str | None, cache: Path
         for kind, index in chosen[code].items()
         if index is not None
     ]
-    moved = f"moved back by {offset.rows:g} rows and {offset.columns:g} columns of cells, as flipping images tells"
+    moved = f"{offset.describe()}, as flipping images tells"
     texts = {
         "grad_cam": (
             f"class_maps_{run.name.replace('/', '_')}",
@@ -890,15 +890,13 @@ def _evidence(
     needed = sorted({index for kinds in chosen.values() for index in kinds.values() if index is not None})
     pixels = {index: np.array(images.image(index)) for index in needed}
     few = images.pixels[images.rows[:: -(-len(images.rows) // OFFSET_IMAGES)]]
-    offset = measure_map_offset(
-        model, few, [run.cases.label_set.codes.index(c) for c in run.cases.label_set.pathologic]
-    )
+    offset = measure_map_offset(model, few, run.cases.label_set.pathologic_columns)
     model.map_offset = offset.rows, offset.columns
+    batch = np.array([pixels[index] for index in needed], np.float32)
     rows: dict[str, dict[str, dict[str, Example | None]]] = {}
     for explanation in EXPLANATIONS:
         maps: dict[int, Array] = {}
         if needed:
-            batch = np.stack([pixels[index] for index in needed]).astype(np.float32)
             predicted = model.inference_model(explanation).predict(batch, batch_size=8, verbose=0)
             maps = dict(zip(needed, np.asarray(predicted["class_maps"]), strict=True))
         rows[explanation] = {

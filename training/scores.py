@@ -203,7 +203,7 @@ def pathologic(values: Array, label_set: LabelSet) -> Array:
 
     In a truth, one known positive makes it 1; otherwise an unknown column (NaN) leaves it unknown.
     """
-    columns = values[:, [label_set.codes.index(code) for code in label_set.pathologic]]
+    columns = values[:, label_set.pathologic_columns]
     largest = np.max(np.where(np.isnan(columns), -np.inf, columns), axis=1)
     return np.where(np.isnan(columns).any(axis=1) & (largest < 1), np.nan, largest)
 

@@ -13,7 +13,7 @@ from keras import ops
 
 from keras_realmnet.models.heads import ClassMaps
 
-__all__ = ["MIN_MAPS", "MapOffset", "measure_map_offset"]
+__all__ = ["FOUND", "MIN_MAPS", "MapOffset", "measure_map_offset"]
 
 FOUND = 0.5  # probability from which a label counts as found, in the image and in the flipped one
 MIN_MAPS = 30  # with fewer the offset is a guess
@@ -29,6 +29,10 @@ class MapOffset:
     rows: float
     columns: float
     maps: int
+
+    def describe(self) -> str:
+        """What is done to the maps, as part of a sentence."""
+        return f"moved back by {self.rows:g} rows and {self.columns:g} columns of cells"
 
 
 def measure_map_offset(model, images, classes=None, batch_size=16) -> MapOffset:

@@ -66,9 +66,8 @@ class OperatingPoint:
         Returns:
             bool of shape (n, pathologic labels), in the order of `label_set.pathologic`.
         """
-        columns = [label_set.codes.index(code) for code in label_set.pathologic]
         thresholds = np.array([self.thresholds[code] for code in label_set.pathologic])
-        return np.asarray(probabilities[:, columns] >= thresholds)
+        return np.asarray(probabilities[:, label_set.pathologic_columns] >= thresholds)
 
     def refers(self, probabilities: np.ndarray, label_set: LabelSet) -> np.ndarray:
         """Whether the rule refers each image, bool of shape (n,); arguments as for `triggered`."""

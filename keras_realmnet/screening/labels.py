@@ -31,6 +31,11 @@ class LabelSet:
     def codes(self) -> tuple[str, ...]:
         return tuple(label.code for label in self.labels)
 
+    @property
+    def pathologic_columns(self) -> list[int]:
+        """Where the labels of `pathologic` stand in a label vector."""
+        return [self.codes.index(code) for code in self.pathologic]
+
     def __len__(self) -> int:
         return len(self.labels)
 
