@@ -6,10 +6,12 @@ one that was released.
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 
-from keras_realmnet.errors import RealMNetError
+from edge_app.durable import move_durably, temporary_file
 
-__all__ = ["MIGRATIONS", "migrate"]
+__all__ = ["MIGRATIONS", "backup_path", "copy_database", "migrate", "version_of"]
 
 MIGRATIONS = (
     """
@@ -132,19 +134,62 @@ INSERT INTO changes VALUES (0);
 ALTER TABLE items ADD COLUMN revisions INTEGER NOT NULL DEFAULT 0;
 UPDATE items SET revisions = coalesce((SELECT revision FROM records WHERE item_id = items.id), 0);
 """,
+    # An item is one picture of a received object, screened by one bundle. `object_id`: the item of its first picture.
+    # `pictures`: how many there are, once it is known. `bundle`: the name of the bundle that screens it.
+    """
+ALTER TABLE items ADD COLUMN object_id INTEGER REFERENCES items (id);
+ALTER TABLE items ADD COLUMN frame INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE items ADD COLUMN pictures INTEGER;
+ALTER TABLE items ADD COLUMN bundle TEXT NOT NULL DEFAULT '';
+ALTER TABLE items ADD COLUMN closed_at TEXT;
+UPDATE items SET object_id = id;
+UPDATE items SET bundle = coalesce(
+    (SELECT json_extract(record, '$.bundle_name') FROM records WHERE item_id = items.id), '');
+DROP INDEX items_network;
+DROP INDEX items_contents;
+DROP INDEX items_state;
+CREATE UNIQUE INDEX items_network ON items (sop_instance_uid, sha256, frame, bundle) WHERE source = 'dicom';
+CREATE UNIQUE INDEX items_contents ON items (sha256, frame, bundle) WHERE source <> 'dicom';
+CREATE INDEX items_state ON items (state, crashes, object_id, frame);
+CREATE INDEX items_object ON items (object_id);
+CREATE INDEX items_origin ON items (source, origin, received_at);
+ALTER TABLE records ADD COLUMN patient_name TEXT;
+ALTER TABLE records ADD COLUMN birth_date TEXT;
+ALTER TABLE records ADD COLUMN sex TEXT;
+ALTER TABLE records ADD COLUMN patient_id_issuer TEXT;
+ALTER TABLE records ADD COLUMN accession_number TEXT;
+CREATE INDEX audit_action ON audit (action);
+""",
 )
 
 
-def migrate(db: sqlite3.Connection) -> None:
-    """Applies the missing migrations, inside of the caller's transaction.
+def version_of(path: Path) -> int:
+    """How many migrations a data base has had; 0 where there is none yet. Raises sqlite3.DatabaseError."""
+    if not path.exists():
+        return 0
+    with closing(sqlite3.connect(path, timeout=30)) as db:
+        return int(db.execute("PRAGMA user_version").fetchone()[0])
 
-    Raises RealMNetError for a data base of a newer release.
+
+def backup_path(path: Path, version: int) -> Path:
+    """Where the copy of a data base lies that was made before it was migrated from `version`."""
+    return path.with_name(f"{path.stem}.schema{version}{path.suffix}")
+
+
+def copy_database(path: Path, copy: Path) -> None:
+    """A consistent, durable copy, also while others write; it has its name only when it is whole.
+
+    Raises sqlite3.Error or OSError (a full disk, for one), and then leaves nothing.
     """
+    with temporary_file(copy.parent) as file:
+        with closing(sqlite3.connect(path, timeout=30)) as source, closing(sqlite3.connect(file.name)) as target:
+            source.backup(target)
+        move_durably(file, copy)
+
+
+def migrate(db: sqlite3.Connection) -> None:
+    """Applies the missing migrations, inside of the caller's transaction."""
     [version] = db.execute("PRAGMA user_version").fetchone()
-    if version > len(MIGRATIONS):
-        raise RealMNetError(
-            f"the data base has schema version {version}, made by a newer release; this one knows {len(MIGRATIONS)}"
-        )
     for migration in MIGRATIONS[version:]:
         for statement in _statements(migration):
             db.execute(statement)

@@ -5,22 +5,19 @@ them in the opposite one. docs/box.md describes processes, states and recovery.
 """
 
 import contextlib
-import fcntl
 import logging
 import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 from time import monotonic
 from typing import Protocol
 
 from edge_app import delivery, folder_intake, logs, status
 from edge_app.config import Config
 from edge_app.metrics import Metrics
-from edge_app.store import Store
+from edge_app.store import Store, only_one
 from edge_app.supervisor import ScreeningProcess
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.bundle import Bundle
@@ -78,13 +75,13 @@ class Box:
 
     def _start(self, stack: contextlib.ExitStack) -> None:
         config = self.config
-        self.store = Store(config.data_dir)
-        stack.callback(self.store.close)
-        stack.enter_context(_only_one(config.data_dir))
-        self.store.check()
-        _recover(self.store)
         bundle = Bundle.load(config.bundle)
         bundle.artifact(config.artifact)
+        self.store = Store(config.data_dir, bundle.name)
+        stack.callback(self.store.close)
+        stack.enter_context(only_one(config.data_dir))
+        self.store.check()
+        _recover(self.store)
         self.metrics = Metrics(config, self.store)
         if config.web.enabled:
             from edge_app import web
@@ -152,17 +149,6 @@ class Box:
             return
         if removed:
             log.info("%d delivered results are older than %d days: removed", removed, days)
-
-
-@contextlib.contextmanager
-def _only_one(data_dir: Path) -> Iterator[None]:
-    """Raises RealMNetError where another box works in this folder; a dead one does not count."""
-    with (data_dir / "serve.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RealMNetError(f"{data_dir}: another box is running in this folder") from None
-        yield
 
 
 def _recover(store: Store) -> None:

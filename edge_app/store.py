@@ -1,35 +1,37 @@
 """What the box knows: received objects, their results, deliveries, reviews, users and the audit trail, in SQLite.
 
-One life of an item: `add_item` (pending) → `claim` (screening) → `finish` (done); `quarantine` puts aside what cannot
-be screened, `retry` takes it up again, `expire` keeps only its identity. Every step is one transaction, synced to the
-disk before the call returns, and each demands the state before it: that is what "exactly once" rests on. Times are
-ISO 8601, UTC.
+An item is one picture of a received object, screened by one bundle: an object that holds several pictures becomes as
+many items once its first has been opened. One life of an item: `add_item` (pending) → `claim` (screening) → `finish`
+(done); `quarantine` puts aside what cannot be screened, `retry` takes it up again, `expire` keeps only its identity.
+Every step is one transaction, synced to the disk before the call returns, and each demands the state before it: that
+is what "exactly once" rests on. Times are ISO 8601, UTC.
 """
 
+import fcntl
 import hashlib
 import json
 import shutil
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timezone
 from pathlib import Path, PurePath
 from typing import Any, Literal, TypeVar, cast
 
+from edge_app import schema
 from edge_app.durable import TEMPORARY, make_folder, move_durably, temporary_file
-from edge_app.schema import migrate
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.decision import OUTCOMES
 from keras_realmnet.screening.record import ScreeningRecord
 
-__all__ = ["MAX_CRASHES", "Counts", "Delivery", "Item", "Result", "Review", "Stale", "Store", "timestamp"]
+__all__ = ["MAX_CRASHES", "Counts", "Delivery", "Item", "Result", "Review", "Stale", "Store", "only_one", "timestamp"]
 
 Source = Literal["dicom", "folder"]
 ItemState = Literal["pending", "screening", "done", "quarantined", "expired"]
 
-MAX_CRASHES = 2  # an item that killed its worker so often is put aside
+MAX_CRASHES = 3  # an item that failed so often on this machine, or killed its worker, is put aside
 MAX_ATTEMPTS = 10  # as is one that was being screened each of so many times the whole box died
 
 
@@ -39,7 +41,13 @@ class Stale(RealMNetError):
 
 @dataclass(frozen=True)
 class Item:
-    """One received object. `origin`: calling AE title, or name of the folder. `reason`: why it is in quarantine."""
+    """One picture of a received object.
+
+    object_id: the item of the object's first picture. frame: which picture it is, from 1. pictures: how many there are;
+    None until the object has been opened. bundle: name of the bundle that screens it; "" where nobody said.
+    origin: calling AE title, or name of the folder. reason: why it is in quarantine. closed_at: when a person said that
+    what it asked for in quarantine was done.
+    """
 
     id: int
     received_at: str
@@ -58,6 +66,11 @@ class Item:
     crashes: int
     started_at: str | None
     finished_at: str | None
+    object_id: int
+    frame: int
+    pictures: int | None
+    bundle: str
+    closed_at: str | None
 
 
 @dataclass(frozen=True)
@@ -112,22 +125,39 @@ class Counts:
 class Store:
     """The box's folder and data base. Any number of threads and processes may use it; each has its own connection."""
 
-    def __init__(self, data_dir: Path):
-        """Opens or makes the folder and its data base, and brings an older one up to date.
+    def __init__(self, data_dir: Path, bundle: str = ""):
+        """Opens or makes the folder and its data base; one of an earlier release is copied, then brought up to date.
+
+        Args:
+            bundle: name of the bundle that screens what is taken in from now on.
 
         Raises:
-            RealMNetError: the folder cannot be written, or the data base is none or of a newer version.
+            RealMNetError: the folder cannot be written, the data base is none or of a newer release, or it is of an
+                earlier one and a box is running on it.
         """
         self.data_dir = data_dir
+        self.bundle = bundle
         self.incoming = data_dir / "incoming"
         self._local = threading.local()
         try:
             for folder in (self.incoming, data_dir / "objects", data_dir / "results"):
                 make_folder(folder)
-            with self.write() as db:
-                migrate(db)
+            self._upgrade(data_dir / "box.sqlite")
         except (OSError, sqlite3.DatabaseError) as error:
             raise RealMNetError(f"{data_dir}: cannot keep the box's data here ({error})") from error
+
+    def _upgrade(self, path: Path) -> None:
+        """Applies the missing migrations; what was there before them stays beside it, for the way back."""
+        version, newest = schema.version_of(path), len(schema.MIGRATIONS)
+        if version > newest:
+            raise RealMNetError(f"{path}: has schema version {version}, of a newer release; this one knows {newest}")
+        if version == newest:
+            return
+        with only_one(self.data_dir) if version else nullcontext():
+            if version:
+                schema.copy_database(path, schema.backup_path(path, version))
+            with self.write() as db:
+                schema.migrate(db)
 
     # ---- connections and files ---------------------------------------------------------------------------------
 
@@ -220,21 +250,29 @@ class Store:
     ) -> tuple[Item, bool]:
         """Takes in an object whose bytes `keep_object` has stored; returns the item and whether it is new.
 
-        What came before is not taken in again: over the network the same SOP Instance UID with the same bytes, else
-        the same bytes. The same UID with other bytes is kept, in quarantine. An object that was screened, delivered
-        and removed by age is new again when it is sent again, but not while it merely lies in its folder.
+        What came before for this bundle is not taken in again: over the network the same SOP Instance UID with the
+        same bytes, else the same bytes. The same UID with other bytes is kept, in quarantine. An object that was
+        screened, delivered and removed by age is new again when it is sent again, but not while it merely lies in its
+        folder. The item is that of the object's first picture; the others follow when it has been opened.
         """
         now = timestamp()
         with self.write() as db:
             if source == "dicom":
                 known = _one(
                     db,
-                    "SELECT * FROM items WHERE source = 'dicom' AND sop_instance_uid = ? AND sha256 = ?",
+                    "SELECT * FROM items WHERE source = 'dicom' AND sop_instance_uid = ? AND sha256 = ?"
+                    " AND frame = 1 AND bundle IN (?, '')",
                     sop_instance_uid,
                     sha256,
+                    self.bundle,
                 )
             else:
-                known = _one(db, "SELECT * FROM items WHERE source <> 'dicom' AND sha256 = ?", sha256)
+                known = _one(
+                    db,
+                    "SELECT * FROM items WHERE source <> 'dicom' AND sha256 = ? AND frame = 1 AND bundle IN (?, '')",
+                    sha256,
+                    self.bundle,
+                )
             if known is not None:
                 if known.state != "expired" or source == "folder":
                     return known, False
@@ -242,7 +280,7 @@ class Store:
                     raise OSError(f"the contents of item {known.id} were just removed: send it again")
                 db.execute(
                     "UPDATE items SET state = 'pending', received_at = ?, file_name = ?, attempts = 0, crashes = 0,"
-                    " reason = NULL, started_at = NULL, finished_at = NULL WHERE id = ?",
+                    " reason = NULL, started_at = NULL, finished_at = NULL WHERE object_id = ?",  # expired as a whole
                     (now, file_name, known.id),
                 )
                 _audit(db, source, "received again", known.id, origin)
@@ -250,7 +288,8 @@ class Store:
             twin = (
                 source == "dicom"
                 and db.execute(
-                    "SELECT id FROM items WHERE source = 'dicom' AND sop_instance_uid = ?", (sop_instance_uid,)
+                    "SELECT id FROM items WHERE source = 'dicom' AND sop_instance_uid = ? AND sha256 <> ?",
+                    (sop_instance_uid, sha256),
                 ).fetchone()
             )
             reason = f"the same SOP Instance UID as item {twin[0]}, with other contents" if twin else None
@@ -269,15 +308,22 @@ class Store:
                 bytes=bytes,
                 state="quarantined" if twin else "pending",
                 reason=reason,
+                bundle=self.bundle,
             )
+            db.execute("UPDATE items SET object_id = id WHERE id = ?", (item_id,))
             item = _item(db, item_id)
             _audit(db, source, "quarantined" if twin else "received", item.id, origin)
             return item, True
 
     def claim(self) -> Item | None:
-        """The next item to screen, now in the state "screening": the oldest, those that killed a worker last."""
+        """The next item to screen, now in the state "screening".
+
+        The oldest object comes first, its pictures one after the other, those that failed on this machine last.
+        """
         with self.write() as db:
-            row = db.execute("SELECT id FROM items WHERE state = 'pending' ORDER BY crashes, id LIMIT 1").fetchone()
+            row = db.execute(
+                "SELECT id FROM items WHERE state = 'pending' ORDER BY crashes, object_id, frame LIMIT 1"
+            ).fetchone()
             if row is None:
                 return None
             db.execute(
@@ -352,11 +398,19 @@ class Store:
         with self.write() as db:
             _move(db, item_id, ("quarantined",), "pending")
             db.execute(
-                "UPDATE items SET attempts = 0, crashes = 0, reason = NULL, started_at = NULL, finished_at = NULL"
-                " WHERE id = ?",
+                "UPDATE items SET attempts = 0, crashes = 0, reason = NULL, started_at = NULL, finished_at = NULL,"
+                " closed_at = NULL WHERE id = ?",
                 (item_id,),
             )
             _audit(db, actor, "retried", item_id)
+
+    def close_item(self, item_id: int, actor: str) -> None:
+        """A person has done what an item in quarantine asked for: it no longer counts. Raises Stale where it is not
+        there; its record, if it has one, goes on showing that there is no result."""
+        with self.write() as db:
+            _move(db, item_id, ("quarantined",), "quarantined")
+            db.execute("UPDATE items SET closed_at = ? WHERE id = ?", (timestamp(), item_id))
+            _audit(db, actor, "closed", item_id)
 
     def unexplained(self) -> list[Item]:
         """Items put aside because their worker died, so without a record. Each is returned once, ever."""
@@ -387,6 +441,10 @@ class Store:
         _remove_temporary_files(self.data_dir / "results")
         self._remove_expired_files(_all(self.db, "SELECT * FROM items WHERE state = 'expired'"))
         with self.write() as db:
+            if self.bundle:
+                db.execute(
+                    "UPDATE OR IGNORE items SET bundle = ? WHERE state IN ('pending', 'screening')", (self.bundle,)
+                )
             left = _all(db, "SELECT * FROM items WHERE state = 'screening'")
             for item in left:
                 reason = f"was being screened when the box stopped ({item.attempts} attempts)"
@@ -402,8 +460,8 @@ class Store:
     def expire(self, before: datetime) -> int:
         """Removes contents and results received before a moment and delivered whole; returns how many.
 
-        Delivered whole: at least one delivery, and none that is pending or dead. The identity of the item stays, so
-        that it is not taken in and screened anew; so does the audit trail.
+        Delivered whole: at least one delivery, and none that is pending or dead, of every picture of the object. The
+        identity of the item stays, so that it is not taken in and screened anew; so does the audit trail.
         """
         with self.write() as db:
             due = _all(
@@ -413,6 +471,9 @@ class Store:
                 " (SELECT 1 FROM deliveries WHERE item_id = items.id AND state IN ('pending', 'dead'))",
                 timestamp(before),
             )
+            ids = {item.id for item in due}
+            whole = "SELECT id FROM items WHERE object_id = ?"
+            due = [item for item in due if ids.issuperset(row[0] for row in db.execute(whole, (item.object_id,)))]
             for item in due:
                 for table in ("records", "deliveries", "reviews"):
                     db.execute(f"DELETE FROM {table} WHERE item_id = ?", (item.id,))
@@ -447,20 +508,25 @@ class Store:
     def item(self, item_id: int) -> Item | None:
         return _one(self.db, "SELECT * FROM items WHERE id = ?", item_id)
 
-    def items(self, state: ItemState | None = None, limit: int = 100, offset: int = 0) -> list[Item]:
-        """The latest first, in one state or in any."""
+    def items(
+        self, state: ItemState | None = None, limit: int = 100, offset: int = 0, closed: bool = False
+    ) -> list[Item]:
+        """The latest first, in one state or in any; `closed`: those that a person closed instead of the others."""
         return _all(
             self.db,
-            "SELECT * FROM items WHERE ? IN ('', state) ORDER BY id DESC LIMIT ? OFFSET ?",
+            "SELECT * FROM items WHERE ? IN ('', state) AND (closed_at IS NOT NULL) = ?"
+            " ORDER BY id DESC LIMIT ? OFFSET ?",
             state or "",
+            closed,
             limit,
             offset,
         )
 
     def same_instance(self, item: Item) -> list[Item]:
         """Other items with the item's SOP Instance UID, and so with other contents."""
-        query = "SELECT * FROM items WHERE source = 'dicom' AND sop_instance_uid = ? AND id <> ? ORDER BY id"
-        return _all(self.db, query, item.sop_instance_uid, item.id)
+        where = "source = 'dicom' AND sop_instance_uid = ? AND sha256 <> ? AND frame = 1"
+        query = f"SELECT * FROM items WHERE {where} ORDER BY id"
+        return _all(self.db, query, item.sop_instance_uid, item.sha256)
 
     def record(self, item_id: int) -> Result | None:
         """The current record of an item."""
@@ -519,7 +585,7 @@ class Store:
 
     def counts(self) -> Counts:
         db = self.db
-        items = dict(db.execute("SELECT state, count(*) FROM items GROUP BY state").fetchall())
+        items = dict(db.execute("SELECT state, count(*) FROM items WHERE closed_at IS NULL GROUP BY state").fetchall())
         deliveries = dict(db.execute("SELECT state, count(*) FROM deliveries GROUP BY state").fetchall())
         [oldest] = db.execute("SELECT min(received_at) FROM items WHERE state IN ('pending', 'screening')").fetchone()
         [last] = db.execute("SELECT max(finished_at) FROM items WHERE state = 'done'").fetchone()
@@ -688,7 +754,19 @@ class Store:
 
     def names(self, item_id: int) -> list[str]:
         """Names of the files in watched folders that held an item's contents."""
-        return [row[0] for row in self.db.execute("SELECT name FROM seen_files WHERE item_id = ?", (item_id,))]
+        query = "SELECT name FROM seen_files WHERE item_id = (SELECT object_id FROM items WHERE id = ?)"
+        return [row[0] for row in self.db.execute(query, (item_id,))]
+
+
+@contextmanager
+def only_one(data_dir: Path) -> Iterator[None]:
+    """Raises RealMNetError where a box works in this folder; a dead one does not count."""
+    with (data_dir / "serve.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RealMNetError(f"{data_dir}: another box is running in this folder") from None
+        yield
 
 
 def timestamp(at: datetime | None = None) -> str:
@@ -767,6 +845,8 @@ def _put_record(db: sqlite3.Connection, item_id: int, record: ScreeningRecord, s
     db.execute("UPDATE items SET revisions = revisions + 1 WHERE id = ?", (item_id,))
     [revision] = db.execute("SELECT revisions FROM items WHERE id = ?", (item_id,)).fetchone()
     db.execute("DELETE FROM records WHERE item_id = ?", (item_id,))
+    item = _item(db, item_id)
+    _put_pictures(db, item, record.pictures)
     _insert(
         db,
         "records",
@@ -778,11 +858,33 @@ def _put_record(db: sqlite3.Connection, item_id: int, record: ScreeningRecord, s
         patient_id=record.patient_id,
         eye=record.eye,
         study_date=record.study_date,
-        study_uid=_item(db, item_id).study_uid or record.source.get("study_instance_uid"),
+        patient_name=record.patient_name,
+        birth_date=record.birth_date,
+        sex=record.sex,
+        patient_id_issuer=record.patient_id_issuer,
+        accession_number=record.accession_number,
+        study_uid=item.study_uid or record.source.get("study_instance_uid"),
         screened_at=record.screened_at,
         score=score,
     )
     return int(revision)
+
+
+def _put_pictures(db: sqlite3.Connection, item: Item, pictures: int) -> None:
+    """Makes items of an object's other pictures, once it has been opened. None is lost behind the first one's result:
+    they are there as soon as that is."""
+    if item.pictures == pictures or item.frame > 1:
+        return
+    copied = "received_at, source, origin, sop_instance_uid, sop_class_uid, study_uid, sha256, extension, file_name"
+    for frame in range(2, pictures + 1):
+        db.execute(
+            f"INSERT OR IGNORE INTO items ({copied}, bytes, bundle, object_id, frame, state)"
+            f" SELECT {copied}, bytes, bundle, object_id, ?, 'pending' FROM items WHERE id = ?",
+            (frame, item.id),
+        )
+    db.execute("UPDATE items SET pictures = ? WHERE object_id = ?", (pictures, item.object_id))
+    if pictures > 1:
+        _audit(db, "box", "opened", item.id, f"{pictures} pictures")
 
 
 def _put_deliveries(db: sqlite3.Connection, item_id: int, revision: int, deliveries: Sequence[tuple[str, str]]) -> None:

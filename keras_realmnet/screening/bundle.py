@@ -24,11 +24,12 @@ import numpy as np
 
 from keras_realmnet.errors import BundleMismatch, RealMNetError
 from keras_realmnet.screening.decision import OperatingPoint
-from keras_realmnet.screening.labels import Label, LabelSet
+from keras_realmnet.screening.labels import LABEL_SETS, Label, LabelSet
 from keras_realmnet.screening.preprocessing import PreprocessSpec
 from keras_realmnet.screening.quality import MODALITIES
 from keras_realmnet.screening.runtime_base import OUTPUTS, Prediction
 from keras_realmnet.screening.runtimes import engine_class
+from keras_realmnet.screening.upgrade import Step, upgrade
 
 __all__ = [
     "BUNDLE_FILE",
@@ -42,7 +43,7 @@ __all__ = [
     "write_bundle",
 ]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 BUNDLE_FILE = "bundle.json"
 GOLDEN_FILE = "golden.npz"
 SOURCE_FILE = "source.keras"
@@ -383,13 +384,24 @@ def _read_document(path: Path) -> dict[str, Any]:
         raise BundleMismatch(f"{path}: not valid JSON ({error})") from error
     if not isinstance(document, dict):
         raise BundleMismatch(f"{path}: an object expected. Received: {type(document).__name__}")
-    if document.get("schema") != SCHEMA_VERSION:
-        raise BundleMismatch(f"{path}: schema {SCHEMA_VERSION} expected. Received: {document.get('schema')!r}")
+    upgraded = upgrade(document, STEPS, str(path), BundleMismatch)
     unsigned = {key: value for key, value in document.items() if key != "digest"}
     # The comparison of the bytes catches what the digest of the meaning cannot see, such as a changed blank.
     if document.get("digest") != _digest(unsigned) or content != _serialize(document):
         raise BundleMismatch(f"{path}: changed after the bundle was made (its digest does not match)")
-    return document
+    return upgraded
+
+
+def _with_condition(document: dict[str, Any]) -> dict[str, Any]:
+    """Schema 1 → 2: the label set says what is screened for."""
+    label_set = document.get("label_set")
+    if not isinstance(label_set, dict):
+        return document  # `Bundle.load` says what is wrong with it
+    known = LABEL_SETS.get(str(label_set.get("name")), LabelSet)
+    return {**document, "label_set": {**label_set, "condition": known.condition}}
+
+
+STEPS: tuple[Step, ...] = (_with_condition,)
 
 
 def _serialize(document: Mapping[str, Any]) -> bytes:
@@ -435,6 +447,7 @@ def _label_set_from_dict(fields: Mapping[str, Any]) -> LabelSet:
         labels=tuple(Label(**label) for label in fields["labels"]),
         pathologic=tuple(fields["pathologic"]),
         exclusive=tuple(tuple(group) for group in fields["exclusive"]),
+        condition=fields["condition"],
     )
     unknown = {code for group in (label_set.pathologic, *label_set.exclusive) for code in group} - set(label_set.codes)
     if unknown:

@@ -19,13 +19,15 @@ class LabelSet:
     """An ordered vocabulary; column k of every score matrix belongs to `labels[k]`.
 
     `pathologic` lists the codes whose presence makes an eye pathologic (and so a referral); each group of
-    `exclusive` lists codes of which a correctly labelled image carries exactly one.
+    `exclusive` lists codes of which a correctly labelled image carries exactly one. `condition`: what those who screen
+    with it look for, in words that continue a sentence ("screening for ...").
     """
 
     name: str
     labels: tuple[Label, ...]
     pathologic: tuple[str, ...]
     exclusive: tuple[tuple[str, ...], ...]
+    condition: str = "retinal disease"
 
     @property
     def codes(self) -> tuple[str, ...]:
@@ -61,6 +63,7 @@ PSMM = LabelSet(
     ),
     pathologic=("S1", "A2", "A3", "A4"),
     exclusive=(("S0", "S1"), ("A0", "A1", "A2", "A3", "A4")),
+    condition="pathologic myopia",
 )
 
 # PALM / iChallenge-PM (Fang et al., Scientific Data 2024): the class is the first letter of the file name.
@@ -73,6 +76,7 @@ PALM = LabelSet(
     ),
     pathologic=("P",),
     exclusive=(("N", "H", "P"),),
+    condition="pathologic myopia",
 )
 
 # RealMNet, section "Peripheral lesions": the network that PSMM trained, with a new head.
@@ -87,6 +91,7 @@ PERIPHERAL = LabelSet(
     ),
     pathologic=("P1", "P2", "P3", "P4"),
     exclusive=(),  # lattice degeneration and holes are often seen together
+    condition="peripheral retinal lesions",
 )
 
 LABEL_SETS = {label_set.name: label_set for label_set in (PSMM, PALM, PERIPHERAL)}

@@ -153,7 +153,7 @@ def test_a_killed_screening_process_comes_back_and_its_item_with_it(clinic):
     assert "realmnet_box_worker_deaths_total 1.0" in clinic.box.get("/metrics")
 
 
-def test_an_item_that_kills_it_twice_is_put_aside_and_the_next_one_is_screened(clinic):
+def test_an_item_that_kills_it_again_and_again_is_put_aside_and_the_next_one_is_screened(clinic):
     name, pid = clinic.catch()
     os.kill(pid, signal.SIGKILL)
     other = clinic.export()

@@ -1,5 +1,6 @@
 """What the box may never do: lose what it acknowledged, or give one image two results."""
 
+import errno
 import os
 import shutil
 import sqlite3
@@ -8,6 +9,7 @@ import sys
 import tempfile
 import threading
 from collections import Counter
+from contextlib import closing
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from hypothesis.stateful import Bundle as Values
 from hypothesis.stateful import RuleBasedStateMachine, consumes, invariant, rule
 
 from edge_app import schema
-from edge_app.store import MAX_ATTEMPTS, MAX_CRASHES, Item, Stale, Store, timestamp
+from edge_app.store import MAX_ATTEMPTS, MAX_CRASHES, Item, Stale, Store, only_one, timestamp
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.record import ScreeningRecord
 
@@ -165,12 +167,15 @@ def test_only_the_latest_claim_can_finish(store):
     assert (rows(store, "records"), rows(store, "deliveries")) == (1, 1)
 
 
-def test_an_item_that_killed_its_worker_twice_is_put_aside_and_does_not_block(store):
+def test_an_item_that_failed_three_times_is_put_aside_and_does_not_block(store):
     bad, _ = receive(store, b"bad")
     good, _ = receive(store, b"good", uid="1.2.4")
     assert store.claim().id == bad.id
     assert store.release(bad.id, "killed by signal 11", crashed=True).state == "pending"
     assert store.claim().id == good.id  # those that killed a worker come last
+    for _ in range(MAX_CRASHES - 2):
+        assert store.claim().id == bad.id
+        assert store.release(bad.id, "killed by signal 11", crashed=True).state == "pending"
     assert store.claim().id == bad.id
     after = store.release(bad.id, "killed by signal 11", crashed=True)
     assert (after.state, after.crashes, after.reason) == ("quarantined", MAX_CRASHES, "killed by signal 11")
@@ -372,20 +377,23 @@ def test_the_data_base_is_as_durable_as_sqlite_can_be(store):
     assert store.db.execute("PRAGMA synchronous").fetchone()[0] == 2  # FULL
 
 
-def test_a_first_data_base_counts_its_revisions_on(tmp_path, monkeypatch):
-    with monkeypatch.context() as first:
-        first.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:1])
-        old = Store(tmp_path)
-        item, _ = receive(old, b"abc")
-        old.db.execute(
-            "INSERT INTO records (item_id, revision, record, outcome, rank, screened_at)"
-            " VALUES (?, 3, ?, 'refer', 0, '')",
-            (item.id, make_record().to_json()),
+def test_a_first_data_base_counts_its_revisions_on(tmp_path):
+    with closing(sqlite3.connect(tmp_path / "box.sqlite")) as old:
+        old.executescript(schema.MIGRATIONS[0])
+        old.execute(
+            "INSERT INTO items (received_at, source, origin, sha256, extension, file_name, bytes, state)"
+            " VALUES ('2025-01-31T00:00:00.000+00:00', 'folder', 'share', 'abc', 'bin', '', 3, 'pending')"
         )
-        old.close()
+        old.execute(
+            "INSERT INTO records (item_id, revision, record, outcome, rank, screened_at)"
+            " VALUES (1, 3, ?, 'refer', 0, '')",
+            (make_record().to_json(),),
+        )
+        old.execute("PRAGMA user_version = 1")
+        old.commit()
     new = Store(tmp_path)
     new.claim()
-    assert new.finish(item.id, make_record(), 0.1, []) == 4
+    assert new.finish(1, make_record(), 0.1, []) == 4
     new.close()
 
 
@@ -411,6 +419,134 @@ def test_a_migration_that_fails_changes_nothing(tmp_path, monkeypatch):
     monkeypatch.undo()
     store = Store(tmp_path)
     assert store.db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'half'").fetchone()[0] == 0
+
+
+@pytest.fixture
+def old_box(tmp_path, goldens) -> Path:
+    """The folder of a box that the version before left: data base of schema 2, records of schema 1."""
+    with closing(sqlite3.connect(tmp_path / "box.sqlite")) as db:
+        db.executescript((goldens / "box_schema2.sql").read_text())
+    return tmp_path
+
+
+def contents_of(path: Path) -> list[str]:
+    with closing(sqlite3.connect(path)) as db:
+        return list(db.iterdump())
+
+
+def test_a_data_base_of_the_version_before_is_copied_and_brought_up_to_date(old_box):
+    before = contents_of(old_box / "box.sqlite")
+    store = Store(old_box, "realmnet-demo")
+    store.check()
+    assert contents_of(old_box / "box.schema2.sqlite") == before
+    assert schema.version_of(old_box / "box.schema2.sqlite") == 2
+    assert [result.record.outcome for result in store.worklist()] == [*["refer"] * 3, "not_analysed"]
+    items = store.items()
+    assert [(item.object_id, item.frame, item.closed_at) for item in items] == [(i.id, 1, None) for i in items]
+    assert [item.bundle for item in reversed(items)] == [*["realmnet-demo"] * 4, ""]
+    assert store.counts().deliveries == {"pending": 7, "delivered": 1, "dead": 0, "superseded": 0}
+    assert store.reviews(1)[0].value == "agree"
+    store.recover()
+    assert store.claim().bundle == "realmnet-demo"  # what was not screened is screened by the bundle of today
+    again = store.add_item(
+        source="folder", origin="camera", sha256=items[-1].sha256, extension="bin", file_name="x", bytes=1
+    )
+    assert again == (store.item(1), False)  # what was known stays known
+    store.close()
+
+
+def test_a_data_base_is_not_migrated_under_a_running_box(old_box):
+    before = contents_of(old_box / "box.sqlite")
+    with only_one(old_box), pytest.raises(RealMNetError, match="another box is running"):
+        Store(old_box)
+    assert contents_of(old_box / "box.sqlite") == before
+
+
+def test_where_no_copy_can_be_made_nothing_is_migrated(old_box, monkeypatch):
+    def full(path, copy):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    before = contents_of(old_box / "box.sqlite")
+    monkeypatch.setattr(schema, "copy_database", full)
+    with pytest.raises(RealMNetError, match="No space left"):
+        Store(old_box)
+    assert contents_of(old_box / "box.sqlite") == before
+
+
+def opened(store: Store, item: Item, pictures: int, **facts) -> Item:
+    """As the worker does it: the first picture is screened, and the record says how many there are."""
+    assert store.claim().id == item.id
+    store.finish(item.id, make_record(pictures=pictures, **facts), 0.1, [("pacs", "sr")])
+    return store.item(item.id)
+
+
+def test_every_picture_of_an_object_becomes_an_item_with_its_first_result(store):
+    first, _ = receive(store, b"three")
+    other, _ = receive(store, b"later", "1.2.4")
+    first = opened(store, first, 3)
+    assert store.counts().items["pending"] == 3
+    second, third = store.claim(), store.claim()
+    assert store.claim().id == other.id  # an object's pictures come one after the other
+    assert [(i.object_id, i.frame, i.pictures, i.sha256) for i in (first, second, third)] == [
+        (first.id, frame, 3, first.sha256) for frame in (1, 2, 3)
+    ]
+    assert (second.study_uid, second.received_at, second.origin) == (first.study_uid, first.received_at, first.origin)
+    store.release(second.id, "killed", crashed=True)
+    store.revise(first.id, lambda record: record.warned(["!"]), "box")
+    assert store.counts().items["pending"] == 1  # opened once
+    assert receive(store, b"three") == (store.item(first.id), False)
+    store.finish(third.id, make_record(frame=3, pictures=3), 0.1)
+    assert rows(store, "items") == 4
+
+
+def test_a_broken_first_picture_does_not_hide_the_others(store):
+    first, _ = receive(store, b"two")
+    store.claim()
+    store.quarantine(first.id, "damaged", make_record(outcome="not_analysed", pictures=2))
+    assert store.claim().frame == 2
+
+
+def test_an_object_is_removed_by_age_as_a_whole(store):
+    first = opened(store, receive(store, b"two")[0], 2)
+    for delivery in store.deliveries(first.id):
+        store.delivered(delivery.id)
+    tomorrow = datetime.now(timezone.utc) + timedelta(days=1)
+    assert store.expire(tomorrow) == 0  # its second picture is not screened yet
+    second = store.claim()
+    store.finish(second.id, make_record(frame=2, pictures=2), 0.1, [("pacs", "sr")])
+    assert store.expire(tomorrow) == 0  # nor delivered
+    store.delivered(store.next_delivery().id)
+    assert store.expire(tomorrow) == 2
+    assert not store.object_path(first).exists()
+    again, new = receive(store, b"two")  # sent again: both are screened again
+    assert (again.id, new) == (first.id, True)
+    assert (store.claim().id, store.claim().id) == (first.id, second.id)
+
+
+def test_an_object_is_screened_once_by_each_bundle(tmp_path):
+    store = Store(tmp_path, "one")
+    first = opened(store, receive(store, b"image")[0], 1)
+    assert receive(store, b"image") == (first, False)
+    store.close()
+    store = Store(tmp_path, "two")
+    other, new = receive(store, b"image")
+    assert (new, other.state, other.bundle) == (True, "pending", "two")
+    assert receive(store, b"image") == (other, False)
+    assert store.same_instance(other) == []
+    store.close()
+
+
+def test_what_a_person_closed_in_quarantine_no_longer_counts(store):
+    item, _ = receive(store, b"bad")
+    with pytest.raises(Stale):
+        store.close_item(item.id, "anna")
+    store.quarantine(item.id, "damaged", make_record(outcome="not_analysed"))
+    store.close_item(item.id, "anna")
+    assert (store.counts().items["quarantined"], store.items("quarantined")) == (0, [])
+    assert [closed.id for closed in store.items("quarantined", closed=True)] == [item.id]
+    assert store.record(item.id).record.outcome == "not_analysed"  # still no result, and still shown
+    store.retry(item.id, "anna")
+    assert store.item(item.id).closed_at is None
 
 
 def test_a_newer_or_damaged_data_base_is_refused_and_left_alone(tmp_path):

@@ -233,13 +233,13 @@ class Failing:
         return self.runtime.predict(images)
 
 
-@pytest.mark.parametrize(("times", "state"), [(1, "done"), (2, "quarantined")])
-def test_a_failure_that_is_not_the_files_fault_is_tried_again_once(box, pictures, screener, times, state):
+@pytest.mark.parametrize(("times", "state"), [(2, "done"), (3, "quarantined")])
+def test_a_failure_that_is_not_the_files_fault_is_tried_again_twice(box, pictures, screener, times, state):
     box.worker._screener = replace(screener, runtime=Failing(times, screener.runtime))
     item = box.receive(png(pictures["refer"]))
     box.work()
     after = box.store.item(item.id)
-    assert (after.state, after.attempts) == (state, 2)
+    assert (after.state, after.attempts) == (state, 3)
     assert box.store.record(item.id).record.outcome == ("refer" if state == "done" else "not_analysed")
 
 

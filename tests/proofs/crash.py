@@ -130,7 +130,7 @@ def run(folder: Path, bundle: Path, kills: int, seed: int = 0) -> dict:
         "while the box was": dict(killed_at),
         "images acknowledged, each with one result": len(sent),
         "attempts of scanners without success": sum(scanner.again for scanner in scanners),
-        "put aside after killing its process twice, then retried": len(retried),
+        "put aside after killing its process three times, then retried": len(retried),
     }
 
 
@@ -156,7 +156,7 @@ def _kill(box: served.Box, kind: str) -> bool:
 
 
 def _drain(box: served.Box) -> set[int]:
-    """Waits until all is screened and delivered; what was killed twice by chance is retried, as an operator would."""
+    """Waits until all is screened and delivered; what was killed three times by chance is retried, as an operator would."""
     retried = set()
     while True:
         box.wait_until_idle(600)

@@ -46,6 +46,18 @@ def test_what_was_written_is_loaded(tiny_bundle):
     assert (golden.probabilities.shape, golden.class_maps.shape) == ((1, 7), (1, 8, 8, 7))
 
 
+def test_bundles_of_schema_1_stay_readable(copy):
+    """They did not say what is screened for; their digest, by which results name them, stays what it was."""
+    document = json.loads((copy / "bundle.json").read_bytes())
+    del document["label_set"]["condition"]
+    resigned(copy, schema=1, label_set=document["label_set"])
+    digest = json.loads((copy / "bundle.json").read_bytes())["digest"]
+    bundle = Bundle.load(copy)
+    assert (bundle.label_set, bundle.digest) == (PSMM, digest)
+    resigned(copy, schema=1, label_set={**document["label_set"], "name": "mine"})
+    assert Bundle.load(copy).label_set.condition == "retinal disease"
+
+
 def test_an_unknown_artifact_is_named(tiny_bundle):
     with pytest.raises(RealMNetError, match=r"float32, second.*'int8'"):
         Bundle.load(tiny_bundle).artifact("int8")
@@ -85,7 +97,7 @@ def test_changes_that_keep_the_json_meaning_are_refused_too(copy):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"schema": 99}, "schema 1 expected. Received: 99"),
+        ({"schema": 99}, "schema 99, written by a newer release; this one reads up to 2"),
         ({"preprocessing_hash": "0" * 16}, "preprocessing hash"),
         ({"preprocessing": {"size": "64"}}, "bundle.json"),
         ({"modality": "oct"}, "modality"),

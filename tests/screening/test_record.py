@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from keras_realmnet.errors import RealMNetError
-from keras_realmnet.screening.record import ScreeningRecord
+from keras_realmnet.screening.record import SCHEMA_VERSION, ScreeningRecord
 
 RECORD = ScreeningRecord(
     file="Überprüfung_右眼.jpg",
@@ -51,7 +51,10 @@ def test_numpy_and_non_finite_values_become_plain_json():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"schema": 2}, "schema 1 expected. Received: 2"),
+        ({"schema": 3}, "schema 3, written by a newer release; this one reads up to 2"),
+        ({"schema": 0}, "schema 1 to 2 expected. Received: 0"),
+        ({"schema": True}, "schema 1 to 2 expected. Received: True"),
+        ({"schema": None}, "schema 1 to 2 expected. Received: None"),
         ({"outcome": "fine"}, "outcome must be one of"),
         ({"diagnosis": "x"}, "unknown field 'diagnosis'"),
     ],
@@ -59,6 +62,18 @@ def test_numpy_and_non_finite_values_become_plain_json():
 def test_foreign_records_are_refused(change, message):
     with pytest.raises(RealMNetError, match=message):
         ScreeningRecord.from_dict({**RECORD.to_dict(), **change})
+
+
+def test_records_of_schema_1_stay_readable(goldens):
+    refer, broken = map(json.loads, (goldens / "records_schema1.jsonl").read_text().splitlines())
+    record = ScreeningRecord.from_dict(refer)
+    assert (record.schema, record.frame, record.pictures, record.patient_name) == (SCHEMA_VERSION, 1, 1, None)
+    assert (record.label_set, record.condition) == ("psmm", "pathologic myopia")
+    written = record.to_dict()
+    assert {name: written[name] for name in refer} == {**refer, "schema": SCHEMA_VERSION}
+    assert ScreeningRecord.from_dict(written) == record
+    record = ScreeningRecord.from_dict(broken)
+    assert (record.outcome, record.label_set) == ("not_analysed", None)
 
 
 def test_an_incomplete_record_is_refused():
