@@ -7,6 +7,7 @@ engine has one turn while the others wait, and ratios of medians come with inter
 import hashlib
 import importlib.metadata
 import json
+import math
 import subprocess
 import sys
 import time
@@ -278,10 +279,9 @@ def sources(paths: Iterable[Path]) -> list[Path]:
     pixels = {}
     for file in files:
         try:
-            header = read_header(file)
+            pixels[file] = math.prod(read_header(file).size)
         except RealMNetError:
             continue
-        pixels[file] = header.width * header.height
     if not pixels:
         raise RealMNetError(f"{', '.join(map(str, paths))}: no readable image")
     return [file for file, count in pixels.items() if count >= FULL_SIZE] or list(pixels)

@@ -132,7 +132,7 @@ def images_of_files(sources: Iterable[Path], bundle: Bundle) -> Images:
         if assess(image.pixels, image.source, bundle.modality).verdict != "gradable":
             left_out += 1
             continue
-        if max(image.pixels.shape) < max(image.source.width, image.source.height):
+        if max(image.pixels.shape) < max(image.source.size):
             whole[len(pixels)] = preprocess(read_image(path).pixels, bundle.spec)[0]
         pixels.append(preprocess(image.pixels, bundle.spec)[0])
     origin = ", ".join(map(str, sources))

@@ -287,7 +287,7 @@ def _prepare(
     image, geometry = preprocess(loaded.pixels, spec)
     _write_image(folder / name, image, options)
     source = loaded.source
-    facts = (name, frame.source, frame.bytes, frame.changed_ns, source.sha256, source.width, source.height)
+    facts = (name, frame.source, frame.bytes, frame.changed_ns, source.sha256, *source.size)
     return Prepared(*facts, *geometry.box)
 
 

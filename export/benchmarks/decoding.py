@@ -71,7 +71,7 @@ def main_command(
         if header.format != "JPEG":
             continue
         for side in size or [224, 384, 512]:
-            if max(header.width, header.height) < 2 * (PreprocessSpec(side, reduction=2).min_side or 0):
+            if max(header.size) < 2 * (PreprocessSpec(side, reduction=2).min_side or 0):
                 continue
             try:
                 full, half = measure(file, side, repetitions)

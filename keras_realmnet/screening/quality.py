@@ -93,7 +93,8 @@ def assess(image: NDArray[np.uint8], source: ImageSource | None, modality: str) 
         raise ValueError(f"`modality` must be one of {', '.join(MODALITIES)}. Received: {modality!r}")
     measures = _measure(image)
     if source is not None:  # `image` may have been decoded at half its size
-        measures.update(width=float(source.width), height=float(source.height))
+        width, height = source.size
+        measures.update(width=float(width), height=float(height))
     reasons = _file_reasons(source, modality)
     if measures["brightness"] >= MIN_LIGHT:
         reasons += _kind_reasons(measures, modality)

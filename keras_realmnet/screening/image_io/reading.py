@@ -1,8 +1,4 @@
-"""An image file or DICOM object becomes RGB pixels and what the file says about itself; or one clear error.
-
-Formats are told by their first bytes, never by extension. Size caps hold on the header, before anything is decoded.
-A damaged picture is refused: never half of one. Colour is converted exactly once, whatever the coding.
-"""
+"""Reading: bytes, format, header, pixels."""
 
 import hashlib
 import io
@@ -11,10 +7,9 @@ import re
 import subprocess
 import sys
 import zlib
-from dataclasses import dataclass, replace
-from datetime import date
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -40,23 +35,11 @@ from pydicom.uid import (
 )
 
 from keras_realmnet.errors import DecompressionBomb, UnreadableImage
+from keras_realmnet.screening.image_io.names import DEFAULT_FILE_NAME_PATTERN, FileName, iso_date, parse_file_name
+from keras_realmnet.screening.image_io.source import MAX_BYTES, MAX_PIXELS, ImageSource, LoadedImage
 
-__all__ = [
-    "DEFAULT_FILE_NAME_PATTERN",
-    "EXTENSIONS",
-    "MAX_BYTES",
-    "MAX_PIXELS",
-    "FileName",
-    "ImageSource",
-    "LoadedImage",
-    "may_be_image",
-    "parse_file_name",
-    "read_header",
-    "read_image",
-]
+__all__ = ["EXTENSIONS", "may_be_image", "read_header", "read_image"]
 
-MAX_PIXELS = 100_000_000  # six times the largest ultra-widefield picture (4000 x 4000)
-MAX_BYTES = 512 * 1024**2
 GDCM_SECONDS = 60  # 16 megapixels of JPEG lossless take about one
 
 # Usual endings, for those who look for images in a folder; reading goes by content.
@@ -64,82 +47,8 @@ EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".dcm"
 
 NOT_IMAGES = frozenset({"dicomdir", "license", "makefile", "readme"})
 
-# `{ID}_{OD|OS}_{date}_{n}.ext` (date and n may be missing) and `{ID}_{n}.ext`; matched against the name without ending.
-DEFAULT_FILE_NAME_PATTERN = (
-    r"(?P<patient_id>.+?)_"
-    r"(?:(?P<eye>OD|OS)(?:_(?P<date>[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{8}))?(?:_(?P<number>[0-9]{1,6}))?"
-    r"|(?P<only_number>[0-9]{1,6}))"
-)
-
 # Values reach the caller as they came; pydicom's warnings about them would put patient data on stderr.
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
-
-
-@dataclass(frozen=True)
-class ImageSource:
-    """What a file says about itself. None where it does not say.
-
-    `format`: "JPEG", "PNG", "TIFF", "BMP" or "DICOM". `sha256`: of the file's bytes. `width`, `height`: in pixels, as
-    displayed. `eye`: "OD" (right), "OS" (left) or None, never guessed; `eye_source`: "dicom", "file name" or None.
-    `study_date`: ISO 8601. `warnings`: contradictions an operator should see.
-    """
-
-    format: str
-    sha256: str
-    width: int
-    height: int
-    patient_id: str | None = None
-    eye: str | None = None
-    eye_source: str | None = None
-    study_date: str | None = None
-    manufacturer: str | None = None
-    modality: str | None = None
-    image_type: tuple[str, ...] | None = None
-    series_description: str | None = None
-    sop_class_uid: str | None = None
-    sop_instance_uid: str | None = None
-    study_instance_uid: str | None = None
-    photometric_interpretation: str | None = None
-    transfer_syntax_uid: str | None = None
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class LoadedImage:
-    """`pixels`: uint8 RGB of shape (h, w, 3)."""
-
-    pixels: NDArray[np.uint8]
-    source: ImageSource
-
-
-class FileName(NamedTuple):
-    """What a file name tells; `eye` is "OD", "OS" or None, `date` ISO 8601 or None, `number` the picture's."""
-
-    patient_id: str | None
-    eye: str | None
-    date: str | None
-    number: int | None
-
-
-def parse_file_name(name: str, pattern: str | re.Pattern[str] = DEFAULT_FILE_NAME_PATTERN) -> FileName | None:
-    """Reads `P12_OD_2023-06-25_2.jpg` or `P12_2.jpg`; None where the name does not follow the pattern.
-
-    `pattern`: a regular expression with the groups patient_id, eye, date, number (each optional) that must match the
-    whole name without its ending; it is case-insensitive when given as text.
-    """
-    compiled = re.compile(pattern, re.IGNORECASE) if isinstance(pattern, str) else pattern
-    match = compiled.fullmatch(Path(name).stem)
-    if match is None:
-        return None
-    groups = match.groupdict()
-    eye = (groups.get("eye") or "").upper()
-    number = groups.get("number") or groups.get("only_number")
-    return FileName(
-        patient_id=groups.get("patient_id") or None,
-        eye=eye if eye in ("OD", "OS") else None,
-        date=_iso_date(groups.get("date")),
-        number=int(number) if number else None,
-    )
 
 
 def may_be_image(file: Path) -> bool:
@@ -164,28 +73,31 @@ def read_header(
     file: str | Path | bytes,
     name: str | None = None,
     *,
+    frame: int = 1,
     file_name_pattern: str | re.Pattern[str] = DEFAULT_FILE_NAME_PATTERN,
 ) -> ImageSource:
-    """What a file (its path or its bytes) says about itself, without decoding pixels.
+    """What a file (its path or its bytes) says about itself and its picture `frame`, without decoding pixels.
 
     `name`: stands for the file in messages and is parsed for patient, eye and date; default: the path's own.
-    Raises `DecompressionBomb` above MAX_BYTES or MAX_PIXELS, else `UnreadableImage`.
+    Where no picture can be screened, `pictures` is 0; `UnreadableImage` is raised where not even the header can be
+    read or there is no such picture, `DecompressionBomb` above MAX_BYTES or MAX_PIXELS.
     """
     data, name = _contents(file, name)
-    return _open(data, name, file_name_pattern)[0]
+    return _open(data, name, frame, file_name_pattern)[0]
 
 
 def read_image(
     file: str | Path | bytes,
     name: str | None = None,
     *,
+    frame: int = 1,
     min_side: int | None = None,
     file_name_pattern: str | re.Pattern[str] = DEFAULT_FILE_NAME_PATTERN,
 ) -> LoadedImage:
-    """The whole picture, uint8 RGB of shape (h, w, 3), upright by its EXIF orientation.
+    """The whole picture number `frame`, uint8 RGB of shape (h, w, 3), upright by its EXIF orientation.
 
-    First page of a TIFF, first frame of a DICOM object; 16 bits are scaled to 8, alpha is dropped, grey becomes three
-    equal channels. Arguments and errors as for `read_header`; a truncated or damaged picture is `UnreadableImage`.
+    16 bits are scaled to 8, alpha is dropped, grey becomes three equal channels. Arguments and errors as for
+    `read_header`; a truncated or damaged picture and a file with `pictures == 0` are `UnreadableImage`.
 
     `min_side`: what the longer side must keep, in pixels. A JPEG at least twice as large, in a file of its own or in a
     DICOM object, is then decoded at half its size (each block's inverse transform gives 4 x 4 pixels, not 8 x 8), in
@@ -193,7 +105,9 @@ def read_image(
     line of an odd side is left out, so that every pixel stands for 2 x 2 of the file's.
     """
     data, name = _contents(file, name)
-    source, opened = _open(data, name, file_name_pattern)
+    source, opened = _open(data, name, frame, file_name_pattern)
+    if source.width is None or source.height is None:
+        raise UnreadableImage("this DICOM object holds no picture", name, source)
     sides = source.width, source.height
     half = min_side is not None and max(sides) >= 2 * min_side and min(sides) >= 2
     try:
@@ -204,16 +118,18 @@ def read_image(
             half = half and _holds_plain_jpeg(opened)
             pixels = _decode_dicom(opened, data, half)
     except UnreadableImage as error:
-        raise type(error)(f"{name}: {error}") from error
+        raise type(error)(error.problem, name, source) from error
     except Exception as error:  # the decoders raise whatever their parsers stumble upon
         raise UnreadableImage(
-            f"{name}: this {source.format} picture cannot be decoded: {_first_line(error)}"
+            f"this {source.format} picture cannot be decoded: {_first_line(error)}", name, source
         ) from error
     announced = (source.height // 2, source.width // 2) if half else (source.height, source.width)
     if pixels.shape != (*announced, 3):
         raise UnreadableImage(
-            f"{name}: the header announces {announced[1]}x{announced[0]} pixels{' at half size' if half else ''}, "
-            f"the picture has {pixels.shape[1]}x{pixels.shape[0]}"
+            f"the header announces {announced[1]}x{announced[0]} pixels{' at half size' if half else ''}, "
+            f"the picture has {pixels.shape[1]}x{pixels.shape[0]}",
+            name,
+            source,
         )
     return LoadedImage(np.ascontiguousarray(pixels), source)
 
@@ -231,18 +147,18 @@ def _contents(file: str | Path | bytes, name: str | None) -> tuple[bytes, str]:
                 problem = (
                     "is a folder" if file.is_dir() else "was not found" if not file.exists() else "is no plain file"
                 )
-                raise UnreadableImage(f"{name}: {problem}; an image file was expected")
+                raise UnreadableImage(f"{problem}; an image file was expected", name)
             size = file.stat().st_size
         except (OSError, ValueError) as error:
-            raise UnreadableImage(f"{name}: cannot be read: {_first_line(error)}") from error
+            raise UnreadableImage(f"cannot be read: {_first_line(error)}", name) from error
     if size > MAX_BYTES:
-        raise DecompressionBomb(f"{name}: {size} bytes; at most {MAX_BYTES} are read")
+        raise DecompressionBomb(f"{size} bytes; at most {MAX_BYTES} are read", name)
     if isinstance(file, bytes):
         return file, name
     try:
         return file.read_bytes(), name
     except OSError as error:
-        raise UnreadableImage(f"{name}: cannot be read: {_first_line(error)}") from error
+        raise UnreadableImage(f"cannot be read: {_first_line(error)}", name) from error
 
 
 def _format(data: bytes) -> str | None:
@@ -266,14 +182,18 @@ def _format(data: bytes) -> str | None:
     return None
 
 
-def _open(data: bytes, name: str, pattern: str | re.Pattern[str]) -> tuple[ImageSource, ImageFile | pydicom.Dataset]:
+def _open(
+    data: bytes, name: str, frame: int, pattern: str | re.Pattern[str]
+) -> tuple[ImageSource, ImageFile | pydicom.Dataset]:
     """The header, and the opened file from which the pixels can be decoded."""
+    if frame < 1:
+        raise ValueError(f"`frame` must be at least 1. Received: {frame!r}")
     expected = "a JPEG, PNG, TIFF, BMP or DICOM image was expected"
     if not data:
-        raise UnreadableImage(f"{name}: the file is empty; {expected}")
+        raise UnreadableImage(f"the file is empty; {expected}", name)
     kind = _format(data)
     if kind is None:
-        raise UnreadableImage(f"{name}: the file begins with {data[:8]!r}; {expected}")
+        raise UnreadableImage(f"the file begins with {data[:8]!r}; {expected}", name)
     opened: ImageFile | pydicom.Dataset
     try:
         if kind == "DICOM":
@@ -287,17 +207,24 @@ def _open(data: bytes, name: str, pattern: str | re.Pattern[str]) -> tuple[Image
                 width, height = height, width
             facts = {"width": width, "height": height}
     except UnreadableImage as error:
-        raise type(error)(f"{name}: {error}") from error
+        raise type(error)(error.problem, name) from error
     except Exception as error:
-        raise UnreadableImage(f"{name}: the header of this {kind} file is damaged: {_first_line(error)}") from error
-    source = ImageSource(format=kind, sha256=hashlib.sha256(data).hexdigest(), **facts)
+        raise UnreadableImage(f"the header of this {kind} file is damaged: {_first_line(error)}", name) from error
+    source = ImageSource(format=kind, sha256=hashlib.sha256(data).hexdigest(), frame=frame, **facts)
+    source = _with_file_name(source, parse_file_name(name, pattern))
+    if source.width is None or source.height is None:
+        return source, opened
+    if frame > source.pictures:
+        raise UnreadableImage(f"holds {source.pictures} picture(s); there is no picture {frame}", name, source)
     if source.width < 1 or source.height < 1:
-        raise UnreadableImage(f"{name}: the header announces {source.width}x{source.height} pixels")
+        raise UnreadableImage(f"the header announces {source.width}x{source.height} pixels", name, source)
     if source.width * source.height > MAX_PIXELS:
         raise DecompressionBomb(
-            f"{name}: the header announces {source.width}x{source.height} pixels; at most {MAX_PIXELS} are decoded"
+            f"the header announces {source.width}x{source.height} pixels; at most {MAX_PIXELS} are decoded",
+            name,
+            source,
         )
-    return _with_file_name(source, parse_file_name(name, pattern)), opened
+    return source, opened
 
 
 def _with_file_name(source: ImageSource, parsed: FileName | None) -> ImageSource:
@@ -433,8 +360,8 @@ def _open_dicom(data: bytes) -> pydicom.Dataset:
         implicit, little = dataset.original_encoding
         plain = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
         dataset.file_meta.TransferSyntaxUID = plain
-    if "PixelData" not in dataset or "Rows" not in dataset or "Columns" not in dataset:
-        raise UnreadableImage("this DICOM object holds no picture (no Rows, Columns or Pixel Data)")
+    if not any(keyword in dataset for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "Rows")):
+        raise UnreadableImage("this file begins like a DICOM object, but holds none")
     return dataset
 
 
@@ -452,13 +379,20 @@ def _dicom_facts(dataset: pydicom.Dataset) -> dict[str, Any]:
     of_image, of_series = (text(keyword) or "" for keyword in ("ImageLaterality", "Laterality"))
     eye, other = eyes.get((of_image or of_series).upper()), eyes.get(of_series.upper())
     contradiction = f"DICOM says {eye} of the image, {other} of its series: {eye} is used"
+    picture = "PixelData" in dataset and "Rows" in dataset and "Columns" in dataset
     return {
-        "width": int(dataset.Columns),
-        "height": int(dataset.Rows),
+        "width": int(dataset.Columns) if picture else None,
+        "height": int(dataset.Rows) if picture else None,
+        "pictures": 1 if picture else 0,
         "patient_id": text("PatientID"),
+        "patient_id_issuer": text("IssuerOfPatientID"),
+        "patient_name": text("PatientName"),
+        "birth_date": iso_date(text("PatientBirthDate")),
+        "sex": text("PatientSex"),
+        "accession_number": text("AccessionNumber"),
         "eye": eye,
         "eye_source": "dicom" if eye else None,
-        "study_date": _iso_date(text("StudyDate")) or _iso_date((text("AcquisitionDateTime") or "")[:8]),
+        "study_date": iso_date(text("StudyDate")) or iso_date((text("AcquisitionDateTime") or "")[:8]),
         "manufacturer": text("Manufacturer"),
         "modality": text("Modality"),
         "image_type": image_type,
@@ -516,7 +450,7 @@ def _decode_dicom(dataset: pydicom.Dataset, data: bytes, half: bool) -> NDArray[
 
 def _decode_apart(data: bytes) -> NDArray[Any]:
     """pydicom's first frame, decoded by gdcm in a process of its own: damaged data crash that library."""
-    code = "from keras_realmnet.screening.image_io import _decode_with_gdcm; _decode_with_gdcm()"
+    code = "from keras_realmnet.screening.image_io.reading import _decode_with_gdcm; _decode_with_gdcm()"
     try:
         child = subprocess.run(
             [sys.executable, "-W", "ignore", "-c", code],
@@ -567,16 +501,6 @@ def _check_frame(frame: bytes, dataset: pydicom.Dataset) -> None:
             f"the compressed picture announces {announced} (width, height, samples, bits), the DICOM header "
             f"{expected} and {stored} to {allocated} bits"
         )
-
-
-def _iso_date(text: str | None) -> str | None:
-    digits = (text or "").replace("-", "").replace(".", "")
-    if not re.fullmatch("[0-9]{8}", digits):
-        return None
-    try:
-        return date(int(digits[:4]), int(digits[4:6]), int(digits[6:])).isoformat()
-    except ValueError:
-        return None
 
 
 def _first_line(error: BaseException) -> str:
