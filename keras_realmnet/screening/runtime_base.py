@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,9 @@ class EngineRuntime:
     The model has one float32 input (batch, size, size, 3) with values 0–255, and among its outputs `probabilities`
     (batch, classes) and `class_maps` (batch, h', w', classes), float32 also where the inside is quantized.
 
+    Threads may share one: they take turns, since most engines have one set of buffers. Those who want inferences side
+    by side open the model several times.
+
     Attributes:
         input_name: of the model's input.
         input_shape: (batch, size, size, 3); a batch of `None` is as large as the caller likes.
@@ -52,6 +56,7 @@ class EngineRuntime:
         """
         if threads is not None and threads < 1:
             raise RealMNetError(f"The number of threads must be at least 1. Received: {threads}")
+        self._turn = threading.Lock()
         self._name = model.name if isinstance(model, Path) else "model"
         if isinstance(model, Path) and not model.is_file():
             raise BundleMismatch(f"{model}: no such file")
@@ -65,7 +70,8 @@ class EngineRuntime:
     def predict(self, images: np.ndarray) -> Prediction:
         """images: uint8 of shape (n, size, size, 3), RGB. Raises ValueError for anything else.
 
-        They are run in the model's batches; the last one is filled up with its last image.
+        They are run in the model's batches; the last one is filled up with its last image. The arrays of the prediction
+        are the caller's own.
         """
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != self.input_shape[1:]:
             raise ValueError(
@@ -78,16 +84,17 @@ class EngineRuntime:
         outputs = []
         for start in range(0, len(images), size):
             batch = images[start : start + size]
-            filled = np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), axis=0)])
-            outputs.append([output[: len(batch)] for output in self._run(filled.astype(np.float32))])
-        return Prediction(*(np.concatenate(parts, dtype=np.float32) for parts in zip(*outputs, strict=True)))
+            filled = np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), axis=0)]).astype(np.float32)
+            with self._turn:  # until the outputs are copied: they may be the engine's buffers
+                outputs.append([np.array(output[: len(batch)], np.float32) for output in self._run(filled)])
+        return Prediction(*(np.concatenate(parts) for parts in zip(*outputs, strict=True)))
 
     def _open(self, model: Path | bytes, threads: int) -> None:
         """Opens the model and sets `input_name` and `input_shape`."""
         raise NotImplementedError
 
     def _run(self, images: np.ndarray) -> Sequence[np.ndarray]:
-        """float32 images, one batch → the arrays called OUTPUTS."""
+        """float32 images, one batch → the arrays called OUTPUTS, which the next call may overwrite. Never two at once."""
         raise NotImplementedError
 
     def _missing(self, package: str, where: str, error: Exception) -> RealMNetError:

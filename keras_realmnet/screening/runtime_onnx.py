@@ -95,4 +95,4 @@ class OpenVINORuntime(EngineRuntime):
 
     def _run(self, images: np.ndarray) -> Sequence[np.ndarray]:
         self._request.infer([images], share_inputs=True)
-        return [self._request.get_tensor(name).data.copy() for name in OUTPUTS]
+        return [self._request.get_tensor(name).data for name in OUTPUTS]

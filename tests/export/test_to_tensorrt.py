@@ -5,6 +5,7 @@ import importlib.util
 import shutil
 import sys
 import types
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +112,17 @@ def test_a_fixed_batch_is_filled_up(machine, models, pictures, tmp_path):
     expected = ENGINES["onnxruntime"](models["float32"]).predict(pictures[:6])
     np.testing.assert_allclose(runtime.predict(pictures[:6]).probabilities, expected.probabilities, atol=1e-5)
     assert memory.launches == 2
+
+
+def test_threads_share_an_engine(machine, models, pictures, tmp_path):
+    machine()
+    runtime = ENGINES["tensorrt"](to_tensorrt(models["float32"], tmp_path / "a.plan"))
+    expected = [runtime.predict(picture[None]).class_maps for picture in pictures[:4]]
+    with ThreadPoolExecutor(4) as threads:
+        received = threads.map(lambda k: [runtime.predict(pictures[k : k + 1]).class_maps for _ in range(30)], range(4))
+        for k, predictions in enumerate(received):
+            for class_maps in predictions:
+                np.testing.assert_array_equal(class_maps, expected[k])
 
 
 def test_timings_are_kept_per_device(machine, models, tmp_path):

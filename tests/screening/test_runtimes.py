@@ -5,6 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from keras_realmnet.errors import BundleMismatch, RealMNetError
 from keras_realmnet.screening import bundle as bundle_module
 from keras_realmnet.screening.bundle import ArtifactSource, Bundle, add_artifacts
 from keras_realmnet.screening.labels import PSMM
+from keras_realmnet.screening.runtime_base import EngineRuntime
 from keras_realmnet.screening.runtimes import (
     ENGINES,
     LiteRTRuntime,
@@ -124,7 +127,7 @@ def test_what_is_bound_to_a_device_is_refused_elsewhere(tiny_bundle, tmp_path):
 
 
 def test_the_shipped_bundle_opens_unchanged():
-    bundle = Bundle.load(Path(__file__).parents[2] / "bundles" / "realmnet-demo")
+    bundle = Bundle.load(SHIPPED)
     assert {artifact.engine for artifact in bundle.artifacts.values()} == {"litert"}
     self_check(bundle, open_runtime(bundle))
 
@@ -212,6 +215,66 @@ def test_the_self_check_refuses_another_output(tiny_bundle, tmp_path, output, dr
     bundle = Bundle.load(directory)
     with pytest.raises(BundleMismatch, match=rf"float32\.tflite: .*{output}"):
         self_check(bundle, open_runtime(bundle))
+
+
+SHIPPED = Path(__file__).parents[2] / "bundles" / "realmnet-demo"
+
+
+class OneBufferRuntime(EngineRuntime):
+    """An engine at its worst: one buffer for input and outputs, handed out as it is, and time for others in between."""
+
+    SUFFIX = ".none"
+
+    def _open(self, model, threads):
+        self.input_name, self.input_shape = "images", (1, 64, 64, 3)
+        self._buffer = np.zeros((1, 64, 64, 3), np.float32)
+
+    def _run(self, images):
+        self._buffer[...] = images
+        time.sleep(1e-4)
+        return self._buffer[:, 0, :7, 0], self._buffer[:, :8, :8]
+
+
+@pytest.fixture(params=["litert", "onnxruntime", "openvino", "one buffer"])
+def opened(request, tmp_path):
+    """A model in each engine that runs here, and the worst that one might be."""
+    if request.param == "one buffer":
+        return OneBufferRuntime(b"", threads=1)
+    if request.param == "litert":  # takes long enough to be interrupted
+        return open_runtime(Bundle.load(SHIPPED), "float32", threads=1)
+    return ENGINES[request.param](tiny_onnx(tmp_path / "tiny.onnx"), threads=1)
+
+
+def test_threads_that_share_a_runtime_get_their_own_results(opened):
+    size = opened.input_shape[1]
+    images = np.random.default_rng(1).integers(0, 256, (4, 1, size, size, 3), np.uint8)
+    images[1, :, :8, :8, 1] = 250
+    images[2, :, 8:16, :8, 0] = 255
+    images[3] = 0
+    expected = [opened.predict(image) for image in images]
+
+    def answers(k):
+        return [opened.predict(images[k]) for _ in range(15)]
+
+    with ThreadPoolExecutor(len(images)) as threads:
+        received = list(threads.map(answers, range(len(images))))
+    for k, predictions in enumerate(received):
+        for prediction in predictions:
+            np.testing.assert_array_equal(prediction.probabilities, expected[k].probabilities)
+            np.testing.assert_array_equal(prediction.class_maps, expected[k].class_maps)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_prediction_stays_what_it_was(opened, count):
+    shape = (count, *opened.input_shape[1:])
+    dark, bright = np.zeros(shape, np.uint8), np.full(shape, 250, np.uint8)
+    first = opened.predict(dark)
+    kept = first.probabilities.copy(), first.class_maps.copy()
+    first.probabilities.flags.writeable = first.class_maps.flags.writeable = True  # the caller's own
+    second = opened.predict(bright)
+    assert not np.array_equal(second.class_maps, first.class_maps)
+    np.testing.assert_array_equal(first.probabilities, kept[0])
+    np.testing.assert_array_equal(first.class_maps, kept[1])
 
 
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
