@@ -69,7 +69,7 @@ def screen(
 
     **Writes** to the folder given by --out:
 
-    - records.jsonl: one JSON record per image, appended as it goes
+    - records.jsonl: one JSON record per picture, appended as it goes
 
     - overlays/: each image beside its class map
 
@@ -102,10 +102,10 @@ def screen(
                 )
             else:
                 records = screener.run(intake.files, results, overwrite)
-            for record in progress.track(records, len(intake.files), description="Screening"):
-                screened.append(record)
+            for of_file in progress.track(records, len(intake.files), description="Screening"):
+                screened += of_file
                 if json:
-                    print(record.to_json(), flush=True)
+                    print("\n".join(record.to_json() for record in of_file), flush=True)
         report = out / "report.html"
         write_report(report, results.records, screener.bundle, results.overlays, intake.skipped, results.others)
     if json:
@@ -226,7 +226,7 @@ def _print_table(console: Console, records: Sequence[ScreeningRecord]) -> None:
     for record in worst_first[:LISTED]:
         table.add_row(
             Text(OUTCOME_NAMES[record.outcome], OUTCOME_STYLES[record.outcome]),
-            Text(record.file),
+            Text(record.title),
             record.eye or "?",
             Text("\n".join((*record.reasons, *record.warnings))),
         )

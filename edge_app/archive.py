@@ -23,7 +23,7 @@ BLOCK = 16  # images a worker screens before it hands their records over: what a
 
 
 class _Worker:
-    """Screens the image of a row {"number", "file", "known"}.
+    """Screens the pictures of a row {"number", "file", "known"}.
 
     `known`: SHA-256 of contents that have a record already, or "". File names travel as bytes: not all are UTF-8.
     """
@@ -34,14 +34,13 @@ class _Worker:
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         path = Path(os.fsdecode(row["file"]))
         sha256 = contents_of(path) or ""
-        answer = {"number": row["number"], "sha256": sha256, "record": "", "overlay": b""}
+        answer = {"number": row["number"], "sha256": sha256, "records": [], "overlays": []}
         if sha256 and sha256 == row["known"]:
             return answer
         with tempfile.TemporaryDirectory() as folder:
-            record = self._screener.screen(path, sha256 or None, Path(folder))
-            if record.overlay is not None:
-                answer["overlay"] = (Path(folder) / record.overlay).read_bytes()
-        return {**answer, "record": record.to_json()}
+            records = self._screener.screen_file(path, sha256 or None, Path(folder))
+            overlays = [b"" if each.overlay is None else (Path(folder) / each.overlay).read_bytes() for each in records]
+        return {**answer, "records": [record.to_json() for record in records], "overlays": overlays}
 
 
 def screen_archive(
@@ -53,8 +52,8 @@ def screen_archive(
     workers: int = 2,
     threads: int = 1,
     address: str | None = None,
-) -> Iterator[ScreeningRecord]:
-    """Yields one record per file, in order; each is stored before it is handed on, as `Screener.run` does.
+) -> Iterator[list[ScreeningRecord]]:
+    """Yields the records of each file, in order; they are stored before they are handed on, as `Screener.run` does.
 
     A file whose worker died (out of memory, a machine that vanished) becomes "not analysed", as do the others of its
     block of `BLOCK`, and is tried again by the next run.
@@ -79,14 +78,14 @@ def screen_archive(
     context.execution_options.preserve_order = True
     context.max_errored_blocks = -1  # the images of a lost block get their record here
     context.enable_progress_bars = False
-    known = (None if overwrite else results.of_path(path) for path in files)
+    known = ([] if overwrite else results.of_path(path) for path in files)
     rows = [
         {
             "number": number,
             "file": os.fsencode(path.absolute()),
-            "known": "" if record is None or worth_another_try(record) else record.sha256 or "",
+            "known": "" if not records or any(map(worth_another_try, records)) else records[0].sha256 or "",
         }
-        for number, (path, record) in enumerate(zip(files, known, strict=True))
+        for number, (path, records) in enumerate(zip(files, known, strict=True))
     ]
     answers = ray.data.from_items(rows, override_num_blocks=max(1, -(-len(rows) // BLOCK))).map(
         _Worker,  # type: ignore[arg-type]
@@ -104,16 +103,20 @@ def _images(
     answer = next(answers, None)
     for number, path in enumerate(files):
         if answer is None or answer["number"] != number:
-            lost = RealMNetError("the worker that screened this image died; screen it again")
             sha256 = contents_of(path)
-            yield path, sha256, partial(screener.failure, path, sha256, lost)
+            yield path, sha256, partial(_lost, screener, path, sha256)
             continue
         yield path, answer["sha256"] or None, partial(_received, answer, results.overlays)
         answer = next(answers, None)
 
 
-def _received(answer: dict[str, Any], overlays: Path) -> ScreeningRecord:
-    record = ScreeningRecord.from_dict(json.loads(answer["record"]))
-    if record.overlay is not None:
-        (overlays / record.overlay).write_bytes(answer["overlay"])
-    return record
+def _lost(screener: Screener, path: Path, sha256: str | None) -> list[ScreeningRecord]:
+    return [screener.failure(path, sha256, RealMNetError("the worker that screened this image died; screen it again"))]
+
+
+def _received(answer: dict[str, Any], overlays: Path) -> list[ScreeningRecord]:
+    records = [ScreeningRecord.from_dict(json.loads(text)) for text in answer["records"]]
+    for record, overlay in zip(records, answer["overlays"], strict=True):
+        if record.overlay is not None:
+            (overlays / record.overlay).write_bytes(overlay)
+    return records

@@ -1,5 +1,7 @@
 """Where images contradict one another about whose eye they show. The box decides nothing: it tells, and a person asks.
 
+What contradicts is never combined either, see `identity.persons`.
+
 What one file says against itself (DICOM and its file name, an image and its series) is told by
 `keras_realmnet.screening.image_io`.
 """
@@ -7,10 +9,11 @@ What one file says against itself (DICOM and its file name, an image and its ser
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from edge_app.identity import differences
 from keras_realmnet.screening.image_io import parse_file_name
 from keras_realmnet.screening.record import ScreeningRecord
 
-__all__ = ["among_names", "within_study"]
+__all__ = ["among_names", "of_one_number", "within_study"]
 
 
 def within_study(records: Sequence[ScreeningRecord]) -> tuple[str, ...]:
@@ -19,6 +22,18 @@ def within_study(records: Sequence[ScreeningRecord]) -> tuple[str, ...]:
     if len(patients) < 2:
         return ()
     return (f"the images of this study name different patients ({', '.join(patients)}): find out which is right",)
+
+
+def of_one_number(record: ScreeningRecord, others: Iterable[ScreeningRecord]) -> tuple[str, ...]:
+    """Warnings about a record and others with its patient number that are of somebody else."""
+    found = {difference: None for other in others for difference in differences(record, other)}
+    if not found:
+        return ()
+    another = ", another ".join(found)
+    return (
+        f"the patient number is also that of images of somebody else (another {another}): they are not combined; find "
+        "out which is right",
+    )
 
 
 def among_names(paths: Iterable[str], pattern: str) -> tuple[str, ...]:

@@ -5,11 +5,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import groupby
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from edge_app.identity import persons
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening import overlay
 from keras_realmnet.screening.bundle import Bundle
@@ -59,39 +59,55 @@ class EyeGroup:
 
 @dataclass(frozen=True)
 class Visit:
-    """One patient on one day. Without a patient id there is no summary: the images may be of different people."""
+    """One person on one day. Without a patient id there is no summary: the images may be of different people.
+
+    `shared_number`: images of somebody else have the same patient number; they are a visit of their own.
+    """
 
     patient_id: str | None
     study_date: str | None
     summary: Summary | None
     eyes: tuple[EyeGroup, ...]
+    shared_number: bool = False
+
+    @property
+    def records(self) -> tuple[ScreeningRecord, ...]:
+        return tuple(record for group in self.eyes for record in group.records)
+
+    def said(self, field: str) -> tuple[str, ...]:
+        """What the images say in a field ("patient_name", "birth_date", "accession_number", ...), each value once."""
+        return tuple(dict.fromkeys(value for record in self.records if (value := getattr(record, field))))
 
 
 def visits(records: Sequence[ScreeningRecord]) -> list[Visit]:
-    """Groups records by patient, day and eye, worst first. Results of different days are never combined."""
-
-    def key(record: ScreeningRecord) -> tuple[str, str]:
-        # Without a patient id not even the day is common to the images.
-        return (record.patient_id or "", (record.study_date or "") if record.patient_id else "")
-
+    """Groups records by person, day and eye, worst first. Results of different days are never combined."""
+    numbers: dict[str, list[ScreeningRecord]] = {}
+    for record in records:
+        numbers.setdefault(record.patient_id or "", []).append(record)
     grouped = []
-    for _, group in groupby(sorted(records, key=key), key=key):
-        members = list(group)
-        patient = members[0].patient_id or None
-        eyes = []
-        for eye in EYE_ORDER if patient else (None,):
-            mine = [record for record in members if record.eye == eye or patient is None]
-            if mine:
-                mine.sort(key=lambda record: (OUTCOMES.index(record.outcome), record.file))
-                eyes.append(EyeGroup(eye, eye_summary(mine) if patient else None, tuple(mine)))
-        day = members[0].study_date if patient else None
-        grouped.append(Visit(patient, day, patient_summary(members) if patient else None, tuple(eyes)))
+    for number, of_number in numbers.items():
+        people = persons(of_number) if number else [of_number]
+        for person in people:
+            days: dict[str | None, list[ScreeningRecord]] = {}
+            for record in person:  # without a patient number not even the day is common to the images
+                days.setdefault(record.study_date if number else None, []).append(record)
+            grouped += [_visit(number or None, day, images, len(people) > 1) for day, images in days.items()]
     grouped.sort(key=_urgency)
     return grouped
 
 
+def _visit(patient: str | None, day: str | None, records: list[ScreeningRecord], shared_number: bool) -> Visit:
+    eyes = []
+    for eye in EYE_ORDER if patient else (None,):
+        mine = [record for record in records if record.eye == eye or patient is None]
+        if mine:
+            mine.sort(key=lambda record: (OUTCOMES.index(record.outcome), record.file, record.frame))
+            eyes.append(EyeGroup(eye, eye_summary(mine) if patient else None, tuple(mine)))
+    return Visit(patient, day, patient_summary(records) if patient else None, tuple(eyes), shared_number)
+
+
 def _urgency(visit: Visit) -> tuple[int, str, str]:
-    worst = min(OUTCOMES.index(record.outcome) for group in visit.eyes for record in group.records)
+    worst = min(OUTCOMES.index(record.outcome) for record in visit.records)
     rank = worst if visit.summary is None else OUTCOMES.index(visit.summary.outcome)
     return rank, visit.patient_id or "￿", visit.study_date or ""
 

@@ -11,14 +11,14 @@ from keras_realmnet.screening.record import ScreeningRecord
 
 __all__ = ["Results"]
 
-Identity = tuple[str, str, str, str]
+Identity = tuple[str, str, str, str]  # folder, file, digest of the bundle, artifact
 
 
 class Results:
     """The records of one folder; new ones are appended and flushed as they come.
 
-    A file is known by its path, its bundle and its artifact: a later record of the same three replaces the earlier
-    one. Records of other bundles stay in the file and are left alone.
+    A file is known by its path, its bundle and its artifact: later records of the same three replace the earlier ones,
+    picture by picture. Records of other bundles stay in the file and are left alone.
     """
 
     def __init__(self, directory: Path, bundle: Bundle, artifact: str):
@@ -27,8 +27,8 @@ class Results:
         self.overlays = directory / "overlays"
         self._model = (bundle.digest, artifact)
         self._path = directory / "records.jsonl"
-        self._records: dict[Identity, ScreeningRecord] = {}
-        self._by_contents: dict[str, ScreeningRecord] = {}
+        self._records: dict[Identity, dict[int, ScreeningRecord]] = {}  # of each file, by the number of the picture
+        self._by_contents: dict[str, Identity] = {}
         try:
             self.overlays.mkdir(parents=True, exist_ok=True)
             stale = self._read()
@@ -42,25 +42,36 @@ class Results:
     @property
     def records(self) -> list[ScreeningRecord]:
         """The current records of this bundle and artifact, in the order they came."""
-        return [record for record in self._records.values() if (record.bundle_digest, record.artifact) == self._model]
+        return [record for record in self._all() if (record.bundle_digest, record.artifact) == self._model]
 
     @property
     def others(self) -> int:
         """How many records come from other bundles or artifacts."""
-        return len(self._records) - len(self.records)
+        return len(self._all()) - len(self.records)
 
-    def of_file(self, path: Path, sha256: str | None) -> ScreeningRecord | None:
-        """The record of this very file with these very contents by this bundle and artifact."""
-        record = self.of_path(path)
-        return record if record is not None and sha256 is not None and record.sha256 == sha256 else None
+    def of_file(self, path: Path, sha256: str | None) -> list[ScreeningRecord]:
+        """The records of this very file with these very contents by this bundle and artifact; none unless all are."""
+        records = self.of_path(path)
+        return records if sha256 is not None and all(record.sha256 == sha256 for record in records) else []
 
-    def of_path(self, path: Path) -> ScreeningRecord | None:
-        """The record of a file of this name by this bundle and artifact, whatever its contents were then."""
-        return self._records.get((str(path.absolute().parent), path.name, *self._model))
+    def of_path(self, path: Path) -> list[ScreeningRecord]:
+        """The records of a file of this name by this bundle and artifact, whatever its contents were then.
 
-    def of_contents(self, sha256: str | None) -> ScreeningRecord | None:
-        """A record of a file with the same contents by this bundle and artifact."""
-        return self._by_contents.get(sha256) if sha256 is not None else None
+        One per picture; none where a run was interrupted between them.
+        """
+        return self._whole((str(path.absolute().parent), path.name, *self._model))
+
+    def of_contents(self, sha256: str | None) -> list[ScreeningRecord]:
+        """The records of a file with the same contents by this bundle and artifact; none unless all are there."""
+        identity = self._by_contents.get(sha256) if sha256 is not None else None
+        return [] if identity is None else self._whole(identity)
+
+    def _whole(self, identity: Identity) -> list[ScreeningRecord]:
+        records = list(self._records.get(identity, {}).values())
+        return records if records and len(records) == max(1, records[0].pictures) else []
+
+    def _all(self) -> list[ScreeningRecord]:
+        return [record for records in self._records.values() for record in records.values()]
 
     def append(self, record: ScreeningRecord) -> None:
         """Stores one record. Raises RealMNetError where the disk does not take it."""
@@ -80,13 +91,15 @@ class Results:
             self._compact()
 
     def _keep(self, record: ScreeningRecord) -> bool:
-        """Whether it replaced an earlier one."""
+        """Whether it replaced earlier ones: that of the same picture, and all if the file has changed since."""
         identity = (record.folder, record.file, record.bundle_digest, record.artifact)
-        replaced = identity in self._records
-        self._records[identity] = record
+        known = self._records.get(identity, {})
+        of_same_contents = {n: r for n, r in known.items() if r.sha256 == record.sha256 and n <= record.pictures}
+        kept = {n: r for n, r in of_same_contents.items() if n != record.frame}
+        self._records[identity] = {**kept, record.frame: record}
         if record.sha256 is not None and (record.bundle_digest, record.artifact) == self._model:
-            self._by_contents[record.sha256] = record
-        return replaced
+            self._by_contents[record.sha256] = identity
+        return len(kept) < len(known)
 
     def _read(self) -> bool:
         """Loads records.jsonl; whether it has lines to drop (replaced ones, a last one cut off by a crash)."""
@@ -105,7 +118,7 @@ class Results:
     def _compact(self) -> None:
         temporary = self._path.with_suffix(".part")
         with temporary.open("w", encoding="utf-8") as file:
-            file.writelines(record.to_json() + "\n" for record in self._records.values())
+            file.writelines(record.to_json() + "\n" for record in self._all())
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, self._path)

@@ -38,9 +38,15 @@ from keras_realmnet.screening.runtimes import Prediction, Runtime, open_runtime,
 
 __all__ = ["Image", "Known", "Screener", "contents_of", "worth_another_try"]
 
-Image = tuple[Path, str | None, Callable[[], ScreeningRecord]]
+# A file's path, the SHA-256 of its contents, and what gives a new record of each of its pictures.
+Image = tuple[Path, str | None, Callable[[], list[ScreeningRecord]]]
 
 # Faults of the file itself: screening it again cannot help. After any other error it is tried again.
+FILLED = (  # fields of the record that the file itself fills
+    *("sha256", "frame", "pictures", "patient_id", "eye", "eye_source", "study_date"),
+    *("patient_name", "birth_date", "sex", "patient_id_issuer", "accession_number"),
+)
+
 CONTENT_FAULTS = frozenset({"UnreadableImage", "DecompressionBomb"})
 
 
@@ -86,8 +92,8 @@ class Screener:
         self_check(bundle, runtime, artifact)
         return cls(bundle, runtime, bundle.artifact(artifact).name)
 
-    def run(self, files: Iterable[Path], results: Results, overwrite: bool = False) -> Iterator[ScreeningRecord]:
-        """Yields one record per file, in order; each is stored before it is handed on.
+    def run(self, files: Iterable[Path], results: Results, overwrite: bool = False) -> Iterator[list[ScreeningRecord]]:
+        """Yields the records of each file, one per picture, in order; they are stored before they are handed on.
 
         A file that already has a record with the same contents, bundle and artifact is not screened again (unless
         `overwrite`), and of several files with the same contents only the first is.
@@ -96,32 +102,42 @@ class Screener:
         def images() -> Iterator[Image]:
             for path in files:
                 sha256 = contents_of(path)
-                yield path, sha256, partial(self.screen, path, sha256, results.overlays)
+                yield path, sha256, partial(self.screen_file, path, sha256, results.overlays)
 
         return self.keep(images(), results, overwrite)
 
-    def keep(self, images: Iterable[Image], results: Results, overwrite: bool = False) -> Iterator[ScreeningRecord]:
-        """`run` for images that may be screened elsewhere: (path, SHA-256 of the contents, what gives a new record)."""
+    def keep(
+        self, images: Iterable[Image], results: Results, overwrite: bool = False
+    ) -> Iterator[list[ScreeningRecord]]:
+        """`run` for images that may be screened elsewhere."""
         fresh: set[str | None] = set()  # contents screened in this run
         for path, sha256, screened in images:
-            known = None if overwrite else results.of_file(path, sha256)
-            twin = results.of_contents(sha256) if not overwrite or sha256 in fresh else None
-            if known is not None and not worth_another_try(known):
+            known = [] if overwrite else results.of_file(path, sha256)
+            twins = results.of_contents(sha256) if not overwrite or sha256 in fresh else []
+            if known and not any(map(worth_another_try, known)):
                 yield known
                 continue
-            if twin is not None and not worth_another_try(twin):
-                record = self._duplicate(path, twin)
+            if twins and not any(map(worth_another_try, twins)):
+                records = [self._duplicate(path, twin) for twin in twins]
             else:
-                record = screened()
+                records = screened()
                 fresh.add(sha256)
-            results.append(record)
-            yield record
+            for record in records:
+                results.append(record)
+            yield records
 
-    def failure(self, path: Path, sha256: str | None, error: Exception, known: Known | None = None) -> ScreeningRecord:
-        """The record of a file whose analysis `error` stopped; of the file itself only the header is read."""
+    def failure(
+        self, path: Path, sha256: str | None, error: Exception, known: Known | None = None, frame: int = 1
+    ) -> ScreeningRecord:
+        """The record of a picture whose analysis `error` stopped; of the file itself only the header is read."""
         known = known or Known.of(path)
-        facts = {**self._identity(known), "sha256": sha256, **_header_facts(path, known), **_failed(error)}
-        return ScreeningRecord(**facts)
+        facts = {**self._identity(known, frame), "sha256": sha256, **_header_facts(path, known, frame)}
+        return ScreeningRecord(**{**facts, **_failed(error)})
+
+    def screen_file(self, path: Path, sha256: str | None, overlays: Path | None) -> list[ScreeningRecord]:
+        """`screen` of every picture that a file holds; a file that holds none has one record, which says why."""
+        first = self.screen(path, sha256, overlays)
+        return [first, *(self.screen(path, sha256, overlays, frame=n) for n in range(2, first.pictures + 1))]
 
     def screen(
         self,
@@ -130,23 +146,25 @@ class Screener:
         overlays: Path | None,
         known: Known | None = None,
         keep: Keep | None = None,
+        frame: int = 1,
     ) -> ScreeningRecord:
-        """Screens one file, writes its overlay picture, returns its record. Raises nothing on account of the image.
+        """Screens one picture, writes its overlay, returns its record. Raises nothing on account of the image.
 
         Args:
             overlays: folder for the overlay picture; None: none is drawn.
             known: where the file came from; by default, where it lies.
             keep: called with pixels, prediction and geometry once they are there.
+            frame: which of the file's pictures, from 1.
         """
         known = known or Known.of(path)
         started = perf_counter()
         timings: dict[str, float] = {}
-        facts: dict[str, Any] = {**self._identity(known), "sha256": sha256, "timings_ms": timings}
+        facts: dict[str, Any] = {**self._identity(known, frame), "sha256": sha256, "timings_ms": timings}
         try:
             self._analyse(path, known, facts, _stopwatch(timings), overlays, keep)
         except Exception as error:
             # Whatever was found before the failure stays, but no outcome and no probability does.
-            facts.update(_header_facts(path, known) if "source" not in facts else {})
+            facts.update(_header_facts(path, known, frame) if "source" not in facts else {})
             facts.update(triggered=(), probabilities=None, evidence=None, overlay=None, **_failed(error))
         timings["total"] = round((perf_counter() - started) * 1000, 2)
         return ScreeningRecord(**facts)
@@ -162,7 +180,9 @@ class Screener:
     ) -> None:
         bundle = self.bundle
         with timed("decode"):
-            loaded = read_image(path, known.name, min_side=bundle.spec.min_side, file_name_pattern=known.pattern)
+            loaded = read_image(
+                path, known.name, frame=facts["frame"], min_side=bundle.spec.min_side, file_name_pattern=known.pattern
+            )
         facts.update(_source_facts(loaded.source))
         with timed("quality"):
             quality = assess(loaded.pixels, loaded.source, bundle.modality)
@@ -190,7 +210,8 @@ class Screener:
         if overlays is None:
             return
         with timed("overlay"):
-            name = _overlay_name(known.name, loaded.source.sha256, bundle.digest, self.artifact)
+            picture = (str(facts["frame"]),) if facts["pictures"] > 1 else ()
+            name = _overlay_name(known.name, loaded.source.sha256, bundle.digest, self.artifact, *picture)
             facts["overlay"] = name
             try:
                 overlay.draw(overlays / name, loaded.pixels, evidence)
@@ -198,13 +219,14 @@ class Screener:
                 facts["overlay"] = None
                 facts["warnings"] = (*facts["warnings"], f"the overlay could not be drawn ({_explain(error)})")
 
-    def _identity(self, known: Known) -> dict[str, Any]:
+    def _identity(self, known: Known, frame: int) -> dict[str, Any]:
         """What is known before the file is opened."""
         artifact = self.bundle.artifact(self.artifact)
         patient_id, eye, date, _ = parse_file_name(known.name, known.pattern) or (None, None, None, None)
         return {
             "file": known.name,
             "folder": known.folder,
+            "frame": frame,
             "patient_id": patient_id,
             "eye": eye,
             "eye_source": None if eye is None else "file name",
@@ -215,12 +237,16 @@ class Screener:
             "artifact": self.artifact,
             "model_sha256": artifact.sha256,
             "spec_hash": self.bundle.spec.hash,
+            "label_set": self.bundle.label_set.name,
+            "condition": self.bundle.label_set.condition,
+            "modality": self.bundle.modality,
             "screened_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
 
     def _duplicate(self, path: Path, twin: ScreeningRecord) -> ScreeningRecord:
         """The record of a file whose bytes were screened under another name; a contradiction of names is told."""
-        facts = self._identity(Known.of(path)) | _header_facts(path, Known.of(path))
+        known = Known.of(path)
+        facts = self._identity(known, twin.frame) | _header_facts(path, known, twin.frame)
         record = replace(twin, **facts, duplicate_of=twin.duplicate_of or twin.file, timings_ms={})
         if (record.patient_id, record.eye) != (twin.patient_id, twin.eye):
             note = f"same contents as {twin.file}, which names another patient or eye: find out which is right"
@@ -243,10 +269,10 @@ def printable(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _header_facts(path: Path, known: Known) -> dict[str, Any]:
+def _header_facts(path: Path, known: Known, frame: int) -> dict[str, Any]:
     """The record's fields that the header fills, as far as it can be read; nothing is decoded."""
     try:
-        return _source_facts(read_header(path, known.name, file_name_pattern=known.pattern))
+        return _source_facts(read_header(path, known.name, frame=frame, file_name_pattern=known.pattern))
     except RealMNetError:
         return {}
 
@@ -254,7 +280,7 @@ def _header_facts(path: Path, known: Known) -> dict[str, Any]:
 def _source_facts(source: ImageSource) -> dict[str, Any]:
     """The record's fields that the file itself fills; the rest of what it says goes to `source`."""
     said = {key: value for key, value in asdict(source).items() if value is not None and value != ()}
-    own = {key: said.pop(key, None) for key in ("sha256", "patient_id", "eye", "eye_source", "study_date")}
+    own = {key: said.pop(key, None) for key in FILLED}
     own["warnings"] = said.pop("warnings", ())
     return {**own, "source": said}
 
@@ -282,7 +308,7 @@ def _explain(error: Exception) -> str:
     """One line for a person: our own errors speak for themselves, foreign ones are introduced."""
     text = " ".join(printable(str(error)).split())
     if isinstance(error, RealMNetError):
-        return text
+        return getattr(error, "problem", None) or text  # the record has the file's name already
     if isinstance(error, OSError):
         return f"the file cannot be read: {error.strerror or text}"
     return f"the analysis failed: {type(error).__name__}{': ' + text if text else ''}"

@@ -553,16 +553,8 @@ class Store:
         )
 
     def patient_records(self, patient_id: str) -> list[Result]:
-        """Everything about one patient, the latest visit first."""
+        """Everything of one patient number, the latest visit first; `identity.persons` tells whose it is."""
         return self._results("patient_id = ?", patient_id, order="study_date DESC, item_id")
-
-    def study_records(self, item_id: int) -> list[Result]:
-        """The images of the same study: of the same Study Instance UID, or of the same patient and day."""
-        return self._results(
-            "item_id = ?1 OR study_uid = (SELECT study_uid FROM records WHERE item_id = ?1)"
-            " OR (patient_id, study_date) = (SELECT patient_id, study_date FROM records WHERE item_id = ?1)",
-            item_id,
-        )
 
     def latest(self, limit: int) -> list[Result]:
         """The last results, the latest first."""

@@ -24,6 +24,7 @@ from edge_app.config import Config
 from edge_app.contradictions import within_study
 from edge_app.durable import free_bytes
 from edge_app.exports import cell
+from edge_app.identity import persons
 from edge_app.report import ACTIONS, EYES, OUTCOME_NAMES, Visit, page_environment, visits
 from edge_app.store import Item, Result, Review, Store
 from edge_app.web_auth import PERMISSIONS, ROLES, Login, Permission, TooManyAttempts, User, csrf_token, new_token
@@ -267,7 +268,8 @@ def _patient(store: Store, item: Item) -> _Patient | None:
     results = store.patient_records(found.record.patient_id) if found.record.patient_id else [found]
     items = {id(other.record): other.item for other in results}
     result = next(other for other in results if other.item.id == item.id)
-    history = visits([other.record for other in results])
+    people = persons([other.record for other in results])
+    history = visits(next(person for person in people if any(record is result.record for record in person)))
     history.sort(key=lambda visit: visit.study_date or "", reverse=True)
     visit = next(v for v in history if any(record is result.record for eye in v.eyes for record in eye.records))
     return _Patient(result, visit, tuple(history), items)

@@ -1,10 +1,13 @@
-"""The worklist: one line per patient and day, worst first, of all that was screened."""
+"""The worklist: one line per person and day, worst first, of all that was screened."""
 
+import sqlite3
 import threading
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import lru_cache
 
+from edge_app.identity import persons, plain_name
 from edge_app.store import Store, timestamp
 from keras_realmnet.screening.decision import OUTCOMES, Outcome, eye_summary, patient_summary
 
@@ -12,20 +15,18 @@ __all__ = ["EYE_UNKNOWN", "Filter", "Row", "Worklist"]
 
 EYE_UNKNOWN = "eye_unknown"  # among the outcomes of a filter: an operator is asked for an eye
 
-# One row per patient and day; images without a patient number may be of different people and stay single. The images
-# of a row are "item id,eye,outcome" with blanks between them.
-VISITS = """
-SELECT patient_id, study_date, max(score) AS score, max(screened_at) AS screened_at,
-       group_concat(item_id || ',' || coalesce(eye, '') || ',' || outcome, ' ') AS images,
-       lower(coalesce(patient_id, '') || ' ' || coalesce(study_date, '') || ' ' || group_concat(file_name, ' ')) AS text
-FROM records JOIN items ON items.id = item_id
-GROUP BY patient_id, study_date, CASE WHEN patient_id IS NULL THEN item_id END
+IMAGES = """
+SELECT item_id, outcome, eye, score, screened_at, study_date, file_name, accession_number,
+       patient_id, patient_name, birth_date, sex, patient_id_issuer
+FROM records JOIN items ON items.id = item_id ORDER BY item_id
 """
 
 
 @dataclass(frozen=True)
 class Filter:
-    """query: part of the patient number, study date or a file name. outcome: of the patient, or EYE_UNKNOWN, or "".
+    """query: parts of patient number, name, birth date, accession number, study date, file name; all must be found.
+
+    outcome: of the patient, or EYE_UNKNOWN, or "".
 
     since: ISO 8601 day in local time, or "".
     """
@@ -39,17 +40,40 @@ class Filter:
 
 
 @dataclass(frozen=True)
-class Image:
+class Graded:
     outcome: Outcome
     eye: str | None
 
 
 @dataclass(frozen=True)
+class Image(Graded):
+    """What the list needs to know of one record."""
+
+    item_id: int
+    score: float | None
+    screened_at: str
+    study_date: str | None
+    file_name: str
+    accession_number: str | None
+    patient_id: str | None
+    patient_name: str | None
+    birth_date: str | None
+    sex: str | None
+    patient_id_issuer: str | None
+
+
+@dataclass(frozen=True)
 class Row:
-    """One patient on one day. `item_id`: of the worst image. `eyes`: the outcome of each eye that has an image."""
+    """One person on one day. `item_id`: of the worst image. `eyes`: the outcome of each eye that has an image.
+
+    `shared_number`: images of somebody else have the same patient number.
+    """
 
     item_id: int
     patient_id: str | None
+    patient_name: str | None
+    birth_date: str | None
+    shared_number: bool
     study_date: str | None
     outcome: Outcome
     eyes: dict[str | None, Outcome]
@@ -60,7 +84,7 @@ class Row:
 
     def matches(self, filter: Filter, since: str) -> bool:
         return (
-            filter.query in self.text
+            all(word in self.text for word in filter.query.split())
             and (
                 not filter.outcome
                 or self.outcome == filter.outcome
@@ -88,26 +112,62 @@ class Worklist:
         with self._lock:
             changes = self._store.changes()  # read first: what changes in between is seen the next time
             if changes != self._rows[0]:
-                rows = [_row(*values) for values in self._store.db.execute(VISITS)]
+                rows = list(_rows(_images(self._store.db.execute(IMAGES))))
                 rows.sort(key=lambda row: row.screened_at, reverse=True)
                 rows.sort(key=lambda row: (OUTCOMES.index(row.outcome), -row.score))
                 self._rows = (changes, rows)
             return self._rows[1]
 
 
-def _row(patient: str | None, day: str | None, score: float | None, screened_at: str, images: str, text: str) -> Row:
-    parts = [image.split(",") for image in images.split(" ")]
-    worst = min(parts, key=lambda part: (OUTCOMES.index(part[2]), int(part[0])))
-    outcome, eyes = _summary(tuple(sorted((eye, outcome) for _, eye, outcome in parts)), patient is not None)
+def _images(rows: Iterable[sqlite3.Row]) -> Iterator[Image]:
+    for row in rows:
+        yield Image(**{field.name: row[field.name] for field in fields(Image)})
+
+
+def _rows(images: Iterable[Image]) -> Iterator[Row]:
+    """Images without a patient number may be of different people and stay single."""
+    numbers: dict[tuple[str | None, int | None], list[Image]] = {}
+    for image in images:
+        numbers.setdefault((image.patient_id, image.item_id if image.patient_id is None else None), []).append(image)
+    for of_number in numbers.values():
+        people = persons(of_number)
+        for person in people:
+            days: dict[str | None, list[Image]] = {}
+            for image in person:
+                days.setdefault(image.study_date, []).append(image)
+            for day in days.values():
+                yield _row(day, len(people) > 1)
+
+
+def _row(images: list[Image], shared_number: bool) -> Row:
+    worst = min(images, key=lambda image: (OUTCOMES.index(image.outcome), image.item_id))
+    graded = tuple(sorted((image.eye or "", image.outcome) for image in images))
+    outcome, eyes = _summary(graded, worst.patient_id is not None)
+    name = next((image.patient_name for image in images if image.patient_name), None)
+    said = (
+        *(worst.patient_id, name, name and plain_name(name), worst.study_date),
+        *(value for image in images for value in (image.birth_date, image.accession_number, image.file_name)),
+    )
     return Row(
-        int(worst[0]), patient, day, outcome, eyes, len(parts), screened_at, -1.0 if score is None else score, text
+        item_id=worst.item_id,
+        patient_id=worst.patient_id,
+        patient_name=name,
+        birth_date=next((image.birth_date for image in images if image.birth_date), None),
+        shared_number=shared_number,
+        study_date=worst.study_date,
+        outcome=outcome,
+        eyes=eyes,
+        images=len(images),
+        screened_at=max(image.screened_at for image in images),
+        score=max((image.score for image in images if image.score is not None), default=-1.0),
+        text=" ".join(dict.fromkeys(filter(None, said))).lower(),
     )
 
 
 @lru_cache(maxsize=4096)
 def _summary(images: tuple[tuple[str, Outcome], ...], patient_known: bool) -> tuple[Outcome, dict[str | None, Outcome]]:
     """The outcome of the patient and of each eye; few combinations occur, so few are computed."""
-    graded = [Image(outcome, eye or None) for eye, outcome in images]
+    graded = [Graded(outcome, eye or None) for eye, outcome in images]
     if not patient_known:  # a single image, whose patient's other eye nobody can look for
         return graded[0].outcome, {graded[0].eye: graded[0].outcome}
     by_eye = {eye: eye_summary([image for image in graded if image.eye == eye]) for eye in {i.eye for i in graded}}

@@ -107,7 +107,12 @@ class Worker:
         """Sends one item along THE path; nothing is written yet."""
         kept: list[Kept] = []
         record = self._screener.screen(
-            self._store.object_path(item), item.sha256, None, self._known(item), lambda *found: kept.append(found)
+            self._store.object_path(item),
+            item.sha256,
+            None,
+            self._known(item),
+            lambda *found: kept.append(found),
+            item.frame,
         )
         return record, kept[0] if kept else None
 
@@ -137,6 +142,7 @@ class Worker:
 
     def _set_back(self, item: Item, record: ScreeningRecord) -> None:
         """A fault of the contents is final; after any other the item has another attempt."""
+        record = self._with_contradictions(item, record)
         if worth_another_try(record):
             self._store.release(item.id, record.reasons[0], True, record, item.attempts)
         else:
@@ -148,20 +154,28 @@ class Worker:
         return Known(item.file_name or f"{item.sop_instance_uid}.dcm", item.origin, pattern)
 
     def _with_contradictions(self, item: Item, record: ScreeningRecord) -> ScreeningRecord:
-        """The record with what contradicts the study's other images, which are told too, or its own other names."""
-        study = item.study_uid or record.source.get("study_instance_uid")
-        others = [other for other in self._store.study_images(study) if other.item.id != item.id] if study else []
+        """The record with what contradicts the images of its study or patient number, which are told too, or its own
+        other names."""
+        store, study = self._store, item.study_uid or record.source.get("study_instance_uid")
+        others = [other for other in store.study_images(study) if other.item.id != item.id] if study else []
         warnings = contradictions.within_study([record, *(other.record for other in others)])
         for other in others:
-            self._store.warn(other.item.id, warnings)
-        names = (*self._store.names(item.id), item.file_name)
+            store.warn(other.item.id, warnings)
+        for other in store.patient_records(record.patient_id) if record.patient_id else ():
+            found = contradictions.of_one_number(record, [other.record])
+            if found and other.item.id != item.id:
+                store.warn(other.item.id, found)
+                warnings = (*warnings, *found)
+        names = (*store.names(item.id), item.file_name)
         return record.warned((*warnings, *contradictions.among_names(names, self._known(item).pattern)))
 
     def _explain_the_killed(self) -> None:
         """A record for items that killed their workers, so that they show beside the patient's other images."""
         for item in self._store.unexplained():
             error = RealMNetError(f"the analysis was given up: {item.reason}")
-            record = self._screener.failure(self._store.object_path(item), item.sha256, error, self._known(item))
+            record = self._screener.failure(
+                self._store.object_path(item), item.sha256, error, self._known(item), item.frame
+            )
             self._store.explain(item.id, record)
 
 

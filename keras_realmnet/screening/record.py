@@ -85,6 +85,11 @@ class ScreeningRecord:
     schema: int = SCHEMA_VERSION
 
     @property
+    def title(self) -> str:
+        """The file, and which of its pictures this is."""
+        return self.file if self.pictures < 2 else f"{self.file}, picture {self.frame} of {self.pictures}"
+
+    @property
     def analysed(self) -> bool:
         """Whether the model's answer became a decision (refer or negative)."""
         return self.outcome in ("refer", "negative")

@@ -27,7 +27,8 @@ def archive(save, tmp_path):
     return folder
 
 
-def settled(records):
+def settled(files):
+    records = [record for records in files for record in records]
     return [{k: v for k, v in record.to_dict().items() if k not in ("screened_at", "timings_ms")} for record in records]
 
 
@@ -43,11 +44,11 @@ def test_images_of_a_dead_worker_get_a_record_and_another_try(save, tiny_bundle,
     screener, worker = Screener.open(tiny_bundle, threads=1), _Worker(str(tiny_bundle), "float32", 1)
     answers = [worker({"number": k, "file": os.fsencode(files[k]), "known": ""}) for k in (0, 2)]
     with Results(tmp_path / "results", screener.bundle, screener.artifact) as results:
-        records = list(screener.keep(_images(files, iter(answers), screener, results), results))
+        records = [one for [one] in screener.keep(_images(files, iter(answers), screener, results), results)]
         assert [record.outcome for record in records] == ["refer", "not_analysed", "insufficient"]
         assert records[1].reasons == ("the worker that screened this image died; screen it again",)
         assert records[1].probabilities is None
-        again = list(screener.run(files, results))
+        again = [one for [one] in screener.run(files, results)]
     assert [record.outcome for record in again] == ["refer", "negative", "insufficient"]
 
 
@@ -68,8 +69,8 @@ def test_same_records_resumed_and_after_the_death_of_a_worker(archive, tiny_bund
         os.kill(victims[0], signal.SIGKILL)
         assert settled([*first, *records]) == expected  # the block is screened again elsewhere
     with Results(tmp_path / "many", screener.bundle, screener.artifact) as results:
-        assert settled(results.records) == expected
-        again = list(screen_archive(screener, files, results))
+        assert settled([results.records]) == expected
+        again = [one for [one] in screen_archive(screener, files, results)]
         assert again == results.records  # times included: nothing was screened a second time
     kept = {record.overlay for record in again if record.overlay}
     assert {path.name for path in (tmp_path / "many" / "overlays").iterdir()} == kept

@@ -53,7 +53,7 @@ def made(screener, save, tmp_path):
     def run(files, change=lambda record: record):
         paths = [save(tmp_path / "in" / name, outcome) for name, outcome in files.items()]
         with Results(tmp_path / "out", screener.bundle, screener.artifact) as results:
-            records = [change(record) for record in screener.run(paths, results)]
+            records = [change(record) for of_file in screener.run(paths, results) for record in of_file]
         write_report(tmp_path / "out" / "report.html", records, screener.bundle, tmp_path / "out" / "overlays")
         text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
         return records, text, Page(text)

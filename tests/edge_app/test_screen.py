@@ -78,7 +78,7 @@ def test_broken_files_become_records_and_the_rest_is_screened(screen, save, tmp_
     for name, record in by_name.items():
         assert (record.outcome, record.error) == ("not_analysed", "UnreadableImage")
         assert record.probabilities is record.overlay is None
-        assert name in record.reasons[0]
+        assert name not in record.reasons[0]  # it stands beside the reason
     assert (by_name["P9_OD_2025-01-31_1.jpg"].patient_id, by_name["P9_OD_2025-01-31_1.jpg"].eye) == ("P9", "OD")
     assert "1 other file skipped" in screen.errors
     assert (tmp_path / "results" / "report.html").is_file()
@@ -108,11 +108,11 @@ def test_an_unexpected_failure_is_a_record_and_tried_again(tiny_bundle, save, tm
     path = save(tmp_path / "a.png", "negative")
     good = Screener.open(tiny_bundle)
     with Results(tmp_path / "out", good.bundle, good.artifact) as results:
-        [record] = replace(good, runtime=Failing(error)).run([path], results)
+        [[record]] = replace(good, runtime=Failing(error)).run([path], results)
         assert (record.outcome, record.error) == ("not_analysed", type(error).__name__)
         assert "the analysis failed" in record.reasons[0]
         assert "\n" not in record.reasons[0]
-        [record] = good.run([path], results)
+        [[record]] = good.run([path], results)
         assert record.outcome == "negative"
     assert [entry["outcome"] for entry in stored(tmp_path / "out")] == ["negative"]
 

@@ -156,7 +156,7 @@ def _kill(box: served.Box, kind: str) -> bool:
 
 
 def _drain(box: served.Box) -> set[int]:
-    """Waits until all is screened and delivered; what was killed three times by chance is retried, as an operator would."""
+    """Waits until all is screened and delivered; what was killed too often is retried, as an operator would."""
     retried = set()
     while True:
         box.wait_until_idle(600)

@@ -35,9 +35,10 @@ from edge_app import dicom_intake
 from edge_app.config import Config
 from edge_app.dicom_intake import DicomIntake
 from edge_app.screen import Screener
-from edge_app.store import Item, Store
+from edge_app.store import Item, Store, timestamp
 from edge_app.worker import Worker
 from keras_realmnet.screening.image_io import read_image
+from keras_realmnet.screening.record import ScreeningRecord
 
 DCMTK_DICTIONARY = Path("/etc/dcmtk/storescp.cfg")  # presentation contexts of dcmtk's storescp
 START_SECONDS = 30
@@ -189,6 +190,27 @@ def take_in_file(store: Store, contents: bytes, name: str, folder: str = "camera
     sha256, size = store.keep_object([contents], "bin")
     item, _ = store.add_item(source="folder", origin=folder, sha256=sha256, extension="bin", file_name=name, bytes=size)
     return item
+
+
+def make_record(**changes: object) -> ScreeningRecord:
+    """A record as a worker might make it, for tests that need no picture."""
+    facts = {
+        "file": "P1_OD.jpg",
+        "folder": "in",
+        "sha256": "0" * 64,
+        "outcome": "refer",
+        "reasons": ("Patchy atrophy",),
+        "bundle_name": "tiny",
+        "bundle_version": "1.0",
+        "bundle_digest": "d",
+        "artifact": "float32",
+        "model_sha256": "m",
+        "spec_hash": "s",
+        "screened_at": timestamp(),
+        "patient_id": "P1",
+        "study_date": "2025-01-31",
+    }
+    return ScreeningRecord(**{**facts, **changes})
 
 
 def screen(store: Store, config: Config, bundle: Path) -> None:

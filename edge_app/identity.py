@@ -1,0 +1,125 @@
+"""Who is the patient? A patient number alone does not tell: archives use one again, and people mistype it.
+
+Records of one number that contradict in name, birth date, sex or issuer of the number are of different people and are
+never combined. A value that is missing contradicts nothing. Names are compared without case, blanks, separators and
+accents, so that `MÜLLER^Eva`, `Mueller, Eva` and `Muller Eva` are one.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol, TypeVar
+
+__all__ = ["Named", "differences", "persons", "plain_name"]
+
+# Letters that are not made of a base letter and an accent, as people write them without; umlauts have two ways.
+LETTERS = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ı": "i"})
+UMLAUTS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "å": "aa", "ø": "oe"})
+UNDECODED = re.compile(r"\\x[0-9a-f]{2}|\ufffd")  # bytes that fit no character set: what they mean is not known
+KNOWN_SEXES = ("M", "F")  # "O" (other) and what is not DICOM's contradicts nothing
+
+
+class Named(Protocol):
+    """What tells people apart, and `ScreeningRecord` has."""
+
+    @property
+    def patient_name(self) -> str | None: ...
+
+    @property
+    def birth_date(self) -> str | None: ...
+
+    @property
+    def sex(self) -> str | None: ...
+
+    @property
+    def patient_id_issuer(self) -> str | None: ...
+
+
+R = TypeVar("R", bound=Named)
+
+
+@dataclass(frozen=True)
+class _Identity:
+    """Values that can be compared. `names`: per component group of the name (PS3.5 6.2.1.1) its possible spellings."""
+
+    names: tuple[frozenset[str], ...]
+    birth_date: str | None
+    sex: str | None
+    issuer: str | None
+
+    @property
+    def known(self) -> int:
+        """How much is known."""
+        return sum(map(bool, self.names)) + sum(v is not None for v in (self.birth_date, self.sex, self.issuer))
+
+    def differences(self, other: "_Identity") -> tuple[str, ...]:
+        pairs = (
+            ("birth date", self.birth_date, other.birth_date),
+            ("sex", self.sex, other.sex),
+            ("issuer of the patient number", self.issuer, other.issuer),
+        )
+        names = zip(self.names, other.names, strict=False)
+        other_name = any(mine and theirs and not mine & theirs for mine, theirs in names)
+        return (*(("name",) if other_name else ()), *(what for what, a, b in pairs if a and b and a != b))
+
+
+def differences(one: Named, other: Named) -> tuple[str, ...]:
+    """In what two records contradict each other: "name", "birth date", "sex", "issuer of the patient number"."""
+    return _identity(one).differences(_identity(other))
+
+
+def persons(records: Sequence[R]) -> list[list[R]]:
+    """Records of one patient number, person by person, each in the order in which it came.
+
+    All records of a person agree with one another. One that knows too little to tell which of several people it
+    belongs to stays by itself: it could be of either.
+    """
+    groups: dict[_Identity, list[int]] = {}
+    for number, record in enumerate(records):
+        groups.setdefault(_identity(record), []).append(number)
+    found: list[list[_Identity]] = []
+    for identity in sorted(groups, key=lambda identity: (-identity.known, groups[identity][0])):
+        fitting = [person for person in found if not any(identity.differences(member) for member in person)]
+        if len(fitting) == 1:
+            fitting[0].append(identity)
+        else:
+            found.append([identity])
+    numbers = [sorted(number for identity in person for number in groups[identity]) for person in found]
+    return [[records[number] for number in person] for person in sorted(numbers)]
+
+
+def plain_name(name: str) -> str:
+    """A name as people search for it: lower case, without separators and accents."""
+    return " ".join(_spelling(name.replace("=", " ")))
+
+
+def _identity(record: Named) -> _Identity:
+    return _compared(record.patient_name, record.birth_date, record.sex, record.patient_id_issuer)
+
+
+@lru_cache(maxsize=65536)
+def _compared(name: str | None, birth_date: str | None, sex: str | None, issuer: str | None) -> _Identity:
+    return _Identity(
+        tuple(_spellings(group) for group in (name or "").split("=")),
+        birth_date or None,
+        (sex or "").upper() if (sex or "").upper() in KNOWN_SEXES else None,
+        " ".join((issuer or "").casefold().split()) or None,
+    )
+
+
+def _spellings(group: str) -> frozenset[str]:
+    """How one component group may be written; none where it says nothing."""
+    if UNDECODED.search(group):
+        return frozenset()
+    text = unicodedata.normalize("NFKC", group).casefold()
+    spellings = (" ".join(_spelling(each)) for each in (text, text.translate(UMLAUTS)))
+    return frozenset(spelling for spelling in spellings if spelling)
+
+
+def _spelling(text: str) -> Iterator[str]:
+    """The words of a name, without accents; apostrophes and hyphens are blanks or nothing, as people write them."""
+    text = unicodedata.normalize("NFKD", text.casefold().translate(LETTERS))
+    text = unicodedata.normalize("NFC", re.sub(r"[\u0300-\u036f'’`´]", "", text))
+    yield from re.sub(r"[\^,.;_\-]", " ", text).split()
