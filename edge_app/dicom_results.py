@@ -42,6 +42,7 @@ from pydicom.uid import Comprehensive3DSRStorage
 
 from edge_app.dicom import IMPLEMENTATION_UID, IMPLEMENTATION_VERSION, NAMESPACE
 from edge_app.exports import STATEMENT
+from edge_app.terms import OUTCOMES, QUALITY, label_code, label_name, picture, purpose, sentence
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening import overlay
 from keras_realmnet.screening.preprocessing import FieldGeometry
@@ -52,18 +53,7 @@ __all__ = ["encode", "heat_map", "structured_report"]
 MANUFACTURER = "keras-realmnet (research software)"
 
 SCHEME = "99REALMNET"  # PS3.16 8: private designators begin with 99
-OUTCOMES = {
-    "refer": "Refer",
-    "negative": "Negative: rescreen",
-    "insufficient": "Insufficient quality: retake or refer",
-    "not_analysed": "Not analysed: no result",
-}
-QUALITY = {
-    "refer": ("gradable", "Gradable"),
-    "negative": ("gradable", "Gradable"),
-    "insufficient": ("insufficient", "Insufficient for screening"),
-    "not_analysed": ("not_judged", "Not judged"),
-}
+MAX_MEANING = 64  # characters of a Code Meaning and of a Series Description (VR LO)
 EYES = {"OD": ("R", codes.SCT.Right), "OS": ("L", codes.SCT.Left)}
 
 # Copied from the source as they are, right or wrong: a PACS files by them. Type 2 attributes come first.
@@ -92,9 +82,10 @@ def structured_report(
             where there is none: a record that never became a report is no document to refer to.
 
     Raises:
-        RealMNetError: `source` lacks one of the UIDs.
+        RealMNetError: `source` lacks one of the UIDs, or the name of a label is longer than a Code Meaning may be.
     """
     evidence = _evidence(source)
+    title = f"Screening for {record.condition} - research only"
     groups = [_outcome_group(record, evidence), *_label_groups(record, evidence)]
     device = DeviceObserverIdentifyingAttributes(
         uid=_uid(record.bundle_digest, record.artifact),
@@ -115,9 +106,11 @@ def structured_report(
         is_complete=True,
         is_final=False,  # no person has looked at it
         previous_versions=None if predecessor is None else [_reference(record, source, predecessor)],
-        series_description="Pathologic myopia screening - research only",
+        series_description=title if record.condition and len(title) <= MAX_MEANING else "Screening - research only",
         coding_schemes=[
-            CodingSchemeIdentificationItem(SCHEME, name="RealMNet labels and outcomes", uid=_uid("coding scheme"))
+            CodingSchemeIdentificationItem(
+                SCHEME, name="Labels and outcomes of screening bundles", uid=_uid("coding scheme")
+            )
         ],
         **_identity(record, source, "sr", revision),
     )
@@ -167,12 +160,13 @@ def heat_map(
     document.DateOfSecondaryCapture, document.TimeOfSecondaryCapture = document.ContentDate, document.ContentTime
     document.ImageComments = f"NOT FOR DIAGNOSIS. {STATEMENT}"
     document.DerivationDescription = (
-        f"Class map of label {record.evidence} by {record.bundle_name} {record.bundle_version}, drawn over a reduced "
-        "copy of the source image. Not for diagnosis."
+        f"Class map of label {label_code(record, record.evidence)} by {record.bundle_name} {record.bundle_version}, "
+        f"drawn over a reduced "
+        f"copy of {picture(record) or 'the picture'} of the source image. Not for diagnosis."
     )
     document.BurnedInAnnotation = "YES" if source.get("BurnedInAnnotation") == "YES" else "NO"  # none of ours
     document.LossyImageCompression = "01"  # the reduced copy is a JPEG
-    document.SourceImageSequence = [_source_image(source)]
+    document.SourceImageSequence = [_source_image(record, source)]
     return _finished(document, record, source)
 
 
@@ -221,26 +215,23 @@ def _captions(record: ScreeningRecord) -> list[str]:
 
 
 def _outcome_group(record: ScreeningRecord, evidence: Dataset) -> MeasurementsAndQualitativeEvaluations:
-    code, meaning = QUALITY[record.outcome]
     group = _group(
         record,
         evidence,
         "Screening outcome",
         qualitative_evaluations=[
-            QualitativeEvaluation(
-                _coded("OUTCOME", "Screening outcome"), _coded(record.outcome, OUTCOMES[record.outcome])
-            ),
-            QualitativeEvaluation(codes.DCM.ImageQuality, _coded(code, meaning)),
+            QualitativeEvaluation(_coded("OUTCOME", "Screening outcome"), _coded(*OUTCOMES[record.outcome])),
+            QualitativeEvaluation(codes.DCM.ImageQuality, _coded(*QUALITY[record.outcome])),
         ],
     )
-    for text in (STATEMENT, *record.reasons, *record.warnings):
+    for text in (f"{purpose(record)}.", STATEMENT, *map(sentence, (*record.reasons, *record.warnings))):
         group[0].ContentSequence.append(TextContentItem(codes.DCM.Comment, text, "CONTAINS"))
     return group
 
 
 def _label_groups(record: ScreeningRecord, evidence: Dataset) -> Iterator[MeasurementsAndQualitativeEvaluations]:
     """One group per label: its probability and, for a pathologic one, the threshold and how they compare."""
-    thresholds, names = record.thresholds or {}, record.label_names or {}
+    thresholds = record.thresholds or {}
     for code, probability in (record.probabilities or {}).items():
         measurements = [Measurement(codes.DCM.Probability, probability, codes.UCUM.NoUnits)]
         evaluations = []
@@ -253,7 +244,7 @@ def _label_groups(record: ScreeningRecord, evidence: Dataset) -> Iterator[Measur
             record,
             evidence,
             code,
-            finding_type=_coded(code, names.get(code, code)),
+            finding_type=_coded(label_code(record, code), label_name(record, code)),
             measurements=measurements,
             qualitative_evaluations=evaluations,
         )
@@ -264,8 +255,10 @@ def _group(
 ) -> MeasurementsAndQualitativeEvaluations:
     """A TID 1501 group about the source image: which eye, by which algorithm."""
     _, laterality = EYES.get(record.eye or "", (None, None))
+    frames = [record.frame] if record.pictures > 1 else None
+    tracked = (evidence.SOPInstanceUID, *(frames or ()), *filter(None, (record.label_set,)), identifier)
     return MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=TrackingIdentifier(_uid(evidence.SOPInstanceUID, identifier), identifier),
+        tracking_identifier=TrackingIdentifier(_uid(*tracked), identifier),
         algorithm_id=AlgorithmIdentification(
             name=record.bundle_name,
             version=record.bundle_version,
@@ -278,13 +271,18 @@ def _group(
             manufacturer=MANUFACTURER,
         ),
         finding_sites=[FindingSite(codes.SCT.Retina, laterality=laterality)],
-        source_images=[SourceImageForMeasurementGroup(evidence.SOPClassUID, evidence.SOPInstanceUID)],
+        source_images=[SourceImageForMeasurementGroup(evidence.SOPClassUID, evidence.SOPInstanceUID, frames)],
         **content,
     )
 
 
 def _coded(value: str, meaning: str) -> CodedConcept:
-    return CodedConcept(value[:16], SCHEME, meaning[:64])
+    """A code of our own; highdicom makes a Long Code Value of more than 16 characters. Raises RealMNetError."""
+    if len(meaning) > MAX_MEANING:
+        raise RealMNetError(
+            f"The meaning of a DICOM code has at most {MAX_MEANING} characters. Received: {meaning!r} of code {value!r}"
+        )
+    return CodedConcept(value, SCHEME, meaning)
 
 
 def _evidence(source: Dataset) -> Dataset:
@@ -343,9 +341,11 @@ def _character_set(document: Dataset) -> str | None:
     return "ISO_IR 100" if max(text) <= "\xff" else "ISO_IR 192"
 
 
-def _source_image(source: Dataset) -> Dataset:
+def _source_image(record: ScreeningRecord, source: Dataset) -> Dataset:
     item = Dataset()
     item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = source.SOPClassUID, source.SOPInstanceUID
+    if record.pictures > 1:
+        item.ReferencedFrameNumber = record.frame
     purpose = codes.DCM.SourceImageForImageProcessingOperation
     item.PurposeOfReferenceCodeSequence = [CodedConcept.from_code(purpose)]
     item.SpatialLocationsPreserved = "NO"  # reduced, with lines of text above
@@ -368,8 +368,9 @@ def _made_at(record: ScreeningRecord) -> datetime:
 
 
 def _result_uid(record: ScreeningRecord, source: Dataset, kind: str, revision: int | None = None) -> str:
-    """The same for the same image, model and revision, on any box and after any restart."""
-    identity = (source.SOPInstanceUID, record.sha256, record.bundle_digest, record.artifact, kind, revision)
+    """The same for the same picture, model and revision, on any box and after any restart."""
+    frame = (f"frame {record.frame}",) if record.pictures > 1 else ()
+    identity = (source.SOPInstanceUID, record.sha256, *frame, record.bundle_digest, record.artifact, kind, revision)
     return _uid(*identity)
 
 

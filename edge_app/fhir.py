@@ -5,19 +5,25 @@ model: the same result is always the same resource, a later revision a later ver
 record's fields; https://hl7.org/fhir/R4/diagnosticreport.html and observation.html define the resources.
 """
 
+import re
 from typing import Any
 from uuid import uuid5
 
 from edge_app.dicom import NAMESPACE
 from edge_app.exports import STATEMENT, uids
 from edge_app.store import Result
+from edge_app.terms import OUTCOMES, label_code, label_name, picture, purpose, sentence
 
 __all__ = ["CODE_SYSTEM", "bundle"]
 
 CODE_SYSTEM = f"urn:oid:2.25.{uuid5(NAMESPACE, 'coding scheme').int}"  # of labels and outcomes; the SR's 99REALMNET
 SNOMED = "http://snomed.info/sct"
 EYES = {"OD": ("18944008", "Right eye structure"), "OS": ("8966001", "Left eye structure")}
-OUTCOMES = {"refer": "Refer", "negative": "Negative: rescreen"}
+GENDERS = {"M": "male", "F": "female", "O": "other"}
+# Component groups of a DICOM person name (PS3.5 6.2.1.2), as FHIR's data type extension HumanName tells them apart.
+NAME_GROUPS = ("ABC", "IDE", "SYL")
+NAME_REPRESENTATION = "http://hl7.org/fhir/StructureDefinition/iso21090-EN-representation"
+IDENTIFIER_TYPES = "http://terminology.hl7.org/CodeSystem/v2-0203"
 ABSENT = {
     "insufficient": ("unknown", "Insufficient quality: retake or refer. This is not a negative result."),
     "not_analysed": ("not-performed", "Not analysed: no result. This is not a negative result."),
@@ -45,51 +51,54 @@ def bundle(result: Result) -> dict[str, Any]:
 
 def _diagnostic_report(result: Result, observations: list[dict[str, Any]]) -> dict[str, Any]:
     record = result.record
-    outcome = OUTCOMES.get(record.outcome) or ABSENT[record.outcome][1]
+    outcome = ABSENT[record.outcome][1] if record.outcome in ABSENT else OUTCOMES[record.outcome][1]
     return _without_nothing(
         {
             "resourceType": "DiagnosticReport",
             "id": _uuid(result, "report"),
             "meta": _meta(result),
+            "basedOn": _order(result),
             "identifier": [{"system": "urn:ietf:rfc:3986", "value": f"urn:uuid:{_uuid(result, 'report')}"}],
             "status": "preliminary",  # no person has looked at it
             "category": [{"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v2-0074", "code": "IMG"}]}],
             "code": {
                 "coding": [{"system": "http://loinc.org", "code": "18748-4"}],
-                "text": "Screening for pathologic myopia, ultra-widefield image",
+                "text": purpose(record),
             },
-            "subject": _subject(result),
+            **_subject(result),
             "effectiveDateTime": record.study_date,
             "issued": record.screened_at,
             "result": [_reference("Observation", each["id"]) for each in observations],
             "imagingStudy": _study(result),
-            "conclusion": " ".join((f"{outcome}.".replace("..", "."), *_sentences(result), STATEMENT)),
+            "conclusion": " ".join((sentence(outcome), *_sentences(result), STATEMENT)),
         }
     )
 
 
 def _outcome(result: Result, device: str) -> dict[str, Any]:
     record = result.record
-    if record.outcome in OUTCOMES:
-        coding = {"system": CODE_SYSTEM, "code": record.outcome, "display": OUTCOMES[record.outcome]}
-        value = {"valueCodeableConcept": {"coding": [coding], "text": OUTCOMES[record.outcome]}}
+    code, meaning = OUTCOMES[record.outcome]
+    coding = {"system": CODE_SYSTEM, "code": code, "display": meaning}
+    if record.outcome not in ABSENT:
+        value = {"valueCodeableConcept": {"coding": [coding], "text": meaning}}
     else:
-        code, text = ABSENT[record.outcome]
+        absent, text = ABSENT[record.outcome]
         system = "http://terminology.hl7.org/CodeSystem/data-absent-reason"
-        codings = [{"system": system, "code": code}, {"system": CODE_SYSTEM, "code": record.outcome}]
-        value = {"dataAbsentReason": {"coding": codings, "text": text}}
+        value = {"dataAbsentReason": {"coding": [{"system": system, "code": absent}, coding], "text": text}}
     notes = [*_sentences(result), STATEMENT]
     if instance := uids(result)[1]:
-        notes.append(f"Source image: SOP Instance UID {instance}")
-    return _observation(result, device, "outcome", "Screening outcome") | value | {"note": [{"text": n} for n in notes]}
+        frame = f", {picture(record)}" if picture(record) else ""
+        notes.append(f"Source image: SOP Instance UID {instance}{frame}")
+    observation = _observation(result, device, "outcome", "OUTCOME", "Screening outcome", purpose(record))
+    return observation | value | {"note": [{"text": note} for note in notes]}
 
 
 def _label(result: Result, device: str, code: str) -> dict[str, Any]:
     record = result.record
     probability = (record.probabilities or {})[code]
     threshold = (record.thresholds or {}).get(code)
-    name = (record.label_names or {}).get(code, code)
-    observation = _observation(result, device, code, f"Probability: {name}")
+    name = label_name(record, code)
+    observation = _observation(result, device, code, label_code(record, code), name, f"Probability: {name}")
     observation["valueQuantity"] = _fraction(probability)
     if threshold is not None:
         relation = "at or above" if probability >= threshold else "below"
@@ -98,25 +107,27 @@ def _label(result: Result, device: str, code: str) -> dict[str, Any]:
     return observation
 
 
-def _observation(result: Result, device: str, code: str, name: str) -> dict[str, Any]:
+def _observation(result: Result, device: str, key: str, code: str, display: str, text: str) -> dict[str, Any]:
+    """What all observations say alike. `key`: tells the resource from the result's others."""
     record = result.record
     site = EYES.get(record.eye or "")
     category = {"system": "http://terminology.hl7.org/CodeSystem/observation-category", "code": "imaging"}
     return _without_nothing(
         {
             "resourceType": "Observation",
-            "id": _uuid(result, code),
+            "id": _uuid(result, key),
             "meta": _meta(result),
             "status": "preliminary",
             "category": [{"coding": [category]}],
-            "code": {"coding": [{"system": CODE_SYSTEM, "code": code, "display": name}], "text": name},
-            "subject": _subject(result),
+            "code": _own_code(code, display, text),
+            **_subject(result),
             "effectiveDateTime": record.study_date,
             "issued": record.screened_at,
             "bodySite": site
             and {"coding": [{"system": SNOMED, "code": site[0], "display": site[1]}], "text": record.eye},
             "device": _reference("Device", device),
             "derivedFrom": _study(result),
+            "component": _frame(result),
         }
     )
 
@@ -136,7 +147,7 @@ def _device(result: Result) -> dict[str, Any]:
         "manufacturer": "keras-realmnet (research software)",
         "deviceName": [{"name": record.bundle_name, "type": "model-name"}],
         "version": [{"type": {"text": kind}, "value": value} for kind, value in versions.items()],
-        "note": [{"text": STATEMENT}],
+        "note": [{"text": f"{purpose(record)}. {STATEMENT}"}],
     }
 
 
@@ -145,9 +156,71 @@ def _meta(result: Result) -> dict[str, Any]:
     return {"versionId": str(result.revision), "tag": [tag]}
 
 
-def _subject(result: Result) -> dict[str, Any] | None:
-    patient = result.record.patient_id
-    return {"type": "Patient", "identifier": {"value": patient}} if patient else None
+def _subject(result: Result) -> dict[str, Any]:
+    """The patient, contained in the resource that is about it: the box keeps no register of patients."""
+    record = result.record
+    assigner = {"display": record.patient_id_issuer} if record.patient_id_issuer else None
+    identifier = _without_nothing({"value": record.patient_id, "assigner": assigner})
+    patient = _without_nothing(
+        {
+            "identifier": [identifier] if record.patient_id else [],
+            "name": _names(record.patient_name or ""),
+            "gender": GENDERS.get((record.sex or "").upper()),
+            "birthDate": record.birth_date if re.fullmatch(r"\d{4}-\d\d-\d\d", record.birth_date or "") else None,
+        }
+    )
+    if not patient:
+        return {}
+    reference = {"reference": "#patient", "type": "Patient"}
+    subject = reference | ({"identifier": identifier} if record.patient_id else {})
+    return {"contained": [{"resourceType": "Patient", "id": "patient", **patient}], "subject": subject}
+
+
+def _names(person_name: str) -> list[dict[str, Any]]:
+    """A DICOM person name: one HumanName per component group (alphabetic, ideographic, phonetic)."""
+    groups = person_name.split("=")
+    names = []
+    for group, representation in zip(groups, NAME_GROUPS, strict=False):
+        parts = [part.strip() for part in group.split("^")] + [""] * 5
+        family, given, middle, prefix, suffix = parts[:5]
+        name = _without_nothing(
+            {
+                "text": " ".join(part for part in (prefix, given, middle, family, suffix) if part),
+                "family": family,
+                "given": [*given.split(), *middle.split()],
+                "prefix": prefix.split(),
+                "suffix": suffix.split(),
+            }
+        )
+        if name and len(groups) > 1:
+            name["extension"] = [{"url": NAME_REPRESENTATION, "valueCode": representation}]
+        names.append(name)
+    return [name for name in names if name]
+
+
+def _order(result: Result) -> list[dict[str, Any]]:
+    """The order by its accession number, as https://hl7.org/fhir/R4/imagingstudy.html has it."""
+    number = result.record.accession_number
+    kind = {"coding": [{"system": IDENTIFIER_TYPES, "code": "ACSN"}]}
+    return [{"type": "ServiceRequest", "identifier": {"type": kind, "value": number}}] if number else []
+
+
+def _frame(result: Result) -> list[dict[str, Any]]:
+    """Which picture of the object it is, where that holds several."""
+    record = result.record
+    if record.pictures < 2:
+        return []
+    return [
+        {"code": _own_code("FRAME", "Number of the picture", "Frame"), "valueInteger": record.frame},
+        {
+            "code": _own_code("PICTURES", "Number of pictures of the object", "Pictures"),
+            "valueInteger": record.pictures,
+        },
+    ]
+
+
+def _own_code(code: str, display: str, text: str) -> dict[str, Any]:
+    return {"coding": [{"system": CODE_SYSTEM, "code": code, "display": display}], "text": text}
 
 
 def _study(result: Result) -> list[dict[str, Any]]:
@@ -159,8 +232,7 @@ def _study(result: Result) -> list[dict[str, Any]]:
 
 def _sentences(result: Result) -> list[str]:
     """Reasons and warnings, as sentences."""
-    texts = (*result.record.reasons, *result.record.warnings)
-    return [text if text.endswith((".", "!", "?")) else f"{text}." for text in texts]
+    return [sentence(text) for text in (*result.record.reasons, *result.record.warnings)]
 
 
 def _fraction(value: float) -> dict[str, Any]:
@@ -173,7 +245,8 @@ def _reference(kind: str, identifier: str) -> dict[str, str]:
 
 def _uuid(result: Result, *parts: object) -> str:
     record = result.record
-    identity = (uids(result)[1], record.sha256, record.bundle_digest, record.artifact, *parts)
+    frame = (f"frame {record.frame}",) if record.pictures > 1 else ()
+    identity = (uids(result)[1], record.sha256, *frame, record.bundle_digest, record.artifact, *parts)
     return str(uuid5(NAMESPACE, "/".join(map(str, ("fhir", *identity)))))
 
 

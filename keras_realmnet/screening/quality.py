@@ -18,9 +18,13 @@ from numpy.typing import NDArray
 from keras_realmnet.screening.image_io import ImageSource
 from keras_realmnet.screening.preprocessing import find_field
 
-__all__ = ["MODALITIES", "Quality", "Verdict", "assess"]
+__all__ = ["MODALITIES", "MODALITY_NAMES", "Quality", "Verdict", "assess"]
 
-MODALITIES = ("uwf_red_green", "colour_fundus")  # what a model was trained for
+MODALITY_NAMES = {  # what a model was trained for, and how people call one such picture
+    "uwf_red_green": "red/green ultra-widefield picture",
+    "colour_fundus": "colour fundus photograph",
+}
+MODALITIES = tuple(MODALITY_NAMES)
 
 Verdict = Literal["gradable", "insufficient", "not_analysed"]
 

@@ -1,6 +1,7 @@
 """Reports and heat maps: what they say, whose study they land in, and that other software finds no fault with them."""
 
 from dataclasses import dataclass, replace
+from uuid import uuid5
 
 import numpy as np
 import peers
@@ -8,9 +9,10 @@ import pytest
 from pydicom import Dataset, dcmread
 from pydicom.uid import Comprehensive3DSRStorage, ExplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit
 
-from edge_app.dicom import IMPLEMENTATION_UID
+from edge_app.dicom import IMPLEMENTATION_UID, NAMESPACE
 from edge_app.dicom_results import encode, heat_map, structured_report
 from edge_app.screen import Screener
+from edge_app.terms import sentence
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.preprocessing import FieldGeometry
 from keras_realmnet.screening.record import ScreeningRecord
@@ -47,6 +49,8 @@ def screen(tiny_bundle, tmp_path_factory):
         pixels, prediction, geometry = kept
         codes = screener.bundle.label_set.codes
         class_map = None if prediction is None else prediction.class_maps[0, ..., codes.index(record.evidence)]
+        known = {"label_set": "psmm", "condition": "pathologic myopia", "modality": "uwf_red_green"}
+        record = replace(record, **known)
         return Screened(record, dcmread(file, stop_before_pixels=True), pixels, class_map, geometry)
 
     return made
@@ -110,7 +114,7 @@ def test_the_report_says_what_the_record_says(screened, outcome):
         "not_analysed": ("Not analysed: no result", "Not judged"),
     }[outcome]
     assert (summary["Screening outcome"], summary["Image Quality"]) == ([expected[0]], [expected[1]])
-    assert set(image.record.reasons) <= set(summary["Comment"])
+    assert set(map(sentence, image.record.reasons)) <= set(summary["Comment"])
     assert any("Research software" in text for text in summary["Comment"])
     assert summary["Source of Measurement"] == [image.source.SOPInstanceUID]
     assert summary["Algorithm Name"] == ["tiny"]
@@ -262,6 +266,108 @@ def test_whatever_the_source_says_is_no_obstacle(screen, pictures, attributes):
             assert str(written[keyword].value or "") == str(image.source.get(keyword) or "")
 
 
+def coded(document):
+    """{meaning: code} of everything in the box's own coding scheme."""
+    found = {}
+    for element in document.iterall():
+        for item in element.value if element.VR == "SQ" else ():
+            if item.get("CodingSchemeDesignator") == "99REALMNET" and "CodeMeaning" in item:
+                found[item.CodeMeaning] = item.get("CodeValue") or item.get("LongCodeValue")
+    return found
+
+
+def test_codes_are_qualified_by_their_set(screened):
+    report = dcmread(peers.BytesIO(encode(screened["refer"].report())))
+    found = coded(report)
+    assert found["Patchy atrophy"] == "psmm:A3"
+    assert found["Refer"] == "out:refer"
+    assert found["Gradable"] == "quality:gradable"
+    assert found["Screening outcome"] == "OUTCOME"
+    insufficient = coded(screened["insufficient"].report())
+    assert insufficient["Insufficient quality: retake or refer"] != insufficient["Insufficient for screening"]
+    other = coded(screened["refer"].report(label_set="palm"))
+    assert other["Patchy atrophy"] == "palm:A3"
+    unknown = coded(screened["refer"].report(label_set=None, condition=None, modality=None))  # a record of schema 1
+    assert unknown["Patchy atrophy"] == "A3"
+
+
+def test_codes_and_meanings_are_never_cut(screened):
+    image = screened["refer"]
+    code, name = "A3-of-a-very-long-vocabulary", "Patchy atrophy of the chorioretinal kind" + 24 * "!"
+    changes = {
+        field: {code if key == "A3" else key: value for key, value in getattr(image.record, field).items()}
+        for field in ("probabilities", "thresholds", "label_names")
+    }
+    changes["label_names"][code] = name
+    assert len(name) == 64
+    written = dcmread(peers.BytesIO(encode(image.report(**changes))))
+    assert coded(written)[name] == f"psmm:{code}"
+    changes["label_names"][code] = name + "!"
+    with pytest.raises(RealMNetError, match="at most 64 characters"):
+        image.report(**changes)
+
+
+@pytest.mark.parametrize(
+    ("said", "series", "comment"),
+    [
+        ({}, "Screening for pathologic myopia - research only", "Screening for pathologic myopia, red/green ultra-"),
+        (
+            {"condition": "peripheral retinal lesions", "modality": "colour_fundus"},
+            "Screening for peripheral retinal lesions - research only",
+            "Screening for peripheral retinal lesions, colour fundus photograph.",
+        ),
+        ({"condition": None, "modality": None}, "Screening - research only", "Screening of the retina."),
+        ({"condition": "x" * 60}, "Screening - research only", f"Screening for {'x' * 60}, red/green"),
+    ],
+)
+def test_the_report_says_what_its_bundle_screens_for(screened, said, series, comment):
+    report = dcmread(peers.BytesIO(encode(screened["refer"].report(**said))))
+    assert report.SeriesDescription == series
+    assert any(text.startswith(comment) for text in groups(report)["Screening outcome"]["Comment"])
+    assert ("myopia" in all_text(report)) is (not said)
+
+
+def frames(document):
+    """Frame numbers wherever the source image is referenced as such."""
+    found = []
+    for element in document.iterall():
+        if element.keyword in ("ReferencedSOPSequence", "SourceImageSequence"):
+            found += [item.get("ReferencedFrameNumber") for item in element.value]
+    return found
+
+
+def test_a_picture_of_several_is_referenced_by_its_number(screened):
+    image = screened["refer"]
+    for make in (image.report, image.map):
+        documents = [dcmread(peers.BytesIO(encode(make(frame=number, pictures=3)))) for number in (1, 2, 3)]
+        single = make(frame=1, pictures=1)
+        for number, document in enumerate(documents, start=1):
+            told = {int(frame) for frame in frames(document) if frame is not None}
+            assert told == {number}
+        for keyword in ("SOPInstanceUID", "SeriesInstanceUID"):
+            assert len({document[keyword].value for document in (*documents, single)}) == 4
+        assert encode(make(frame=2, pictures=3)) == encode(make(frame=2, pictures=3))
+        assert set(frames(single)) == {None}
+    tracked = [
+        {g["Tracking Unique Identifier"][0] for g in groups(image.report(frame=n, pictures=2)).values()} for n in (1, 2)
+    ]
+    assert not tracked[0] & tracked[1]
+
+
+def test_results_of_single_pictures_have_the_identity_of_earlier_releases(screened):
+    """UIDs that a release before pictures of one object has given, worked out by hand from what they are made of."""
+    image = screened["refer"]
+    record = image.record
+    made_of = (image.source.SOPInstanceUID, record.sha256, record.bundle_digest, record.artifact)
+    for make, kind in ((image.report, "sr"), (image.map, "sc")):
+        document = make()
+        for value, parts in (
+            (document.SOPInstanceUID, (kind, 1)),
+            (document.SeriesInstanceUID, (f"{kind} series", None)),
+        ):
+            assert value == f"2.25.{uuid5(NAMESPACE, '/'.join(map(str, (*made_of, *parts)))).int}"
+
+
 @pytest.mark.parametrize("keyword", ["StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID"])
 def test_a_source_without_identity_has_no_dicom_result(screened, keyword):
     source = dcmread(peers.BytesIO(encode(screened["refer"].map())), stop_before_pixels=True)
@@ -290,6 +396,8 @@ def test_dicom3tools_and_dcmtk_find_no_fault(screen, pictures, tmp_path, outcome
     documents = {"sr1": image.report(), "sr2": image.report(2, predecessor=1), "sr3": image.report(3)}
     if image.class_map is not None:
         documents |= {f"sc{revision}": image.map(revision) for revision in (1, 2)}
+        documents |= {f"sc{frame} of 2": image.map(frame=frame, pictures=2) for frame in (1, 2)}
+    documents |= {f"sr{frame} of 2": image.report(frame=frame, pictures=2) for frame in (1, 2)}
     files = []
     for name, document in documents.items():
         files.append(tmp_path / f"{name}.dcm")

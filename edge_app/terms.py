@@ -1,0 +1,52 @@
+"""What report and FHIR resources call alike: codes of the box's own coding scheme, and in words what was screened for.
+
+A code is qualified by the set it belongs to, so that two bundles' labels are never mixed up: a label by its label set
+(`psmm:A3`), an outcome by `out`, a verdict on the picture by `quality`. Those of the box have at most 16 characters:
+readers that know no Long Code Value (PS3.3 8.8) see them, too. Codes and meanings are never cut.
+"""
+
+from keras_realmnet.screening.decision import Outcome
+from keras_realmnet.screening.quality import MODALITY_NAMES
+from keras_realmnet.screening.record import ScreeningRecord
+
+__all__ = ["OUTCOMES", "QUALITY", "label_code", "label_name", "picture", "purpose", "sentence"]
+
+OUTCOMES: dict[Outcome, tuple[str, str]] = {  # {outcome: (code, meaning)}
+    "refer": ("out:refer", "Refer"),
+    "negative": ("out:negative", "Negative: rescreen"),
+    "insufficient": ("out:insufficient", "Insufficient quality: retake or refer"),
+    "not_analysed": ("out:not_analysed", "Not analysed: no result"),
+}
+QUALITY: dict[Outcome, tuple[str, str]] = {
+    "refer": ("quality:gradable", "Gradable"),
+    "negative": ("quality:gradable", "Gradable"),
+    "insufficient": ("quality:poor", "Insufficient for screening"),
+    "not_analysed": ("quality:unjudged", "Not judged"),
+}
+
+
+def label_code(record: ScreeningRecord, code: str) -> str:
+    """The code of a label, qualified; as it is in a record that does not know its label set."""
+    return code if record.label_set is None else f"{record.label_set}:{code}"
+
+
+def label_name(record: ScreeningRecord, code: str) -> str:
+    return (record.label_names or {}).get(code) or code
+
+
+def purpose(record: ScreeningRecord) -> str:
+    """What the bundle screens for, and on which kind of picture."""
+    what = f"Screening for {record.condition}" if record.condition else "Screening of the retina"
+    return what if record.modality is None else f"{what}, {MODALITY_NAMES.get(record.modality, record.modality)}"
+
+
+def picture(record: ScreeningRecord) -> str | None:
+    """Which picture of its object it is; None where the object holds a single one."""
+    return None if record.pictures < 2 else f"picture {record.frame} of {record.pictures}"
+
+
+def sentence(text: str) -> str:
+    """Words of a reason or a warning as a sentence; the first word stays as it is where it is no plain word."""
+    first = text.split(" ", 1)[0]
+    text = text[:1].upper() + text[1:] if first.isalpha() and first.islower() else text
+    return text if text.endswith((".", "!", "?")) else f"{text}."
