@@ -198,6 +198,7 @@ class Delivery(Section):
     first_retry_seconds: Seconds = 5
     max_retry_seconds: Seconds = 900
     attempts: Annotated[int, Field(ge=1)] = 200
+    alarm_seconds: Seconds = 1800  # a result that has waited so long is a problem to tell
 
 
 class Config(Section):

@@ -2,18 +2,22 @@
 
 Each destination has a thread of its own, so that a dead archive holds up nobody else. What is due, how often it was
 tried and when it is tried again is in the store: a restart forgets nothing. A result counts as delivered only when
-the peer said so, or when its file is durable.
+the peer said so, or when its file is durable. One that cannot be made or sent waits alone: only what stops every
+result, such as a full disk or a destination that is away, holds up a destination.
 """
 
 import json
 import logging
 import random
+import sqlite3
 import ssl
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from datetime import datetime, timedelta, timezone
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from threading import Event, Thread
+from time import monotonic
 from typing import Protocol
 
 import cv2
@@ -39,7 +43,7 @@ from edge_app.dicom import (
     read_attributes,
     reserve_answers,
 )
-from edge_app.durable import move_durably, temporary_file, write_durably
+from edge_app.durable import is_full_disk, move_durably, temporary_file, write_durably
 from edge_app.store import Delivery, Result, Store
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.preprocessing import FieldGeometry
@@ -66,7 +70,7 @@ class _Unreachable(Exception):
 class _Channel(Protocol):
     """An opened way to a destination."""
 
-    def send(self, file: Path, name: str) -> None:
+    def send(self, content: bytes, name: str) -> None:
         """Returns when the result has arrived. Raises _Failed or _Unreachable."""
 
 
@@ -79,10 +83,18 @@ class Outbox:
     """One running thread per destination."""
 
     def __init__(self, config: Config, store: Store):
-        _give_up_removed(config, store)
+        self._store = store
+        self._accepted = {(to.name, kind) for to in config.destination for kind in to.results}
+        self.give_up_removed()
         self._senders = [_Sender(destination, config.delivery, store) for destination in config.destination]
         for sender in self._senders:
             sender.start()
+
+    def give_up_removed(self) -> None:
+        """What waits for a destination, or as a kind of result, that is no longer in the configuration becomes a dead
+        letter, for a person to see. Not only at the start: a result that is revised leaves again for all it went to."""
+        for name, number in self._store.give_up(self._accepted).items():
+            log.warning("delivery: %s: %d results that the configuration no longer sends are put aside", name, number)
 
     def stop(self, seconds: float = STOP_SECONDS) -> None:
         """Lets each destination finish the result it is sending; what is not sent stays in the store."""
@@ -90,14 +102,6 @@ class Outbox:
             sender.stopping.set()
         for sender in self._senders:
             sender.join(seconds)
-
-
-def _give_up_removed(config: Config, store: Store) -> None:
-    """Results for a destination that is no longer in the configuration become dead letters, for a person to see."""
-    for name in store.pending_destinations() - {destination.name for destination in config.destination}:
-        while (delivery := store.next_delivery(datetime.max.replace(tzinfo=timezone.utc), name)) is not None:
-            store.delivery_failed(delivery.id, "the destination is no longer in the configuration", None)
-        log.warning("delivery: %s is no longer in the configuration; its results are put aside", name)
 
 
 class _Sender(Thread):
@@ -112,18 +116,26 @@ class _Sender(Thread):
 
     def run(self) -> None:
         while not self.stopping.is_set():
-            pause = POLL_SECONDS
             try:
                 self._send_due()
+                self.stopping.wait(POLL_SECONDS)
             except _Unreachable as error:
                 pause = min(LONGEST_PAUSE, self._backoff(self._failures))
                 self._failures += 1
                 log.warning("delivery: %s: %s; next attempt in %.0f s", self._destination.name, error, pause)
+                self._wait(pause)
             except Exception as error:  # the store is locked, the disk is full: later is another day
-                pause = min(LONGEST_PAUSE, self._settings.max_retry_seconds)
                 log.error("delivery: %s: %s", self._destination.name, type(error).__name__)
-            self.stopping.wait(pause)
+                self.stopping.wait(min(LONGEST_PAUSE, self._settings.max_retry_seconds))
         self._store.close()
+
+    def _wait(self, seconds: float) -> None:
+        """Waits so long, or until a person asks to send something now."""
+        end = monotonic() + seconds
+        while (left := end - monotonic()) > 0 and not self.stopping.wait(min(left, POLL_SECONDS)):
+            with suppress(sqlite3.Error):
+                if self._store.is_urgent(self._destination.name):
+                    return
 
     def _send_due(self) -> None:
         """Sends all that is due, over one association."""
@@ -138,10 +150,12 @@ class _Sender(Thread):
         except _Unreachable as error:
             if delivery is not None:
                 self._failed(delivery, str(error))
+            self._store.not_urgent(self._destination.name)
             raise
 
     def _next(self) -> Delivery | None:
-        return self._store.next_delivery(destination=self._destination.name)
+        longest = timedelta(seconds=self._settings.max_retry_seconds)
+        return self._store.next_delivery(destination=self._destination.name, longest_wait=longest)
 
     def _send(self, channel: _Channel, delivery: Delivery) -> None:
         result = self._store.record(delivery.item_id)
@@ -149,22 +163,36 @@ class _Sender(Thread):
             self._store.delivery_failed(delivery.id, "there is another result by now", None)
             return
         try:
-            file = render(self._store, result, delivery.kind)
+            content = render(self._store, result, delivery.kind).read_bytes()
         except Exception as error:
-            if isinstance(error, OSError):  # a full disk, for one
-                raise
-            self._store.delivery_failed(delivery.id, f"cannot be made: {type(error).__name__}", None)
-            log.error("delivery: item %d: %s cannot be made: %s", result.item.id, delivery.kind, type(error).__name__)
+            self._not_made(delivery, error)
             return
         name = f"{result.item.id:08d}-{result.item.sha256[:12]}-r{result.revision}.{SUFFIXES[delivery.kind]}"
         try:
-            channel.send(file, name)
-        except _Failed as error:
-            self._failed(delivery, str(error))
+            channel.send(content, name)
+        except _Unreachable:
+            raise
+        except Exception as error:
+            self._failed(delivery, str(error) if isinstance(error, _Failed) else f"not sent: {type(error).__name__}")
             return
         self._store.delivered(delivery.id)
         self._failures = 0
         log.info("delivery: item %d: %s delivered to %s", result.item.id, delivery.kind, self._destination.name)
+
+    def _not_made(self, delivery: Delivery, error: Exception) -> None:
+        """A result that cannot be made is a dead letter, where the machine is at fault only after some attempts.
+
+        Raises the error where the same would befall every other result.
+        """
+        if is_full_disk(error) or isinstance(error, sqlite3.Error):
+            raise error
+        reason = error.strerror if isinstance(error, OSError) else None  # its text would name the file
+        text = f"cannot be made: {reason or type(error).__name__}"
+        log.error("delivery: item %d: %s %s", delivery.item_id, delivery.kind, text)
+        if isinstance(error, (OSError, MemoryError)):
+            self._failed(delivery, text)
+        else:
+            self._store.delivery_failed(delivery.id, text, None)
 
     def _failed(self, delivery: Delivery, error: str) -> None:
         last = delivery.attempts + 1 >= self._settings.attempts
@@ -206,9 +234,10 @@ def _content(store: Store, result: Result, kind: str, folder: Path) -> bytes:
 def _heat_map(result: Result, source: Dataset, folder: Path) -> Dataset:
     """Drawn from the preview and the class maps that the worker left."""
     record = result.record
-    preview = cv2.imread(str(folder / "preview.jpg"), cv2.IMREAD_COLOR_RGB)
+    encoded = np.frombuffer((folder / "preview.jpg").read_bytes(), np.uint8)
+    preview = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB) if encoded.size else None
     if preview is None or record.evidence is None:
-        raise RealMNetError(f"item {result.item.id}: there is no preview or no evidence to draw")
+        raise RealMNetError(f"item {result.item.id}: the preview is damaged, or there is no evidence to draw")
     with np.load(folder / "maps.npz", allow_pickle=False) as arrays:
         maps, (x0, y0, x1, y1) = arrays["class_maps"], (int(value) for value in arrays["box"])
     class_map = maps[..., list(record.probabilities or {}).index(record.evidence)].astype(np.float32)
@@ -260,8 +289,7 @@ class _FolderChannel:
     def __exit__(self, *error: object) -> None:
         pass
 
-    def send(self, file: Path, name: str) -> None:
-        content = file.read_bytes()
+    def send(self, content: bytes, name: str) -> None:
         try:
             with temporary_file(self._path, name) as temporary:  # nobody else tidies up there after a crash
                 temporary.write(content)
@@ -295,8 +323,8 @@ class _DicomChannel:
         if self._association.is_established:
             self._association.release()
 
-    def send(self, file: Path, name: str) -> None:
-        result = dcmread(file)
+    def send(self, content: bytes, name: str) -> None:
+        result = dcmread(BytesIO(content))
         try:
             answer = self._association.send_c_store(result)
         except ValueError as error:  # no context was accepted for this class

@@ -1,8 +1,10 @@
 """Files that are on the disk when the call returns, or not there at all: temporary file → fsync → rename → fsync of
 the folder. A crash at any point leaves the old file, the new one, or a temporary file, which the store removes."""
 
+import errno
 import os
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +15,7 @@ __all__ = [
     "TEMPORARY",
     "free_bytes",
     "has_room",
+    "is_full_disk",
     "make_folder",
     "move_durably",
     "sync",
@@ -68,6 +71,13 @@ def free_bytes(folder: Path) -> int:
 def has_room(folder: Path, free_mb: int, needed: int = 0) -> bool:
     """Whether `needed` bytes more leave at least `free_mb` MiB free on the folder's file system."""
     return free_bytes(folder) - needed >= free_mb << 20
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Whether a step failed for want of room: an OSError, or SQLite's SQLITE_FULL."""
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or (
+        isinstance(error, sqlite3.OperationalError) and "is full" in str(error)
+    )
 
 
 def sync(path: Path) -> None:

@@ -34,7 +34,7 @@ class Metrics:
         """Counts an item that has just left the screening process."""
         if item.state == "done" and item.finished_at is not None:
             waited = datetime.fromisoformat(item.finished_at) - datetime.fromisoformat(item.received_at)
-            self._latency.observe(waited.total_seconds())
+            self._latency.observe(max(0.0, waited.total_seconds()))  # the clock may have been set back meanwhile
 
     def render(self) -> bytes:
         """All metrics in Prometheus' text format."""
@@ -55,6 +55,17 @@ class _State(Collector):
             for state, number in states.items():
                 family.add_metric([state], number)
             yield family
+        waiting = GaugeMetricFamily(
+            "realmnet_box_waiting_deliveries", "Results that wait to be sent", labels=["destination"]
+        )
+        oldest = GaugeMetricFamily(
+            "realmnet_box_oldest_delivery_seconds", "Age of the oldest result that waits", labels=["destination"]
+        )
+        found = {outgoing.destination: outgoing for outgoing in self._store.waiting_deliveries()}
+        for name in sorted({*found, *(destination.name for destination in self._config.destination)}):
+            waiting.add_metric([name], found[name].number if name in found else 0)
+            oldest.add_metric([name], found[name].oldest_seconds if name in found else 0)
+        yield from (waiting, oldest)
         last = 0.0 if counts.last_success is None else datetime.fromisoformat(counts.last_success).timestamp()
         for name, help_text, value in (
             ("oldest_pending_seconds", "Age of the oldest image without a result", counts.oldest_pending_seconds or 0),

@@ -23,6 +23,7 @@ __all__ = [
     "OUTCOME_STYLES",
     "EyeGroup",
     "Visit",
+    "local_time",
     "page_environment",
     "visits",
     "write_report",
@@ -46,6 +47,14 @@ ACTIONS = {
 }
 EYES = {"OD": "Right eye (OD)", "OS": "Left eye (OS)", None: "Eye unknown: ask the operator"}
 EYE_ORDER = ("OD", "OS", None)
+
+
+def local_time(moment: str) -> str:
+    """A stored moment (ISO 8601, UTC) as a clock on the wall here shows it: 2026-03-02 10:15."""
+    try:
+        return datetime.fromisoformat(moment).astimezone().strftime("%Y-%m-%d %H:%M")
+    except OverflowError:  # at the very edges of the calendar
+        return moment
 
 
 @dataclass(frozen=True)

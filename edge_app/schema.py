@@ -135,7 +135,8 @@ ALTER TABLE items ADD COLUMN revisions INTEGER NOT NULL DEFAULT 0;
 UPDATE items SET revisions = coalesce((SELECT revision FROM records WHERE item_id = items.id), 0);
 """,
     # An item is one picture of a received object, screened by one bundle. `object_id`: the item of its first picture.
-    # `pictures`: how many there are, once it is known. `bundle`: the name of the bundle that screens it.
+    # `pictures`: how many there are, once it is known. `bundle`: the name of the bundle that screens it. `urgent`: a
+    # person asked to send it now.
     """
 ALTER TABLE items ADD COLUMN object_id INTEGER REFERENCES items (id);
 ALTER TABLE items ADD COLUMN frame INTEGER NOT NULL DEFAULT 1;
@@ -159,6 +160,10 @@ ALTER TABLE records ADD COLUMN sex TEXT;
 ALTER TABLE records ADD COLUMN patient_id_issuer TEXT;
 ALTER TABLE records ADD COLUMN accession_number TEXT;
 CREATE INDEX audit_action ON audit (action);
+ALTER TABLE deliveries ADD COLUMN urgent INTEGER NOT NULL DEFAULT 0;
+DROP INDEX deliveries_due;
+CREATE INDEX deliveries_due ON deliveries (state, destination, next_attempt_at);
+CREATE INDEX deliveries_urgent ON deliveries (state, destination, next_attempt_at) WHERE urgent;
 """,
 )
 

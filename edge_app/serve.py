@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
 RETENTION_SECONDS = 3600.0
+JUMP_SECONDS = 86400.0
+REMOVED_SECONDS = 60.0  # how often is looked for results that wait for a destination that is gone
 
 
 class _Part(Protocol):
@@ -62,7 +64,9 @@ class Box:
     def __init__(self, config: Config):
         self.config = config
         self._stack = contextlib.ExitStack()
-        self._next_expiry = 0.0
+        self._next_look = 0.0
+        self._next_expiry = monotonic() + RETENTION_SECONDS  # not before NTP had time to set the clock
+        self._clock = datetime.now(timezone.utc), monotonic()
 
     def __enter__(self) -> "Box":
         with contextlib.ExitStack() as started:  # stops what did start where something does not
@@ -87,7 +91,8 @@ class Box:
             from edge_app import web
 
             self._keep(stack, web.start(config, self.store, bundle, self.metrics.render, self.problems))
-        self._keep(stack, delivery.start(config, self.store))
+        self.outbox = delivery.start(config, self.store)
+        self._keep(stack, self.outbox)
         self.process = ScreeningProcess(config, self.store, self.metrics.observe, self.metrics.deaths.inc)
         self._keep(stack, self.process)
         self.folders = folder_intake.start(config, self.store)
@@ -109,6 +114,7 @@ class Box:
             if self.makes_progress():
                 _notify("WATCHDOG=1")
             self._expire()
+            self._give_up_removed()
 
     def makes_progress(self) -> bool:
         """Whether the store answers and the screening process works, waits or is being started again."""
@@ -123,7 +129,15 @@ class Box:
         """What keeps the box from its work, one line each, without patient data."""
         found = [] if self.process.ready.is_set() else ["the screening process is not ready"]
         found += [f"the folder {name} cannot be read" for name in self.folders.unreachable()]
+        if self.config.retention.days is not None and self._clock_jumped():
+            found.append("the clock has jumped ahead: nothing is removed by age until the box is started again")
         return found + status.problems(self.config, self.store)
+
+    def _clock_jumped(self) -> bool:
+        """Whether the clock has gained so much since the start that ages cannot be believed."""
+        started, mark = self._clock
+        gained = datetime.now(timezone.utc) - started - timedelta(seconds=monotonic() - mark)
+        return gained > timedelta(seconds=JUMP_SECONDS)
 
     def stop_on_signals(self, stopping: threading.Event) -> None:
         """Sets `stopping` at the first SIGTERM or SIGINT; a second one ends everything at once."""
@@ -139,7 +153,7 @@ class Box:
 
     def _expire(self) -> None:
         days = self.config.retention.days
-        if days is None or monotonic() < self._next_expiry:
+        if days is None or monotonic() < self._next_expiry or self._clock_jumped():
             return
         self._next_expiry = monotonic() + RETENTION_SECONDS
         try:
@@ -149,6 +163,15 @@ class Box:
             return
         if removed:
             log.info("%d delivered results are older than %d days: removed", removed, days)
+
+    def _give_up_removed(self) -> None:
+        if monotonic() < self._next_look:
+            return
+        self._next_look = monotonic() + REMOVED_SECONDS
+        try:
+            self.outbox.give_up_removed()
+        except Exception as error:
+            log.error("the outbox cannot be looked through: %s", logs.where(error))
 
 
 def _recover(store: Store) -> None:

@@ -1,6 +1,7 @@
 """What the box is doing, on one screen of a terminal, and what is wrong with it."""
 
 import fcntl
+from datetime import datetime
 from pathlib import Path
 
 from rich.console import Console, Group
@@ -9,13 +10,14 @@ from rich.text import Text
 
 from edge_app.config import Config
 from edge_app.durable import free_bytes, has_room
-from edge_app.report import OUTCOME_NAMES, OUTCOME_STYLES
+from edge_app.report import OUTCOME_NAMES, OUTCOME_STYLES, local_time
 from edge_app.store import Counts, Result, Store
 from keras_realmnet.errors import RealMNetError
 
 __all__ = ["is_running", "problems", "show"]
 
 SLOW_SECONDS = 600.0  # an image that has waited so long is a problem to tell
+CLOCK_SECONDS = 60.0  # a stored moment that is so far ahead tells that the clock has been set back
 RESULTS = 10
 
 
@@ -27,6 +29,15 @@ def problems(config: Config, store: Store) -> list[str]:
     waiting = store.counts().oldest_pending_seconds
     if waiting is not None and waiting > SLOW_SECONDS:
         found.append(f"the oldest image has waited for {waiting / 60:.0f} minutes")
+    for outgoing in store.waiting_deliveries():
+        if outgoing.oldest_seconds > config.delivery.alarm_seconds:
+            results = f"{outgoing.number:,} results wait" if outgoing.number > 1 else "1 result waits"
+            why = f" (last error: {outgoing.last_error})" if outgoing.last_error else ""
+            oldest = f"the oldest for {outgoing.oldest_seconds / 60:,.0f} minutes"
+            found.append(f"{results} to be sent to {outgoing.destination}, {oldest}{why}")
+    ahead = store.from_the_future(CLOCK_SECONDS)
+    if ahead:
+        found.append(f"the clock has been set back: {ahead:,} waiting images or results bear a later time than now")
     return found
 
 
@@ -56,30 +67,43 @@ def show(config: Config, console: Console, patients: bool) -> int:
     if not is_running(config.data_dir):
         found.insert(0, "the box is not running")
     counts = store.counts()
+    waiting = max((outgoing.oldest_seconds for outgoing in store.waiting_deliveries()), default=None)
     if counts.deliveries["dead"]:
         found.append(f"{counts.deliveries['dead']} deliveries were given up: see the outbox on the web page")
     health = Text("\n".join(found), "bold red") if found else Text("healthy", "bold green")
-    console.print(Group(health, Text(), _numbers(config, counts), Text(), _results(store.latest(RESULTS), patients)))
+    numbers = _numbers(config, counts, waiting)
+    console.print(Group(health, Text(), numbers, Text(), _results(store.latest(RESULTS), patients)))
     return 1 if found else 0
 
 
-def _numbers(config: Config, counts: Counts) -> Table:
-    waiting, free = counts.oldest_pending_seconds, free_bytes(config.data_dir)
-    oldest = "" if waiting is None else f", the oldest for {waiting:.0f} s"
+def _numbers(config: Config, counts: Counts, oldest_delivery: float | None) -> Table:
+    free = free_bytes(config.data_dir)
     table = Table.grid(padding=(0, 2))
     for name, value in (
-        ("queue", f"{counts.items['pending']} waiting, {counts.items['screening']} being screened{oldest}"),
-        ("screened", f"{counts.items['done']}, the last {counts.last_success or 'never'}"),
+        (
+            "queue",
+            f"{counts.items['pending']} waiting, {counts.items['screening']} being screened"
+            + _oldest(counts.oldest_pending_seconds),
+        ),
+        (
+            "screened",
+            f"{counts.items['done']}, the last {local_time(counts.last_success) if counts.last_success else 'never'}",
+        ),
         ("quarantine", f"{counts.items['quarantined']}"),
         (
             "outbox",
-            f"{counts.deliveries['pending']} waiting, {counts.deliveries['delivered']} delivered, "
-            f"{counts.deliveries['dead']} given up",
+            f"{counts.deliveries['pending']} waiting{_oldest(oldest_delivery)}; "
+            f"{counts.deliveries['delivered']} delivered, {counts.deliveries['dead']} given up",
         ),
+        ("clock", f"{datetime.now().astimezone():%Y-%m-%d %H:%M %Z}; all times here are in this time zone"),
         ("disk", f"{free >> 20:,} MB free, nothing is taken in below {config.disk.free_mb:,} MB"),
     ):
         table.add_row(Text(name, "bold"), value)
     return table
+
+
+def _oldest(seconds: float | None) -> str:
+    return "" if seconds is None else f", the oldest for {seconds:.0f} s"
 
 
 def _results(results: list[Result], patients: bool) -> Table:
@@ -90,5 +114,5 @@ def _results(results: list[Result], patients: bool) -> Table:
         record = result.record
         outcome = Text(OUTCOME_NAMES[record.outcome], OUTCOME_STYLES[record.outcome])
         patient = (Text(record.patient_id or "?"),) if patients else ()
-        table.add_row(str(result.item.id), record.screened_at, outcome, record.eye or "?", *patient)
+        table.add_row(str(result.item.id), local_time(record.screened_at), outcome, record.eye or "?", *patient)
     return table

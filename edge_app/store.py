@@ -13,10 +13,10 @@ import json
 import shutil
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path, PurePath
 from typing import Any, Literal, TypeVar, cast
 
@@ -26,13 +26,28 @@ from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.decision import OUTCOMES
 from keras_realmnet.screening.record import ScreeningRecord
 
-__all__ = ["MAX_CRASHES", "Counts", "Delivery", "Item", "Result", "Review", "Stale", "Store", "only_one", "timestamp"]
+__all__ = [
+    "MAX_CRASHES",
+    "Counts",
+    "Delivery",
+    "Item",
+    "Result",
+    "Review",
+    "Stale",
+    "Store",
+    "Waiting",
+    "only_one",
+    "seconds_since",
+    "timestamp",
+]
 
 Source = Literal["dicom", "folder"]
 ItemState = Literal["pending", "screening", "done", "quarantined", "expired"]
 
 MAX_CRASHES = 3  # an item that failed so often on this machine, or killed its worker, is put aside
 MAX_ATTEMPTS = 10  # as is one that was being screened each of so many times the whole box died
+DELIVERY_STATES = ("pending", "delivered", "dead", "superseded")
+GONE = "the destination is no longer in the configuration"
 
 
 class Stale(RealMNetError):
@@ -85,7 +100,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Delivery:
-    """One result on its way to one destination: a row of the outbox."""
+    """One result on its way to one destination: a row of the outbox. `urgent`: a person asked to send it now."""
 
     id: int
     item_id: int
@@ -98,6 +113,17 @@ class Delivery:
     last_error: str | None
     created_at: str
     delivered_at: str | None
+    urgent: int
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """What waits for one destination: how many results, for how long the oldest of them, and the last error, if any."""
+
+    destination: str
+    number: int
+    oldest_seconds: float
+    last_error: str | None
 
 
 @dataclass(frozen=True)
@@ -580,14 +606,12 @@ class Store:
         items = dict(db.execute("SELECT state, count(*) FROM items WHERE closed_at IS NULL GROUP BY state").fetchall())
         deliveries = dict(db.execute("SELECT state, count(*) FROM deliveries GROUP BY state").fetchall())
         [oldest] = db.execute("SELECT min(received_at) FROM items WHERE state IN ('pending', 'screening')").fetchone()
-        [last] = db.execute("SELECT max(finished_at) FROM items WHERE state = 'done'").fetchone()
-        waiting = None
-        if oldest is not None:
-            waiting = (datetime.now(timezone.utc) - datetime.fromisoformat(oldest)).total_seconds()
+        query = "SELECT max(finished_at) FROM items WHERE state = 'done' AND finished_at <= ?"  # the clock may go back
+        [last] = db.execute(query, (timestamp(),)).fetchone()
         return Counts(
             {state: items.get(state, 0) for state in ("pending", "screening", "done", "quarantined", "expired")},
-            {state: deliveries.get(state, 0) for state in ("pending", "delivered", "dead", "superseded")},
-            waiting,
+            {state: deliveries.get(state, 0) for state in DELIVERY_STATES},
+            None if oldest is None else seconds_since(oldest),
             last,
         )
 
@@ -660,27 +684,64 @@ class Store:
 
     # ---- outbox ------------------------------------------------------------------------------------------------
 
-    def next_delivery(self, now: datetime | None = None, destination: str | None = None) -> Delivery | None:
-        """The delivery that has been due the longest, of one destination or of any."""
-        row = self.db.execute(
-            "SELECT * FROM deliveries WHERE state = 'pending' AND next_attempt_at <= ? AND ? IN ('', destination)"
-            " ORDER BY next_attempt_at, id LIMIT 1",
-            (timestamp(now), destination or ""),
-        ).fetchone()
-        return None if row is None else _from_row(Delivery, row)
+    def next_delivery(
+        self, now: datetime | None = None, destination: str | None = None, longest_wait: timedelta | None = None
+    ) -> Delivery | None:
+        """The delivery that a person asked for, else the one that has been due the longest, of one destination or any.
 
-    def pending_destinations(self) -> set[str]:
-        """The destinations for which something waits."""
-        return {
-            row[0] for row in self.db.execute("SELECT DISTINCT destination FROM deliveries WHERE state = 'pending'")
+        Args:
+            longest_wait: what waits for longer than that got its time from a clock that was ahead: it is due.
+        """
+        now = now or datetime.now(timezone.utc)
+        values = {
+            "destination": destination,
+            "now": timestamp(now),
+            "too_late": "9999" if longest_wait is None else timestamp(now + longest_wait),
         }
+        where = "state = 'pending'" + ("" if destination is None else " AND destination = :destination")
+        for due in ("urgent", "next_attempt_at <= :now", "next_attempt_at > :too_late"):  # each by its index
+            row = self.db.execute(
+                f"SELECT * FROM deliveries WHERE {where} AND {due} ORDER BY next_attempt_at, id LIMIT 1", values
+            ).fetchone()
+            if row is not None:
+                return _from_row(Delivery, row)
+        return None
+
+    def is_urgent(self, destination: str) -> bool:
+        """Whether a person asked to send something there now."""
+        query = "SELECT 1 FROM deliveries WHERE state = 'pending' AND destination = ? AND urgent LIMIT 1"
+        return self.db.execute(query, (destination,)).fetchone() is not None
+
+    def not_urgent(self, destination: str) -> None:
+        """The destination is away: what a person asked to send now waits its time again."""
+        with self.write() as db:
+            db.execute(
+                "UPDATE deliveries SET urgent = 0 WHERE state = 'pending' AND destination = ? AND urgent",
+                (destination,),
+            )
+
+    def give_up(self, accepted: Collection[tuple[str, str]]) -> dict[str, int]:
+        """What waits for anything but these (destination, kind) becomes dead letters; {destination: how many}."""
+        given_up: dict[str, int] = {}
+        query = "SELECT DISTINCT destination, kind FROM deliveries WHERE state = 'pending'"
+        for destination, kind in {tuple(row) for row in self.db.execute(query)} - set(accepted):
+            known = any(destination == name for name, _ in accepted)
+            reason = "the destination no longer takes this kind of result" if known else GONE
+            with self.write() as db:
+                number = db.execute(
+                    "UPDATE deliveries SET state = 'dead', urgent = 0, last_error = ?"
+                    " WHERE state = 'pending' AND destination = ? AND kind = ?",
+                    (reason, destination, kind),
+                ).rowcount
+            given_up[destination] = given_up.get(destination, 0) + number
+        return given_up
 
     def delivered(self, delivery_id: int) -> None:
         """It has arrived, also where it was superseded while it was on its way."""
         with self.write() as db:
             db.execute(
                 "UPDATE deliveries SET state = 'delivered', attempts = attempts + 1, delivered_at = ?,"
-                " last_error = NULL WHERE id = ? AND state IN ('pending', 'superseded')",
+                " last_error = NULL, urgent = 0 WHERE id = ? AND state IN ('pending', 'superseded')",
                 (timestamp(), delivery_id),
             )
 
@@ -698,20 +759,83 @@ class Store:
         """It has not arrived: another attempt at `retry_at`, or none (None: a dead letter, for a person to see)."""
         with self.write() as db:
             db.execute(
-                "UPDATE deliveries SET attempts = attempts + 1, last_error = ?, state = ?,"
+                "UPDATE deliveries SET attempts = attempts + 1, last_error = ?, state = ?, urgent = 0,"
                 " next_attempt_at = coalesce(?, next_attempt_at) WHERE id = ? AND state = 'pending'",
                 (error, "dead" if retry_at is None else "pending", retry_at and timestamp(retry_at), delivery_id),
             )
 
-    def redeliver(self, delivery_id: int, actor: str) -> None:
-        """Tries a dead letter again, at once."""
+    def delivery(self, delivery_id: int) -> Delivery | None:
+        row = self.db.execute("SELECT * FROM deliveries WHERE id = ?", (delivery_id,)).fetchone()
+        return None if row is None else _from_row(Delivery, row)
+
+    def redeliver(self, delivery_id: int, actor: str) -> bool:
+        """Tries what waits or was given up at once; whether there was anything to try."""
+        return self._redeliver(actor, f"delivery {delivery_id}", ("pending", "dead"), "id = ?", delivery_id) > 0
+
+    def redeliver_all(self, destination: str, kinds: Sequence[str], state: str, actor: str) -> int:
+        """Tries all results of some kinds that wait for a destination, or were given up, at once; returns how many."""
+        where = f"destination = ? AND kind IN ({', '.join('?' * len(kinds))})"
+        return self._redeliver(actor, f"all {state} of {destination}", (state,), where, destination, *kinds)
+
+    def _redeliver(self, actor: str, detail: str, states: tuple[str, ...], where: str, *values: int | str) -> int:
         with self.write() as db:
-            db.execute(
-                "UPDATE deliveries SET state = 'pending', attempts = 0, next_attempt_at = ?"
-                " WHERE id = ? AND state = 'dead'",
-                (timestamp(), delivery_id),
+            number = db.execute(
+                "UPDATE deliveries SET attempts = iif(state = 'dead', 0, attempts), state = 'pending', urgent = 1"
+                f" WHERE state IN ({', '.join('?' * len(states))}) AND {where}",
+                (*states, *values),
+            ).rowcount
+            if number:
+                _audit(db, actor, "redelivered", None, detail)
+            return number
+
+    def waiting_deliveries(self) -> list[Waiting]:
+        """What waits, by destination."""
+        now = datetime.now(timezone.utc)
+        rows = self.db.execute(
+            "SELECT destination, count(*) AS number, min(created_at) AS oldest, max(last_error) AS error"
+            " FROM deliveries WHERE state = 'pending' GROUP BY destination"
+        )
+        return [
+            Waiting(row["destination"], row["number"], seconds_since(row["oldest"], now), row["error"]) for row in rows
+        ]
+
+    def from_the_future(self, seconds: float) -> int:
+        """How many of the images and results that wait bear a time further ahead: the clock has been set back."""
+        [images], [results] = (
+            self.db.execute(query, (timestamp(datetime.now(timezone.utc) + timedelta(seconds=seconds)),)).fetchone()
+            for query in (
+                "SELECT count(*) FROM items WHERE state IN ('pending', 'screening') AND received_at > ?",
+                "SELECT count(*) FROM deliveries WHERE state = 'pending' AND created_at > ?",
             )
-            _audit(db, actor, "redelivered", None, f"delivery {delivery_id}")
+        )
+        return int(images + results)
+
+    def destinations(self) -> dict[str, dict[str, int]]:
+        """{destination: {state: number of results}} of every destination that results were meant for."""
+        found: dict[str, dict[str, int]] = {}
+        for name, state, number in self.db.execute(
+            "SELECT destination, state, count(*) FROM deliveries GROUP BY state, destination"
+        ):
+            found.setdefault(name, dict.fromkeys(DELIVERY_STATES, 0))[state] = number
+        return found
+
+    def last_deliveries(self) -> dict[str, str]:
+        """{destination: when a result last arrived there}."""
+        return dict(
+            self.db.execute(
+                "SELECT destination, max(delivered_at) FROM deliveries WHERE state = 'delivered' AND delivered_at <= ?"
+                " GROUP BY destination",
+                (timestamp(),),
+            ).fetchall()
+        )
+
+    def last_received(self) -> dict[tuple[str, str], str]:
+        """{(source, origin): when something last came from there}."""
+        rows = self.db.execute(
+            "SELECT source, origin, max(received_at) FROM items WHERE received_at <= ? GROUP BY source, origin",
+            (timestamp(),),
+        )
+        return {(source, origin): at for source, origin, at in rows}
 
     def deliveries(
         self, item_id: int | None = None, state: str | None = None, limit: int = 100, offset: int = 0
@@ -764,6 +888,11 @@ def only_one(data_dir: Path) -> Iterator[None]:
 def timestamp(at: datetime | None = None) -> str:
     """A moment (now, by default) as the store writes it: ISO 8601, UTC, milliseconds; sorts as text."""
     return (at or datetime.now(timezone.utc)).astimezone(timezone.utc).isoformat(timespec="milliseconds")
+
+
+def seconds_since(moment: str, now: datetime | None = None) -> float:
+    """How long a stored moment is ago; 0 where it is still to come, since the clock has been set back."""
+    return max(0.0, ((now or datetime.now(timezone.utc)) - datetime.fromisoformat(moment)).total_seconds())
 
 
 def _insert(db: sqlite3.Connection, table: str, **values: Any) -> int:

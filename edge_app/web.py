@@ -71,6 +71,7 @@ ROUTES: tuple[tuple[str, str, Permission | None, Page], ...] = (
     ("/quarantine", "GET", "view", pages.quarantine),
     ("/deliveries", "GET", "view", pages.deliveries),
     ("/deliveries/{id:int}/retry", "POST", "retry_delivery", pages.retry_delivery),
+    ("/deliveries/send", "POST", "retry_delivery", pages.send_deliveries),
     ("/health", "GET", "view", pages.health),
     ("/about", "GET", "view", pages.about),
     ("/audit", "GET", "audit", pages.audit),

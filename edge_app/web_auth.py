@@ -54,6 +54,7 @@ WINDOW = timedelta(minutes=15)  # in which failed logins count
 ACCOUNT_LIMIT, ADDRESS_LIMIT = 10, 30  # failed logins per account and per address in that time
 LIFETIME = timedelta(hours=12)  # of a session, however busy
 TOUCH = timedelta(seconds=60)  # a session's last use is written no more often
+AHEAD = timedelta(seconds=60)  # a time that lies further ahead was written before the clock was set back: it is void
 
 _hasher = PasswordHasher()  # argon2id, 64 MiB
 _UNKNOWN = _hasher.hash(secrets.token_urlsafe())  # what the passwords of unknown names are compared with
@@ -100,7 +101,10 @@ class Login:
         token, now = new_token(), timestamp()
         with self._store.write() as db:
             db.execute("DELETE FROM login_attempts WHERE name = ? AND address = ?", (account, address))
-            db.execute("DELETE FROM sessions WHERE created_at < ? OR seen_at < ?", self._expired())
+            db.execute(
+                "DELETE FROM sessions WHERE created_at NOT BETWEEN ? AND ? OR seen_at NOT BETWEEN ? AND ?",
+                self._valid(),
+            )
             db.execute(
                 "INSERT INTO sessions (token_hash, user, created_at, seen_at) VALUES (?, ?, ?, ?)",
                 (_hash(token), name, now, now),
@@ -114,8 +118,8 @@ class Login:
         """Whose session it is; `active`: somebody did something, so the time-out starts again."""
         row = self._store.db.execute(
             "SELECT users.name, role, seen_at FROM sessions JOIN users ON users.name = sessions.user"
-            " WHERE token_hash = ? AND sessions.created_at >= ? AND seen_at >= ?",
-            (_hash(token), *self._expired()),
+            " WHERE token_hash = ? AND sessions.created_at BETWEEN ? AND ? AND seen_at BETWEEN ? AND ?",
+            (_hash(token), *self._valid()),
         ).fetchone()
         if row is None:
             return None
@@ -128,16 +132,18 @@ class Login:
         with self._store.write() as db:
             db.execute("DELETE FROM sessions WHERE token_hash = ?", (_hash(token),))
 
-    def _expired(self) -> tuple[str, str]:
-        """Sessions created before the first or last used before the second moment are over."""
+    def _valid(self) -> tuple[str, str, str, str]:
+        """A session counts that was created between the first two moments and last used between the others."""
         now = datetime.now(timezone.utc)
-        return timestamp(now - LIFETIME), timestamp(now - self._idle)
+        latest = timestamp(now + AHEAD)
+        return timestamp(now - LIFETIME), latest, timestamp(now - self._idle), latest
 
     def _count_attempt(self, account: str, address: str) -> None:
         """Counts before the password is looked at, in one transaction, so that attempts at once are no way around."""
         now = datetime.now(timezone.utc)
         with self._store.write() as db:
-            db.execute("DELETE FROM login_attempts WHERE at < ?", (timestamp(now - WINDOW),))
+            counted = (timestamp(now - WINDOW), timestamp(now + AHEAD))
+            db.execute("DELETE FROM login_attempts WHERE at NOT BETWEEN ? AND ?", counted)
             for column, value, limit in (("name", account, ACCOUNT_LIMIT), ("address", address, ADDRESS_LIMIT)):
                 [failed] = db.execute(f"SELECT count(*) FROM login_attempts WHERE {column} = ?", (value,)).fetchone()
                 if failed >= limit:

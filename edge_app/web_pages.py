@@ -25,8 +25,8 @@ from edge_app.contradictions import within_study
 from edge_app.durable import free_bytes
 from edge_app.exports import cell
 from edge_app.identity import persons
-from edge_app.report import ACTIONS, EYES, OUTCOME_NAMES, Visit, page_environment, visits
-from edge_app.store import Item, Result, Review, Store
+from edge_app.report import ACTIONS, EYES, OUTCOME_NAMES, Visit, local_time, page_environment, visits
+from edge_app.store import Item, Result, Review, Store, seconds_since
 from edge_app.web_auth import PERMISSIONS, ROLES, Login, Permission, TooManyAttempts, User, csrf_token, new_token
 from edge_app.web_worklist import EYE_UNKNOWN, Filter, Worklist
 from keras_realmnet.errors import RealMNetError
@@ -52,7 +52,7 @@ PERMISSION_NAMES: dict[Permission, str] = {
     "review": "agree, disagree, note",
     "set_eye": "set an eye that is unknown",
     "retry": "screen again what is in quarantine",
-    "retry_delivery": "send again what was given up",
+    "retry_delivery": "send now what waits, send again what was given up",
     "audit": "read and export the audit trail and the reviews",
 }
 STATES = {
@@ -75,7 +75,8 @@ DONE = {  # what a page says after something was done; its address holds the key
     "eye": "The eye is set, and the results are sent anew.",
     "review": "The review is saved.",
     "retry": "It will be screened again.",
-    "delivery": "It will be sent again.",
+    "delivery": "It is being sent now.",
+    "deliveries": "They are being sent now.",
 }
 WRONG = "Wrong name or password."
 TOO_MANY = "Too many failed attempts. Wait a quarter of an hour, or ask the administrator."
@@ -100,7 +101,7 @@ class Site:
         self.login = Login(self.store, web.session_minutes)
         self.worklist = Worklist(self.store)
         self.environment = page_environment()
-        self.environment.filters.update(when=_when, name=_name)
+        self.environment.filters.update(when=local_time, duration=_duration, name=_name)
         self.environment.globals.update(
             bundle=self.bundle,
             artifact=self.bundle.artifact(self.config.artifact),
@@ -437,16 +438,71 @@ def deliveries(visitor: Visitor) -> Response:
         more=len(found) > PAGE_SIZE,
         state=state,
         outbox=counts,
-        destinations=visitor.site.config.destination,
+        destinations=_destinations(visitor.site),
     )
+
+
+@dataclass(frozen=True)
+class _Destination:
+    """A destination on the page: of the configuration, or one that is gone from it and still has results.
+
+    taken: the kinds of results that can be sent there now.
+    """
+
+    name: str
+    taken: tuple[str, ...]
+    counts: dict[str, int]
+    oldest_seconds: float | None
+    last_error: str | None
+    last_delivered_at: str | None
+
+
+def _destinations(site: Site) -> dict[str, _Destination]:
+    counts, last = site.store.destinations(), site.store.last_deliveries()
+    waiting = {each.destination: each for each in site.store.waiting_deliveries()}
+    taken = {destination.name: destination.results for destination in site.config.destination}
+    gone = [name for name in sorted(counts) if name not in taken and (counts[name]["dead"] or counts[name]["pending"])]
+    return {
+        name: _Destination(
+            name,
+            taken.get(name, ()),
+            counts.get(name, dict.fromkeys(DELIVERY_STATES, 0)),
+            waiting[name].oldest_seconds if name in waiting else None,
+            waiting[name].last_error if name in waiting else None,
+            last.get(name),
+        )
+        for name in (*taken, *gone)
+    }
 
 
 def retry_delivery(visitor: Visitor) -> Response:
     number = visitor.request.path_params["id"]
     if number > MAX_ID:
         raise HTTPException(404)
+    delivery = visitor.site.store.delivery(number)
+    if delivery is None:
+        raise HTTPException(404)
+    if delivery.kind not in _taken(visitor.site, delivery.destination):
+        raise HTTPException(409, f"{delivery.destination} is not in the settings, or takes no such result any more.")
     visitor.site.store.redeliver(number, visitor.name)
     return RedirectResponse("/deliveries?done=delivery", 303)
+
+
+def send_deliveries(visitor: Visitor) -> Response:
+    """All results that wait for a destination, or that were given up, are sent now."""
+    name, state = visitor.form.get("destination", ""), visitor.form.get("state", "")
+    kinds = _taken(visitor.site, name)
+    if not kinds:
+        raise HTTPException(409, "There is no such destination in the settings.")
+    if state not in ("pending", "dead"):
+        raise HTTPException(400, "What waits, or what was given up, can be sent.")
+    visitor.site.store.redeliver_all(name, kinds, state, visitor.name)
+    return RedirectResponse("/deliveries?done=deliveries", 303)
+
+
+def _taken(site: Site, name: str) -> tuple[str, ...]:
+    """The kinds of results that a destination of the configuration takes; none of one that is gone."""
+    return next((destination.results for destination in site.config.destination if destination.name == name), ())
 
 
 def audit(visitor: Visitor) -> Response:
@@ -490,7 +546,10 @@ def health(visitor: Visitor) -> Response:
             (f"{counts.items['pending'] + counts.items['screening']:,}", "waiting or being screened"),
             ("–" if waiting is None else _duration(waiting), "the oldest of them has waited"),
             (f"{counts.items['done']:,}", "screened"),
-            ("–" if counts.last_success is None else f"{_duration(_age(counts.last_success))} ago", "last result"),
+            (
+                "–" if counts.last_success is None else f"{_duration(seconds_since(counts.last_success))} ago",
+                "last result",
+            ),
             (f"{counts.items['quarantined']:,}", "in quarantine"),
             (f"{counts.deliveries['pending']:,}", "deliveries waiting"),
             (f"{counts.deliveries['dead']:,}", "deliveries given up"),
@@ -555,16 +614,6 @@ def theme(visitor: Visitor) -> Response:
 
 
 # ---- words -------------------------------------------------------------------------------------------------------
-
-
-def _when(moment: str) -> str:
-    """A stored moment (ISO 8601, UTC) as a clock on the wall here shows it."""
-    return datetime.fromisoformat(moment).astimezone().strftime("%Y-%m-%d %H:%M")
-
-
-def _age(moment: str) -> float:
-    """Seconds since a stored moment."""
-    return (datetime.now(timezone.utc) - datetime.fromisoformat(moment)).total_seconds()
 
 
 def _duration(seconds: float) -> str:

@@ -7,7 +7,6 @@ as one line of JSON on stdin, whose end means that the supervisor is dead. On st
 SIGTERM lets it finish the item and end.
 """
 
-import errno
 import fcntl
 import logging
 import os
@@ -30,7 +29,7 @@ from numpy.typing import NDArray
 
 from edge_app import contradictions, logs
 from edge_app.config import Config
-from edge_app.durable import move_durably, temporary_file, write_durably
+from edge_app.durable import is_full_disk, move_durably, temporary_file, write_durably
 from edge_app.screen import Known, Screener, worth_another_try
 from edge_app.store import Item, Stale, Store
 from keras_realmnet.errors import RealMNetError
@@ -96,7 +95,7 @@ class Worker:
             try:
                 return step()
             except (OSError, sqlite3.OperationalError) as error:
-                if not _is_full_disk(error):
+                if not is_full_disk(error):
                     raise
                 log.error("no room on the disk: waiting")
                 self._say("waiting")
@@ -218,10 +217,6 @@ def keep_pictures(
         with temporary_file(folder) as file:
             np.savez_compressed(file, class_maps=prediction.class_maps[0].astype(np.float16), box=box)
             move_durably(file, maps)
-
-
-def _is_full_disk(error: OSError | sqlite3.OperationalError) -> bool:
-    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "is full" in str(error)  # SQLITE_FULL
 
 
 def _score(record: ScreeningRecord) -> float | None:

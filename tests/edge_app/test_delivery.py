@@ -1,12 +1,15 @@
 """Results reach every destination, whatever it does meanwhile; a restart forgets nothing."""
 
+import errno
 import json
 import random
 import shutil
+import sqlite3
 import ssl
 import threading
 import time
 from datetime import datetime, timedelta, timezone
+from functools import partial
 
 import peers
 import pytest
@@ -66,6 +69,13 @@ def route(store, config):
             _put_deliveries(db, result.item.id, result.revision, routes(result.record, config))
 
 
+def route_others(store, config, item_id):
+    for result in store.worklist():
+        if result.item.id != item_id:
+            with store.write() as db:
+                _put_deliveries(db, result.item.id, result.revision, routes(result.record, config))
+
+
 class Running:
     def __init__(self, store, *destinations, **settings):
         self.config = peers.settings(store.data_dir, destination=destinations, delivery={**FAST, **settings})
@@ -93,7 +103,7 @@ def all_delivered(counts):
 class Archive:
     """A storage SCP; `answer(SOP Instance UID)` gives its status."""
 
-    def __init__(self, answer=lambda uid: 0x0000):
+    def __init__(self, answer=lambda uid: 0x0000, port=None):
         self.received, self.associations = [], 0
         entity = AE("ARCHIVE")
         for storage_class in ("1.2.840.10008.5.1.4.1.1.88.34", "1.2.840.10008.5.1.4.1.1.7"):
@@ -108,7 +118,7 @@ class Archive:
             self.associations += 1
 
         handlers = [(events.EVT_C_STORE, store), (events.EVT_ACCEPTED, accepted)]
-        self.port = peers.free_port()
+        self.port = port or peers.free_port()
         self._server = entity.start_server(("127.0.0.1", self.port), block=False, evt_handlers=handlers)
 
     def __enter__(self):
@@ -272,6 +282,158 @@ def test_results_for_a_destination_that_was_removed_are_put_aside(box, tmp_path)
         letters = box.deliveries(state="dead")
     assert len(letters) == 4
     assert {letter.last_error for letter in letters} == {"the destination is no longer in the configuration"}
+
+
+def test_thousands_that_wait_for_what_is_gone_are_put_aside_at_once_also_where_the_clock_was_ahead(box, tmp_path):
+    item = box.worklist()[0].item.id
+    with box.write() as db:
+        for number in range(3000):
+            at = "9999-12-31T23:59:59.999+00:00" if number % 2 else "2026-01-01T00:00:00.000+00:00"
+            db.execute(
+                "INSERT INTO deliveries (item_id, destination, kind, revision, next_attempt_at, created_at)"
+                " VALUES (?, 'gone', 'sr', ?, ?, ?)",
+                (item, number, at, at),
+            )
+    started = time.monotonic()
+    with Running(box, folder_to(tmp_path / "out", "json")):
+        assert time.monotonic() - started < 5
+        assert box.counts().deliveries["dead"] == 3000
+    assert {letter.attempts for letter in box.deliveries(state="dead")} == {0}  # nobody tried
+
+
+def test_a_result_revised_while_the_box_runs_does_not_wait_for_a_destination_that_is_gone(box, tmp_path):
+    with Running(box, folder_to(tmp_path / "old", "json")) as running:
+        route(box, running.config)
+        running.until(all_delivered)
+    with Running(box, folder_to(tmp_path / "new", "json")) as running:
+        box.set_eye(box.worklist()[0].item.id, "OS", "anna")  # leaves again for every destination it went to
+        assert box.counts().deliveries["pending"] == 1
+        running.outbox.give_up_removed()
+        assert (box.counts().deliveries["pending"], box.counts().deliveries["dead"]) == (0, 1)
+
+
+def test_what_was_put_aside_can_be_sent_when_its_destination_is_back(box, tmp_path):
+    with Running(box, folder_to(tmp_path / "old", "json")) as running:
+        running.outbox.stop()
+        route(box, running.config)
+    with Running(box, folder_to(tmp_path / "new", "json")):
+        pass
+    with Running(box, folder_to(tmp_path / "old", "json")) as running:
+        assert box.redeliver_all("old", ["json"], "dead", "anna") == 4
+        running.until(all_delivered)
+    assert len(list((tmp_path / "old").iterdir())) == 4
+    assert not list((tmp_path / "new").iterdir())  # a destination gets what is screened while it is there
+
+
+def test_results_of_a_kind_that_a_destination_no_longer_takes_are_put_aside(box, tmp_path):
+    """It was a folder and is an archive now: JSON cannot go there, and must not hold up what can."""
+    with Running(box, folder_to(tmp_path / "pacs", "json", "sr")) as running:
+        running.outbox.stop()
+        route(box, running.config)
+    with Archive() as peer, Running(box, archive(peer.port, "sr")) as running:
+        running.until(lambda counts: counts["pending"] == 0)
+        assert len(set(peer.stored)) == 4
+    letters = box.deliveries(state="dead")
+    assert {letter.last_error for letter in letters} == {"the destination no longer takes this kind of result"}
+    assert {letter.kind for letter in letters} == {"json"}
+
+
+def test_a_clock_that_was_ahead_does_not_hold_up_what_waits(box, tmp_path):
+    """The waits were counted from a time that is far ahead now."""
+    with Running(box, folder_to(tmp_path / "out", "json")) as running:
+        running.outbox.stop()
+        route(box, running.config)
+    for each in box.deliveries():
+        box.delivery_failed(each.id, "away", datetime.now(timezone.utc) + timedelta(days=400))
+    assert box.next_delivery() is None
+    with Running(box, folder_to(tmp_path / "out", "json")) as running:
+        running.until(all_delivered)
+
+
+@pytest.mark.parametrize("lost", ["object", "preview", "maps", "everything"])
+def test_a_missing_file_of_one_result_does_not_hold_up_the_others(box, tmp_path, lost):
+    result = next(each for each in box.worklist() if each.record.evidence is not None)
+    folder = box.result_dir(result.item.id)
+    path = {
+        "object": box.object_path(result.item),
+        "preview": folder / "preview.jpg",
+        "maps": folder / "maps.npz",
+        "everything": folder,
+    }[lost]
+    aside = tmp_path / "aside"
+    path.rename(aside)
+    with Running(box, folder_to(tmp_path / "out", "sr", "sc")) as running:
+        with box.write() as db:  # the one without its file comes first
+            _put_deliveries(db, result.item.id, result.revision, [("out", "sr"), ("out", "sc")])
+        route_others(box, running.config, result.item.id)
+        pending = partial(box.deliveries, state="pending")
+        running.until(lambda counts: {each.item_id for each in pending()} == {result.item.id})  # all others arrived
+        running.until(lambda counts: all(each.attempts for each in pending()))
+        waiting = pending()
+        assert {each.last_error for each in waiting} == {"cannot be made: No such file or directory"}
+        if path.exists():  # made again, empty, in the search for what is in it
+            shutil.rmtree(path)
+        aside.rename(path)
+        running.until(all_delivered)
+
+
+def test_a_data_base_that_is_locked_gives_up_no_result(box, tmp_path, monkeypatch):
+    """That it cannot be read is no fault of the result: nothing is counted, and all goes on afterwards."""
+    broken = threading.Event()
+
+    def unreadable(*arguments):
+        if not broken.is_set():
+            broken.set()
+            raise sqlite3.OperationalError("database is locked")
+        return render(*arguments)
+
+    monkeypatch.setattr(delivery, "render", unreadable)
+    with Running(box, folder_to(tmp_path / "out", "json")) as running:
+        route(box, running.config)
+        running.until(all_delivered)
+    assert {each.attempts for each in box.deliveries()} == {1}
+
+
+def test_a_full_disk_holds_up_everything_and_counts_against_no_result(box, tmp_path, monkeypatch):
+    full = threading.Event()
+    full.set()
+
+    def no_room(*arguments):
+        if full.is_set():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return render(*arguments)
+
+    monkeypatch.setattr(delivery, "render", no_room)
+    with Running(box, folder_to(tmp_path / "out", "json")) as running:
+        route(box, running.config)
+        time.sleep(1)
+        assert {each.attempts for each in box.deliveries()} == {0}
+        full.clear()
+        running.until(all_delivered)
+
+
+def test_sent_now_means_now_also_while_the_destination_is_left_alone(box):
+    port = peers.free_port()
+    slow = {"first_retry_seconds": 200, "max_retry_seconds": 1000}
+    with Running(box, archive(port, "sr"), **slow) as running:
+        route(box, running.config)
+        running.until(lambda counts: any(each.attempts for each in box.deliveries()))
+        [tried] = [each for each in box.deliveries() if each.attempts]
+        with Archive(port=port) as peer:
+            assert box.redeliver(tried.id, "anna")
+            running.until(all_delivered)
+            assert len(peer.stored) == 4
+
+
+def test_what_is_asked_for_again_and_again_does_not_hammer_a_destination_that_is_away(box):
+    slow = {"first_retry_seconds": 200, "max_retry_seconds": 1000}
+    with Running(box, archive(peers.free_port(), "sr"), **slow) as running:
+        route(box, running.config)
+        assert box.redeliver_all("pacs", ["sr"], "pending", "anna") == 4
+        running.until(lambda counts: any(each.attempts for each in box.deliveries()))
+        time.sleep(1)
+        assert sum(each.attempts for each in box.deliveries()) <= 2
+        assert not any(each.urgent for each in box.deliveries())
 
 
 def test_a_folder_that_is_away_gets_its_files_when_it_returns(box, tmp_path):

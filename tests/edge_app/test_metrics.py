@@ -22,6 +22,8 @@ def test_the_state_of_a_box_in_numbers(screened_box):
     assert before["realmnet_box_items quarantined"] == 1
     assert before["realmnet_box_deliveries pending"] == states.deliveries["pending"] > 0
     assert before["realmnet_box_oldest_pending_seconds"] == 0
+    assert before["realmnet_box_waiting_deliveries files"] == states.deliveries["pending"]
+    assert before["realmnet_box_oldest_delivery_seconds files"] > 0
     assert before["realmnet_box_last_success_timestamp_seconds"] > 1.7e9
     assert before["realmnet_box_free_disk_bytes"] > 0
     assert before["realmnet_box_latency_seconds_count"] == 0
@@ -46,5 +48,5 @@ def test_no_label_tells_of_a_patient(screened_box):
     for item in store.items():
         assert not item.file_name or item.file_name not in text
     labels = {sample for family in text_string_to_metric_families(text) for s in family.samples for sample in s.labels}
-    assert labels <= {"state", "le"}
+    assert labels <= {"state", "le", "destination"}
     store.close()

@@ -300,6 +300,47 @@ def test_deliveries_wait_for_their_time_and_end_delivered_or_dead(store):
     assert store.next_delivery().id == first.id
 
 
+def test_a_clock_that_was_ahead_makes_no_age_negative_and_is_told(store):
+    ahead = timestamp(datetime.now(timezone.utc) + timedelta(days=1000))
+    screened(store, deliveries=[("pacs", "sr"), ("files", "json")])
+    store.delivered(store.next_delivery(destination="files").id)
+    receive(store, b"another", uid="1.2.4")
+    before = store.counts(), store.last_deliveries(), store.last_received()
+    assert before[0].oldest_pending_seconds > 0
+    assert before[0].last_success is not None
+    assert set(before[1]) == {"files"}
+    assert before[2].keys() == {("dicom", "SCANNER")}
+    assert store.from_the_future(60) == 0
+    with store.write() as db:
+        db.execute("UPDATE items SET received_at = ?, finished_at = ?", (ahead, ahead))
+        db.execute(
+            "UPDATE deliveries SET created_at = ?, delivered_at = iif(state = 'delivered', ?, NULL)", (ahead,) * 2
+        )
+    counts = store.counts()
+    assert counts.oldest_pending_seconds == 0
+    assert counts.last_success is None  # a time to come would hide that nothing is being screened
+    assert [each.oldest_seconds for each in store.waiting_deliveries()] == [0]
+    assert (store.last_deliveries(), store.last_received()) == ({}, {})
+    assert store.from_the_future(60) == 2
+
+
+def test_what_a_person_asks_for_leaves_first(store):
+    for number in range(3):
+        screened(store, b"%d" % number, f"1.2.{number}", deliveries=[("pacs", "sr")])
+    last = store.deliveries()[0]
+    store.delivery_failed(last.id, "away", datetime.now(timezone.utc) + timedelta(hours=1))
+    assert store.next_delivery().id != last.id
+    assert not store.is_urgent("pacs")
+    assert store.redeliver(last.id, "anna")
+    assert store.is_urgent("pacs")
+    assert store.next_delivery().id == last.id
+    assert store.delivery(last.id).attempts == 1  # what waits keeps its count, a dead letter starts anew
+    store.delivered(last.id)
+    assert not store.is_urgent("pacs")
+    assert not store.redeliver(last.id, "anna")
+    assert store.delivery(last.id).state == "delivered"
+
+
 def test_the_worklist_is_worst_first_and_can_be_searched(store):
     for uid, outcome, score, patient in (
         ("1.1", "negative", -0.4, "A1"),

@@ -4,15 +4,19 @@ import csv
 import io
 import re
 import time
+from datetime import datetime, timedelta, timezone
 from html import unescape
 
 import numpy as np
 import peers
 import pytest
 from PIL import Image
+from rich.console import Console
 from starlette.testclient import TestClient
 
+from edge_app import status
 from edge_app.report import OUTCOME_NAMES
+from edge_app.store import timestamp
 from edge_app.web import make_app
 from edge_app.web_worklist import Filter, Worklist
 from keras_realmnet.screening.decision import OUTCOMES, patient_summary
@@ -334,6 +338,68 @@ def test_what_was_given_up_can_be_sent_again(site, store):
     assert post(site, f"/deliveries/{delivery.id}/retry").status_code == 303
     [again] = [d for d in store.deliveries() if d.id == delivery.id]
     assert (again.state, again.attempts) == ("pending", 0)
+
+
+def test_what_waits_can_be_sent_now_one_by_one_or_all_of_a_destination(site, store):
+    delivery = store.next_delivery()
+    page = text(site.get("/deliveries?state=pending"))
+    assert "Send now" in page
+    assert "Oldest for" in page
+    assert post(site, f"/deliveries/{delivery.id}/retry").status_code == 303
+    assert [d.id for d in store.deliveries() if d.urgent] == [delivery.id]
+    waiting = store.counts().deliveries["pending"]
+    assert post(site, "/deliveries/send", destination="files", state="pending").status_code == 303
+    assert sum(d.urgent for d in store.deliveries()) == waiting
+    assert post(site, "/deliveries/send", destination="files", state="delivered").status_code == 400
+
+
+def test_nothing_is_sent_to_a_destination_that_is_gone_and_the_page_says_so(site, store):
+    delivery = store.next_delivery()
+    store.delivery_failed(delivery.id, "refused", None)
+    with store.write() as db:
+        db.execute("UPDATE deliveries SET destination = 'old' WHERE id = ?", (delivery.id,))
+    page = text(site.get("/deliveries"))
+    assert "no longer in the settings" in page
+    assert "only when it is in the settings again" in page
+    assert f"/deliveries/{delivery.id}/retry" not in site.get("/deliveries").text
+    assert post(site, f"/deliveries/{delivery.id}/retry").status_code == 409
+    assert post(site, "/deliveries/send", destination="old", state="dead").status_code == 409
+    assert store.delivery(delivery.id).state == "dead"
+    assert post(site, "/deliveries/999999/retry").status_code == 404
+
+
+def test_the_page_and_status_show_times_of_this_machines_zone(site, screened_box, store, monkeypatch, capsys):
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        result = store.latest(1)[0]
+        there = datetime.fromisoformat(result.record.screened_at) + timedelta(hours=9)
+        expected = there.strftime("%Y-%m-%d %H:%M")
+        status.show(screened_box.config(), Console(width=120), False)
+        shown = capsys.readouterr().out
+        assert f"{result.item.id} {expected}" in " ".join(shown.split())
+        assert "JST" in shown
+        assert result.record.screened_at not in shown
+        assert expected in text(site.get(f"/items/{result.item.id}"))
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_what_waits_too_long_for_its_destination_is_told(site, screened_box, store):
+    config = screened_box.config()
+    assert not [problem for problem in status.problems(config, store) if "files" in problem]
+    delivery = store.next_delivery()
+    store.delivery_failed(delivery.id, "the folder is not there", datetime.now(timezone.utc) + timedelta(hours=1))
+    with store.write() as db:
+        hour = timestamp(datetime.now(timezone.utc) - timedelta(hours=1))
+        db.execute("UPDATE deliveries SET created_at = ? WHERE id = ?", (hour, delivery.id))
+    [problem] = [problem for problem in status.problems(config, store) if "files" in problem]
+    assert "the oldest for 60 minutes (last error: the folder is not there)" in problem
+    with store.write() as db:
+        ahead = timestamp(datetime.now(timezone.utc) + timedelta(days=9))
+        db.execute("UPDATE deliveries SET created_at = ? WHERE id = ?", (ahead, delivery.id))
+    assert any("the clock has been set back: 1 waiting" in problem for problem in status.problems(config, store))
 
 
 def test_who_looked_and_who_did_what_is_recorded(site, store, screened_box):

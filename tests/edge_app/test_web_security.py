@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from html.parser import HTMLParser
 from pathlib import Path
@@ -243,6 +244,24 @@ def test_an_idle_session_ends_and_polls_do_not_keep_it(browser, store):
 
 def _ago(**ages):
     return timestamp(datetime.now(timezone.utc) - timedelta(**ages))
+
+
+def test_a_clock_that_was_ahead_leaves_no_session_that_never_ends_and_no_account_locked_for_ever(browser, store):
+    visitor = browser()
+    login(visitor, "operator-1")
+    _age(store, seen_at=timedelta(seconds=-30), created_at=timedelta(seconds=-30))  # NTP sets it back by a bit
+    assert visitor.get("/").status_code == 200
+    for ahead in ({"seen_at": timedelta(days=-100)}, {"created_at": timedelta(days=-100)}):
+        login(visitor, "operator-1")
+        _age(store, **ahead)
+        assert visitor.get("/").headers["location"] == "/login"
+    for _ in range(web_auth.ACCOUNT_LIMIT + 1):
+        with suppress(web_auth.TooManyAttempts):
+            web_auth.Login(store, 30)._count_attempt(web_auth._account("operator-1"), "10.9.9.9")
+    assert login(browser(), "operator-1").status_code == 429
+    with store.write() as db:
+        db.execute("UPDATE login_attempts SET at = ?", (_ago(days=-100),))
+    assert login(browser(), "operator-1").status_code == 303
 
 
 def test_removing_a_user_or_a_new_password_ends_the_sessions(browser, store):
