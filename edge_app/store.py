@@ -28,6 +28,7 @@ from keras_realmnet.screening.record import ScreeningRecord
 
 __all__ = [
     "MAX_CRASHES",
+    "RESTORING",
     "Counts",
     "Delivery",
     "Item",
@@ -47,6 +48,7 @@ ItemState = Literal["pending", "screening", "done", "quarantined", "expired"]
 MAX_CRASHES = 3  # an item that failed so often on this machine, or killed its worker, is put aside
 MAX_ATTEMPTS = 10  # as is one that was being screened each of so many times the whole box died
 DELIVERY_STATES = ("pending", "delivered", "dead", "superseded")
+RESTORING = "restore.part"  # is in the box's folder while a backup is being put there, see backup.py
 GONE = "the destination is no longer in the configuration"
 
 
@@ -159,9 +161,13 @@ class Store:
 
         Raises:
             RealMNetError: the folder cannot be written, the data base is none or of a newer release, or it is of an
-                earlier one and a box is running on it.
+                earlier one and a box is running on it; or a backup was not restored to the end.
         """
         self.data_dir = data_dir
+        if (data_dir / RESTORING).exists():
+            raise RealMNetError(
+                f"{data_dir}: a restore goes on or was interrupted here; empty the folder, restore again"
+            )
         self.bundle = bundle
         self.incoming = data_dir / "incoming"
         self._local = threading.local()
