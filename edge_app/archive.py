@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_app.results import Results
-from edge_app.screen import Image, Screener, contents_of, worth_another_try
+from edge_app.screen import Image, Screener, contents_of, retryable
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.record import ScreeningRecord
 
@@ -83,7 +83,7 @@ def screen_archive(
         {
             "number": number,
             "file": os.fsencode(path.absolute()),
-            "known": "" if not records or any(map(worth_another_try, records)) else records[0].sha256 or "",
+            "known": "" if not records or any(map(retryable, records)) else records[0].sha256 or "",
         }
         for number, (path, records) in enumerate(zip(files, known, strict=True))
     ]

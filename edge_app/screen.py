@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_app.results import Results
-from keras_realmnet.errors import RealMNetError
+from keras_realmnet.errors import EngineFailed, RealMNetError
 from keras_realmnet.screening import overlay
 from keras_realmnet.screening.bundle import Bundle
 from keras_realmnet.screening.decision import decide
@@ -36,7 +36,7 @@ from keras_realmnet.screening.quality import assess
 from keras_realmnet.screening.record import ScreeningRecord
 from keras_realmnet.screening.runtimes import Prediction, Runtime, open_runtime, self_check
 
-__all__ = ["Image", "Known", "Screener", "contents_of", "worth_another_try"]
+__all__ = ["Image", "Known", "Screener", "contents_of", "retryable"]
 
 # A file's path, the SHA-256 of its contents, and what gives a new record of each of its pictures.
 Image = tuple[Path, str | None, Callable[[], list[ScreeningRecord]]]
@@ -114,10 +114,10 @@ class Screener:
         for path, sha256, screened in images:
             known = [] if overwrite else results.of_file(path, sha256)
             twins = results.of_contents(sha256) if not overwrite or sha256 in fresh else []
-            if known and not any(map(worth_another_try, known)):
+            if known and not any(map(retryable, known)):
                 yield known
                 continue
-            if twins and not any(map(worth_another_try, twins)):
+            if twins and not any(map(retryable, twins)):
                 records = [self._duplicate(path, twin) for twin in twins]
             else:
                 records = screened()
@@ -150,11 +150,16 @@ class Screener:
     ) -> ScreeningRecord:
         """Screens one picture, writes its overlay, returns its record. Raises nothing on account of the image.
 
+        After a failure that need not be the file's, the engine must give the golden output again.
+
         Args:
             overlays: folder for the overlay picture; None: none is drawn.
             known: where the file came from; by default, where it lies.
             keep: called with pixels, prediction and geometry once they are there.
             frame: which of the file's pictures, from 1.
+
+        Raises:
+            EngineFailed: the engine fails for good, or computes something else by now.
         """
         known = known or Known.of(path)
         started = perf_counter()
@@ -167,7 +172,17 @@ class Screener:
             facts.update(_header_facts(path, known, frame) if "source" not in facts else {})
             facts.update(triggered=(), probabilities=None, evidence=None, overlay=None, **_failed(error))
         timings["total"] = round((perf_counter() - started) * 1000, 2)
-        return ScreeningRecord(**facts)
+        record = ScreeningRecord(**facts)
+        if retryable(record):
+            self.check()
+        return record
+
+    def check(self) -> None:
+        """Raises EngineFailed unless the engine gives the golden output, as it did when it was opened."""
+        try:
+            self_check(self.bundle, self.runtime, self.artifact)
+        except Exception as error:
+            raise EngineFailed(f"the engine fails on this machine, start again: {_explain(error)}") from error
 
     def _analyse(
         self,
@@ -309,8 +324,10 @@ def _explain(error: Exception) -> str:
     text = " ".join(printable(str(error)).split())
     if isinstance(error, RealMNetError):
         return getattr(error, "problem", None) or text  # the record has the file's name already
+    if isinstance(error, MemoryError):
+        return "the memory of this machine did not suffice"
     if isinstance(error, OSError):
-        return f"the file cannot be read: {error.strerror or text}"
+        return f"the file cannot be read on this machine: {error.strerror or text}"
     return f"the analysis failed: {type(error).__name__}{': ' + text if text else ''}"
 
 
@@ -326,7 +343,7 @@ def contents_of(path: Path) -> str | None:
     return digest.hexdigest()
 
 
-def worth_another_try(record: ScreeningRecord) -> bool:
+def retryable(record: ScreeningRecord) -> bool:
     """Whether what stopped the analysis may not be the file's fault."""
     return record.error is not None and record.error not in CONTENT_FAULTS
 

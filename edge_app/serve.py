@@ -127,7 +127,8 @@ class Box:
 
     def problems(self) -> list[str]:
         """What keeps the box from its work, one line each, without patient data."""
-        found = [] if self.process.ready.is_set() else ["the screening process is not ready"]
+        why = "" if self.process.trouble is None else f": it {self.process.trouble}; its message is in the log"
+        found = [] if self.process.ready.is_set() else [f"the screening process is not ready{why}"]
         found += [f"the folder {name} cannot be read" for name in self.folders.unreachable()]
         if self.config.retention.days is not None and self._clock_jumped():
             found.append("the clock has jumped ahead: nothing is removed by age until the box is started again")

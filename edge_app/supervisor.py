@@ -50,6 +50,7 @@ class ScreeningProcess:
         self._failures = 0  # in a row
         self.ready = threading.Event()
         self.refused = False  # it ended before it ever was ready, and would again
+        self.trouble: str | None = None  # how it last ended, until it is ready again
         self.progress = monotonic()  # when it last said something, or was started
         self._thread = threading.Thread(target=self._watch, name="screening", daemon=True)
         self._thread.start()
@@ -83,7 +84,7 @@ class ScreeningProcess:
             ended = self._step(self._run)
             if self._stopping.is_set() or self.refused:
                 return
-            ended = ended or "could not be started"
+            ended = self.trouble = ended or "could not be started"
             log.error("the screening process %s", ended)
             self._on_death()
             while self._step(partial(self._give_back, f"the screening process {ended}")) is None:
@@ -164,6 +165,7 @@ class ScreeningProcess:
 
     def _heard(self, word: str, number: str = "") -> None:
         if word == "ready":
+            self.trouble = None
             self.ready.set()
         elif word == "done":
             self._failures = 0

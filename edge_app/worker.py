@@ -18,6 +18,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from time import monotonic
@@ -30,9 +31,9 @@ from numpy.typing import NDArray
 from edge_app import contradictions, logs
 from edge_app.config import Config
 from edge_app.durable import is_full_disk, move_durably, temporary_file, write_durably
-from edge_app.screen import Known, Screener, worth_another_try
+from edge_app.screen import Known, Screener, retryable
 from edge_app.store import Item, Stale, Store
-from keras_realmnet.errors import RealMNetError
+from keras_realmnet.errors import EngineFailed, RealMNetError
 from keras_realmnet.screening.image_io import DEFAULT_FILE_NAME_PATTERN
 from keras_realmnet.screening.preprocessing import FieldGeometry
 from keras_realmnet.screening.record import ScreeningRecord
@@ -103,7 +104,7 @@ class Worker:
                     return None
 
     def _screen(self, item: Item) -> tuple[ScreeningRecord, Kept | None]:
-        """Sends one item along THE path; nothing is written yet."""
+        """Sends one item along THE path; nothing is written yet. Raises EngineFailed: the process must end."""
         kept: list[Kept] = []
         record = self._screener.screen(
             self._store.object_path(item),
@@ -142,7 +143,8 @@ class Worker:
     def _set_back(self, item: Item, record: ScreeningRecord) -> None:
         """A fault of the contents is final; after any other the item has another attempt."""
         record = self._with_contradictions(item, record)
-        if worth_another_try(record):
+        if retryable(record):
+            record = replace(record, reasons=tuple(f"this box could not read it: {each}" for each in record.reasons))
             self._store.release(item.id, record.reasons[0], True, record, item.attempts)
         else:
             self._store.quarantine(item.id, record.reasons[0], record, item.attempts)
@@ -230,7 +232,10 @@ def _score(record: ScreeningRecord) -> float | None:
 
 
 def main() -> int:
-    """Exit status 0: told to stop; 2: the bundle, the model or the data base is refused (one line on stderr)."""
+    """Exit status 0: told to stop; 2: the bundle, the model or the data base is refused (one line on stderr).
+
+    1: anything else, such as an engine that failed while it worked; a new process may be luckier.
+    """
     config = Config.model_validate_json(sys.stdin.buffer.readline())
     logs.set_up(config.log_level)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the supervisor, which knows what to do
@@ -244,6 +249,9 @@ def main() -> int:
             worker = Worker(config, store, Screener.open(config.bundle, config.artifact, config.threads), say)
             signal.signal(signal.SIGTERM, lambda *_: worker.stopping.set())
             worker.run()
+    except EngineFailed as error:
+        log.critical("%s", error)
+        return 1
     except RealMNetError as error:
         log.critical("%s", error)
         return 2

@@ -12,6 +12,8 @@ __all__ = [
     "BundleMismatch",
     "DataSetError",
     "DecompressionBomb",
+    "EngineFailed",
+    "MachineFault",
     "RealMNetError",
     "UnreadableImage",
     "WeightsMismatch",
@@ -36,6 +38,14 @@ class UnreadableImage(RealMNetError):
 
 class DecompressionBomb(UnreadableImage):
     """An image whose header announces more pixels or bytes than the caps allow; nothing of it was decoded."""
+
+
+class MachineFault(RealMNetError):
+    """A file could not be read since this machine failed (no memory, an I/O error): it is not the file's fault."""
+
+
+class EngineFailed(RealMNetError):
+    """The engine no longer computes the golden output on this machine: nothing it says can be believed."""
 
 
 class BundleMismatch(RealMNetError):

@@ -14,6 +14,7 @@ from PIL import Image
 from edge_app.__main__ import main
 from edge_app.results import Results
 from edge_app.screen import Screener
+from keras_realmnet.errors import EngineFailed
 from keras_realmnet.screening import bundle as bundle_module
 from keras_realmnet.screening.record import ScreeningRecord
 
@@ -94,13 +95,16 @@ def test_an_announced_giant_is_not_decoded(screen, tmp_path):
 
 
 class Failing:
-    """A runtime that fails as a worn-out machine might."""
+    """A runtime that fails as a worn-out machine might, `times` times or for good."""
 
-    def __init__(self, error: BaseException):
-        self.error = error
+    def __init__(self, error: BaseException, runtime=None, times: int = 1):
+        self.error, self.runtime, self.left = error, runtime, times
 
     def predict(self, images):
-        raise self.error
+        if self.runtime is None or self.left:
+            self.left -= 1
+            raise self.error
+        return self.runtime.predict(images)
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("delegate\nlost"), ZeroDivisionError("x")])
@@ -108,13 +112,23 @@ def test_an_unexpected_failure_is_a_record_and_tried_again(tiny_bundle, save, tm
     path = save(tmp_path / "a.png", "negative")
     good = Screener.open(tiny_bundle)
     with Results(tmp_path / "out", good.bundle, good.artifact) as results:
-        [[record]] = replace(good, runtime=Failing(error)).run([path], results)
+        [[record]] = replace(good, runtime=Failing(error, good.runtime)).run([path], results)
         assert (record.outcome, record.error) == ("not_analysed", type(error).__name__)
-        assert "the analysis failed" in record.reasons[0]
+        assert ("memory" if isinstance(error, MemoryError) else "the analysis failed") in record.reasons[0]
         assert "\n" not in record.reasons[0]
         [[record]] = good.run([path], results)
         assert record.outcome == "negative"
     assert [entry["outcome"] for entry in stored(tmp_path / "out")] == ["negative"]
+
+
+def test_an_engine_that_fails_for_good_ends_the_run(tiny_bundle, save, tmp_path):
+    """Thousands of records without a result would look like thousands of bad pictures."""
+    paths = [save(tmp_path / "a.png", "negative"), save(tmp_path / "b.png", "refer")]
+    good = Screener.open(tiny_bundle)
+    with Results(tmp_path / "out", good.bundle, good.artifact) as results:
+        with pytest.raises(EngineFailed, match="launch failure"):
+            list(replace(good, runtime=Failing(RuntimeError("launch failure"))).run(paths, results))
+        assert [record.outcome for [record] in good.run(paths, results)] == ["negative", "refer"]
 
 
 def test_impossible_probabilities_are_no_decision(tiny_bundle, save, tmp_path):
@@ -124,9 +138,12 @@ def test_impossible_probabilities_are_no_decision(tiny_bundle, save, tmp_path):
 
         def predict(self, images):
             prediction = self.runtime.predict(images)
+            if (images == golden).all():
+                return prediction
             return replace(prediction, probabilities=prediction.probabilities * np.nan)
 
     screener = Screener.open(tiny_bundle)
+    golden = screener.bundle.golden()[0]
     (tmp_path / "overlays").mkdir()
     record = replace(screener, runtime=Broken(screener.runtime)).screen(
         save(tmp_path / "a.png", "refer"), None, tmp_path / "overlays"

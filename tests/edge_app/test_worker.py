@@ -19,6 +19,7 @@ from edge_app.config import Config, Destination
 from edge_app.screen import Screener
 from edge_app.store import Store
 from edge_app.worker import Worker, routes
+from keras_realmnet.errors import EngineFailed
 from keras_realmnet.screening.image_io import read_image
 from keras_realmnet.screening.preprocessing import preprocess
 
@@ -221,13 +222,13 @@ def test_bytes_that_changed_on_the_disk_are_not_screened(box, pictures):
 
 
 class Failing:
-    """A runtime on a worn-out machine."""
+    """A runtime on a machine that is short of memory, but not for the golden image."""
 
-    def __init__(self, times: int, runtime):
-        self.left, self.runtime = times, runtime
+    def __init__(self, times: int, screener):
+        self.left, self.runtime, self.golden = times, screener.runtime, screener.bundle.golden()[0]
 
     def predict(self, images):
-        if self.left:
+        if self.left and not (images == self.golden).all():
             self.left -= 1
             raise MemoryError
         return self.runtime.predict(images)
@@ -235,12 +236,65 @@ class Failing:
 
 @pytest.mark.parametrize(("times", "state"), [(2, "done"), (3, "quarantined")])
 def test_a_failure_that_is_not_the_files_fault_is_tried_again_twice(box, pictures, screener, times, state):
-    box.worker._screener = replace(screener, runtime=Failing(times, screener.runtime))
+    box.worker._screener = replace(screener, runtime=Failing(times, screener))
     item = box.receive(png(pictures["refer"]))
     box.work()
     after = box.store.item(item.id)
     assert (after.state, after.attempts) == (state, 3)
     assert box.store.record(item.id).record.outcome == ("refer" if state == "done" else "not_analysed")
+
+
+def test_after_an_engines_error_its_golden_output_is_asked_for_again(box, pictures, screener):
+    """An engine that fails for good, or computes something else, ends the process; the item is given back."""
+
+    class Dying:
+        def __init__(self, broken: str):
+            self.broken, self.calls = broken, 0
+
+        def predict(self, images):
+            self.calls += 1
+            if self.calls == 1 or self.broken == "for good":
+                raise RuntimeError("CUDA failure 719: unspecified launch failure")
+            prediction = screener.runtime.predict(images)
+            return replace(prediction, probabilities=prediction.probabilities * (0.5 if self.broken else 1.0))
+
+    for broken in ("for good", "silently"):
+        item = box.receive(png(pictures["refer"]) + broken.encode())  # other contents each time
+        box.worker._screener = replace(screener, runtime=Dying(broken))
+        with pytest.raises(EngineFailed, match="start again"):
+            box.work()
+        assert box.store.item(item.id).state == "screening"  # the supervisor gives it back
+        box.store.release(item.id, "the screening process ended with status 1", crashed=True)
+        box.worker._screener = screener
+        box.work()
+        assert box.store.item(item.id).state == "done"
+    item = box.receive(png(pictures["refer"]) + b"once")
+    box.worker._screener = replace(screener, runtime=Dying(""))
+    box.work()  # a passing check: the process goes on
+    assert (box.store.item(item.id).state, box.store.item(item.id).attempts) == ("done", 2)
+
+
+def test_what_this_box_cannot_read_is_put_aside_behind_other_work(box, pictures, screener):
+    bad, good = box.receive(png(pictures["refer"])), box.receive(png(pictures["negative"]), "P2_OD.png")
+
+    class Exhausted:
+        def predict(self, images):
+            if images.shape == golden.shape and (images == golden).all():
+                return screener.runtime.predict(images)
+            if store.item(bad.id).state == "screening":
+                raise MemoryError
+            return screener.runtime.predict(images)
+
+    store, golden = box.store, screener.bundle.golden()[0]
+    box.worker._screener = replace(screener, runtime=Exhausted())
+    box.work()
+    after = store.item(bad.id)
+    assert (after.state, after.attempts) == ("quarantined", 3)
+    assert after.reason == "this box could not read it: the memory of this machine did not suffice"
+    assert store.record(bad.id).record.reasons == (after.reason,)
+    assert store.item(good.id).state == "done"
+    tries = [number for number, said in enumerate(box.said) if said == f"screening {bad.id}"]
+    assert box.said.index(f"screening {good.id}") < tries[1]
 
 
 def test_no_room_for_a_result_is_waited_out(box, pictures, monkeypatch):
