@@ -4,6 +4,7 @@ import crash
 import disk_full
 import durability
 import folder
+import identity
 import peers
 import privacy
 import pytest
@@ -22,6 +23,10 @@ def test_killed_boxes_lose_nothing_and_repeat_nothing(tmp_path, tiny_bundle):
 @pytest.mark.skipif(durability.reason_to_skip() is not None, reason=str(durability.reason_to_skip()))
 def test_success_is_answered_when_the_image_is_on_the_disk(tmp_path, tiny_bundle):
     durability.run(tmp_path / "box", tiny_bundle, count=5)
+
+
+def test_people_with_one_patient_number_are_never_combined(tmp_path, tiny_bundle):
+    assert "no line with two people" in identity.prove(tmp_path, 3, tiny_bundle)
 
 
 SHA = "ab" * 32
