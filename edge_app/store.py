@@ -13,7 +13,7 @@ import json
 import shutil
 import sqlite3
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta, timezone
@@ -663,10 +663,15 @@ class Store:
         if result is not None and not set(warnings) <= set(result.record.warnings):
             self.revise(item_id, lambda record: record.warned(warnings), "box")
 
-    def review(self, item_id: int, user: str, kind: str, value: str) -> None:
-        """Keeps what a person says about a result: "agreement" (agree, disagree) or a "note"."""
+    def review(self, item_id: int, user: str, said: Mapping[str, str]) -> None:
+        """Keeps what a person says about a result: its "agreement" (agree, disagree), a "note"; all of it or nothing.
+
+        What is empty is left out.
+        """
         with self.write() as db:
-            _review(db, item_id, user, kind, value)
+            for kind, value in said.items():
+                if value:
+                    _review(db, item_id, user, kind, value)
 
     def reviews(self, item_id: int) -> list[Review]:
         rows = self.db.execute("SELECT * FROM reviews WHERE item_id = ? ORDER BY id", (item_id,))

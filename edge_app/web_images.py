@@ -1,5 +1,11 @@
-"""The pictures of a result page, drawn on demand from the files the worker left: preview.jpg, maps.npz."""
+"""The pictures of a result page, drawn on demand from the files the worker left: preview.jpg, maps.npz.
 
+The files may be gone, damaged or unreadable: `exists`, `size` and `codes` then say that there is nothing, the others
+give None or raise whatever the decoder raises.
+"""
+
+import logging
+import os
 from pathlib import Path
 
 import cv2
@@ -7,11 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from edge_app.logs import where
 from keras_realmnet.screening import overlay
 from keras_realmnet.screening.preprocessing import FieldGeometry
 from keras_realmnet.screening.record import ScreeningRecord
 
-__all__ = ["class_map", "codes", "evidence", "size", "thumbnail"]
+__all__ = ["class_map", "codes", "evidence", "exists", "preview", "size", "thumbnail"]
+
+log = logging.getLogger(__name__)
 
 MAP_SIDE = 1024  # px, longest side of a class map: the browser stretches it over the image
 THUMBNAIL = 380  # px, longest side
@@ -21,18 +30,31 @@ FAINTEST = 0.25  # of the map's maximum: less evidence is not coloured
 DENSEST = 170  # of 255, where the evidence is greatest: the retina shines through
 
 
+def exists(folder: Path) -> bool:
+    """Whether there is a preview."""
+    return os.path.isfile(folder / "preview.jpg")  # Path.is_file raises where a folder may not be entered
+
+
+def preview(folder: Path) -> bytes | None:
+    """The preview itself."""
+    return (folder / "preview.jpg").read_bytes() if exists(folder) else None
+
+
 def size(folder: Path) -> tuple[int, int] | None:
-    """(width, height) of the preview; None where there is none."""
+    """(width, height) of the preview; None where there is none that can be read."""
     try:
         with Image.open(folder / "preview.jpg") as picture:
             return picture.size
-    except OSError:
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # Pillow tells of damaged files in many ways
+        log.warning("results/%s/preview.jpg cannot be read: %s", folder.name, where(error))
         return None
 
 
 def codes(folder: Path, record: ScreeningRecord | None) -> tuple[str, ...]:
     """The labels that have a class map, in label order."""
-    if record is None or record.probabilities is None or not (folder / "maps.npz").is_file():
+    if record is None or record.probabilities is None or not os.path.isfile(folder / "maps.npz"):
         return ()
     return tuple(record.probabilities)
 

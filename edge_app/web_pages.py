@@ -3,12 +3,15 @@
 import csv
 import hashlib
 import io
+import logging
 import re
+import sqlite3
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timezone
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
@@ -17,7 +20,7 @@ from urllib.parse import urlencode
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from edge_app import web_images
 from edge_app.config import Config
@@ -25,6 +28,7 @@ from edge_app.contradictions import within_study
 from edge_app.durable import free_bytes
 from edge_app.exports import cell
 from edge_app.identity import persons
+from edge_app.logs import where
 from edge_app.report import ACTIONS, EYES, OUTCOME_NAMES, Visit, local_time, page_environment, visits
 from edge_app.store import Item, Result, Review, Store, seconds_since
 from edge_app.web_auth import PERMISSIONS, ROLES, Login, Permission, TooManyAttempts, User, csrf_token, new_token
@@ -34,10 +38,11 @@ from keras_realmnet.screening.bundle import Bundle
 from keras_realmnet.screening.decision import OUTCOMES
 from keras_realmnet.screening.record import ScreeningRecord
 
+log = logging.getLogger(__name__)
+
 STATIC = Path(__file__).parent / "static"
 PAGE_SIZE = 50  # rows
 REMEMBERED = 500  # browsers whose search is remembered while they look at a result
-MAX_ID = 2**63 - 1  # what SQLite can count
 
 NAVIGATION: tuple[tuple[str, str, Permission], ...] = (
     ("/", "Worklist", "view"),
@@ -70,6 +75,8 @@ DELIVERY_STATES = {
 }
 KINDS = {"sr": "structured report (DICOM)", "sc": "heat map (DICOM)", "json": "JSON", "csv": "CSV", "fhir": "FHIR"}
 SOURCES = {"dicom": "DICOM, from", "folder": "folder"}
+# The results that a filter of the worklist knows.
+CHOICES: dict[str, str] = {**{outcome: OUTCOME_NAMES[outcome] for outcome in OUTCOMES}, EYE_UNKNOWN: "Eye unknown"}
 AGREEMENTS = {"agree": "Agree", "disagree": "Disagree"}
 DONE = {  # what a page says after something was done; its address holds the key alone
     "eye": "The eye is set, and the results are sent anew.",
@@ -78,6 +85,23 @@ DONE = {  # what a page says after something was done; its address holds the key
     "delivery": "It is being sent now.",
     "deliveries": "They are being sent now.",
 }
+ERRORS = {  # heading and text of an error page, where nothing more is known
+    400: ("Not understood", "The box could not read what was sent. Go back, load the page again and repeat it."),
+    403: ("Not permitted", "You may not see or do this."),
+    404: ("Not found", "There is no such page, or what it showed has been removed."),
+    405: ("Not possible here", "What this address does is done with a button of a page."),
+    413: ("Too much", "What was sent is larger than any form of the box."),
+    429: ("Too many attempts", "Wait a quarter of an hour, or ask the administrator."),
+    500: ("This did not work", "The box could not answer. Try it again; if it stays so, tell the administrator."),
+    503: ("Not now", "The box is busy, and what you asked for was not done. Try it again in a minute."),
+}
+UNCERTAIN = "It may still be done: look before you repeat it."
+UNREADABLE = (
+    "A result cannot be read",
+    "A result of this patient was written by another release of the box, or is damaged. It is not a negative result. "
+    "Look at the image itself, and tell the administrator.",
+)
+NOT_RECORDED = "The disk is full, or the data base busy: that you look at this is not recorded in the audit trail."
 WRONG = "Wrong name or password."
 TOO_MANY = "Too many failed attempts. Wait a quarter of an hour, or ask the administrator."
 
@@ -121,6 +145,25 @@ class Site:
             review_text=_review_text,
         )
 
+    def message(
+        self, status: int, request: Request | None = None, heading: str | None = None, text: str | None = None
+    ) -> Response:
+        """An error page that needs neither the data base nor to know who asks; see ERRORS for what it says.
+
+        HTMX, which asks for parts of pages, gets a line that it shows above the page (static/trouble.js).
+        """
+        part = request is not None and "hx-request" in request.headers
+        known = ERRORS.get(status, ERRORS[500])
+        page = self.environment.get_template("web/trouble.html.j2" if part else "web/message.html.j2").render(
+            user=None,
+            theme=_theme(request),
+            message="",
+            not_recorded="",
+            heading=heading or known[0],
+            text=text or known[1],
+        )
+        return HTMLResponse(page, status)
+
     def remember(self, token: str, filter: Filter, offset: int) -> None:
         """Keeps what a browser searches for, in memory, while somebody looks at a result."""
         with self._lock:
@@ -131,6 +174,10 @@ class Site:
 
     def remembered(self, token: str) -> tuple[Filter, int]:
         return self._searches.get(token, (Filter(), 0))
+
+    def forget(self, token: str) -> None:
+        with self._lock:
+            self._searches.pop(token, None)
 
 
 @dataclass
@@ -160,28 +207,47 @@ class Visitor:
     def item(self) -> Item:
         """The item that the address names. Raises HTTPException (404) where there is none."""
         number = self.request.path_params["id"]
-        item = self.site.store.item(number) if number <= MAX_ID else None
+        item = self.site.store.item(number)
         if item is None:
             raise HTTPException(404)
         return item
 
     def page(self, template: str, status: int = 200, **context: Any) -> Response:
         path, user = self.request.url.path, self.user
-        theme = "light" if self.request.cookies.get("theme") == "light" else "dark"
         text = self.site.environment.get_template(f"web/{template}").render(
             user=user,
             can=lambda permission: user is not None and user.may(permission),
             csrf=csrf_token(self.token),
-            theme=theme,
+            theme=_theme(self.request),
             here="/" if path.startswith("/items/") else path,
             url_path=path,
             navigation=[(path, name) for path, name, needed in NAVIGATION if user is not None and user.may(needed)],
             attention={} if user is None else self._attention(),
-            message=context.pop("message", DONE.get(self.request.query_params.get("done", ""))),
+            not_recorded=context.pop("not_recorded", ""),
+            message=context.pop("message", DONE.get(self.request.query_params.get("done", "")) if status < 400 else ""),
             message_kind=context.pop("message_kind", "good"),
             **context,
         )
         return HTMLResponse(text, status)
+
+    def message(self, status: int, heading: str | None = None, text: str | None = None) -> Response:
+        """As `Site.message`, with the pages that this visitor may go to."""
+        if self.htmx:
+            return self.site.message(status, self.request, heading, text)
+        known = ERRORS.get(status, ERRORS[500])
+        return self.page("message.html.j2", status, heading=heading or known[0], text=text or known[1])
+
+    def record(self, action: str, item_id: int) -> str:
+        """Writes to the audit trail what somebody looks at; says so where it cannot be written.
+
+        Looking goes on: a full disk hides no result (docs/threat_model.md).
+        """
+        try:
+            self.site.store.audit(self.name, action, item_id)
+        except sqlite3.OperationalError as error:
+            log.warning("not in the audit trail: %s %s item %d (%s)", self.name, action, item_id, where(error))
+            return NOT_RECORDED
+        return ""
 
     def _attention(self) -> dict[str, int]:
         counts = self.site.store.counts()
@@ -189,7 +255,20 @@ class Visitor:
 
     def page_number(self) -> int:
         given = self.request.query_params.get("page", "1")
-        return int(given) if re.fullmatch(r"[1-9]\d{0,8}", given) else 1
+        return int(given) if re.fullmatch("[1-9][0-9]{0,8}", given) else 1
+
+
+def _theme(request: Request | None) -> str:
+    return "light" if request is not None and request.cookies.get("theme") == "light" else "dark"
+
+
+def storage_words(error: sqlite3.Error) -> tuple[str, str]:
+    """Heading and text of the page that tells of a failure of the data base."""
+    if "full" in str(error):  # Python 3.10 knows no codes of SQLite's errors
+        return "The disk is full", "What you asked for was not done: nothing was saved. Tell the administrator."
+    if "locked" in str(error):
+        return "Not now", "The data base is busy: nothing was saved. Try it again in a minute."
+    return "The data base does not answer", "Nothing was done and nothing saved. Tell the administrator."
 
 
 def _static_version() -> str:
@@ -207,18 +286,28 @@ def worklist(visitor: Visitor) -> Response:
     """The search is a form, posted, so that names stay out of addresses; it is remembered for the way back."""
     site, form = visitor.site, visitor.form
     if "clear" in form:
-        site.remember(visitor.token, Filter(), 0)
+        site.forget(visitor.token)
         return visitor.redirect("/")
     if visitor.request.method == "POST":
-        filter = Filter(form.get("query", "")[:100], form.get("outcome", ""), _day(form.get("since", "")))
-        offset = int(form["offset"]) if re.fullmatch(r"\d{1,9}", form.get("offset", "")) else 0
-        if "poll" not in form:  # one that was late would bring back the search before
-            site.remember(visitor.token, filter, offset)
+        filter = Filter(form.get("query", "")[:100], _choice(form.get("outcome", "")), _day(form.get("since", "")))
+        offset = int(form["offset"]) if re.fullmatch(r"[0-9]{1,9}", form.get("offset", "")) else 0
     else:
         filter, offset = site.remembered(visitor.token)
     changes = site.store.changes()
     if "poll" in form and form.get("changes") == str(changes):
         return Response(status_code=204)
+    try:
+        response = _rows(visitor, filter, offset, changes)
+    except Exception:
+        site.forget(visitor.token)  # else it would fail for this browser again and again
+        raise
+    if visitor.request.method == "POST" and "poll" not in form:  # a late poll would bring back the search before
+        site.remember(visitor.token, filter, offset)
+    return response
+
+
+def _rows(visitor: Visitor, filter: Filter, offset: int, changes: int) -> Response:
+    site = visitor.site
     rows = site.worklist.rows(filter)
     offset = min(offset, max(0, (len(rows) - 1) // PAGE_SIZE * PAGE_SIZE))
     counts = site.store.counts().items
@@ -226,7 +315,7 @@ def worklist(visitor: Visitor) -> Response:
         "rows.html.j2" if visitor.htmx else "worklist.html.j2",
         filter=filter,
         filtered=bool(filter),
-        choices={**{outcome: OUTCOME_NAMES[outcome] for outcome in OUTCOMES}, EYE_UNKNOWN: "Eye unknown"},
+        choices=CHOICES,
         rows=rows[offset : offset + PAGE_SIZE],
         total=len(rows),
         offset=offset,
@@ -234,6 +323,10 @@ def worklist(visitor: Visitor) -> Response:
         changes=changes,
         waiting=counts["pending"] + counts["screening"],
     )
+
+
+def _choice(text: str) -> str:
+    return text if text in CHOICES else ""
 
 
 def _day(text: str) -> str:
@@ -258,8 +351,12 @@ class _Patient:
     def item_of(self, record: ScreeningRecord) -> int:
         return self.items[id(record)].id
 
+    @cached_property
+    def _names(self) -> dict[int, str]:
+        return {item.id: _name(item) for item in self.items.values()}
+
     def name_of(self, item_id: int) -> str:
-        return next(_name(item) for item in self.items.values() if item.id == item_id)
+        return self._names[item_id]
 
 
 def _patient(store: Store, item: Item) -> _Patient | None:
@@ -295,10 +392,10 @@ def item(visitor: Visitor) -> Response:
     patient = _patient(site.store, item)
     record = patient.result.record if patient is not None else None
     folder = _folder(site.store, item.id)
-    if "done" not in visitor.request.query_params:
-        site.store.audit(visitor.name, "viewed", item.id)
+    not_recorded = "" if "done" in visitor.request.query_params else visitor.record("viewed", item.id)
     return visitor.page(
         "item.html.j2",
+        not_recorded=not_recorded,
         item=item,
         settled=item.state not in ("pending", "screening"),
         record=record,
@@ -307,7 +404,7 @@ def item(visitor: Visitor) -> Response:
         history=patient.history if patient is not None and len(patient.history) > 1 else (),
         item_of=None if patient is None else patient.item_of,
         name_of=None if patient is None else patient.name_of,
-        has_picture=lambda number: (_folder(site.store, number) / "preview.jpg").is_file(),
+        has_picture=lambda number: web_images.exists(_folder(site.store, number)),
         conflicts=_conflicts(site.store, item, record),
         size=web_images.size(folder),
         maps=web_images.codes(folder, record),
@@ -321,14 +418,14 @@ def report(visitor: Visitor) -> Response:
     patient = _patient(site.store, item)
     if patient is None:
         raise HTTPException(404)
-    site.store.audit(visitor.name, "report opened", item.id)
     return visitor.page(
         "print.html.j2",
+        not_recorded=visitor.record("report opened", item.id),
         item=item,
         visit=patient.visit,
         item_of=patient.item_of,
         name_of=patient.name_of,
-        has_picture=lambda number: (_folder(site.store, number) / "preview.jpg").is_file(),
+        has_picture=lambda number: web_images.exists(_folder(site.store, number)),
         conflicts=_conflicts(site.store, item, patient.result.record),
         reviews_of=site.store.reviews,
         now=datetime.now(timezone.utc).isoformat(),
@@ -341,34 +438,33 @@ def _folder(store: Store, item_id: int) -> Path:
 
 
 def preview(visitor: Visitor) -> Response:
-    path = _folder(visitor.site.store, visitor.item().id) / "preview.jpg"
-    if not path.is_file():
-        raise HTTPException(404)
-    return FileResponse(path, media_type="image/jpeg")
+    return _picture(visitor, "image/jpeg", lambda folder, record: web_images.preview(folder))
 
 
 def thumbnail(visitor: Visitor) -> Response:
-    return _picture(web_images.thumbnail(_folder(visitor.site.store, visitor.item().id)), "image/jpeg")
+    return _picture(visitor, "image/jpeg", lambda folder, record: web_images.thumbnail(folder))
 
 
 def evidence(visitor: Visitor) -> Response:
-    site, item = visitor.site, visitor.item()
-    result = site.store.record(item.id)
-    return _picture(
-        web_images.evidence(_folder(site.store, item.id), None if result is None else result.record), "image/jpeg"
-    )
+    return _picture(visitor, "image/jpeg", web_images.evidence)
 
 
 def class_map(visitor: Visitor) -> Response:
-    site, item = visitor.site, visitor.item()
-    result = site.store.record(item.id)
     code = visitor.request.path_params["code"]
-    return _picture(
-        web_images.class_map(_folder(site.store, item.id), None if result is None else result.record, code), "image/png"
-    )
+    return _picture(visitor, "image/png", lambda folder, record: web_images.class_map(folder, record, code))
 
 
-def _picture(content: bytes | None, media_type: str) -> Response:
+def _picture(
+    visitor: Visitor, media_type: str, draw: Callable[[Path, ScreeningRecord | None], bytes | None]
+) -> Response:
+    """What `draw` makes of an item's files. Raises HTTPException (404) where there are none, or they are damaged."""
+    store, item = visitor.site.store, visitor.item()
+    result = store.record(item.id)
+    try:
+        content = draw(_folder(store, item.id), None if result is None else result.record)
+    except Exception as error:  # the files may hold anything, and so may fail in any way
+        log.warning("item %d: its pictures cannot be drawn: %s", item.id, where(error))
+        content = None
     if content is None:
         raise HTTPException(404)
     return Response(content, media_type=media_type)
@@ -390,9 +486,7 @@ def review(visitor: Visitor) -> Response:
         raise HTTPException(400, "A review agrees or disagrees, or has a note of up to 2000 characters.")
     if store.record(item.id) is None:
         raise HTTPException(409, "There is no result to review.")
-    for kind, value in (("agreement", agreement), ("note", note)):
-        if value:
-            store.review(item.id, visitor.name, kind, value)
+    store.review(item.id, visitor.name, {"agreement": agreement, "note": note})
     return _back(item, "review")
 
 
@@ -477,8 +571,6 @@ def _destinations(site: Site) -> dict[str, _Destination]:
 
 def retry_delivery(visitor: Visitor) -> Response:
     number = visitor.request.path_params["id"]
-    if number > MAX_ID:
-        raise HTTPException(404)
     delivery = visitor.site.store.delivery(number)
     if delivery is None:
         raise HTTPException(404)
@@ -599,15 +691,22 @@ def login(visitor: Visitor) -> Response:
 
 
 def logout(visitor: Visitor) -> Response:
-    visitor.site.login.logout(visitor.token)
-    visitor.site.remember(visitor.token, Filter(), 0)
+    site, token = visitor.site, visitor.token
+    site.forget(token)
     visitor.token = new_token()
+    try:
+        site.login.logout(token)
+    except sqlite3.OperationalError as error:
+        log.warning("%s", where(error))
+        visitor.user = None
+        text = f"This browser is logged out, but the session itself ends only after {site.config.web.session_minutes}"
+        return visitor.message(503, storage_words(error)[0], f"{text} minutes: the end of it could not be saved.")
     return RedirectResponse("/login" if not visitor.site.local else "/", 303)
 
 
 def theme(visitor: Visitor) -> Response:
     back = visitor.form.get("next", "")
-    response = RedirectResponse(back if re.fullmatch(r"/([a-z]+|items/\d{1,19}(/report)?)?", back) else "/", 303)
+    response = RedirectResponse(back if re.fullmatch(r"/([a-z]+|items/[0-9]{1,18}(/report)?)?", back) else "/", 303)
     chosen = "light" if visitor.form.get("theme") == "light" else "dark"
     response.set_cookie("theme", chosen, max_age=31536000, samesite="strict", secure=visitor.site.encrypted)
     return response

@@ -105,7 +105,7 @@ class Worklist:
     def rows(self, filter: Filter) -> list[Row]:
         """The rows that match, worst first: by outcome, then by how far a probability exceeds its threshold."""
         query = Filter(filter.query.strip().lower(), filter.outcome, filter.since)
-        since = timestamp(datetime.fromisoformat(filter.since).astimezone()) if filter.since else ""
+        since = _midnight(filter.since) if filter.since else ""
         return [row for row in self._current() if row.matches(query, since)]
 
     def _current(self) -> list[Row]:
@@ -117,6 +117,11 @@ class Worklist:
                 rows.sort(key=lambda row: (OUTCOMES.index(row.outcome), -row.score))
                 self._rows = (changes, rows)
             return self._rows[1]
+
+
+def _midnight(day: str) -> str:
+    """When an ISO 8601 day begins here, as the store writes it. At the ends of the calendar there are no time zones."""
+    return timestamp(datetime.fromisoformat(min(max(day, "1900-01-01"), "9998-12-31")).astimezone())
 
 
 def _images(rows: Iterable[sqlite3.Row]) -> Iterator[Image]:

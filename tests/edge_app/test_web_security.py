@@ -137,7 +137,7 @@ def test_every_form_needs_the_token_of_its_browser(browser, store, screened_box)
     login(attacker, "operator-1")
     before = store.changes(), list(map(tuple, store.trail()))
     posts = [
-        path.replace("{id:int}", str(screened_box.items["dicom"])) for path, method, *_ in ROUTES if method == "POST"
+        path.replace("{id:number}", str(screened_box.items["dicom"])) for path, method, *_ in ROUTES if method == "POST"
     ]
     assert len(posts) >= 11
     for path in posts:
@@ -155,7 +155,7 @@ def test_nothing_is_changed_by_get(browser, screened_box):
     login(visitor, "admin-1")
     for path, method, *_ in ROUTES:
         if method == "POST" and path not in ("/", "/login"):
-            answer = visitor.get(path.replace("{id:int}", str(screened_box.items["dicom"])))
+            answer = visitor.get(path.replace("{id:number}", str(screened_box.items["dicom"])))
             assert answer.status_code in (404, 405), path
 
 
@@ -165,7 +165,7 @@ def test_nothing_is_changed_by_get(browser, screened_box):
 def test_without_a_login_nothing_is_shown(browser, screened_box):
     visitor = browser()
     for path, method, permission, _ in ROUTES:
-        path = path.replace("{id:int}", str(screened_box.items["B_OD_2025-01-31_1.png"])).replace("{code}", "A3")
+        path = path.replace("{id:number}", str(screened_box.items["B_OD_2025-01-31_1.png"])).replace("{code}", "A3")
         if permission is None:
             continue
         answer = visitor.request(method, path, data={"csrf": csrf(visitor)} if method == "POST" else None)
@@ -405,7 +405,7 @@ def test_each_role_may_do_what_the_table_says_and_no_more(browser, store, screen
         if permission is None:
             continue
         number = delivery.id if "deliveries" in path else screened_box.items["dicom"]
-        path = path.replace("{id:int}", str(number)).replace("{code}", "A3")
+        path = path.replace("{id:number}", str(number)).replace("{code}", "A3")
         form = {"csrf": token_of(visitor), "eye": "OD", "note": "seen"}
         answer = visitor.request(method, path, data=form if method == "POST" else None)
         assert (answer.status_code == 403) == (role not in PERMISSIONS[permission]), path
@@ -449,7 +449,7 @@ def test_text_of_files_is_never_code_and_patients_are_in_no_address(browser, scr
     visitor = browser()
     login(visitor, "admin-1")
     note = "<script>alert(3)</script>{{ 7*7 }}"
-    store.review(screened_box.items["dicom"], "admin-1", "note", note)
+    store.review(screened_box.items["dicom"], "admin-1", {"note": note})
     store.delivery_failed(store.next_delivery().id, "<script>alert(4)</script>", None)
     pages = _all_pages(visitor, screened_box.items.values())
     for path, answer in pages.items():
