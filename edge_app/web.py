@@ -126,10 +126,10 @@ def make_app(
         problems: what keeps the box from working, one line each, without patient data; /readyz answers 503 with them.
     """
     site = Site(config, store, bundle, problems)
-    room = threading.BoundedSemaphore(MAX_PAGES)
+    for_people, for_machines = threading.BoundedSemaphore(MAX_PAGES), threading.BoundedSemaphore(MAX_PAGES)
 
     def maker(name: str) -> _Maker:
-        return _Maker(name, store, room)
+        return _Maker(name, store, for_machines if name in MACHINES else for_people)
 
     routes: list[Route | Mount] = [
         Route(path, partial(_serve, site, maker(path), permission, page), methods=[method], name=f"{method} {path}")

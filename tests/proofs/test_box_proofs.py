@@ -8,6 +8,7 @@ import identity
 import peers
 import privacy
 import pytest
+import slow_requests
 import soak
 import throughput
 
@@ -83,6 +84,12 @@ def test_associations_and_probes_leave_memory_and_threads_as_they_were(tmp_path,
     first, last, _ = found["serving"]["resident MiB: first, last, most"]
     assert last < first + 20
     assert found["serving"]["threads: first, last, most"][1] < 25
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_slow_clients_of_the_page_are_cut_and_keep_nobody_out(tmp_path, tiny_bundle, encrypted):
+    found = slow_requests.run(tmp_path / "proof", tiny_bundle, 100, 8.0, encrypted)
+    assert min(found["answers"].values()) > 3
 
 
 @pytest.mark.skipif(bool(peers.missing("dcmsend")), reason="dcmtk is not installed")
