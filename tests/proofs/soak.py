@@ -64,7 +64,7 @@ def look(box: served.Box, rng: random.Random) -> None:
     assert box.get(rng.choice(["/", "/health", "/metrics", "/quarantine"]))
 
 
-PAGE_THREADS = 10  # the web page keeps those it once needed
+PAGE_THREADS = 16  # the web page keeps those it once needed, four for each page
 STEPS = {verify: 0.35, probe: 0.35, send_known: 0.2, send_new: 0.05, look: 0.05}
 
 
