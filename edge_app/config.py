@@ -100,7 +100,8 @@ class Dicom(_TLS):
     allowed_ae_titles: tuple[Annotated[AETitle, AfterValidator(_no_wildcard)], ...] = ()  # empty: any
     allowed_hosts: tuple[str, ...] = ()  # addresses or networks ("10.1.0.0/16"); empty: any
     max_associations: Annotated[int, Field(ge=1, le=1000)] = 10
-    max_object_mb: Annotated[int, Field(ge=1, le=2047)] = 512
+    max_object_mb: Annotated[int, Field(ge=1, le=2047)] = 256
+    accept_other_objects: bool = True  # storage classes that are no picture: noted and dropped; else refused
     acse_timeout_seconds: Seconds = 30
     dimse_timeout_seconds: Seconds = 60
     network_timeout_seconds: Seconds = 60

@@ -221,14 +221,16 @@ def _content(store: Store, result: Result, kind: str, folder: Path) -> bytes:
     if kind == "csv":
         return exports.as_csv([result]).encode()
     if kind in ("json", "fhir"):
-        document = exports.as_dict(result) if kind == "json" else fhir.bundle(result)
-        return json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False).encode()
+        content = exports.as_dict(result) if kind == "json" else fhir.bundle(result)
+        return json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False).encode()
     source = read_attributes(store.object_path(result.item))
     if kind == "sr":
         predecessor = store.delivered_revision(result.item.id, kind, result.revision)
-        report = dicom_results.structured_report(result.record, source, result.revision, predecessor)
-        return dicom_results.encode(report)
-    return dicom_results.encode(_heat_map(result, source, folder))
+        document = dicom_results.structured_report(result.record, source, result.revision, predecessor)
+    else:
+        document = _heat_map(result, source, folder)
+    store.made_result(document.SOPInstanceUID)  # it is known when it comes back
+    return dicom_results.encode(document)
 
 
 def _heat_map(result: Result, source: Dataset, folder: Path) -> Dataset:

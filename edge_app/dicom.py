@@ -38,13 +38,16 @@ from pynetdicom import _config, events
 from pynetdicom.association import Association
 
 __all__ = [
+    "HEAT_MAP_TYPE",
     "IMPLEMENTATION_UID",
     "IMPLEMENTATION_VERSION",
+    "MANUFACTURER",
     "MAX_PDU",
     "NAMESPACE",
     "STORAGE_CLASSES",
     "TRANSFER_SYNTAXES",
     "client_tls",
+    "is_own_heat_map",
     "limit_connection",
     "parse_attributes",
     "read_attributes",
@@ -56,6 +59,10 @@ NAMESPACE = UUID("6f0ad8cf-4f9b-5f3c-9d0e-2f8f1a6f7c11")  # of all UIDs made her
 # Part of every stored file, and so of its hash: the same object must give the same file after an update of the box.
 IMPLEMENTATION_UID = UID(f"2.25.{uuid5(NAMESPACE, 'implementation').int}")
 IMPLEMENTATION_VERSION = "REALMNET_BOX_1"  # at most 16 characters
+
+# What the box's own objects say of themselves, so that they are known when they come back.
+MANUFACTURER = "keras-realmnet (research software)"
+HEAT_MAP_TYPE = ("DERIVED", "SECONDARY", "HEATMAP")
 
 STORAGE_CLASSES = (
     OphthalmicPhotography8BitImageStorage,
@@ -129,6 +136,16 @@ def read_attributes(path: Path) -> Dataset:
         implicit, little = opened.original_encoding
         plain = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
         return parse_attributes(file, plain)
+
+
+def is_own_heat_map(attributes: Dataset) -> bool:
+    """Whether an object says of itself that it is a heat map of this software, on this box or another.
+
+    No camera's picture does: it would have to name this software as its maker and call itself a heat map.
+    """
+    image_type = attributes.get("ImageType") or ""
+    parts = [str(part).strip() for part in ([image_type] if isinstance(image_type, str) else image_type)]
+    return str(attributes.get("Manufacturer") or "").strip() == MANUFACTURER and parts[:3] == list(HEAT_MAP_TYPE)
 
 
 class _Source:

@@ -1,6 +1,7 @@
 """DICOM in: a storage SCP that says success only of what is on the disk and in the data base.
 
-The received bytes are kept as they came; nothing is decoded here but the few attributes that identify the object.
+The received bytes are kept as they came; nothing is decoded here but the few attributes that identify the object. What
+is no ophthalmic picture is noted in the audit trail and dropped, so that its sender goes on with the pictures.
 docs/dicom.md is its conformance statement.
 """
 
@@ -15,13 +16,17 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from io import BytesIO
+from pathlib import Path
 from socketserver import BaseServer
 from threading import Lock, Thread
 from typing import Any, cast
 
 from pydicom import Dataset
-from pynetdicom import AE, events
+from pydicom.uid import UID
+from pynetdicom import AE, build_context, events
+from pynetdicom.association import Association
 from pynetdicom.dsutils import create_file_meta, encode_file_meta
+from pynetdicom.pdu_primitives import SOPClassCommonExtendedNegotiation
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from pynetdicom.transport import AssociationServer
 
@@ -32,12 +37,13 @@ from edge_app.dicom import (
     MAX_PDU,
     STORAGE_CLASSES,
     TRANSFER_SYNTAXES,
+    is_own_heat_map,
     limit_connection,
     parse_attributes,
     server_tls,
 )
 from edge_app.durable import has_room
-from edge_app.store import Store
+from edge_app.store import Incoming, Store
 from keras_realmnet.errors import RealMNetError
 
 __all__ = ["DicomIntake", "start"]
@@ -53,6 +59,11 @@ MISMATCH = 0xA900
 CANNOT_UNDERSTAND = 0xC000
 
 UID_PATTERN = re.compile(r"[0-9][0-9.]{0,63}")  # what devices send is not always conformant, but digits and dots it is
+STORAGE_SERVICE = "1.2.840.10008.4.2"
+OWN = "a result of this software"  # the kind of the box's own objects that come back
+BEGINNING = 1 << 16  # bytes that are looked at of an object that is dropped: its UIDs come first
+MAX_COMMAND = 1 << 16  # bytes of a request without its data set; 64 of them are UIDs
+MAX_WAITING = 8  # requests of an association that wait for their answer; more than one is not even allowed
 DRAIN_SECONDS = 20.0
 ABORT_SECONDS = 2.0
 
@@ -65,15 +76,69 @@ class _Refused(Exception):
         self.status, self.reason = status, reason
 
 
-class _Discarded(BytesIO):
-    """Takes the place of a data set that is not wanted: what still comes of it is not kept."""
+class _Arriving(BytesIO):
+    """Takes the place of a data set while it comes, so that none is kept in memory.
 
-    def __init__(self, refused: _Refused):
+    Nothing is raised while it comes, when nobody could answer: `failure` is what stopped it, the rest is not kept.
+    """
+
+    def __init__(self, limit_mb: int, failure: Exception | None = None):
         super().__init__()
-        self.refused = refused
+        self.size, self.failure = 0, failure
+        self._limit = limit_mb << 20
 
     def write(self, data: Any) -> int:
+        if self.failure is None:
+            try:
+                self.size += len(data)
+                if self.size > self._limit:
+                    raise _Refused(OUT_OF_RESOURCES, "the object is larger than this box accepts")
+                self._keep(data)
+            except Exception as error:
+                self.give_up(error)
         return len(data)
+
+    def give_up(self, failure: Exception) -> None:
+        """What has come is let go."""
+        self.failure = self.failure or failure
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Leaves nothing behind but what was kept on purpose."""
+
+    def _keep(self, data: bytes) -> None:
+        raise NotImplementedError
+
+
+class _ArrivingPicture(_Arriving):
+    """Goes into a file, behind the file meta information (`head`)."""
+
+    def __init__(self, limit_mb: int, head: bytes, data_dir: Path, free_mb: int):
+        super().__init__(limit_mb)
+        self.head, self._data_dir, self._free_mb = head, data_dir, free_mb
+        self.incoming = Incoming(data_dir)
+
+    def let_go(self) -> None:
+        with suppress(OSError):  # of a full disk: what was not written yet
+            self.incoming.close()
+
+    def _keep(self, data: bytes) -> None:
+        if not has_room(self._data_dir, self._free_mb, len(data)):
+            raise _Refused(OUT_OF_RESOURCES, "the disk is full")
+        if not self.incoming.size:
+            self.incoming.write(self.head)
+        self.incoming.write(data)
+
+
+class _ArrivingOther(_Arriving):
+    """No picture: only its beginning is looked at."""
+
+    def __init__(self, limit_mb: int):
+        super().__init__(limit_mb)
+        self.beginning = b""
+
+    def _keep(self, data: bytes) -> None:
+        self.beginning += bytes(data[: BEGINNING - len(self.beginning)])
 
 
 def start(config: Config, store: Store) -> "DicomIntake":
@@ -91,6 +156,7 @@ class DicomIntake:
     def __init__(self, config: Config, store: Store):
         self.config, self.store = config, store
         self._stores = 0  # C-STORE requests being answered
+        self._under_way: dict[Association, list[_Arriving]] = {}  # until they are answered
         self._lock = Lock()
         self._writer = ThreadPoolExecutor(1, "dicom-intake")  # one connection to the data base for all associations
         settings = config.dicom
@@ -106,6 +172,7 @@ class DicomIntake:
         entity.add_supported_context(Verification)
         for storage_class in STORAGE_CLASSES:
             entity.add_supported_context(storage_class, list(TRANSFER_SYNTAXES))
+        others = ((events.EVT_REQUESTED, _offer_others), (events.EVT_SOP_COMMON, _serve_others))
         try:
             tls = None
             if settings.tls_certificate is not None and settings.tls_key is not None:
@@ -118,10 +185,11 @@ class DicomIntake:
                 tls,
                 [
                     (events.EVT_CONN_OPEN, partial(limit_connection, seconds=settings.network_timeout_seconds)),
-                    (events.EVT_CONN_CLOSE, _forget),
+                    (events.EVT_CONN_CLOSE, self._forget),
                     (events.EVT_PDU_RECV, self._watch),
                     (events.EVT_C_ECHO, lambda event: SUCCESS),
                     (events.EVT_C_STORE, self._answer),
+                    *(others if settings.accept_other_objects else ()),
                 ],
             )
         except (OSError, ValueError) as error:
@@ -170,18 +238,69 @@ class DicomIntake:
         return self._stores > 0 or any(each.dimse.message is not None for each in self._server.active_associations)
 
     def _watch(self, event: events.Event) -> None:
-        """Handler of every received PDU: stops keeping a data set that will not be taken."""
-        message: Any = event.assoc.dimse.message
-        if message is None or isinstance(message.data_set, _Discarded):
+        """Handler of every received PDU: sees to it that no data set is kept in memory while it comes."""
+        dimse: Any = event.assoc.dimse
+        message = dimse.message
+        if dimse.msg_queue.qsize() > MAX_WAITING:
+            log.warning("DICOM: %r does not wait for answers: aborted", _caller(event))
+            event.assoc.abort()
+        elif message is None or isinstance(message.data_set, _Arriving):
             return
-        if not self._authorised(event):
-            message.data_set = _Discarded(_Refused(NOT_AUTHORISED, "this calling AE title may not store here"))
-        elif message.data_set.tell() > self.config.dicom.max_object_mb << 20:
-            message.data_set = _Discarded(_Refused(OUT_OF_RESOURCES, "the object is larger than this box accepts"))
+        elif message.encoded_command_set.tell() > MAX_COMMAND:
+            log.warning("DICOM: %r sends a command without an end: aborted", _caller(event))
+            event.assoc.abort()
+        elif message.context_id is not None:  # its command has come
+            command, began = message.command_set, message.data_set.getvalue()
+            uids = command.get("AffectedSOPClassUID"), command.get("AffectedSOPInstanceUID")
+            message.data_set = self._arriving(event.assoc, message.context_id, *uids)
+            message.data_set.write(began)
 
-    def _authorised(self, event: events.Event) -> bool:
+    def _arriving(self, association: Association, context_id: int | None, sop_class: Any, instance: Any) -> _Arriving:
+        """For the data set of a request; one that will be refused is not kept. Nothing is raised."""
+        limit = self.config.dicom.max_object_mb
+        try:
+            context = next((each for each in association.accepted_contexts if each.context_id == context_id), None)
+            if not self._authorised(association):
+                raise _Refused(NOT_AUTHORISED, "this calling AE title may not store here")
+            if context is None or sop_class != context.abstract_syntax:
+                raise _Refused(CLASS_NOT_SUPPORTED, "not the SOP class of this presentation context")
+            if not isinstance(instance, str) or not UID_PATTERN.fullmatch(instance):
+                raise _Refused(INVALID_INSTANCE, "SOPInstanceUID is missing or not a UID")
+            if sop_class not in STORAGE_CLASSES:
+                arriving: _Arriving = _ArrivingOther(limit)
+            else:
+                head = _file_head(sop_class, instance, context.transfer_syntax[0])
+                arriving = _ArrivingPicture(limit, head, self.store.data_dir, self.config.disk.free_mb)
+        except Exception as error:
+            return _Arriving(limit, error)
+        with self._lock:
+            self._under_way.setdefault(association, []).append(arriving)
+        return arriving
+
+    def _take_over(self, association: Association, arriving: _Arriving) -> None:
+        """What has come whole is let go by who answers, no longer with the connection."""
+        with self._lock:
+            under_way = self._under_way.get(association, [])
+            if arriving in under_way:
+                under_way.remove(arriving)
+            if not under_way:
+                self._under_way.pop(association, None)
+
+    def _forget(self, event: events.Event) -> None:
+        """Handler of EVT_CONN_CLOSE: lets go of what was under way.
+
+        pynetdicom would also wait on for the request of a peer that has left without one.
+        """
+        with self._lock:
+            under_way = self._under_way.pop(event.assoc, [])
+        for arriving in under_way:
+            arriving.give_up(_Refused(OUT_OF_RESOURCES, "the connection ended"))
+        if event.assoc.requestor.primitive is None:
+            event.assoc.dul.to_user_queue.put(cast("Any", None))
+
+    def _authorised(self, association: Association) -> bool:
         allowed = self.config.dicom.allowed_ae_titles
-        return not allowed or _caller(event) in {title.strip() for title in allowed}
+        return not allowed or _title(association) in {title.strip() for title in allowed}
 
     def _answer(self, event: events.Event) -> Dataset:
         """Handler of C-STORE: the status of `_take`. Nothing is raised, whatever came."""
@@ -203,33 +322,41 @@ class DicomIntake:
         return _status(status, reason)
 
     def _take(self, event: events.Event) -> None:
-        """Returns when the object is durable: its file, the file's name, and its row in the data base."""
+        """Returns when the object is durable: its file, the file's name, and its row in the data base; or, where it is
+        not kept, its line in the audit trail.
+        """
         request: Any = event.request
-        context = event.context
         received = request.DataSet
-        if isinstance(received, _Discarded):
-            raise received.refused
-        if not self._authorised(event):
-            raise _Refused(NOT_AUTHORISED, "this calling AE title may not store here")
-        if request.AffectedSOPClassUID != context.abstract_syntax:
-            raise _Refused(CLASS_NOT_SUPPORTED, "not the SOP class of this presentation context")
-        if received is None or not received.getbuffer().nbytes:
-            raise _Refused(CANNOT_UNDERSTAND, "there is no data set")
-        data = received.getbuffer()
-        if data.nbytes > self.config.dicom.max_object_mb << 20:
-            raise _Refused(OUT_OF_RESOURCES, "the object is larger than this box accepts")
-        if not has_room(self.store.data_dir, self.config.disk.free_mb, data.nbytes):
-            raise _Refused(OUT_OF_RESOURCES, "the disk is full")
-        instance, study = _identify(parse_attributes(data, context.transfer_syntax), request)
-        meta = create_file_meta(
-            sop_class_uid=request.AffectedSOPClassUID,
-            sop_instance_uid=request.AffectedSOPInstanceUID,
-            transfer_syntax=context.transfer_syntax,
-            implementation_uid=IMPLEMENTATION_UID,
-            implementation_version=IMPLEMENTATION_VERSION,
-        )
-        head = b"\0" * 128 + b"DICM" + encode_file_meta(meta)
-        sha256, size = self.store.keep_object((head, data), "dcm")
+        if not isinstance(received, _Arriving):  # it came as a whole, with its command
+            whole = b"" if received is None else received.getvalue()
+            uids = request.AffectedSOPClassUID, request.AffectedSOPInstanceUID
+            received = self._arriving(event.assoc, event.context.context_id, *uids)
+            received.write(whole)
+        self._take_over(event.assoc, received)
+        try:
+            if received.failure is not None:
+                raise received.failure
+            if not received.size:
+                raise _Refused(CANNOT_UNDERSTAND, "there is no data set")
+            if isinstance(received, _ArrivingPicture):
+                self._take_picture(event, received)
+            elif isinstance(received, _ArrivingOther):
+                _contradicts(received.beginning, event.context.transfer_syntax, request)
+                own = self._is_own(request.AffectedSOPInstanceUID)
+                self._drop(event, OWN if own else _class_name(request.AffectedSOPClassUID))
+        finally:
+            received.let_go()
+
+    def _take_picture(self, event: events.Event, received: _ArrivingPicture) -> None:
+        request, context = cast("Any", event.request), event.context
+        file = received.incoming.file
+        file.seek(len(received.head))
+        attributes = parse_attributes(file, context.transfer_syntax)
+        instance, study = _identify(attributes, request)
+        if is_own_heat_map(attributes) or self._is_own(instance):
+            self._drop(event, OWN)
+            return
+        sha256, size = received.incoming.keep("dcm")
         add = partial(
             self.store.add_item,
             source="dicom",
@@ -244,6 +371,13 @@ class DicomIntake:
         )
         item, new = self._writer.submit(add).result()
         log.info("DICOM: item %d from %r%s", item.id, _caller(event), "" if new else ", known already")
+
+    def _is_own(self, instance: str) -> bool:
+        return self._writer.submit(self.store.is_own_result, instance).result()
+
+    def _drop(self, event: events.Event, kind: str) -> None:
+        self._writer.submit(self.store.drop_object, kind, _caller(event)).result()
+        log.info("DICOM: received and dropped: %s, from %r", kind, _caller(event))
 
 
 class _Server(AssociationServer):
@@ -280,10 +414,77 @@ def _accepts(networks: tuple[str, ...], most: int, host: str, connected: int) ->
     return True
 
 
-def _forget(event: events.Event) -> None:
-    """Handler of EVT_CONN_CLOSE: pynetdicom would wait on for the request of a peer that has left without one."""
-    if event.assoc.requestor.primitive is None:
-        event.assoc.dul.to_user_queue.put(cast("Any", None))
+def _offer_others(event: events.Event) -> None:
+    """Handler of EVT_REQUESTED: accepts every storage class that is proposed, in any transfer syntax.
+
+    What is no public SOP class is taken for one, as Orthanc does with UnknownSopClassAccepted.
+    """
+    acceptor = event.assoc.acceptor
+    supported = acceptor.supported_contexts
+    others = {
+        uid: build_context(uid, [*syntaxes])
+        for uid, syntaxes in _proposed(event.assoc).items()
+        if uid not in {context.abstract_syntax for context in supported} and _may_be_stored(uid)
+    }
+    acceptor.supported_contexts = [*supported, *others.values()]
+
+
+def _serve_others(event: events.Event) -> dict[UID, SOPClassCommonExtendedNegotiation]:
+    """Handler of EVT_SOP_COMMON: tells pynetdicom that the storage service answers for classes it does not know."""
+    services = {}
+    for uid in _proposed(event.assoc):
+        if uid not in STORAGE_CLASSES and _may_be_stored(uid):
+            services[uid] = SOPClassCommonExtendedNegotiation()
+            services[uid].sop_class_uid, services[uid].service_class_uid = uid, UID(STORAGE_SERVICE)
+    return services
+
+
+def _proposed(association: Association) -> dict[UID, list[UID]]:
+    """{abstract syntax: every transfer syntax proposed for it} of the association request."""
+    proposed: dict[UID, list[UID]] = {}
+    for context in cast("Any", association.requestor.primitive).presentation_context_definition_list:
+        proposed.setdefault(context.abstract_syntax, []).extend(context.transfer_syntax)
+    return proposed
+
+
+def _may_be_stored(uid: UID) -> bool:
+    """Whether it is a storage class, or none of the public UIDs that we know."""
+    if not UID_PATTERN.fullmatch(uid):
+        return False
+    return not uid.type or (uid.type == "SOP Class" and "Storage" in uid.name and "Commitment" not in uid.name)
+
+
+def _class_name(uid: UID) -> str:
+    return f"{uid.name} ({uid})" if uid.type else f"unknown class {uid}"
+
+
+def _file_head(sop_class: UID, instance: str, syntax: UID) -> bytes:
+    """Preamble and file meta information: part of the stored file's hash, so the same for ever."""
+    meta = create_file_meta(
+        sop_class_uid=sop_class,
+        sop_instance_uid=UID(instance),
+        transfer_syntax=syntax,
+        implementation_uid=IMPLEMENTATION_UID,
+        implementation_version=IMPLEMENTATION_VERSION,
+    )
+    return b"\0" * 128 + b"DICM" + encode_file_meta(meta)
+
+
+def _contradicts(beginning: bytes, transfer_syntax: str, request: Any) -> None:
+    """Refuses an object that is to be dropped but says that it is another: a picture must not get lost under the name
+    of something else. One whose beginning cannot be read says nothing.
+    """
+    try:
+        attributes = parse_attributes(beginning, transfer_syntax)
+    except Exception:
+        return
+    if str(attributes.get("SOPClassUID") or request.AffectedSOPClassUID).strip() != request.AffectedSOPClassUID:
+        raise _Refused(MISMATCH, "the SOP Class UIDs of request and data set differ")
+    if (
+        str(attributes.get("SOPInstanceUID") or request.AffectedSOPInstanceUID).strip()
+        != request.AffectedSOPInstanceUID
+    ):
+        raise _Refused(INVALID_INSTANCE, "the SOP Instance UIDs of request and data set differ")
 
 
 def _identify(attributes: Dataset, request: Any) -> tuple[str, str]:
@@ -301,7 +502,11 @@ def _identify(attributes: Dataset, request: Any) -> tuple[str, str]:
 
 
 def _caller(event: events.Event) -> str:
-    return str(event.assoc.requestor.ae_title).strip()
+    return _title(event.assoc)
+
+
+def _title(association: Association) -> str:
+    return str(association.requestor.ae_title).strip()
 
 
 def _status(status: int, reason: str = "") -> Dataset:

@@ -40,7 +40,7 @@ from pydicom.dataelem import DataElement
 from pydicom.sr.codedict import codes
 from pydicom.uid import Comprehensive3DSRStorage
 
-from edge_app.dicom import IMPLEMENTATION_UID, IMPLEMENTATION_VERSION, NAMESPACE
+from edge_app.dicom import HEAT_MAP_TYPE, IMPLEMENTATION_UID, IMPLEMENTATION_VERSION, MANUFACTURER, NAMESPACE
 from edge_app.exports import STATEMENT
 from edge_app.terms import OUTCOMES, QUALITY, label_code, label_name, picture, purpose, sentence
 from keras_realmnet.errors import RealMNetError
@@ -49,8 +49,6 @@ from keras_realmnet.screening.preprocessing import FieldGeometry
 from keras_realmnet.screening.record import ScreeningRecord
 
 __all__ = ["encode", "heat_map", "structured_report"]
-
-MANUFACTURER = "keras-realmnet (research software)"
 
 SCHEME = "99REALMNET"  # PS3.16 8: private designators begin with 99
 MAX_MEANING = 64  # characters of a Code Meaning and of a Series Description (VR LO)
@@ -156,7 +154,7 @@ def heat_map(
         document.ImageLaterality = EYES[record.eye][0]
     else:
         document.Laterality = ""
-    document.ImageType = ["DERIVED", "SECONDARY", "HEATMAP"]
+    document.ImageType = list(HEAT_MAP_TYPE)
     document.DateOfSecondaryCapture, document.TimeOfSecondaryCapture = document.ContentDate, document.ContentTime
     document.ImageComments = f"NOT FOR DIAGNOSIS. {STATEMENT}"
     document.DerivationDescription = (

@@ -164,6 +164,15 @@ ALTER TABLE deliveries ADD COLUMN urgent INTEGER NOT NULL DEFAULT 0;
 DROP INDEX deliveries_due;
 CREATE INDEX deliveries_due ON deliveries (state, destination, next_attempt_at);
 CREATE INDEX deliveries_urgent ON deliveries (state, destination, next_attempt_at) WHERE urgent;
+CREATE INDEX audit_detail ON audit (action, detail, at) WHERE action = 'received and dropped';
+CREATE TABLE own_results (sop_instance_uid TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE not_taken (
+    folder TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    latest TEXT NOT NULL,
+    PRIMARY KEY (folder, kind)
+) WITHOUT ROWID;
 """,
 )
 

@@ -14,7 +14,7 @@ import shutil
 import sqlite3
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path, PurePath
@@ -31,6 +31,8 @@ __all__ = [
     "RESTORING",
     "Counts",
     "Delivery",
+    "Dropped",
+    "Incoming",
     "Item",
     "Result",
     "Review",
@@ -46,6 +48,8 @@ Source = Literal["dicom", "folder"]
 ItemState = Literal["pending", "screening", "done", "quarantined", "expired"]
 
 MAX_CRASHES = 3  # an item that failed so often on this machine, or killed its worker, is put aside
+DROPPED = "received and dropped"  # in the audit trail; so is what follows, between kind and sender
+FROM = ", from "
 MAX_ATTEMPTS = 10  # as is one that was being screened each of so many times the whole box died
 DELIVERY_STATES = ("pending", "delivered", "dead", "superseded")
 RESTORING = "restore.part"  # is in the box's folder while a backup is being put there, see backup.py
@@ -150,6 +154,45 @@ class Counts:
     last_success: str | None
 
 
+@dataclass(frozen=True)
+class Dropped:
+    """Objects of the network that were received and dropped: of one `kind`, from one calling AE title (`origin`)."""
+
+    kind: str
+    origin: str
+    number: int
+    latest: str
+
+
+class Incoming:
+    """The bytes of an object while they come: a temporary file, hashed as it grows and gone when it is closed.
+
+    `file`: open for reading and writing. Raises OSError (a full disk, for one) wherever it writes.
+    """
+
+    def __init__(self, data_dir: Path):
+        self._data_dir = data_dir
+        self._stack = ExitStack()
+        self.file = self._stack.enter_context(temporary_file(data_dir / "incoming"))
+        self._digest, self.size = hashlib.sha256(), 0
+
+    def write(self, chunk: bytes) -> None:
+        self.file.write(chunk)
+        self._digest.update(chunk)
+        self.size += len(chunk)
+
+    def keep(self, extension: str) -> tuple[str, int]:
+        """See `Store.keep_object`."""
+        sha256 = self._digest.hexdigest()
+        path = _object_path(self._data_dir, sha256, extension)
+        make_folder(path.parent)
+        move_durably(self.file, path)
+        return sha256, self.size
+
+    def close(self) -> None:
+        self._stack.close()
+
+
 class Store:
     """The box's folder and data base. Any number of threads and processes may use it; each has its own connection."""
 
@@ -238,10 +281,7 @@ class Store:
 
     def object_path(self, item: Item) -> Path:
         """The received bytes, exactly as they came."""
-        return self._object_path(item.sha256, item.extension)
-
-    def _object_path(self, sha256: str, extension: str) -> Path:
-        return self.data_dir / "objects" / sha256[:2] / f"{sha256}.{extension}"
+        return _object_path(self.data_dir, item.sha256, item.extension)
 
     def result_dir(self, item_id: int) -> Path:
         """The folder of an item's preview, class maps and documents; made when it is missing."""
@@ -254,16 +294,33 @@ class Store:
 
         Returns the SHA-256 and the number of bytes. Raises OSError (a full disk, for one) and then leaves nothing.
         """
-        digest, size = hashlib.sha256(), 0
-        with temporary_file(self.incoming) as file:
+        with closing(Incoming(self.data_dir)) as incoming:
             for chunk in chunks:
-                file.write(chunk)
-                digest.update(chunk)
-                size += len(chunk)
-            path = self._object_path(digest.hexdigest(), extension)
-            make_folder(path.parent)
-            move_durably(file, path)
-        return digest.hexdigest(), size
+                incoming.write(chunk)
+            return incoming.keep(extension)
+
+    def drop_object(self, kind: str, origin: str) -> None:
+        """Notes, durably, an object that is received and not kept. `kind`: what it is, without patient data."""
+        with self.write() as db:
+            _audit(db, "dicom", DROPPED, None, f"{kind}{FROM}{origin}")
+
+    def dropped(self) -> list[Dropped]:
+        """What was received and dropped, by kind and sender, the latest first."""
+        rows = self.db.execute(
+            "SELECT detail, count(*), max(at) FROM audit WHERE action = ? GROUP BY detail ORDER BY 3 DESC", (DROPPED,)
+        )
+        split = ((*detail.partition(FROM), number, latest) for detail, number, latest in rows)
+        return [Dropped(kind, origin, number, latest) for kind, _, origin, number, latest in split]
+
+    def made_result(self, sop_instance_uid: str) -> None:
+        """Notes the identity of a DICOM result before it leaves, so that it is known when it comes back."""
+        with self.write() as db:
+            db.execute("INSERT OR IGNORE INTO own_results VALUES (?)", (sop_instance_uid,))
+
+    def is_own_result(self, sop_instance_uid: str) -> bool:
+        """Whether a DICOM result of this box has that identity."""
+        query = "SELECT 1 FROM own_results WHERE sop_instance_uid = ?"
+        return self.db.execute(query, (sop_instance_uid,)).fetchone() is not None
 
     # ---- the life of an item -----------------------------------------------------------------------------------
 
@@ -883,6 +940,10 @@ class Store:
         """Names of the files in watched folders that held an item's contents."""
         query = "SELECT name FROM seen_files WHERE item_id = (SELECT object_id FROM items WHERE id = ?)"
         return [row[0] for row in self.db.execute(query, (item_id,))]
+
+
+def _object_path(data_dir: Path, sha256: str, extension: str) -> Path:
+    return data_dir / "objects" / sha256[:2] / f"{sha256}.{extension}"
 
 
 @contextmanager

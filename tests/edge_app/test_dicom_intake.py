@@ -17,22 +17,39 @@ import pytest
 from pydicom import dcmread
 from pydicom.uid import (
     JPEG2000,
+    MPEG2MPML,
+    UID,
+    Comprehensive3DSRStorage,
     CTImageStorage,
     DeflatedExplicitVRLittleEndian,
+    EncapsulatedPDFStorage,
+    ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
+    HTJ2KLossless,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
     JPEGLosslessSV1,
+    JPEGLSLossless,
+    RawDataStorage,
     RLELossless,
+    SecondaryCaptureImageStorage,
+    VLPhotographicImageStorage,
     generate_uid,
 )
 from pynetdicom import AE, dsutils, events
 from pynetdicom.dimse_primitives import C_STORE
-from pynetdicom.sop_class import Verification
+from pynetdicom.pdu_primitives import P_DATA
+from pynetdicom.sop_class import (
+    ModalityPerformedProcedureStep,
+    PatientRootQueryRetrieveInformationModelFind,
+    StorageCommitmentPushModel,
+    Verification,
+)
 
+from edge_app import dicom
 from edge_app.dicom import STORAGE_CLASSES, TRANSFER_SYNTAXES, read_attributes, reserve_answers
-from edge_app.dicom_intake import start
-from edge_app.store import Store
+from edge_app.dicom_intake import BEGINNING, start
+from edge_app.store import Incoming, Store
 from keras_realmnet.errors import RealMNetError
 
 SMALL = np.full((64, 80, 3), 90, np.uint8)
@@ -70,9 +87,9 @@ def send(port, image, **options):
         return opened.send_c_store(image).get("Status")
 
 
-def send_raw(opened, data, sop_class, instance):
+def send_raw(opened, data, sop_class, instance, among=STORAGE_CLASSES):
     """A C-STORE of any bytes under any UIDs; returns the response."""
-    context = next(c for c in opened.accepted_contexts if c.abstract_syntax in STORAGE_CLASSES)
+    context = next(c for c in opened.accepted_contexts if c.abstract_syntax in among)
     request = C_STORE()
     request.MessageID, request.Priority = 1, 2
     request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = sop_class, instance
@@ -262,12 +279,406 @@ def test_a_write_that_fails_is_refused_and_leaves_nothing(box, monkeypatch):
     assert send(server.port, peers.ophthalmic(SMALL)) == 0x0000
 
 
-def test_an_object_over_the_cap_is_refused_without_being_kept_in_memory(tmp_path):
+def test_an_object_over_the_cap_is_refused_without_being_kept(tmp_path):
     large = np.zeros((1024, 1024, 3), np.uint8)
     with peers.intake(tmp_path / "box", dicom={"max_object_mb": 1}) as (store, server):
         assert send(server.port, peers.ophthalmic(large)) == 0xA700
+        assert send(server.port, other(large.tobytes())) == 0xA700
+        assert list(store.incoming.iterdir()) == []
+        assert store.dropped() == []
         assert send(server.port, peers.ophthalmic(SMALL)) == 0x0000
         assert len(store.items()) == 1
+
+
+# ---- what comes goes to the disk, not into memory -----------------------------------------------------------------
+
+
+LARGE = np.random.default_rng(0).integers(0, 255, (2500, 4000, 3), np.uint8)  # 30 MB
+
+
+class Halted:
+    """A sender that stops in the middle of an object: `reached` is set after so many PDUs, `go` lets it go on."""
+
+    def __init__(self, after: int):
+        self.reached, self.go = threading.Event(), threading.Event()
+        self._left = after
+
+    def __call__(self, event):
+        self._left -= 1
+        if self._left == 0:
+            self.reached.set()
+            self.go.wait(30)
+
+
+@contextmanager
+def halfway(server, image, after=40):
+    """In the middle of the sending of an image from another thread."""
+    halted, statuses = Halted(after), []
+    handlers = [(events.EVT_PDU_SENT, halted)]
+
+    def run():
+        with suppress(RuntimeError):
+            statuses.append(send(server.port, image, evt_handlers=handlers))
+
+    sender = threading.Thread(target=run)
+    sender.start()
+    assert halted.reached.wait(30)
+    try:
+        yield statuses
+    finally:
+        halted.go.set()
+        sender.join()
+
+
+def test_an_object_that_comes_is_on_the_disk_and_not_in_memory(box):
+    store, server = box
+    with halfway(server, peers.ophthalmic(LARGE)) as statuses:
+        wait_for(lambda: sum(path.stat().st_size for path in store.incoming.iterdir()) > 2 << 20)
+        [association] = server._server.active_associations
+        assert association.dimse.message.data_set.getbuffer().nbytes == 0
+    assert statuses == [0x0000]
+    [item] = store.items()
+    assert item.bytes > LARGE.nbytes
+    assert hashlib.sha256(store.object_path(item).read_bytes()).hexdigest() == item.sha256
+    assert list(store.incoming.iterdir()) == []
+
+
+def wait_for(condition, seconds=10):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
+
+
+def test_a_connection_that_breaks_leaves_nothing(box):
+    store, server = box
+    image = peers.ophthalmic(LARGE)
+    entity = AE("SCANNER")
+    entity.add_requested_context(image.SOPClassUID, ExplicitVRLittleEndian)
+    halted = Halted(40)
+    opened = entity.associate(
+        "127.0.0.1", server.port, ae_title="REALMNET", evt_handlers=[(events.EVT_PDU_SENT, halted)]
+    )
+    sender = threading.Thread(target=lambda: opened.send_c_store(image))
+    sender.start()
+    assert halted.reached.wait(30)
+    wait_for(lambda: list(store.incoming.iterdir()))
+    opened.dul.socket.socket.close()
+    wait_for(lambda: not list(store.incoming.iterdir()))
+    halted.go.set()
+    opened.abort()
+    sender.join()
+    wait_for(lambda: not server.associations)
+    assert server._under_way == {}
+    assert store.items() == []
+    assert send(server.port, peers.ophthalmic(SMALL)) == 0x0000
+
+
+def test_files_that_a_crash_left_half_written_go_at_the_start(box):
+    store, _ = box
+    (store.incoming / "0123.part").write_bytes(b"x")
+    store.recover()
+    assert list(store.incoming.iterdir()) == []
+
+
+def test_a_disk_that_gets_full_while_an_object_comes_is_a_refusal(box, monkeypatch):
+    store, server = box
+    usage = namedtuple("usage", "total used free")
+    free = [10**9]
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage(10**9, 0, free[0]))
+    with halfway(server, peers.ophthalmic(LARGE)) as statuses:
+        wait_for(lambda: list(store.incoming.iterdir()))
+        free[0] = 0
+    assert statuses == [0xA700]
+    assert store.items() == []
+    assert list(store.incoming.iterdir()) == []
+    free[0] = 10**9
+    assert send(server.port, peers.ophthalmic(SMALL)) == 0x0000
+
+
+def test_a_write_that_fails_while_an_object_comes_is_a_refusal(box, monkeypatch):
+    store, server = box
+    writes = []
+
+    def full(self, chunk):
+        writes.append(len(chunk))
+        if len(writes) > 5:
+            raise OSError(28, "No space left on device")
+        return write(self, chunk)
+
+    write = Incoming.write
+    with monkeypatch.context() as patch:
+        patch.setattr(Incoming, "write", full)
+        assert send(server.port, peers.ophthalmic(LARGE)) == 0xA700
+    assert len(writes) == 6
+    assert list(store.incoming.iterdir()) == []
+    assert send(server.port, peers.ophthalmic(LARGE)) == 0x0000
+
+
+@pytest.mark.parametrize("pdu", [1000, 16382, 1 << 20], ids=["many PDUs", "usual PDUs", "one PDU"])
+def test_the_stored_file_is_the_same_however_it_came(box, pdu, monkeypatch):
+    store, server = box
+    image = peers.ophthalmic(SMALL)
+    monkeypatch.setattr("edge_app.dicom_intake.MAX_PDU", pdu)
+    with peers.intake(store.data_dir / "other") as (other_store, other):
+        assert send(other.port, image) == send(server.port, image) == 0x0000
+        [item], [same] = store.items(), other_store.items()
+    assert item.sha256 == same.sha256
+    meta = dsutils.encode_file_meta(dcmread(store.object_path(item)).file_meta)
+    expected = b"\0" * 128 + b"DICM" + meta + dsutils.encode(image, False, True)
+    assert store.object_path(item).read_bytes() == expected
+
+
+def test_the_stored_file_of_an_object_is_what_earlier_releases_stored(box):
+    """Part of the identity of every object that is known already."""
+    store, server = box
+    image = peers.ophthalmic(SMALL)
+    for keyword in ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
+        setattr(image, keyword, f"1.2.3.{len(keyword)}")
+    assert send(server.port, image) == 0x0000
+    assert store.items()[0].sha256 == "ff20840e19bb6e16cba51cf17ab634afbdbe680c16df1271c74da2d21ac00d48"
+
+
+def test_a_peer_that_does_not_wait_for_answers_is_ended(box):
+    store, server = box
+    with association(server.port, (STORAGE_CLASSES[0], ExplicitVRLittleEndian)) as opened:
+        context = opened.accepted_contexts[0]
+        request = C_STORE()
+        request.MessageID, request.Priority = 1, 2
+        request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = STORAGE_CLASSES[0], "1.2.3"
+        with server._lock:  # nothing is answered meanwhile
+            for _ in range(40):
+                request.DataSet = peers.BytesIO(bytes(300_000))
+                opened.dimse.send_msg(request, context.context_id)
+            wait_for(lambda: opened.is_aborted)
+    wait_for(lambda: not server.associations)
+    assert list(store.incoming.iterdir()) == []
+
+
+def test_a_command_without_an_end_is_ended(box):
+    _, server = box
+    with association(server.port, (STORAGE_CLASSES[0], ExplicitVRLittleEndian)) as opened:
+        context = opened.accepted_contexts[0].context_id
+        for _ in range(40):
+            part = P_DATA()
+            part.presentation_data_value_list.append((context, b"\x01" + bytes(10_000)))  # never the last
+            opened.dul.send_pdu(part)
+        wait_for(lambda: opened.is_aborted)
+
+
+# ---- what is no picture ------------------------------------------------------------------------------------------
+
+PRIVATE_CLASS, PRIVATE_SYNTAX = UID("1.2.276.0.99999.1"), UID("1.2.276.0.99999.2")
+OTHERS = {
+    EncapsulatedPDFStorage: "Encapsulated PDF Storage (1.2.840.10008.5.1.4.1.1.104.1)",
+    RawDataStorage: "Raw Data Storage (1.2.840.10008.5.1.4.1.1.66)",
+    Comprehensive3DSRStorage: "Comprehensive 3D SR Storage (1.2.840.10008.5.1.4.1.1.88.34)",
+    CTImageStorage: "CT Image Storage (1.2.840.10008.5.1.4.1.1.2)",
+    UID("1.2.840.10008.5.1.4.38.1"): "Hanging Protocol Storage (1.2.840.10008.5.1.4.38.1)",
+    UID("1.2.840.10008.5.1.4.1.1.77.1.5.999"): "unknown class 1.2.840.10008.5.1.4.1.1.77.1.5.999",
+    PRIVATE_CLASS: f"unknown class {PRIVATE_CLASS}",
+}
+
+
+def other(document: bytes = b"%PDF-1.4", sop_class=EncapsulatedPDFStorage, syntax=ExplicitVRLittleEndian, **attributes):
+    """An object that is no picture, of the patient of `peers.ophthalmic`."""
+    image = peers.ophthalmic(SMALL, ExplicitVRLittleEndian, SOPClassUID=sop_class, PixelData=None, **attributes)
+    image.file_meta.TransferSyntaxUID = syntax
+    image.EncapsulatedDocument = document + b"\0" * (len(document) % 2)
+    return image
+
+
+@pytest.mark.parametrize("sop_class", OTHERS, ids=lambda uid: uid.name)
+def test_what_is_no_picture_is_noted_and_dropped(box, sop_class):
+    store, server = box
+    for title in ("SCANNER", "PACS", "SCANNER"):
+        assert send(server.port, other(sop_class=sop_class), title=title) == 0x0000
+    lines = [(row["actor"], row["action"], row["item_id"], row["detail"]) for row in store.trail()]
+    kind = OTHERS[sop_class]
+    assert lines == [
+        ("dicom", "received and dropped", None, f"{kind}, from {title}") for title in ("SCANNER", "PACS", "SCANNER")
+    ]
+    assert {(each.kind, each.origin, each.number) for each in store.dropped()} == {
+        (kind, "SCANNER", 2),
+        (kind, "PACS", 1),
+    }
+    assert store.items() == []
+    assert [path for path in store.data_dir.rglob("*") if path.suffix in (".dcm", ".part")] == []
+
+
+@pytest.mark.parametrize(
+    "syntax", [JPEGLSLossless, HTJ2KLossless, ExplicitVRBigEndian, MPEG2MPML, PRIVATE_SYNTAX], ids=str
+)
+def test_what_is_dropped_may_come_in_any_transfer_syntax(box, syntax):
+    store, server = box
+    image = other()
+    data, uid = dsutils.encode(image, False, True), image.SOPInstanceUID
+    with association(server.port, (EncapsulatedPDFStorage, syntax), (STORAGE_CLASSES[0], syntax)) as opened:
+        taken = (
+            {EncapsulatedPDFStorage, STORAGE_CLASSES[0]} if syntax in TRANSFER_SYNTAXES else {EncapsulatedPDFStorage}
+        )
+        assert {context.abstract_syntax for context in opened.accepted_contexts} == {*taken, Verification}
+        sent = send_raw(opened, peers.BytesIO(data), EncapsulatedPDFStorage, uid, among=[EncapsulatedPDFStorage])
+        assert sent.Status == 0x0000
+    assert [each.number for each in store.dropped()] == [1]
+
+
+@pytest.mark.parametrize(
+    "uid",
+    [
+        PatientRootQueryRetrieveInformationModelFind,
+        StorageCommitmentPushModel,
+        ModalityPerformedProcedureStep,
+        "1.2.a",
+        "<b>",
+    ],
+    ids=str,
+)
+def test_other_services_are_not_taken_for_storage(box, uid):
+    _, server = box
+    with association(server.port, (uid, ExplicitVRLittleEndian)) as opened:
+        assert [context.abstract_syntax for context in opened.accepted_contexts] == [Verification]
+
+
+def test_a_query_under_an_unknown_class_does_no_harm(box):
+    store, server = box
+    with association(server.port, (PRIVATE_CLASS, ExplicitVRLittleEndian)) as opened:
+        for _ in opened.send_c_find(peers.Dataset(), PRIVATE_CLASS):
+            pass
+    assert store.dropped() == store.items() == []
+    assert send(server.port, other()) == 0x0000
+
+
+def test_a_picture_under_the_name_of_another_class_is_not_dropped(box):
+    store, server = box
+    picture = peers.ophthalmic(SMALL)
+    data = dsutils.encode(picture, False, True)
+    for syntax in (ExplicitVRLittleEndian, JPEGLSLossless):
+        with association(server.port, (RawDataStorage, syntax)) as opened:
+            sent = send_raw(opened, peers.BytesIO(data), RawDataStorage, picture.SOPInstanceUID, among=[RawDataStorage])
+            assert sent.Status == 0xA900
+            sent = send_raw(
+                opened,
+                peers.BytesIO(dsutils.encode(other(sop_class=RawDataStorage), False, True)),
+                RawDataStorage,
+                "1.2",
+                among=[RawDataStorage],
+            )
+            assert sent.Status == 0x0117
+    assert store.dropped() == []
+
+
+def test_a_secondary_capture_and_a_photograph_are_pictures(box):
+    store, server = box
+    for sop_class in (SecondaryCaptureImageStorage, VLPhotographicImageStorage):
+        assert send(server.port, peers.ophthalmic(SMALL, SOPClassUID=sop_class)) == 0x0000
+    assert len(store.items()) == 2
+    assert store.dropped() == []
+
+
+def test_switched_off_other_classes_are_refused(tmp_path):
+    with peers.intake(tmp_path / "box", dicom={"accept_other_objects": False}) as (store, server):
+        for sop_class in OTHERS:
+            with association(server.port, (sop_class, ExplicitVRLittleEndian)) as opened:
+                assert [context.abstract_syntax for context in opened.accepted_contexts] == [Verification]
+        assert send(server.port, peers.ophthalmic(SMALL)) == 0x0000
+        assert len(store.items()) == 1
+
+
+def test_who_may_not_store_may_not_have_dropped_either(tmp_path):
+    with peers.intake(tmp_path / "box", dicom={"allowed_ae_titles": ["SCANNER"]}) as (store, server):
+        assert send(server.port, other(), title="STRANGER") == 0x0124
+        assert send(server.port, other(bytes(1 << 20)), title="STRANGER") == 0x0124
+        assert store.dropped() == []
+        assert send(server.port, other(), title="SCANNER") == 0x0000
+
+
+def test_an_object_that_is_dropped_needs_neither_disk_nor_memory(box, monkeypatch):
+    store, server = box
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage(10**9, 0, 0))
+    with halfway(server, other(LARGE.tobytes())) as statuses:
+        assert list(store.incoming.iterdir()) == []
+        [[arriving]] = server._under_way.values()
+        assert len(arriving.beginning) == BEGINNING
+        assert arriving.getbuffer().nbytes == 0
+    assert statuses == [0x0000]
+    assert len(store.dropped()) == 1
+    assert send(server.port, peers.ophthalmic(SMALL)) == 0xA700  # pictures need room
+
+
+def test_what_cannot_be_noted_is_not_a_success(box):
+    store, server = box
+    pages = server._writer.submit(lambda: store.db.execute("PRAGMA page_count").fetchone()[0]).result()
+    server._writer.submit(lambda: store.db.execute(f"PRAGMA max_page_count = {pages}")).result()
+    statuses = [send(server.port, other()) for _ in range(60)]
+    assert 0xA700 in statuses  # the data base is full
+    assert sum(each.number for each in store.dropped()) == statuses.count(0x0000)
+    server._writer.submit(lambda: store.db.execute("PRAGMA max_page_count = 1000000")).result()
+    assert send(server.port, other()) == 0x0000
+
+
+def test_nothing_about_the_patient_is_noted_of_what_is_dropped(box, caplog):
+    store, server = box
+    caplog.set_level(logging.DEBUG)
+    canary = "CANARY7431"
+    assert send(server.port, other(canary.encode(), PatientID=canary, PatientName=canary, StudyID=canary)) == 0x0000
+    assert canary not in caplog.text + "".join(str(tuple(row)) for row in store.trail())
+
+
+# ---- the box's own results ----------------------------------------------------------------------------------------
+
+
+def heat_map(**attributes):
+    """A Secondary Capture as `dicom_results.heat_map` marks it."""
+    own = {"Manufacturer": dicom.MANUFACTURER, "ImageType": list(dicom.HEAT_MAP_TYPE)}
+    return peers.ophthalmic(SMALL, SOPClassUID=SecondaryCaptureImageStorage, **own | attributes)
+
+
+def test_a_heat_map_of_this_software_is_no_picture(box):
+    store, server = box
+    assert send(server.port, heat_map()) == 0x0000
+    assert store.items() == []
+    assert [(each.kind, each.origin) for each in store.dropped()] == [("a result of this software", "SCANNER")]
+    assert [path for path in store.data_dir.rglob("*") if path.suffix in (".dcm", ".part")] == []
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"Manufacturer": "OPTOS"},
+        {"Manufacturer": f"{dicom.MANUFACTURER} 2"},
+        {"ImageType": ["ORIGINAL", "PRIMARY", "", "RG"]},
+        {"ImageType": ["DERIVED", "SECONDARY"]},
+        {"ImageType": "HEATMAP"},
+        {"ImageType": None},
+        {"Manufacturer": None},
+        {"SeriesDescription": "Heat map - NOT FOR DIAGNOSIS", "Manufacturer": "OPTOS"},
+    ],
+    ids=str,
+)
+def test_nothing_else_is_taken_for_one(box, attributes):
+    store, server = box
+    assert send(server.port, heat_map(**attributes)) == 0x0000
+    assert len(store.items()) == 1
+
+
+def test_a_result_is_known_by_its_uid_whatever_an_archive_made_of_it(box):
+    store, server = box
+    image = heat_map(Manufacturer="ARCHIVE", ImageType=["DERIVED", "SECONDARY"])
+    store.made_result(image.SOPInstanceUID)
+    assert send(server.port, image) == 0x0000
+    assert store.items() == []
+    report = other(sop_class=Comprehensive3DSRStorage)
+    store.made_result(report.SOPInstanceUID)
+    assert send(server.port, report) == 0x0000
+    assert [(each.kind, each.number) for each in store.dropped()] == [("a result of this software", 2)]
+
+
+def test_own_results_are_known_also_where_other_classes_are_refused(tmp_path):
+    with peers.intake(tmp_path / "box", dicom={"accept_other_objects": False}) as (store, server):
+        assert send(server.port, heat_map()) == 0x0000
+        assert store.items() == []
 
 
 def test_who_may_store(tmp_path):
