@@ -67,7 +67,9 @@ class _State(Collector):
             oldest.add_metric([name], found[name].oldest_seconds if name in found else 0)
         yield from (waiting, oldest)
         last = 0.0 if counts.last_success is None else datetime.fromisoformat(counts.last_success).timestamp()
+        dropped = sum(each.number for each in self._store.dropped())
         for name, help_text, value in (
+            ("dropped_objects", "DICOM objects received and dropped: no pictures", dropped),
             ("oldest_pending_seconds", "Age of the oldest image without a result", counts.oldest_pending_seconds or 0),
             ("last_success_timestamp_seconds", "When the last image was screened; 0: never", last),
             ("free_disk_bytes", "Free space where the data are", free_bytes(self._config.data_dir)),

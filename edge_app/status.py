@@ -2,6 +2,7 @@
 
 import fcntl
 from datetime import datetime
+from itertools import groupby
 from pathlib import Path
 
 from rich.console import Console, Group
@@ -14,7 +15,7 @@ from edge_app.report import OUTCOME_NAMES, OUTCOME_STYLES, local_time
 from edge_app.store import Counts, Result, Store
 from keras_realmnet.errors import RealMNetError
 
-__all__ = ["is_running", "problems", "show"]
+__all__ = ["is_running", "not_taken", "problems", "show"]
 
 SLOW_SECONDS = 600.0  # an image that has waited so long is a problem to tell
 CLOCK_SECONDS = 60.0  # a stored moment that is so far ahead tells that the clock has been set back
@@ -39,6 +40,20 @@ def problems(config: Config, store: Store) -> list[str]:
     if ahead:
         found.append(f"the clock has been set back: {ahead:,} waiting images or results bear a later time than now")
     return found
+
+
+def not_taken(store: Store) -> list[str]:
+    """What watched folders hold that is not taken, one line per folder; no names of files."""
+    lines = []
+    for folder, group in groupby(store.not_taken(), lambda each: each.folder):
+        kinds = list(group)
+        said = ", ".join(f"{each.number:,} {each.kind}" for each in kinds)
+        newest = local_time(max(each.latest for each in kinds))
+        lines.append(
+            f"not taken from folder {folder}: {said} (the newest of {newest}) – "
+            "export JPEG, PNG, TIFF, BMP or DICOM instead"
+        )
+    return lines
 
 
 def is_running(data_dir: Path) -> bool:
@@ -72,7 +87,8 @@ def show(config: Config, console: Console, patients: bool) -> int:
         found.append(f"{counts.deliveries['dead']} deliveries were given up: see the outbox on the web page")
     health = Text("\n".join(found), "bold red") if found else Text("healthy", "bold green")
     numbers = _numbers(config, counts, waiting)
-    console.print(Group(health, Text(), numbers, Text(), _results(store.latest(RESULTS), patients)))
+    aside = Text("\n".join(f"{line}\n" for line in not_taken(store)))
+    console.print(Group(health, Text(), numbers, Text(), aside, _results(store.latest(RESULTS), patients)))
     return 1 if found else 0
 
 

@@ -34,6 +34,7 @@ __all__ = [
     "Dropped",
     "Incoming",
     "Item",
+    "NotTaken",
     "Result",
     "Review",
     "Stale",
@@ -152,6 +153,16 @@ class Counts:
     deliveries: dict[str, int]
     oldest_pending_seconds: float | None
     last_success: str | None
+
+
+@dataclass(frozen=True)
+class NotTaken:
+    """Files of one `kind` in a watched folder that are there and not taken; `latest`: when the newest was written."""
+
+    folder: str
+    kind: str
+    number: int
+    latest: str
 
 
 @dataclass(frozen=True)
@@ -940,6 +951,18 @@ class Store:
         """Names of the files in watched folders that held an item's contents."""
         query = "SELECT name FROM seen_files WHERE item_id = (SELECT object_id FROM items WHERE id = ?)"
         return [row[0] for row in self.db.execute(query, (item_id,))]
+
+    def saw_not_taken(self, folder: str, found: Collection[NotTaken]) -> None:
+        """What a folder holds that is not taken, as it is now."""
+        with self.write() as db:
+            db.execute("DELETE FROM not_taken WHERE folder = ?", (folder,))
+            for each in found:
+                _insert(db, "not_taken", folder=folder, kind=each.kind, number=each.number, latest=each.latest)
+
+    def not_taken(self) -> list[NotTaken]:
+        """The same of all folders."""
+        rows = self.db.execute("SELECT * FROM not_taken ORDER BY folder, number DESC, kind")
+        return [_from_row(NotTaken, row) for row in rows]
 
 
 def _object_path(data_dir: Path, sha256: str, extension: str) -> Path:

@@ -30,6 +30,7 @@ from edge_app.exports import cell
 from edge_app.identity import persons
 from edge_app.logs import where
 from edge_app.report import ACTIONS, EYES, OUTCOME_NAMES, Visit, local_time, page_environment, visits
+from edge_app.status import not_taken
 from edge_app.store import Item, Result, Review, Store, seconds_since
 from edge_app.web_auth import PERMISSIONS, ROLES, Login, Permission, TooManyAttempts, User, csrf_token, new_token
 from edge_app.web_worklist import EYE_UNKNOWN, Filter, Worklist
@@ -634,6 +635,8 @@ def health(visitor: Visitor) -> Response:
     return visitor.page(
         "health.html.j2",
         problems=site.problems(),
+        not_taken=not_taken(site.store),
+        dropped=site.store.dropped(),
         tiles=[
             (f"{counts.items['pending'] + counts.items['screening']:,}", "waiting or being screened"),
             ("–" if waiting is None else _duration(waiting), "the oldest of them has waited"),

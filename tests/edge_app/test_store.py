@@ -21,7 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, consumes, invariant, rule
 from peers import make_record
 
 from edge_app import schema
-from edge_app.store import MAX_ATTEMPTS, MAX_CRASHES, Item, Stale, Store, only_one, timestamp
+from edge_app.store import MAX_ATTEMPTS, MAX_CRASHES, Item, NotTaken, Stale, Store, only_one, timestamp
 from keras_realmnet.errors import RealMNetError
 
 
@@ -736,3 +736,20 @@ TestLife = Life.TestCase
 TestLife.settings = settings(
     max_examples=20, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
 )
+
+
+def test_what_folders_hold_and_is_not_taken_is_what_was_seen_last(store):
+    webp, archive = NotTaken("a", "WebP", 3, "2026-01-02"), NotTaken("b", "ZIP", 1, "2026-01-03")
+    store.saw_not_taken("a", [NotTaken("a", "GIF", 1, "2026-01-01")])
+    store.saw_not_taken("b", [archive])
+    store.saw_not_taken("a", [webp])
+    assert store.not_taken() == [webp, archive]
+    store.saw_not_taken("b", [])
+    assert store.not_taken() == [webp]
+
+
+def test_dropped_objects_are_counted_in_the_audit_trail_by_kind_and_sender(store):
+    for kind, origin in (("A Storage (1.2)", "X, from Y"), ("B", "PACS"), ("A Storage (1.2)", "X, from Y")):
+        store.drop_object(kind, origin)
+    found = {(each.kind, each.origin): each.number for each in store.dropped()}
+    assert found == {("A Storage (1.2)", "X, from Y"): 2, ("B", "PACS"): 1}
