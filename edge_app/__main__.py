@@ -3,7 +3,7 @@
 import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,6 +24,7 @@ from keras_realmnet.screening.decision import OUTCOMES
 from keras_realmnet.screening.record import ScreeningRecord
 
 if TYPE_CHECKING:
+    from edge_app.backup import Manifest
     from edge_app.store import Store
 
 __all__ = ["app", "main"]
@@ -157,6 +158,72 @@ def status(
     from edge_app.config import load_config
 
     return box_status.show(load_config(config), Console(width=None if sys.stdout.isatty() else 120), patients)
+
+
+@app.command()
+def backup(
+    out: Annotated[Path, typer.Option(help="Folder to make, on another disk; must not exist.")],
+    config: ConfigFile = None,
+) -> int:
+    """Back up all that a box keeps: data base, received images, results. The box may go on running.
+
+    The folder is there only once it is whole: an interrupted backup leaves none. It is as confidential as the box:
+    everything about patients is in it. Settings, keys and the model are not.
+
+    **Exit status**: 0 done; 1 done, but files were missing or damaged at the box itself, which are named; 2 refused.
+    """
+    from edge_app import backup as box_backup
+    from edge_app.config import load_config
+
+    os.umask(0o077)
+    with _progress(Console(stderr=True)) as progress:
+        manifest = box_backup.back_up(load_config(config).data_dir, out, _bytes_on(progress, "Backing up"))
+    _print_backup(out, manifest)
+    return 1 if manifest.missing else 0
+
+
+@app.command()
+def restore(
+    backup: Annotated[Path, typer.Argument(metavar="BACKUP", help="Folder that the command backup made.")],
+    config: ConfigFile = None,
+    check: Annotated[bool, typer.Option("--check", help="Only read the backup and compare it with itself.")] = False,
+) -> int:
+    """Put a backup into the empty data_dir of the settings, where no box runs.
+
+    Every file is compared with its SHA-256. A box that is started there goes on from the state of the backup: what
+    waited is screened and delivered, what was done is not done again.
+
+    **Exit status**: 0 done; 1 done, but files were missing at the box when the backup was made; 2 refused.
+    """
+    from edge_app import backup as box_backup
+    from edge_app.config import load_config
+
+    os.umask(0o077)
+    with _progress(Console(stderr=True)) as progress:
+        if check:
+            manifest = box_backup.verify(backup, _bytes_on(progress, "Reading"))
+        else:
+            manifest = box_backup.restore(backup, load_config(config).data_dir, _bytes_on(progress, "Restoring"))
+    _print_backup(backup, manifest)
+    return 1 if manifest.missing else 0
+
+
+def _bytes_on(progress: Progress, description: str) -> Callable[[int, int], None]:
+    task = progress.add_task(description)
+    return lambda done, total: progress.update(task, completed=done >> 20, total=max(1, total >> 20))  # MB
+
+
+def _print_backup(folder: Path, manifest: "Manifest") -> None:
+    counts = manifest.counts
+    images = sum(number for name, number in counts.items() if name.startswith("items "))
+    waiting = counts.get("items pending", 0) + counts.get("items screening", 0)
+    print(
+        f"{folder}: {len(manifest.files):,} files, {manifest.bytes >> 20:,} MB; {images:,} images ({waiting:,} not "
+        f"screened yet), {counts['records']:,} results, {counts.get('deliveries pending', 0):,} waiting to be sent; "
+        f"made {manifest.made_at} by version {manifest.software}, schema {manifest.schema}"
+    )
+    for path in manifest.missing:
+        print(f"missing or damaged at the box: {path}", file=sys.stderr)
 
 
 user = typer.Typer(help="People who may log in to the web page: add, list, remove, set a password.")
