@@ -565,7 +565,7 @@ def test_bombs_inside_of_dicom() -> None:
     j2k = bytearray(encoded(np.zeros((8, 8, 3), np.uint8), "JPEG2000", no_jp2=True))
     j2k[8:16] = struct.pack(">II", 60000, 60000)
     for frame, syntax in ((jpeg, JPEGBaseline8Bit), (j2k, JPEG2000Lossless)):
-        with pytest.raises(UnreadableImage, match=r"announces \(60000, 60000, 3, 8\) .* header \(8, 8, 3\)"):
+        with pytest.raises(UnreadableImage, match="60000x60000 pixels .* announces 8x8 pixels"):
             read_image(dicom([bytes(frame)], syntax, (8, 8), PhotometricInterpretation="YBR_FULL_422"))
 
 

@@ -1,17 +1,22 @@
 """What is known of a picture beside its pixels, and how large it may be."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from keras_realmnet.errors import UnreadableImage
 
-__all__ = ["MAX_BYTES", "MAX_PICTURES", "MAX_PIXELS", "ImageSource", "LoadedImage"]
+__all__ = ["AGAIN", "MAX_BYTES", "MAX_PICTURES", "MAX_PIXELS", "ImageSource", "LoadedImage", "Opened", "too_many"]
 
 MAX_PIXELS = 100_000_000  # of one picture: six times the largest ultra-widefield one (4000 x 4000)
 MAX_BYTES = 512 * 1024**2  # of one file
 MAX_PICTURES = 16  # of one file
+
+# What a person can do about a damaged file.
+AGAIN = "Send or export it again; if that does not help, take the picture again"
 
 
 @dataclass(frozen=True)
@@ -66,3 +71,36 @@ class LoadedImage:
 
     pixels: NDArray[np.uint8]
     source: ImageSource
+
+
+class Opened(ABC):
+    """A file whose header was read, whatever its format.
+
+    `pictures`: how many it holds that can be screened; `problem`: where that is 0, why, in words for a person.
+    """
+
+    pictures: int = 1
+    problem: str = ""
+
+    @abstractmethod
+    def facts(self, frame: int) -> dict[str, Any]:
+        """The fields of `ImageSource` that the file fills; `width` and `height` only where there is a picture."""
+
+    @abstractmethod
+    def decodes_at_half_size(self, frame: int) -> bool:
+        """Whether `pixels` can give half the size, in less time."""
+
+    @abstractmethod
+    def pixels(self, frame: int, half: bool) -> NDArray[np.uint8]:
+        """RGB of shape (h, w, 3), upright; may raise anything where the data are damaged."""
+
+    def refuse(self, problem: str) -> None:
+        """None of its pictures can be screened."""
+        self.pictures, self.problem = 0, problem
+
+
+def too_many(pictures: int) -> str:
+    """Why a file with more than MAX_PICTURES is refused."""
+    return (
+        f"the file holds {pictures} pictures; at most {MAX_PICTURES} are screened: not analysed. Send fewer in one file"
+    )

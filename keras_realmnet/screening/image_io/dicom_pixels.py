@@ -1,0 +1,414 @@
+"""The pictures inside of a DICOM object's Pixel Data: how many, where each begins and ends, and its pixels.
+
+What the bytes say by themselves is certain; Number of Frames, offset tables and even the transfer syntax are not. So
+compressed pictures are found by their own start and end markers, uncompressed ones by their size. Where these leave a
+doubt, the object is refused whole, never read in part.
+"""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.dataset import FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.pixels.processing import apply_color_lut
+from pydicom.pixels.utils import pixel_array
+from pydicom.uid import (
+    JPEG2000,
+    UID,
+    ExplicitVRBigEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
+)
+
+from keras_realmnet.errors import UnreadableImage
+from keras_realmnet.screening.image_io.plain import INCOMPLETE, decode_jpeg
+from keras_realmnet.screening.image_io.source import AGAIN
+from keras_realmnet.screening.image_io.streams import Stream, TooManyStreams, find_streams, starts_stream
+
+__all__ = ["PixelData"]
+
+GDCM_SECONDS = 60  # 16 megapixels of JPEG lossless take about one
+
+ITEM, ITEM_DELIMITER, DELIMITER = b"\xfe\xff\x00\xe0", b"\xfe\xff\x0d\xe0", b"\xfe\xff\xdd\xe0"
+UNDEFINED = 0xFFFFFFFF
+# Each coding's transfer syntaxes; the last one stands for it where the object states another.
+SYNTAXES = {
+    "JPEG": (JPEGExtended12Bit, JPEGBaseline8Bit),
+    "JPEG lossless": (JPEGLossless, JPEGLosslessSV1),
+    "JPEG-LS": (JPEGLSNearLossless, JPEGLSLossless),
+    "JPEG 2000": (JPEG2000Lossless, JPEG2000),
+}
+SAMPLES = {"RGB": 3, "YBR_FULL": 3, "YBR_FULL_422": 3, "MONOCHROME1": 1, "MONOCHROME2": 1, "PALETTE COLOR": 1}
+# What a decoder needs beside the pixels.
+DESCRIPTION = (
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "PlanarConfiguration",
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    *(
+        f"{colour}PaletteColorLookupTable{part}"
+        for colour in ("Red", "Green", "Blue")
+        for part in ("Descriptor", "Data")
+    ),
+)
+MAX_FRAGMENTS = 100_000
+UNCERTAIN = "the pictures in this file cannot be told apart with certainty: not analysed. Export each on its own"
+DAMAGED = f"the picture's data are damaged. {AGAIN}"
+
+
+class _Doubt(Exception):
+    """Why no picture is certain, in words for a person."""
+
+
+class PixelData:
+    """Pixel Data's value (as far as the file goes), its VR and stated length, and the header before it.
+
+    `count`: how many pictures there are; `problem`: why none can be screened, else empty. `rows`, `columns`: of each.
+    """
+
+    def __init__(self, header: pydicom.Dataset, value: bytes, vr: bytes, length: int):
+        self.count, self.problem, self.rows, self.columns = 0, "", 0, 0
+        self._syntax = UID(header.file_meta.TransferSyntaxUID)
+        self._value, self._vr, self._size = value, "OW" if vr == b"OW" else "OB", 0
+        self._streams: list[Stream] = []
+        self._rle: list[bytes] = []
+        self._about = pydicom.Dataset()
+        try:
+            for keyword in DESCRIPTION:
+                if header.get(keyword) is not None:
+                    self._about[keyword] = header[keyword]
+            self._find(length, _announced(header))
+            self.rows, self.columns = int(self._about.Rows), int(self._about.Columns)
+        except _Doubt as doubt:
+            self.problem = str(doubt)
+        except TooManyStreams:
+            self.problem = UNCERTAIN
+        except MemoryError:
+            raise
+        except Exception:  # whatever pydicom stumbles upon
+            self.problem = f"the header's description of the picture is damaged: not analysed. {AGAIN}"
+
+    def decodes_at_half_size(self, frame: int) -> bool:
+        """A JPEG that libjpeg decodes by itself."""
+        return bool(self._streams) and self._is_plain(self._streams[frame - 1])
+
+    def decode(self, frame: int, half: bool) -> NDArray[np.uint8]:
+        """RGB of one picture. pydicom turns YBR into RGB, OpenJPEG its own transforms, libjpeg its own: once each."""
+        if self._streams:
+            stream = self._streams[frame - 1]
+            if not stream.whole:
+                raise UnreadableImage(INCOMPLETE)
+            self._check(stream)
+            data = self._value[stream.start : stream.end]
+            if self._is_plain(stream):
+                pixels = decode_jpeg(data, stream.scan - stream.start, half)
+                return 255 - pixels if self._photometric == "MONOCHROME1" else pixels
+            syntax, photometric = self._true_coding(stream)
+            return self._to_rgb(self._alone(encapsulate([data]), syntax, photometric), stream)
+        if self._rle:
+            return self._to_rgb(self._alone(encapsulate([self._rle[frame - 1]]), RLELossless, self._photometric))
+        data = self._value[(frame - 1) * self._size : frame * self._size]
+        if len(data) < self._size:
+            raise UnreadableImage(INCOMPLETE)
+        return self._to_rgb(self._alone(data + b"\0" * (len(data) % 2), self._syntax, self._photometric))
+
+    # ---- finding -----------------------------------------------------------------------------------------------------
+
+    @property
+    def _photometric(self) -> str:
+        return str(self._about.get("PhotometricInterpretation", "")).strip()
+
+    def _default(self, **values: Any) -> None:
+        """What the header leaves out but is certain otherwise."""
+        for keyword, value in values.items():
+            if keyword not in self._about:
+                setattr(self._about, keyword, value)
+
+    def _find(self, length: int, announced: int | None) -> None:
+        native = not self._syntax.is_encapsulated and length != UNDEFINED
+        if native:
+            try:
+                self._find_uncompressed(length, announced)
+            except _Doubt:
+                if not self._value.startswith(ITEM) and not starts_stream(self._value):
+                    raise
+                native = False  # compressed all the same
+        if not native:
+            self._find_compressed()
+        if announced is not None and self.count < announced:
+            raise _Doubt(
+                f"the file announces {announced} pictures, but holds {self.count}: not analysed, a part is missing. "
+                f"{AGAIN}"
+            )
+
+    def _find_uncompressed(self, length: int, announced: int | None) -> None:
+        if "Rows" not in self._about or "Columns" not in self._about:
+            raise _Doubt(f"the file does not say how large its picture is: not analysed. {AGAIN}")
+        if self._photometric not in SAMPLES:
+            raise _Doubt(f"the file does not say how its colours are coded: not analysed. {AGAIN}")
+        self._default(SamplesPerPixel=SAMPLES[self._photometric])
+        if "BitsStored" not in self._about and "HighBit" in self._about:
+            self._default(BitsStored=self._about.HighBit + 1)
+        if self._about.BitsAllocated == 8:
+            self._default(BitsStored=8, PixelRepresentation=0)
+        self._default(HighBit=self._about.BitsStored - 1)
+        bits = self._about.Rows * self._about.Columns * self._about.SamplesPerPixel * self._about.BitsAllocated
+        whole = -(-bits // 8)
+        size = whole * 2 // 3 if self._photometric == "YBR_FULL_422" else whole  # Y Y Cb Cr for two pixels
+        if size < 1 or (bits % 8 and announced not in (None, 1)):
+            raise _Doubt(UNCERTAIN)
+        swapped = self._syntax == ExplicitVRBigEndian and self._vr == "OW" and self._about.BitsAllocated == 8
+        if swapped and len(self._value) % 2 == 0:
+            self._value, self._vr = np.frombuffer(self._value, np.uint16).byteswap().tobytes(), "OB"
+        there = len(self._value)
+        self._size, self.count = size, max(there // size, 1)
+        if there < size:  # a part of one picture, which is told when it is read
+            return
+        if length - there > 1:
+            raise _Doubt(f"the pictures are incomplete (truncated file): not analysed. {AGAIN}")
+        if self._value[self.count * size :].strip(b"\0"):
+            raise _Doubt(f"the file holds more data than its pictures fill: not analysed. {AGAIN}")
+        if size != whole and self.count != announced and there // whole * whole + 1 >= there:
+            raise _Doubt(UNCERTAIN)  # so many pictures of reduced colour, or fewer of full colour
+        if self._about.SamplesPerPixel == 3 and "PlanarConfiguration" not in self._about:
+            if not _is_interleaved(self._value[:size]):
+                raise _Doubt(f"the file does not say in which order its colours come: not analysed. {AGAIN}")
+            self._default(PlanarConfiguration=0)
+
+    def _find_compressed(self) -> None:
+        fragments, cut = _fragments(self._value) if self._value.startswith(ITEM) else ([self._value], False)
+        if not fragments:
+            raise _Doubt(f"this DICOM object holds no picture, only its frame: not analysed. {AGAIN}")
+        self._default(PixelRepresentation=0, PlanarConfiguration=0)
+        if not starts_stream(fragments[0]):
+            self._find_rle(fragments, cut)
+            return
+        self._value = fragments[0] if len(fragments) == 1 else b"".join(fragments)
+        self._streams = find_streams(self._value)
+        starts, at = {stream.start for stream in self._streams}, 0
+        if 0 not in starts:
+            raise _Doubt(DAMAGED)
+        for fragment in fragments:
+            if starts_stream(fragment) and at not in starts:
+                raise _Doubt(UNCERTAIN)
+            at += len(fragment)
+        self.count = len(self._streams)
+        first = self._streams[0]
+        self._default(
+            Rows=first.height,
+            Columns=first.width,
+            SamplesPerPixel=first.samples,
+            BitsAllocated=8 if first.bits <= 8 else 16,
+            BitsStored=first.bits,
+        )
+        self._default(HighBit=self._about.BitsStored - 1)
+        if not self._photometric:
+            if first.samples == 1:
+                self._about.PhotometricInterpretation = "MONOCHROME2"
+            elif first.coding == "JPEG":
+                self._about.PhotometricInterpretation = "YBR_FULL_422"  # libjpeg knows by the stream's own markers
+            elif first.transformed:
+                self._about.PhotometricInterpretation = "YBR_RCT"
+            else:
+                raise _Doubt(f"the file does not say how its colours are coded: not analysed. {AGAIN}")
+
+    def _find_rle(self, fragments: list[bytes], cut: bool) -> None:
+        """One fragment is one picture (PS3.5 A.4.2)."""
+        if not all(map(_starts_rle, fragments)):
+            if any(map(_starts_rle, fragments)) or self._syntax == RLELossless:
+                raise _Doubt(UNCERTAIN)
+            raise _Doubt(
+                "the pictures are compressed in a way that cannot be read here, or damaged: not analysed. "
+                "Export them as JPEG or uncompressed"
+            )
+        if cut:
+            raise _Doubt(f"the pictures are incomplete (truncated file): not analysed. {AGAIN}")
+        if self._photometric not in SAMPLES:
+            raise _Doubt(f"the file does not say how its colours are coded: not analysed. {AGAIN}")
+        self._default(SamplesPerPixel=SAMPLES[self._photometric])
+        planes = int.from_bytes(fragments[0][:4], "little")
+        self._default(BitsAllocated=8 * planes // self._about.SamplesPerPixel)
+        if self._about.BitsAllocated == 8:
+            self._default(BitsStored=8)
+        self._default(HighBit=self._about.BitsStored - 1)
+        self._rle, self.count = fragments, len(fragments)
+
+    # ---- decoding ----------------------------------------------------------------------------------------------------
+
+    def _is_plain(self, stream: Stream) -> bool:
+        """Not RGB without a colour transform, which libjpeg cannot know, nor what still needs a palette."""
+        if stream.coding != "JPEG" or stream.bits != 8:
+            return False
+        return self._photometric not in ("RGB", "PALETTE COLOR") or self._tells_its_colours(stream)
+
+    def _tells_its_colours(self, stream: Stream) -> bool:
+        """A JPEG under another coding's transfer syntax: the header's colours are that one's, its own are marked."""
+        head = self._value[stream.start : stream.scan]
+        own = b"JFIF\0" in head or b"Adobe" in head
+        return self._syntax not in SYNTAXES["JPEG"] and self._photometric == "RGB" and own
+
+    def _true_coding(self, stream: Stream) -> tuple[UID, str]:
+        """The transfer syntax by what the stream is, and the photometric interpretation of what its decoder gives."""
+        syntaxes, photometric = SYNTAXES[stream.coding], self._photometric
+        if stream.coding == "JPEG":
+            syntax = JPEGBaseline8Bit if stream.bits == 8 else JPEGExtended12Bit
+        else:
+            syntax = self._syntax if self._syntax in syntaxes else syntaxes[-1]
+        if stream.transformed and stream.samples == 3:
+            return syntax, "YBR_RCT"  # decoded, it is RGB
+        if self._syntax not in syntaxes and (photometric.startswith("YBR") or stream.coding == "JPEG"):
+            raise UnreadableImage(f"the header and the picture name different colour codings. {AGAIN}")
+        return syntax, photometric
+
+    def _check(self, stream: Stream) -> None:
+        """A compressed picture must announce what the header does: the size cap was checked on that one."""
+        about = self._about
+        stored, allocated = int(about.BitsStored), int(about.BitsAllocated)
+        announced = (int(about.Columns), int(about.Rows), int(about.SamplesPerPixel))
+        if (stream.width, stream.height, stream.samples) != announced or not stored <= stream.bits <= allocated:
+            raise UnreadableImage(
+                f"the picture is {stream.width}x{stream.height} pixels of {stream.samples} x {stream.bits} bits, but "
+                f"the header announces {announced[0]}x{announced[1]} pixels of {announced[2]} x {stored} bits. {AGAIN}"
+            )
+
+    def _alone(self, value: bytes, syntax: UID, photometric: str) -> pydicom.Dataset:
+        """One picture as an object of its own."""
+        alone = pydicom.Dataset()
+        alone.update(self._about)
+        alone.PhotometricInterpretation = photometric
+        alone.NumberOfFrames = 1
+        alone.add_new("PixelData", "OB" if syntax.is_encapsulated else self._vr, value)
+        alone.file_meta = FileMetaDataset()
+        alone.file_meta.TransferSyntaxUID = syntax
+        return alone
+
+    def _to_rgb(self, alone: pydicom.Dataset, stream: Stream | None = None) -> NDArray[np.uint8]:
+        photometric, bits = str(alone.PhotometricInterpretation), int(alone.BitsStored)
+        values: NDArray[Any]
+        if stream is None:
+            values = np.asarray(pixel_array(alone, index=0))
+        elif stream.coding in ("JPEG", "JPEG 2000") and bits <= 8 and stream.bits <= 8:
+            values = np.asarray(pixel_array(alone, index=0, decoding_plugin="pillow"))
+        else:  # JPEG-LS, JPEG lossless, more than 8 bits
+            values = _decode_apart(alone)
+        if photometric == "PALETTE COLOR":
+            bits = int(alone.RedPaletteColorLookupTableDescriptor[2])
+            values = apply_color_lut(values, alone)
+        elif alone.PixelRepresentation == 1:  # signed
+            values = values.astype(np.int64) + (1 << (bits - 1))
+        if bits > 8:
+            values = values >> (bits - 8)
+        elif bits < 8:
+            values = values.astype(np.uint16) * 255 // ((1 << bits) - 1)
+        pixels = np.clip(values, 0, 255).astype(np.uint8)
+        if photometric == "MONOCHROME1":  # 0 is white
+            pixels = 255 - pixels
+        return np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels
+
+
+def _announced(header: pydicom.Dataset) -> int | None:
+    """Number of Frames; None where there is none."""
+    try:
+        return int(header.NumberOfFrames) or None
+    except Exception:  # absent, empty, no number
+        return None
+
+
+def _fragments(value: bytes) -> tuple[list[bytes], bool]:
+    """What the items of encapsulated Pixel Data hold, without the offset table; whether the last one is cut off.
+
+    Neither the sequence delimiter nor even lengths are relied upon.
+    """
+    fragments: list[bytes] = []
+    at, cut = 0, False
+    while value[at : at + 4] == ITEM:
+        length = int.from_bytes(value[at + 4 : at + 8], "little")
+        start = at + 8
+        if length == UNDEFINED:  # against the standard: up to the next delimiter, whichever
+            ends = [value.find(tag + bytes(4), start) for tag in (ITEM_DELIMITER, DELIMITER)]
+            length = min([end for end in ends if end >= 0] or [len(value)]) - start
+        at = start + length
+        cut = at > len(value)
+        if length:
+            fragments.append(value[start:at])
+        if length % 2 and value[at + 1 : at + 5] in (ITEM, DELIMITER):
+            at += 1
+        if value[at : at + 4] == ITEM_DELIMITER:
+            at += 8
+        if len(fragments) > MAX_FRAGMENTS or (not length and len(fragments) == 0 and start > 8 * MAX_FRAGMENTS):
+            raise _Doubt(UNCERTAIN)
+    table = value[4:8] != bytes(4)  # the first item is the offset table, empty or not
+    if fragments and table and not starts_stream(fragments[0]) and not _starts_rle(fragments[0]):
+        del fragments[0]
+    return fragments, cut
+
+
+def _starts_rle(fragment: bytes) -> bool:
+    """Whether it begins with an RLE header: the number of segments and where each begins (PS3.5 G.5)."""
+    numbers = [int.from_bytes(fragment[at : at + 4], "little") for at in range(0, 64, 4)]
+    count, offsets = numbers[0], numbers[1:]
+    used = offsets[:count]
+    return (
+        len(fragment) > 64
+        and 1 <= count <= 15
+        and used[0] == 64
+        and all(first < second for first, second in pairwise(used))
+        and used[-1] < len(fragment)
+        and not any(offsets[count:])
+    )
+
+
+def _is_interleaved(value: bytes) -> bool:
+    """Whether samples resemble the third next (the same colour of the next pixel) far more than the next."""
+    samples = np.frombuffer(value, np.uint8).astype(np.int16)
+    next_one, next_pixel = (float(np.abs(samples[n:] - samples[:-n]).mean()) for n in (1, 3))
+    return next_pixel < next_one / 2
+
+
+def _decode_apart(alone: pydicom.Dataset) -> NDArray[Any]:
+    """The picture's values, decoded by gdcm in a process of its own: damaged data crash that library."""
+    code = "from keras_realmnet.screening.image_io.dicom_pixels import _decode_with_gdcm; _decode_with_gdcm()"
+    file = io.BytesIO()
+    alone.save_as(file, enforce_file_format=False)
+    try:
+        child = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", code],
+            input=file.getvalue(),
+            capture_output=True,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+            timeout=GDCM_SECONDS,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise UnreadableImage(f"decoding took more than {GDCM_SECONDS} s and was stopped. {AGAIN}") from error
+    if child.returncode == -signal.SIGKILL or b"MemoryError" in child.stderr:  # the machine's fault
+        raise MemoryError("no memory left for decoding a picture")
+    if child.returncode != 0:
+        raise UnreadableImage(DAMAGED)
+    return np.asarray(np.load(io.BytesIO(child.stdout), allow_pickle=False))
+
+
+def _decode_with_gdcm() -> None:
+    """The child of `_decode_apart`: a DICOM object on stdin, its values as .npy on stdout."""
+    values = pixel_array(pydicom.dcmread(io.BytesIO(sys.stdin.buffer.read()), force=True), decoding_plugin="gdcm")
+    file = io.BytesIO()
+    np.save(file, values, allow_pickle=False)
+    sys.stdout.buffer.write(file.getvalue())
