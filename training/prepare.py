@@ -284,6 +284,8 @@ def _prepare(
         loaded = read_image(frame.path)
     except UnreadableImage as error:
         return str(frame.path), str(error)
+    if loaded.source.pictures != 1:  # labels are of one picture
+        return str(frame.path), f"{frame.path.name}: one picture was expected, {loaded.source.pictures} are in the file"
     image, geometry = preprocess(loaded.pixels, spec)
     _write_image(folder / name, image, options)
     source = loaded.source

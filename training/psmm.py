@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_realmnet.errors import DataSetError, UnreadableImage
-from keras_realmnet.screening.image_io import parse_file_name, read_header, read_image
+from keras_realmnet.screening.image_io import ImageSource, LoadedImage, parse_file_name, read_header, read_image
 from keras_realmnet.screening.labels import PSMM, LabelSet
 from training.label_table import LabelTable, read_label_table
 from training.parallel import in_parallel
@@ -287,7 +287,7 @@ def _image_problems(folder: Path, tables: Mapping[str, LabelTable], fast: bool, 
             problems[path] = f"{path} is missing"
     known = _checked(folder)
     todo = [path for path, stamp in stamps.items() if known.get(path.name) != stamp]
-    look: Callable[..., object] = read_header if fast else read_image
+    look: Callable[..., ImageSource | LoadedImage] = read_header if fast else read_image
     try:
         done = len(stamps) - len(todo)
         results = in_parallel(partial(_reason, look), todo, "checking images", workers, done, chunk=16)
@@ -302,12 +302,15 @@ def _image_problems(folder: Path, tables: Mapping[str, LabelTable], fast: bool, 
     return [f"{origins[path]}: {problems[path]}" for path in origins if path in problems]
 
 
-def _reason(look: Callable[[Path], object], path: Path) -> str | None:
+def _reason(look: Callable[[Path], ImageSource | LoadedImage], path: Path) -> str | None:
     """Why the image cannot be read; it begins with the file's name."""
     try:
-        look(path)
+        found = look(path)
     except UnreadableImage as error:
         return str(error)
+    source = found if isinstance(found, ImageSource) else found.source
+    if source.pictures != 1:  # labels are of one picture
+        return f"{path.name}: one picture was expected, {source.pictures or 'none'} can be read"
     return None
 
 

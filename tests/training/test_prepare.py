@@ -105,7 +105,7 @@ def test_the_stamp(raw, tmp_path):
     assert stamp["spec_hash"] == SPEC.hash
     assert (stamp["format"], stamp["complete"], stamp["images"], stamp["missing"]) == ("jpg", False, 4, [])
     assert [failure["frame"] for failure in stamp["failures"]] == [str(raw / "bad.jpg")]
-    assert "bad.jpg: the JPEG data end before the picture does" in stamp["failures"][0]["reason"]
+    assert "bad.jpg: the picture is incomplete" in stamp["failures"][0]["reason"]
 
     (out / STAMP).write_text(json.dumps({**stamp, "spec": {**stamp["spec"], "version": 99}}))
     with pytest.raises(BundleMismatch, match="version 99"):
@@ -290,7 +290,7 @@ def test_command_and_its_exit_status(raw, tmp_path, capsys):
     (raw / "bad.png").write_bytes((raw / "deep/er/b.png").read_bytes()[:800])
     assert main(arguments) == 1
     out = capsys.readouterr().out
-    assert "not prepared: bad.png: the PNG data end before the picture does (truncated file)\n" in out
+    assert "not prepared: bad.png: the picture is incomplete: its data end early (truncated file)." in out
     assert "4 images (0 new), 1 not readable" in out
     (tmp_path / "only").mkdir()
     (raw / "bad.png").rename(tmp_path / "only" / "bad.png")

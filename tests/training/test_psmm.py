@@ -196,6 +196,10 @@ def cut(path):
     path.write_bytes(path.read_bytes()[:-200])
 
 
+def doubled(path):
+    path.write_bytes(path.read_bytes() * 2)
+
+
 VAL, TEST = "ImageSets/Main/val.csv", "ImageSets/Main/test.csv"
 
 
@@ -210,12 +214,17 @@ VAL, TEST = "ImageSets/Main/val.csv", "ImageSets/Main/test.csv"
         (
             lambda p: cut(p / "JPEGImages/Zhongshan-4_3_OD3.jpg"),
             f"{TEST}:2",
-            "JPEGImages/Zhongshan-4_3_OD3.jpg: the JPEG data end before the picture does",
+            "JPEGImages/Zhongshan-4_3_OD3.jpg: the picture is incomplete",
+        ),
+        (
+            lambda p: doubled(p / "JPEGImages/SUSTech-2_1.jpg"),
+            f"{TRAIN_PATH}:4",
+            "SUSTech-2_1.jpg: one picture was expected, 2 can be read",
         ),
         (
             lambda p: (p / "JPEGImages/SUSTech-2_1.jpg").write_text("<html>"),
             f"{TRAIN_PATH}:4",
-            "SUSTech-2_1.jpg: the file begins with b'<html>'",
+            "SUSTech-2_1.jpg: the file is no image",
         ),
         (
             lambda p: change(p, VAL, 3, LISTS[TRAIN_PATH][2]),
