@@ -21,6 +21,7 @@ import served
 from edge_app import schema, web_auth
 from edge_app.__main__ import main
 from edge_app.backup import back_up, restore, verify
+from edge_app.serve import _recover
 from edge_app.store import Store, only_one
 from keras_realmnet.errors import RealMNetError
 
@@ -357,6 +358,41 @@ def test_a_backup_of_the_version_before_is_restored_and_brought_up_to_date(tmp_p
         assert db.execute("PRAGMA user_version").fetchone()[0] == 2  # as it was
     restore(tmp_path / "backup", tmp_path / "again")
     assert schema.version_of(tmp_path / "again" / "box.sqlite") == len(schema.MIGRATIONS)
+
+
+def test_the_way_back_to_the_version_before_is_as_the_guide_says(tmp_path, goldens, monkeypatch):
+    """The update migrates the data base; the guide's line puts the copy back; what came meanwhile is not lost."""
+    data = tmp_path / "data"
+    data.mkdir()
+    with closing(sqlite3.connect(data / "box.sqlite")) as db:
+        db.executescript((goldens / "box_schema2.sql").read_text())
+        before = list(db.iterdump())
+    updated = Store(data)
+    came = peers.take_in(updated, peers.write(peers.ophthalmic(peers.picture()), tmp_path / "new.dcm"))
+    assert (data / "box.sqlite-wal").exists()  # not closed: as a killed box leaves it
+    monkeypatch.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:2])  # the version before
+    with pytest.raises(RealMNetError, match="newer release"):
+        Store(data)
+
+    guide = (served.ROOT / "docs" / "install.md").read_text(encoding="utf-8")
+    [line] = [line for line in guide.splitlines() if "box.schema2.sqlite box.sqlite" in line]
+    command = line.removeprefix("sudo -u realmnet ").replace("/var/lib/realmnet", str(data))
+    subprocess.run(command, shell=True, check=True)
+    updated.close()
+    Store(data).close()  # the version before takes it
+    with closing(sqlite3.connect(data / "box.sqlite")) as db:
+        assert list(db.iterdump()) == before
+
+    monkeypatch.undo()
+    again = Store(data)  # updated once more
+    assert [path.stem for path in again.orphans()] == [came.sha256]  # which any version takes in at its start
+    _recover(again)
+    assert came.sop_instance_uid in {item.sop_instance_uid for item in again.items("pending")}
+    again.check()
+    again.close()
+    with closing(sqlite3.connect(data / "newer" / "box.sqlite")) as db:  # with what was in its log
+        [rows] = db.execute("SELECT count(*) FROM items WHERE sha256 = ?", (came.sha256,)).fetchone()
+        assert rows == 1
 
 
 def test_made_in_the_middle_of_writing_it_is_a_state_that_was(box, tmp_path):

@@ -9,9 +9,11 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from urllib.request import urlopen
 
 import cv2
 import numpy as np
+import peers
 import pydicom
 import pytest
 import served  # tests/proofs
@@ -241,6 +243,30 @@ def test_told_twice_it_ends_at_once(clinic):
     clinic.box._process.terminate()
     assert clinic.box._process.wait(5) == 128 + signal.SIGTERM
     assert clinic.item(name).state == "screening"  # the next start takes it up
+
+
+def test_the_shipped_settings_start_a_healthy_box(tmp_path):
+    """Nothing is changed but the folder and the ports, which others may use here, and the disk's watermark."""
+    example = served.ROOT / "edge_app" / "deploy" / "box.toml"
+    ports = peers.free_port(), peers.free_port()
+    settings = {"DATA_DIR": tmp_path / "data", "DICOM__PORT": ports[0], "WEB__PORT": ports[1], "DISK__FREE_MB": 0}
+    environment = {**served.ENVIRONMENT, **{f"REALMNET_BOX__{key}": str(value) for key, value in settings.items()}}
+    command = [sys.executable, "-m", "edge_app"]
+    with (tmp_path / "log").open("wb") as log:
+        box = subprocess.Popen([*command, "serve", "--config", example], env=environment, stdout=log, stderr=log)
+    try:
+        deadline, answer = time.monotonic() + served.READY_SECONDS, ""
+        while answer != "ok\n" and box.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.2)
+            with suppress(OSError), urlopen(f"http://127.0.0.1:{ports[1]}/readyz", timeout=10) as page:
+                answer = page.read().decode()
+        status = subprocess.run(
+            [*command, "status", "--config", example], env=environment, capture_output=True, text=True
+        )
+        assert (answer, status.returncode, status.stdout.split("\n")[0]) == ("ok\n", 0, "healthy"), status.stdout
+    finally:
+        box.terminate()
+        assert box.wait(60) == 0, (tmp_path / "log").read_text()
 
 
 def test_what_cannot_work_is_refused_in_one_line(tmp_path, tiny_bundle):

@@ -8,6 +8,7 @@ import identity
 import peers
 import privacy
 import pytest
+import restore
 import slow_requests
 import soak
 import throughput
@@ -19,6 +20,13 @@ def test_killed_boxes_lose_nothing_and_repeat_nothing(tmp_path, tiny_bundle):
     found = crash.run(tmp_path, tiny_bundle, kills=5)
     assert sum(found["kills"].values()) == 5
     assert found["images acknowledged, each with one result"] >= 2
+
+
+def test_a_backup_of_a_box_at_work_is_a_whole_box(tmp_path, tiny_bundle):
+    found = restore.run(tmp_path, tiny_bundle, backups=2)
+    assert found["images restored"] > 5
+    assert found["finished by the restored boxes: screened"] > 0
+    assert found["finished by the restored boxes: delivered"] > 0
 
 
 @pytest.mark.skipif(durability.reason_to_skip() is not None, reason=str(durability.reason_to_skip()))
