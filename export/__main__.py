@@ -56,7 +56,13 @@ def onnx(
     out: Annotated[Path, typer.Option(help="File to write.")],
     route: Annotated[str, typer.Option(help="own: layer by layer; tf2onnx: from TensorFlow's graph.")] = "own",
     batch: Annotated[int, typer.Option(min=0, help="Images per call; 0 leaves it open.")] = 1,
-    opset: Annotated[int | None, typer.Option(help="Of the own route. Default: the newest it writes.")] = None,
+    opset: Annotated[
+        int | None,
+        typer.Option(
+            help="Of the own route. Default: 23, for ONNX Runtime 1.23. 20: for ONNX Runtime 1.17, and for TensorRT "
+            "below 10.14, which has no Attention."
+        ),
+    ] = None,
     precision: Annotated[str, typer.Option(help="Of the own route: float32, float16 or bfloat16.")] = "float32",
 ) -> None:
     """Write a bundle's Keras model as ONNX, for engines outside of bundles.
@@ -74,7 +80,7 @@ def onnx(
             "--opset and --precision are for the own route; tf2onnx writes its newest opset, float32"
         )
     from export.keras_source import load_source
-    from export.to_onnx import OPSET, to_onnx, to_onnx_by_tf2onnx
+    from export.to_onnx import OPSET, opens_in, to_onnx, to_onnx_by_tf2onnx
     from keras_realmnet.screening.bundle import Bundle
 
     model = load_source(Bundle.load(directory))
@@ -85,7 +91,7 @@ def onnx(
             to_onnx(model, out, batch or None, opset or OPSET, precision)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    print(f"written: {out}")
+    print(f"written: {out}: {opens_in(out)}")
 
 
 @app.command()
@@ -187,7 +193,7 @@ def verify(
     if found.decoding is not None:
         count = len(found.decoding)
         print(f"decoding at half size: largest |Δp| {found.max_decoding:.2g} on {count} image{'s' * (count != 1)}")
-    for line in found.unjudged():
+    for line in [*found.unjudged(), *(f"{name}: failed: {why}" for name, why in found.failed.items())]:
         print(line)
     found.refuse()
     print(f"verified: {directory}")
@@ -326,6 +332,8 @@ def _console():
 def _print(parity, left_out: int = 0) -> None:
     from rich.table import Table
 
+    if not parity:  # no artifact ran; why is said elsewhere
+        return
     images = next(iter(parity.values())).images
     note = f", {left_out} files not gradable and left out" if left_out else ""
     labelled = any(found.macro_auroc is not None for found in parity.values())

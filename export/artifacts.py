@@ -46,7 +46,7 @@ ARTIFACTS = {
     "float32": Kind("litert", "float32", None, lambda model, path, _: to_litert(model, path)),
     **{name: Kind("litert", name, "float32", make) for name, make in LITERT_ARTIFACTS.items()},
     "onnx-float32": Kind("onnxruntime", "float32", None, lambda model, path, _: to_onnx(model, path)),
-    "onnx-int8": Kind("onnxruntime", "int8_static", "onnx-float32", to_onnx_int8),
+    "onnx-int8": Kind("onnxruntime", "int8_static", "onnx-float32-gpu", to_onnx_int8),  # an opset that boards read
     "onnx-int8-dynamic": Kind("onnxruntime", "int8", "onnx-float32", to_onnx_int8_dynamic),
     "onnx-float32-gpu": Kind("onnxruntime", "float32", None, _gpu_float("float32")),
     "onnx-float16-gpu": Kind("onnxruntime", "float16", None, _gpu_float("float16")),

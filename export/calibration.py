@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["RANGE_METHODS", "activation_histograms", "activation_ranges", "ranges_of"]
+__all__ = ["RANGE_METHODS", "activation_histograms", "activation_ranges", "ranges_of", "with_zero"]
 
 BINS = 2048  # per activation
 LEVELS = 256  # of int8
@@ -55,8 +55,15 @@ def ranges_of(histograms: dict[str, tuple[int, Any]], method: str) -> dict[str, 
         low, high = RANGE_METHODS[method](of_tensor["hist_counts"], of_tensor["bin_edges"])
         # The bins reach beyond the outermost values.
         low, high = max(low, float(histogram.global_min[0])), min(high, float(histogram.global_max[0]))
+        low, high = (low, high) if low < high else with_zero(low, high)
         ranges[name] = {"min": np.full((1,) * rank, low, "float32"), "max": np.full((1,) * rank, high, "float32")}
     return ranges
+
+
+def with_zero(low: float, high: float) -> tuple[float, float]:
+    """The range with 0 in it; 0 to 1 for an activation that was 0 on all images, since a scale cannot be 0."""
+    low, high = min(low, 0.0), max(high, 0.0)
+    return (low, high) if low < high else (0.0, 1.0)
 
 
 def _min_max(counts, edges):

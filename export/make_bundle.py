@@ -13,11 +13,12 @@ from export.artifacts import DEFAULT_ARTIFACTS, ArtifactMaker
 from export.costs import with_costs
 from export.keras_source import keras_predictions
 from export.parity import Parity, measure, refuse, runtime_predictions
+from export.to_onnx import opens_in
 from export.verify import CACHE
 from keras_realmnet import RealMNet
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.models.map_offset import MapOffset, measure_map_offset
-from keras_realmnet.screening.bundle import SOURCE_FILE, Bundle, write_bundle
+from keras_realmnet.screening.bundle import SOURCE_FILE, ArtifactSource, Bundle, write_bundle
 from keras_realmnet.screening.decision import OperatingPoint
 from keras_realmnet.screening.labels import LABEL_SETS
 from keras_realmnet.screening.runtimes import engine_class
@@ -90,10 +91,15 @@ def bundle_from_run(
         sources = {artifact: maker.make(artifact) for artifact in artifacts}
         expected = keras_predictions(model, images)
         parity = {}
+        failed = {}
         for artifact, source in sources.items():
-            received = runtime_predictions(engine_class(source.engine)(source.path), images)
+            try:
+                received = runtime_predictions(engine_class(source.engine)(source.path), images)
+            except RealMNetError as error:
+                failed[artifact] = str(error)
+                continue
             parity[artifact] = measure(expected, received, label_set, point, test.labels, test.patients)
-        refuse(parity, {artifact: source.precision for artifact, source in sources.items()})
+        refuse(parity, {artifact: source.precision for artifact, source in sources.items()}, failed)
         modality = recipe.data.modality
         sources = {artifact: with_costs(source, spec, modality) for artifact, source in sources.items()}
         golden = images[int(expected.probabilities.max(axis=1).argmax())][None]
@@ -111,7 +117,7 @@ def bundle_from_run(
             golden_image=np.ascontiguousarray(golden),
             training_data=_training_data(facts),
             scores=_readable_scores(scores, parity, offset),
-            versions=_versions(facts),
+            versions=_versions(facts, sources),
             intended_use=INTENDED_USE,
             source=Path(folder) / SOURCE_FILE,
         )
@@ -152,8 +158,10 @@ def _interval(interval: Mapping[str, Any]) -> str:
     return text if interval["low"] is None else f"{text} ({interval['low']:.4f}–{interval['high']:.4f})"
 
 
-def _versions(facts: Mapping[str, Any]) -> dict[str, Any]:
+def _versions(facts: Mapping[str, Any], sources: Mapping[str, ArtifactSource]) -> dict[str, Any]:
+    onnx = {artifact: opens_in(source.path) for artifact, source in sources.items() if source.path.suffix == ".onnx"}
     return {
+        **({"open in": onnx} if onnx else {}),
         "trained with": facts["versions"],
         "exported with": {name: importlib.metadata.version(name) for name in PACKAGES},
         "git commit": facts["git_commit"],

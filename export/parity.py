@@ -196,19 +196,25 @@ def measure(
     )
 
 
-def refuse(parity: Mapping[str, Parity], precisions: Mapping[str, str] | None = None) -> None:
+def refuse(
+    parity: Mapping[str, Parity], precisions: Mapping[str, str] | None = None, failed: Mapping[str, str] | None = None
+) -> None:
     """Raises BundleMismatch naming every artifact and limit that is broken.
 
     Args:
         precisions: of the artifacts in `parity`; where `None`, they are called by it.
+        failed: why, of each artifact that could not be measured.
     """
+    said = [f"{name}: {why}" for name, why in (failed or {}).items()]
     broken = [
         f"{name}: {line}"
         for name, found in parity.items()
         for line in found.violations(limits_of(name if precisions is None else precisions[name]))
     ]
     if broken:
-        raise BundleMismatch("differs from Keras by more than allowed: " + "; ".join(broken))
+        said.append("differs from Keras by more than allowed: " + "; ".join(broken))
+    if said:
+        raise BundleMismatch("; ".join(said))
 
 
 def _correlation(expected: NDArray[np.floating], received: NDArray[np.floating]) -> float:

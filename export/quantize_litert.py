@@ -7,6 +7,8 @@ models run in XNNPACK as a whole: what its int8 kernels do not have (GELU, softm
 
 import contextlib
 import io
+import re
+import tempfile
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.calibration import activation_ranges
+from keras_realmnet.errors import RealMNetError
 
 __all__ = [
     "LAYER_GROUPS",
@@ -44,6 +47,7 @@ LAYER_GROUPS = {
     "mlp fc2": ("mlp_fc2", "FULLY_CONNECTED"),
     "head and class maps": ("(head|class_maps)_1/", "FULLY_CONNECTED"),
 }
+LARGEST_BIAS = 2**30  # aimed at for an integer bias: half of what it can hold
 BACKBONE_DENSE = ("query, key, value", "attention proj", "mlp fc1", "mlp fc2")
 
 
@@ -131,6 +135,9 @@ def quantize_groups(
     Args:
         dynamic, static: names of groups. Only dense layers and convolutions that are not depthwise can be dynamic.
         ranges: from `activation_ranges`, for the static ones.
+
+    Raises:
+        RealMNetError: a group has no operation in `float_model`, or the result a number that cannot be represented.
     """
     from litert_quantizer import qtyping
 
@@ -146,7 +153,10 @@ def quantize_groups(
             compute_precision=qtyping.ComputePrecision.INTEGER,
         )
         rules.append((*LAYER_GROUPS[group], config, "min_max_uniform_quantize"))
-    return _quantize(float_model, path, rules, ranges)
+    with tempfile.TemporaryDirectory() as folder:
+        if static:
+            float_model = _with_room_for_biases(float_model, Path(folder) / "float32.tflite", static, ranges or {})
+        return _quantize(float_model, path, rules, ranges)
 
 
 def _quantize(float_model, path, rules: Iterable[tuple[str, str, Any, str]], ranges=None):
@@ -157,8 +167,84 @@ def _quantize(float_model, path, rules: Iterable[tuple[str, str, Any, str]], ran
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)  # the quantizer does not overwrite
     work = quantizer.Quantizer(str(float_model))
+    model = _read(float_model)
     for pattern, operation, config, algorithm in rules:
+        if not _matching(model, pattern, operation):
+            raise RealMNetError(f"{float_model}: nothing to quantize: no {operation} is called {pattern}")
         work.update_quantization_recipe(pattern, qtyping.TFLOperationName(operation), config, algorithm)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         work.quantize(ranges).export_model(str(path))
+    _check_numbers(path)
     return path
+
+
+def _read(path):
+    from ai_edge_litert.tools.flatbuffer_utils import read_model
+
+    return read_model(str(path))
+
+
+def _matching(model, pattern, operation):
+    """The operations of the first subgraph that the quantizer finds by a rule of this pattern and operation."""
+    from litert_quantizer.utils.tfl_flatbuffer_utils import TFL_OP_CODE_TO_NAME, get_op_scope
+
+    (subgraph,) = model.subgraphs
+    return [
+        found
+        for found in subgraph.operators
+        if TFL_OP_CODE_TO_NAME.get(model.operatorCodes[found.opcodeIndex].builtinCode) == operation
+        and re.search(pattern, get_op_scope(found, subgraph.tensors))
+    ]
+
+
+def _with_room_for_biases(float_model, path, static, ranges):
+    """Writes `float_model` so that every channel of `static` has a scale with which its bias fits 32 bits.
+
+    An integer bias counts in steps of (scale of the input) · (scale of the channel); that of a dead channel, whose
+    weights are 0, would be too fine. So its largest weight grows, by what is no more than 4e-5 of the bias for any
+    input in the range that was seen.
+    """
+    from ai_edge_litert.tools.flatbuffer_utils import write_model
+
+    model = _read(float_model)
+    (subgraph,) = model.subgraphs
+
+    def values(tensor):
+        return np.frombuffer(bytes(model.buffers[tensor.buffer].data), "<f4").reshape(tensor.shape).copy()
+
+    for pattern, kind in (LAYER_GROUPS[group] for group in static):
+        if kind not in ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D"):
+            continue
+        for operation in _matching(model, pattern, kind):
+            if operation.inputs[2] < 0:  # no bias
+                continue
+            x, w, b = (subgraph.tensors[number] for number in operation.inputs)
+            seen, kernel, bias = ranges[x.name.decode()], values(w), values(b)
+            scale = float(max(seen["max"].max(), 0) - min(seen["min"].min(), 0)) / 255
+            least = np.abs(bias) * 127 / (scale * LARGEST_BIAS)
+            channels = np.moveaxis(kernel, -1 if kind == "DEPTHWISE_CONV_2D" else 0, 0)  # a view
+            for channel in np.flatnonzero(np.abs(channels).reshape(len(bias), -1).max(axis=1) < least):
+                place = np.unravel_index(np.abs(channels[channel]).argmax(), channels.shape[1:])
+                channels[(channel, *place)] = least[channel]
+            model.buffers[w.buffer].data = np.frombuffer(kernel.astype("<f4").tobytes(), "uint8")
+    write_model(model, str(path))
+    return path
+
+
+def _check_numbers(path):
+    """Refuses a scale that is not a normal positive number, and an integer bias at the end of its range."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = _read(path)
+    for tensor in (tensor for subgraph in model.subgraphs for tensor in subgraph.tensors):
+        scale = None if tensor.quantization is None else tensor.quantization.scale
+        if scale is None or not len(scale):
+            continue
+        name = tensor.name.decode()
+        if not (np.isfinite(scale) & (np.asarray(scale) >= np.finfo("float32").tiny)).all():
+            raise RealMNetError(f"{path}: {name}: a scale must be a normal positive number. Received: {min(scale)}")
+        data = model.buffers[tensor.buffer].data
+        if tensor.type == schema.TensorType.INT32 and data is not None and len(data):
+            largest = np.abs(np.frombuffer(bytes(data), "<i4").astype("int64")).max()
+            if largest >= 2**31 - 1:
+                raise RealMNetError(f"{path}: {name}: an integer bias does not fit 32 bits")

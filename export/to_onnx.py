@@ -13,14 +13,25 @@ from onnx import TensorProto, helper, numpy_helper
 
 from keras_realmnet import RealMNet
 from keras_realmnet.errors import RealMNetError
-from keras_realmnet.models.deploy import DeployedWindowAttention, deploy_graph
+from keras_realmnet.models.deploy import DeployedWindowAttention, deploy_graph, erf_gelu, expect, expect_last_axis
 from keras_realmnet.models.heads import MAX_POOLING, ClassMaps, LinearHead, ResidualAttentionHead, moved_back
 
-__all__ = ["OPSET", "PORTABLE_OPSET", "PRECISIONS", "to_onnx", "to_onnx_by_tf2onnx"]
+__all__ = [
+    "OPSET",
+    "PORTABLE_OPSET",
+    "PRECISIONS",
+    "graph_to_onnx",
+    "opens_in",
+    "opset_of",
+    "to_onnx",
+    "to_onnx_by_tf2onnx",
+]
 
 OPSET = 23  # the first with Attention, which ONNX Runtime and OpenVINO run faster than its parts
 PORTABLE_OPSET = {"float32": 20, "float16": 20, "bfloat16": 22}  # without Attention; the first with Gelu in that type
 TF2ONNX_OPSET = 18  # its newest
+# The oldest ONNX Runtime that opens our models of an opset, each tried with `tests/export/test_to_onnx.py`'s network.
+OLDEST_ONNX_RUNTIME = {18: "1.14", 20: "1.17", 21: "1.18", 23: "1.23"}
 PRECISIONS = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
 NCHW_TO_NHWC, NHWC_TO_NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
 
@@ -48,7 +59,16 @@ def to_onnx(
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}. Received: {precision!r}")
     if opset < PORTABLE_OPSET[precision]:
         raise ValueError(f"opset must be at least {PORTABLE_OPSET[precision]} in {precision}. Received: {opset}")
-    return save_checked(_Writer(opset, precision).write(deploy_graph(model, batch_size=batch_size)), path)
+    return save_checked(graph_to_onnx(deploy_graph(model, batch_size=batch_size), opset, precision), path)
+
+
+def graph_to_onnx(graph: keras.Model, opset: int = OPSET, precision: str = "float32") -> onnx.ModelProto:
+    """The ONNX model of a deploy graph, layer by layer.
+
+    Raises:
+        RealMNetError: a layer, or a setting of one, that has no rule here; names it.
+    """
+    return _Writer(opset, precision).write(graph)
 
 
 def to_onnx_by_tf2onnx(model: RealMNet, path: Path, batch_size: int | None = 1) -> Path:
@@ -69,8 +89,21 @@ def to_onnx_by_tf2onnx(model: RealMNet, path: Path, batch_size: int | None = 1) 
     return save_checked(converted, path)
 
 
+def opset_of(model: onnx.ModelProto) -> int:
+    """The opset of the standard's operations in `model`."""
+    return next(entry.version for entry in model.opset_import if not entry.domain)
+
+
+def opens_in(path: Path) -> str:
+    """The oldest engine that opens one of our ONNX files, in words; the file says it itself."""
+    properties = {entry.key: entry.value for entry in onnx.load(path, load_external_data=False).metadata_props}
+    return properties["opens in"]
+
+
 def save_checked(model: onnx.ModelProto, path: Path) -> Path:
-    """Infers the shapes inside `model`, checks it and writes it to `path`."""
+    """Infers the shapes inside `model`, checks it, notes which engines open it and writes it to `path`."""
+    oldest = next(version for opset, version in OLDEST_ONNX_RUNTIME.items() if opset >= opset_of(model))
+    helper.set_model_props(model, {"opens in": f"ONNX Runtime {oldest} or newer (opset {opset_of(model)})"})
     model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
     onnx.checker.check_model(model, full_check=True)
     path = Path(path)
@@ -88,11 +121,15 @@ class _Writer:
         self.nodes, self.initializers = [], {}
         self.written: set[str] = set()
         self.names: dict[tuple[str, str, str], str] = {}  # (Keras tensor, layout, precision) → ONNX tensor
-        self.paddings: dict[str, int] = {}  # Keras tensor → zeros that the convolution after it adds on each side
+        # Output of a ZeroPadding2D → the zeros that the convolution after it adds: (top, left, bottom, right).
+        self.paddings: dict[str, tuple[int, ...]] = {}
 
     def write(self, graph: keras.Model) -> onnx.ModelProto:
         for layer in graph.layers:
             self._write_layer(layer)
+        for tensor in graph.output.values():
+            if tensor.name in self.paddings:
+                self._refuse(tensor._keras_history.operation, "its output cannot be one of the graph")
         outputs = [
             helper.make_tensor_value_info(self._get(tensor), TensorProto.FLOAT, self._shape(tensor))
             for tensor in graph.output.values()
@@ -110,10 +147,22 @@ class _Writer:
     def _write_layer(self, layer):
         small = layer.name.startswith(("patch_embed", "stages_")) and layer.name != "patch_embed_conv1_conv"
         self.current = self.precision if small else "float32"
-        write = self.RULES[type(layer)]
+        write = self.RULES.get(type(layer))
+        if write is None:
+            self._refuse(layer, f"only {', '.join(known.__name__ for known in self.RULES)} are known")
+        for tensor in keras.tree.flatten(layer.input):
+            if tensor.name in self.paddings and getattr(layer, "padding", None) != "valid":
+                padding = tensor._keras_history.operation.name
+                self._refuse(layer, f"only a convolution with padding 'valid' may follow the ZeroPadding2D {padding}")
         if "_downsample" in layer.name and getattr(layer, "kernel_size", None) == (1, 1):
+            self._expect_plain(layer)
+            expect(layer, strides=(1, 1), padding="same")
             write = type(self)._dense  # the maps around it are channels last anyway
         write(self, layer)
+
+    @staticmethod
+    def _refuse(layer, why):
+        raise RealMNetError(f"{layer.name}: this {type(layer).__name__} cannot be written as ONNX: {why}")
 
     # Nodes, constants, tensors
 
@@ -139,6 +188,7 @@ class _Writer:
 
     def dense(self, name: str, x: str, layer) -> str:
         """x (rows, dim) → (rows, units); `layer` may be a 1 × 1 convolution."""
+        expect(layer, activation=keras.activations.linear, use_bias=True)
         kernel, bias = layer.get_weights()
         kernel = kernel.reshape(kernel.shape[-2:])
         return self.op(
@@ -146,6 +196,7 @@ class _Writer:
         )
 
     def layer_norm(self, name: str, x: str, layer) -> str:
+        expect(layer, rms_scaling=False)
         dim = layer.get_build_config()["input_shape"][-1]
         weights = iter(layer.get_weights())
         scale = next(weights) if layer.scale else None
@@ -181,14 +232,40 @@ class _Writer:
         self._put(layer.output, layer.output.name)
 
     def _padding(self, layer):
-        ((self.paddings[layer.output.name], _), _) = layer.padding  # the same on all sides, see `conv_norm`
+        expect(layer, data_format="channels_last")
+        (top, bottom), (left, right) = layer.padding
+        self.paddings[layer.output.name] = (top, left, bottom, right)
         self._put(layer.output, self._get(layer.input, "NCHW"), "NCHW")
 
+    def _expect_plain(self, layer):
+        """Refuses a convolution that does more than multiply and add, or leaves positions or channels out."""
+        expect(layer, activation=keras.activations.linear, use_bias=True, data_format="channels_last")
+        expect(layer, dilation_rate=(1, 1), **({} if self._is_depthwise(layer) else {"groups": 1}))
+
+    @staticmethod
+    def _is_depthwise(layer):
+        return isinstance(layer, layers.DepthwiseConv2D)
+
+    def _pads(self, layer):
+        """The zeros that the convolution adds on each side: (top, left, bottom, right)."""
+        if layer.padding == "valid":
+            return self.paddings.get(layer.input.name, (0,) * 4)
+        if layer.padding != "same" or layer.strides != (1, 1) or not all(side % 2 for side in layer.kernel_size):
+            self._refuse(
+                layer,
+                f"padding {layer.padding} with strides {layer.strides} and kernel {layer.kernel_size}; 'valid', or "
+                "'same' with strides of 1 and no even side, is known",
+            )
+        height, width = (side // 2 for side in layer.kernel_size)
+        return height, width, height, width
+
     def _convolution(self, layer):
+        self._expect_plain(layer)
+        depthwise = self._is_depthwise(layer)
+        if depthwise:
+            expect(layer, depth_multiplier=1)
         kernel, bias = layer.get_weights()
-        depthwise = isinstance(layer, layers.DepthwiseConv2D)
         kernel = kernel.transpose((2, 3, 0, 1) if depthwise else (3, 2, 0, 1))
-        padding = self.paddings.get(layer.input.name, 0) if layer.padding == "valid" else layer.kernel_size[0] // 2
         x = self.op(
             layer.name,
             "Conv",
@@ -197,21 +274,28 @@ class _Writer:
             self.constant(f"{layer.name}.bias", bias),
             kernel_shape=layer.kernel_size,
             strides=layer.strides,
-            pads=[padding] * 4,
+            pads=self._pads(layer),
             group=len(kernel) if depthwise else 1,
         )
         self._put(layer.output, x, "NCHW")
 
     def _activation(self, layer):
+        name = self.ACTIVATIONS.get(layer.activation)
+        if name is None:
+            known = " and ".join(function.__name__ for function in self.ACTIVATIONS)
+            received = getattr(layer.activation, "__name__", layer.activation)
+            self._refuse(layer, f"activation {received} is not one of {known}")
         layout = self._layout(layer.input)
-        name = "Sigmoid" if layer.activation is keras.activations.sigmoid else "Gelu"
         self._put(layer.output, self.op(layer.name, name, self._get(layer.input, layout)), layout)
 
     def _add(self, layer):
+        if len(layer.input) != 2:
+            self._refuse(layer, f"two summands are known, not {len(layer.input)}")
         layout = self._layout(layer.input[-1])
         self._put(layer.output, self.op(layer.name, "Add", *(self._get(x, layout) for x in layer.input)), layout)
 
     def _layer_norm(self, layer):
+        expect_last_axis(layer)
         self._put(layer.output, self.layer_norm(layer.name, self._get(layer.input), layer))
 
     def _dense(self, layer):
@@ -266,6 +350,7 @@ class _Writer:
         return self.dense(f"{name}_proj_gemm", self.reshape(f"{name}_joined", x, -1, dim), layer.proj)
 
     def _pooling(self, layer):
+        expect(layer, data_format="channels_last", keepdims=False)
         axes = self.constant("axes_1_2", [1, 2], "int64")
         self._put(layer.output, self.op(layer.name, "ReduceMean", self._get(layer.input), axes, keepdims=0))
 
@@ -333,6 +418,7 @@ class _Writer:
 
     def _class_maps(self, layer):
         """Grad-CAM: the features by the mean gradient of each logit."""
+        expect(layer, explanation="grad_cam")
         _, height, width, _ = layer.input.shape
         if isinstance(layer.head, LinearHead):
             weights = self.transpose("maps_by_feature", self._linear_gradients(layer.head), 0, 2, 1)
@@ -345,6 +431,8 @@ class _Writer:
             moved = self.constant("maps.moved_back", moved_back(height, width, layer.offset).T)
             maps = self.op("maps_moved", "MatMul", moved, maps)
         self._put(layer.output, self.reshape(layer.name, maps, -1, height, width, layer.head.num_classes))
+
+    ACTIVATIONS: ClassVar[dict[Callable, str]] = {keras.activations.sigmoid: "Sigmoid", erf_gelu: "Gelu"}
 
     RULES: ClassVar[dict[type, Callable]] = {
         layers.InputLayer: _input,

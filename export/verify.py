@@ -61,7 +61,8 @@ class Images:
 
 @dataclass(frozen=True)
 class Verification:
-    """What was found: `parity` by artifact; `not_run`: why, of each artifact that this machine cannot run.
+    """What was found: `parity` by artifact; `not_run`: why, of each artifact that this machine cannot run; `failed`:
+    why, of each that its engine here cannot open, or that does not give its golden output.
 
     `differences`: |Δ probability| by artifact, each (n, classes). `decoding`: the same of Keras between the m images
     decoded at half their size and those images decoded whole, (m, classes); `None` without such images.
@@ -73,14 +74,21 @@ class Verification:
     differences: dict[str, NDArray[np.floating]] = field(repr=False)
     not_run: dict[str, str] = field(default_factory=dict)
     decoding: NDArray[np.floating] | None = None
+    failed: dict[str, str] = field(default_factory=dict)
 
     def refuse(self) -> None:
-        """Raises BundleMismatch naming every artifact and limit that is broken."""
+        """Raises BundleMismatch naming every artifact that failed and every limit that is broken; RealMNetError where
+        no artifact runs here.
+        """
+        said = [f"{name}: {why}" for name, why in self.failed.items()]
         broken = [f"{name}: {line}" for name in self.parity for line in self.violations(name)]
         if broken:
-            raise BundleMismatch(
-                f"{self.bundle.directory}: differs from Keras by more than allowed: {'; '.join(broken)}"
-            )
+            said.append(f"differs from Keras by more than allowed: {'; '.join(broken)}")
+        if said:
+            raise BundleMismatch(f"{self.bundle.directory}: {'; '.join(said)}")
+        if not self.parity:
+            reasons = "; ".join(self.not_run.values())
+            raise RealMNetError(f"{self.bundle.directory}: no artifact runs on this machine: {reasons}")
         if self.max_decoding is not None and not self.max_decoding <= DECODING_LIMIT:
             raise BundleMismatch(
                 f"{self.bundle.directory}: JPEGs decoded at half their size change a probability by up to "
@@ -184,10 +192,10 @@ def verify(
 
     `tell` is handed a line as each begins.
 
-    An artifact whose engine is not there (TensorRT on another machine) is left out and named in `not_run`.
+    Every artifact has a result. One whose engine is not there (TensorRT on another machine) is named in `not_run`, one
+    that its engine cannot open, or that does not give its golden output here, in `failed`.
 
     Raises:
-        BundleMismatch: an artifact does not give its golden output on this machine.
         RealMNetError: the bundle was stripped of its Keras model.
     """
     expected = images.expected
@@ -204,22 +212,26 @@ def verify(
     parity: dict[str, Parity] = {}
     differences: dict[str, NDArray[np.floating]] = {}
     not_run: dict[str, str] = {}
+    failed: dict[str, str] = {}
     for name in bundle.artifacts:
         tell(f"{name} on {len(images.pixels)} images")
         try:
             runtime = open_runtime(bundle, name, threads)
         except RealMNetError as error:
-            if isinstance(error, BundleMismatch) and bundle.artifacts[name].device is None:
-                raise
-            not_run[name] = str(error)
+            portable = bundle.artifacts[name].device is None
+            (failed if portable and isinstance(error, BundleMismatch) else not_run)[name] = str(error)
             continue
-        self_check(bundle, runtime, name)
+        try:
+            self_check(bundle, runtime, name)
+        except BundleMismatch as error:
+            failed[name] = str(error)
+            continue
         received = runtime_predictions(runtime, images.pixels)
         differences[name] = np.abs(received.probabilities - expected.probabilities)
         parity[name] = measure(
             expected, received, bundle.label_set, bundle.operating_point, images.truth, images.patients
         )
-    return Verification(bundle, replace(images, expected=expected), parity, differences, not_run, decoding)
+    return Verification(bundle, replace(images, expected=expected), parity, differences, not_run, decoding, failed)
 
 
 def write_reference(verification: Verification, path: Path) -> None:
@@ -290,6 +302,7 @@ def write_report(verification: Verification, folder: Path) -> None:
             "max_probability": verification.max_decoding,
             "limit": DECODING_LIMIT,
         },
+        "failed": verification.failed,
         "not judged": verification.unjudged(),
     }
     (folder / "verification.json").write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")

@@ -5,8 +5,10 @@ The weights stay ordinary floats: export sees nothing of it, and makes the same 
 
 import re
 
+import keras
 from keras import layers, ops
 
+from keras_realmnet.models.deploy import expect, expect_last_axis
 from keras_realmnet.models.tiny_vit import WindowAttention
 
 __all__ = ["SCHEMES", "fake_quantize", "quantize_activations", "quantize_weights"]
@@ -60,6 +62,7 @@ def fake_quantize(model, scheme: str):
 
     Raises:
         ValueError: for another scheme.
+        RealMNetError: a layer to be quantized does more than multiply and add; names it.
     """
     if scheme not in SCHEMES:
         raise ValueError(f"scheme must be one of {', '.join(SCHEMES)}. Received: {scheme!r}")
@@ -78,6 +81,9 @@ def fake_quantize(model, scheme: str):
 # `call` is replaced on the layer itself: class, name and weights stay, and with them checkpoints and export.
 def _quantize(layer):
     """A Dense, or a 1×1 Conv2D, which is a dense layer at every position."""
+    expect(layer, activation=keras.activations.linear)
+    if isinstance(layer, layers.Conv2D):
+        expect(layer, kernel_size=(1, 1), strides=(1, 1), groups=1, data_format="channels_last")
 
     def call(inputs, training=None):
         kernel = ops.reshape(layer.kernel, layer.kernel.shape[-2:])
@@ -88,6 +94,10 @@ def _quantize(layer):
 
 
 def _quantize_after_norm(norm, dense):
+    expect_last_axis(norm)
+    expect(norm, center=True, scale=True, rms_scaling=False)
+    expect(dense, activation=keras.activations.linear, use_bias=True)
+
     def normalize(inputs, training=None):
         x = ops.cast(inputs, "float32")
         x = x - ops.mean(x, axis=-1, keepdims=True)

@@ -8,13 +8,42 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from keras_realmnet.models.heads import ClassMaps, LinearHead
+from keras_realmnet.errors import RealMNetError
+from keras_realmnet.models.heads import ClassMaps, LinearHead, ResidualAttentionHead
 from keras_realmnet.models.realmnet import RealMNet
-from keras_realmnet.models.tiny_vit import EPSILON, WindowAttention
+from keras_realmnet.models.tiny_vit import EPSILON, WindowAttention, exact_gelu
 
-__all__ = ["OUTPUTS", "deploy_graph"]
+__all__ = ["OUTPUTS", "deploy_graph", "expect", "expect_last_axis"]
 
 OUTPUTS = ("probabilities", "class_maps", "features")
+
+
+def expect(layer, **settings):
+    """Refuses a `layer` one of whose settings is not the value given for it: nothing about it is guessed.
+
+    Args:
+        settings: {attribute of the layer: the only value the caller can deal with}.
+
+    Raises:
+        RealMNetError: names the layer, the setting, the value received and the one expected.
+    """
+    for name, expected in settings.items():
+        received = getattr(layer, name)
+        if received != expected:
+            shown = [getattr(value, "__name__", repr(value)) for value in (received, expected)]
+            raise RealMNetError(
+                f"{layer.name}: a {type(layer).__name__} with {name} {shown[0]} cannot be exported; {shown[1]} expected"
+            )
+
+
+def expect_last_axis(norm):
+    """Refuses a LayerNormalization of anything but the last axis."""
+    if norm.axis not in (-1, [-1], [len(norm.get_build_config()["input_shape"]) - 1]):
+        expect(norm, axis=-1)
+
+
+def _refuse(layer, why):
+    raise RealMNetError(f"{layer.name}: the exporter does not know what to do with this {type(layer).__name__}: {why}")
 
 
 def _fold_batch_norm(kernel, axis, norm, epsilon=EPSILON):
@@ -68,6 +97,7 @@ class DeployedWindowAttention(WindowAttention):
 
     def assign_from(self, trained: WindowAttention):
         """Takes the weights of `trained`."""
+        self.norm.epsilon = trained.norm.epsilon
         kernel, bias = _fold_layer_norm(trained.norm.get_weights(), *trained.qkv.get_weights())
         dim = len(kernel)
         kernels = kernel.reshape(dim, self.num_heads, 3, self.head_dim)  # the qkv of each head are side by side
@@ -92,32 +122,80 @@ def _copy(layer, inputs, weights=None, **config):
     return output
 
 
+def _neighbour(backbone, layer, ending, neighbours_ending, kind):
+    """The layer of `backbone` that `layer`, whose name has `ending`, must have beside it: another ending, that kind."""
+    name = layer.name.removesuffix(ending) + neighbours_ending
+    found = next((other for other in backbone.layers if other.name == name), None)
+    if not layer.name.endswith(ending) or type(found) is not kind:
+        _refuse(layer, f"expected a name that ends in {ending}, beside a {kind.__name__} whose name is {name}")
+    return found
+
+
+def _check_joined(backbone, first, second):
+    """Refuses a `second` layer that works on anything but the output of `first`, or does not do so alone."""
+    readers = [other for other in backbone.layers if any(x is first.output for x in keras.tree.flatten(other.input))]
+    if readers != [second]:
+        _refuse(second, f"expected it, and nothing else, on the output of {first.name}")
+
+
+def _folded_convolution(backbone, layer):
+    norm = _neighbour(backbone, layer, "_conv", "_bn", layers.BatchNormalization)
+    expect(layer, activation=keras.activations.linear, use_bias=False, data_format="channels_last")
+    expect(norm, axis=-1 if norm.axis == -1 else 3, center=True, scale=True)
+    _check_joined(backbone, layer, norm)
+    axis = -1
+    if isinstance(layer, layers.DepthwiseConv2D):
+        expect(layer, depth_multiplier=1)
+        axis = -2  # of the output channels in the kernel
+    (kernel,) = layer.get_weights()
+    return _fold_batch_norm(kernel, axis, norm.get_weights(), norm.epsilon)
+
+
+def _norm_before(backbone, dense):
+    """The LayerNorm whose affine part becomes part of `dense`."""
+    norm = _neighbour(backbone, dense, "_fc1", "_norm", layers.LayerNormalization)
+    expect_last_axis(norm)
+    expect(norm, center=True, scale=True, rms_scaling=False)
+    _check_joined(backbone, norm, dense)
+    return norm
+
+
 def _inference_form(backbone, layer, inputs):
-    """What replaces `layer` of the trained `backbone` at its place in the deploy graph."""
+    """What replaces `layer` of the trained `backbone` at its place in the deploy graph.
 
-    def weights_of(name):
-        return backbone.get_layer(name).get_weights()
-
-    if isinstance(layer, layers.Conv2D | layers.DepthwiseConv2D):
-        axis = -2 if isinstance(layer, layers.DepthwiseConv2D) else -1  # of the output channels in the kernel
-        (kernel,) = layer.get_weights()
-        folded = _fold_batch_norm(kernel, axis, weights_of(layer.name.removesuffix("_conv") + "_bn"))
-        return _copy(layer, inputs, folded, use_bias=True)
-    if isinstance(layer, layers.BatchNormalization | layers.Dropout):
+    Raises:
+        RealMNetError: a layer or setting that is not known here.
+    """
+    kind = type(layer)
+    if kind in (layers.Conv2D, layers.DepthwiseConv2D):
+        return _copy(layer, inputs, _folded_convolution(backbone, layer), use_bias=True)
+    if kind is layers.BatchNormalization:
+        name = layer.name.removesuffix("_bn") + "_conv"
+        if not any(type(c) in (layers.Conv2D, layers.DepthwiseConv2D) and c.name == name for c in backbone.layers):
+            _refuse(layer, f"expected a convolution before it whose name is {name}")
         return inputs
-    if isinstance(layer, layers.Activation):
+    if kind is layers.Dropout:
+        return inputs
+    if kind is layers.Activation:
+        expect(layer, activation=exact_gelu)
         return _copy(layer, inputs, activation=erf_gelu)
-    if isinstance(layer, layers.LayerNormalization):
+    if kind is layers.LayerNormalization:
+        _norm_before(backbone, _neighbour(backbone, layer, "_norm", "_fc1", layers.Dense))
         return _copy(layer, inputs, [], center=False, scale=False)
-    if layer.name.endswith("_mlp_fc1"):
-        folded = _fold_layer_norm(weights_of(layer.name.removesuffix("_fc1") + "_norm"), *layer.get_weights())
+    if kind is layers.Dense:
+        expect(layer, activation=keras.activations.linear, use_bias=True)
+        if not layer.name.endswith("_fc1"):
+            return _copy(layer, inputs)
+        folded = _fold_layer_norm(_norm_before(backbone, layer).get_weights(), *layer.get_weights())
         return _copy(layer, inputs, folded)
-    if isinstance(layer, WindowAttention):
+    if kind is WindowAttention:
         deployed = DeployedWindowAttention(layer.num_heads, layer.window_size, dtype="float32", name=layer.name)
-        output = deployed(inputs)
+        deployed.build(inputs.shape)
         deployed.assign_from(layer)
-        return output
-    return _copy(layer, inputs)
+        return deployed(inputs)
+    if kind in (layers.InputLayer, layers.ZeroPadding2D, layers.Add):
+        return _copy(layer, inputs)
+    return _refuse(layer, "it is none of a TinyViT's layers")
 
 
 def deploy_graph(model: RealMNet, outputs=OUTPUTS, batch_size: int | None = 1) -> keras.Model:
@@ -138,9 +216,14 @@ def deploy_graph(model: RealMNet, outputs=OUTPUTS, batch_size: int | None = 1) -
 
     Raises:
         ValueError: for no output, or one of another name.
+        RealMNetError: a layer, or a setting of one, that is not known here; names it.
     """
     if not outputs or set(outputs) - set(OUTPUTS):
         raise ValueError(f"outputs must be some of {', '.join(OUTPUTS)}. Received: {outputs}")
+    if type(model.head) not in (LinearHead, ResidualAttentionHead):
+        _refuse(model.head, "a LinearHead or a ResidualAttentionHead expected")
+    rescaling = model.get_layer("rescaling")
+    expect(rescaling, offset=0.0)
     images = keras.Input((*model.image_size, 3), batch_size=batch_size, name="images")
     backbone = keras.models.clone_model(
         model.backbone,
@@ -150,7 +233,7 @@ def deploy_graph(model: RealMNet, outputs=OUTPUTS, batch_size: int | None = 1) -
     )
     stem = backbone.get_layer("patch_embed_conv1_conv")
     kernel, bias = stem.get_weights()
-    stem.set_weights([kernel * model.get_layer("rescaling").scale, bias])
+    stem.set_weights([kernel * rescaling.scale, bias])
 
     x = backbone.output  # (batch_size, h/32, w/32, dim)
     if not isinstance(model.head, LinearHead):

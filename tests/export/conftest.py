@@ -30,6 +30,24 @@ def small_model():
 
 
 @pytest.fixture(scope="session")
+def dying_model(small_model):
+    """`small_model` with a unit of zeros and one next to nothing, both with a bias, and a GELU that gives always 0."""
+    model = RealMNet.from_config(small_model.get_config())
+    model.set_weights(small_model.get_weights())
+    layer = model.backbone.get_layer("stages_1_blocks_0_mlp_fc1")
+    kernel, bias = layer.get_weights()
+    kernel[:, 3], bias[3], kernel[:, 4], bias[4] = 0, 0.2, 1e-13, -0.3
+    layer.set_weights([kernel, bias])
+    layer = model.backbone.get_layer("stages_2_blocks_0_mlp_fc1")
+    layer.set_weights([np.zeros_like(value) for value in layer.get_weights()])
+    layer = model.backbone.get_layer("stages_3_blocks_0_attn").proj
+    kernel, bias = layer.get_weights()
+    kernel[:, 0], bias[0] = 0, 0.1
+    layer.set_weights([kernel, bias])
+    return model
+
+
+@pytest.fixture(scope="session")
 def pictures():
     """uint8 (12, 64, 64, 3): noise at several scales."""
     rng = np.random.default_rng(1)

@@ -3,16 +3,20 @@
 import keras
 import numpy as np
 import pytest
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from export.keras_source import keras_predictions
 from export.parity import LIMITS, measure, runtime_predictions
 from export.quantize_litert import LITERT_ARTIFACTS, quantize_groups
+from export.to_litert import to_litert
 from keras_realmnet import RealMNet
+from keras_realmnet.errors import RealMNetError
 from keras_realmnet.quantization import SCHEMES, fake_quantize, quantize_activations, quantize_weights
 from keras_realmnet.screening.decision import OperatingPoint
 from keras_realmnet.screening.labels import PSMM
 from keras_realmnet.screening.runtimes import LiteRTRuntime
 
+PLAIN = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES  # a delegate hides the tensors of what it takes over
 POINT = OperatingPoint(thresholds=dict.fromkeys(PSMM.pathologic, 0.5), chosen="for this test")
 
 
@@ -73,6 +77,30 @@ def test_kinds_of_int8(opened, litert_models):
         "int8_mixed": {"FULLY_CONNECTED": dense, "CONV_2D": stage_0, "static": 0},
         "int8_pointwise": {"FULLY_CONNECTED": dense, "CONV_2D": stage_0 + downsamplings, "static": 0},
     }
+
+
+def test_dead_channels_have_scales_and_keep_their_biases(dying_model, pictures, tmp_path):
+    whole = to_litert(dying_model, tmp_path / "float32.tflite")
+    expected = LiteRTRuntime(whole).predict(pictures).probabilities
+    for name, make in LITERT_ARTIFACTS.items():
+        path = make(whole, tmp_path / f"{name}.tflite", pictures)
+        assert np.abs(LiteRTRuntime(path).predict(pictures).probabilities - expected).mean() < 0.03, name
+        interpreter = Interpreter(str(path), experimental_op_resolver_type=PLAIN)
+        for tensor in interpreter.get_tensor_details():
+            scales = tensor["quantization_parameters"]["scales"]
+            assert (scales >= np.finfo("float32").tiny).all()
+            if len(scales) and tensor["dtype"] == np.int32:
+                assert np.abs(interpreter.get_tensor(tensor["index"]).astype("int64")).max() < 2**31 - 1
+
+
+def test_a_network_without_the_layers_of_a_group_is_refused(tmp_path):
+    inputs = keras.Input((6, 8, 48), batch_size=1, name="images")
+    model = keras.Model(inputs, keras.ops.negative(keras.layers.Dense(32, name="another")(inputs)))
+    model.export(tmp_path / "float.tflite", format="litert", verbose=False)
+    with pytest.raises(
+        RealMNetError, match=r"float\.tflite: nothing to quantize: no FULLY_CONNECTED is called mlp_fc1"
+    ):
+        quantize_groups(tmp_path / "float.tflite", tmp_path / "int8.tflite", ["mlp fc1"])
 
 
 LAYERS = {

@@ -7,8 +7,11 @@ import onnxruntime
 import pytest
 
 from export.__main__ import main
-from export.to_onnx import OPSET, PORTABLE_OPSET, to_onnx, to_onnx_by_tf2onnx
+from export.to_onnx import OPSET, PORTABLE_OPSET, graph_to_onnx, to_onnx, to_onnx_by_tf2onnx
 from keras_realmnet import LinearHead, RealMNet, TinyViTBackbone
+from keras_realmnet.errors import RealMNetError
+from keras_realmnet.models.deploy import erf_gelu
+from keras_realmnet.models.heads import ClassMaps, ResidualAttentionHead
 from keras_realmnet.screening.bundle import ArtifactSource
 
 OUTPUTS = ["probabilities", "class_maps", "features"]
@@ -116,6 +119,7 @@ def test_the_command_writes_a_bundles_model(small_model, litert_models, write_sm
     write_small_bundle(tmp_path / "bundle", artifacts, tmp_path / "small.keras")
     arguments = ["onnx", str(tmp_path / "bundle"), "--out", str(tmp_path / "model.onnx")]
     assert main([*arguments, "--batch", "0"]) == 0
+    assert "model.onnx: ONNX Runtime 1.23 or newer (opset 23)" in capsys.readouterr().out
     assert_equal(run(tmp_path / "model.onnx", pictures), expected(small_model, pictures))
     for refused, message in (
         (["--route", "keras"], "--route must be own or tf2onnx. Received: keras"),
@@ -134,3 +138,81 @@ def test_tf2onnx_gives_the_same(small_model, pictures, tmp_path):
     path = to_onnx_by_tf2onnx(small_model, tmp_path / "model.onnx")
     assert_equal(run(path, pictures[:1]), expected(small_model, pictures[:1]))
     assert [entry.version for entry in onnx.load(path).opset_import if not entry.domain] == [18]
+
+
+def a_graph(*stack):
+    """A model of 8 x 8 pixels with these layers on top of each other, its output called as those of a network."""
+    x = images = keras.Input((8, 8, 3), batch_size=1, name="images")
+    for layer in stack:
+        x = layer(x)
+    return keras.Model(images, {"probabilities": x})
+
+
+CONVOLUTIONS = {
+    "valid": [keras.layers.Conv2D(4, 3, name="it")],
+    "same": [keras.layers.Conv2D(4, (3, 5), padding="same", name="it")],
+    "unlike paddings": [
+        keras.layers.ZeroPadding2D(((1, 2), (0, 3)), name="pad"),
+        keras.layers.DepthwiseConv2D(3, 2, name="it"),
+    ],
+}
+
+
+@pytest.mark.parametrize("case", CONVOLUTIONS)
+def test_paddings_that_are_known_are_computed(case, tmp_path):
+    graph = a_graph(*CONVOLUTIONS[case], keras.layers.Activation(erf_gelu, name="act"))
+    images = np.random.default_rng(0).normal(0, 1, (1, 8, 8, 3)).astype("float32")
+    session = onnxruntime.InferenceSession(graph_to_onnx(graph).SerializeToString())
+    (received,) = session.run(None, {"images": images})
+    np.testing.assert_allclose(received, graph(images)["probabilities"].numpy(), atol=1e-5)
+
+
+PAD = {"padding": 1, "name": "pad"}
+UNKNOWN = {
+    "it: .*activation.*relu": [keras.layers.Activation("relu", name="it")],
+    "it: .*activation.*gelu": [keras.layers.Activation(lambda x: keras.activations.gelu(x, True), name="it")],
+    "it: .*Conv2D with activation relu": [keras.layers.Conv2D(4, 3, activation="relu", name="it")],
+    "it: .*Dense with activation relu": [keras.layers.Dense(4, activation="relu", name="it")],
+    "it: .*DepthwiseConv2D with dilation_rate": [keras.layers.DepthwiseConv2D(3, dilation_rate=2, name="it")],
+    "it: .*Conv2D with dilation_rate": [keras.layers.Conv2D(4, 3, dilation_rate=(1, 2), name="it")],
+    "it: .*Conv2D with groups": [keras.layers.Conv2D(6, 3, groups=3, name="it")],
+    "it: .*Conv2D with use_bias": [keras.layers.Conv2D(4, 3, use_bias=False, name="it")],
+    "it: .*Dense with use_bias": [keras.layers.Dense(4, use_bias=False, name="it")],
+    "it: .*DepthwiseConv2D with depth_multiplier": [keras.layers.DepthwiseConv2D(3, depth_multiplier=2, name="it")],
+    "it: .*padding same.*strides": [keras.layers.Conv2D(4, 3, 2, padding="same", name="it")],
+    "it: .*padding same.*even": [keras.layers.Conv2D(4, 2, padding="same", name="it")],
+    "it: .*ZeroPadding2D pad": [
+        PAD,
+        keras.layers.Conv2D(4, 3, padding="same", name="it"),
+    ],
+    "it: .*ZeroPadding2D pad.*": [keras.layers.ZeroPadding2D(**PAD), keras.layers.GlobalAveragePooling2D(name="it")],
+    "it: .*LayerNormalization with axis": [keras.layers.LayerNormalization((1, 2), name="it")],
+    "it: .*GlobalAveragePooling2D with keepdims": [keras.layers.GlobalAveragePooling2D(keepdims=True, name="it")],
+    "it: .*MaxPooling2D": [keras.layers.MaxPooling2D(name="it")],
+    "it: .*BatchNormalization": [keras.layers.BatchNormalization(name="it")],
+    "stages_1_downsample_it: .*strides": [keras.layers.Conv2D(4, 1, 2, name="stages_1_downsample_it")],
+    "pad: .*output": [keras.layers.ZeroPadding2D(**PAD)],
+    "it: .*explanation": [ClassMaps(ResidualAttentionHead(7, name="head"), "grad_cam_plus_plus", name="it")],
+}
+
+
+@pytest.mark.parametrize("message", UNKNOWN)
+def test_what_is_not_known_stops_it_by_name(message):
+    with pytest.raises(RealMNetError, match=message):
+        graph_to_onnx(a_graph(*UNKNOWN[message]))
+
+
+def test_a_convolution_with_its_own_call_is_another_layer():
+    class Twice(keras.layers.Conv2D):
+        def call(self, inputs):
+            return 2 * super().call(inputs)
+
+    with pytest.raises(RealMNetError, match=r"it: .*Twice"):
+        graph_to_onnx(a_graph(Twice(4, 3, name="it")))
+
+
+def test_three_summands_stop_it_by_name():
+    images = keras.Input((8, 8, 3), batch_size=1, name="images")
+    x = keras.layers.Add(name="it")([images, images, images])
+    with pytest.raises(RealMNetError, match=r"it: .*Add.*3"):
+        graph_to_onnx(keras.Model(images, {"probabilities": x}))

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import shutil
 import subprocess
@@ -10,7 +11,7 @@ from PIL import Image
 
 from export.__main__ import main
 from export.keras_source import keras_predictions
-from keras_realmnet.screening.bundle import ArtifactSource, Costs
+from keras_realmnet.screening.bundle import ArtifactSource, Costs, _sign
 from keras_realmnet.screening.image_io import read_image
 from keras_realmnet.screening.preprocessing import preprocess
 from training.datasets import PhantomDataSet
@@ -75,6 +76,47 @@ def test_a_bundle_that_computes_something_else_is_refused_by_artifact_and_limit(
     assert "bad: differs from Keras by more than allowed: float32: largest |Δ probability| is" in line
     assert "int8_mixed: 99th percentile of |Δ probability| is" in line
     assert "allowed 0.02" in line
+
+
+@pytest.fixture
+def one_bad_of_each(folder, litert_models, write_small_bundle, small_model, tmp_path):
+    """A bundle of an artifact that does not open, one whose golden output is another's, and two good ones."""
+    artifacts = {name: ArtifactSource(litert_models["float32"], "float32", 1e-3) for name in ("a", "b", "c", "d")}
+    bundle = write_small_bundle(tmp_path / "mixed", artifacts, folder / "good.keras")
+    document = json.loads((tmp_path / "mixed" / "bundle.json").read_text())
+    (tmp_path / "mixed" / "a.tflite").write_bytes(b"not a model")
+    document["artifacts"]["a"]["sha256"] = hashlib.sha256(b"not a model").hexdigest()
+    with np.load(tmp_path / "mixed" / "golden.npz") as arrays:
+        golden = dict(arrays)
+    golden["probabilities_b"] = 1 - golden["probabilities_b"]
+    np.savez_compressed(tmp_path / "mixed" / "golden.npz", **golden)
+    golden_bytes = (tmp_path / "mixed" / "golden.npz").read_bytes()
+    document["golden"]["sha256"] = hashlib.sha256(golden_bytes).hexdigest()
+    del document["digest"]
+    _sign(bundle.directory, document)
+    return tmp_path / "mixed"
+
+
+def test_every_artifact_has_a_result(folder, one_bad_of_each, tmp_path, capsys):
+    """As on a board whose engine is older than one of the models: what does run is verified all the same."""
+    arguments = ["verify", str(one_bad_of_each), "--images", str(folder / "images"), "--out", str(tmp_path / "report")]
+    assert main(arguments) == 2
+    output = capsys.readouterr()
+    (line,) = [line for line in output.err.splitlines() if line.startswith("python -m export: error")]
+    assert "a: a.tflite: LiteRTRuntime cannot open the model" in line
+    assert "b: b.tflite: self-check failed on this machine" in line
+    document = json.loads((tmp_path / "report" / "verification.json").read_text())
+    assert list(document["artifacts"]) == ["c", "d"]
+    assert document["artifacts"]["d"]["broken"] == []
+    assert list(document["failed"]) == ["a", "b"]
+    assert [cells[0] for cells in rows(output.out, "c")] == ["c", "c"]  # of both tables
+
+
+def test_a_bundle_of_which_nothing_runs_is_not_verified(folder, one_bad_of_each, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
+    assert "no artifact runs on this machine: a.tflite: this model needs the package ai-edge-litert" in refusal(
+        [one_bad_of_each, "--images", folder / "images"], capsys
+    )
 
 
 def test_images_are_named_once_and_must_fit(folder, capsys):

@@ -4,6 +4,7 @@ import pytest
 from keras import ops
 
 from keras_realmnet import LinearHead, RealMNet, ResidualAttentionHead, TinyViTBackbone
+from keras_realmnet.errors import RealMNetError
 from keras_realmnet.models.deploy import _fold_batch_norm, _fold_layer_norm, deploy_graph
 
 TINY = {"embed_dims": (16, 32, 64, 64), "depths": (1, 1, 2, 1), "num_heads": (1, 1, 2, 2)}
@@ -142,3 +143,77 @@ def test_folding_by_hand():
     # One unit: γ = (2, 3), β = (1, 0), W = (1, 1), b = 0.5, so y = 2·x₀ + 3·x₁ + 1.5.
     kernel, bias = _fold_layer_norm(([2, 3], [1, 0]), np.ones((2, 1)), np.array([0.5]))
     assert (kernel.ravel().tolist(), bias.tolist()) == ([2, 3], [1.5])
+
+
+def changed(change):
+    """A small model of which `change(backbone)` made something else."""
+    model = tiny(ResidualAttentionHead(7, name="head"))
+    change(model.backbone)
+    return model
+
+
+def setting(layer, **attributes):
+    def change(backbone):
+        for name, value in attributes.items():
+            setattr(backbone.get_layer(layer), name, value)
+
+    return change
+
+
+UNKNOWN = {
+    "stages_0_blocks_0_act1: .*activation.*relu": setting("stages_0_blocks_0_act1", activation=keras.activations.relu),
+    "patch_embed_act: .*activation.*tanh": setting("patch_embed_act", activation=keras.activations.tanh),
+    "patch_embed_conv1_conv: .*activation.*relu": setting("patch_embed_conv1_conv", activation=keras.activations.relu),
+    "stages_1_blocks_0_mlp_fc1: .*activation.*relu": setting(
+        "stages_1_blocks_0_mlp_fc1", activation=keras.activations.relu
+    ),
+    "patch_embed_conv1_bn: .*axis": setting("patch_embed_conv1_bn", axis=1),
+    "stages_1_blocks_0_mlp_norm: .*rms_scaling": setting("stages_1_blocks_0_mlp_norm", rms_scaling=True),
+}
+
+
+@pytest.mark.parametrize("message", UNKNOWN)
+def test_a_setting_that_is_not_known_stops_it_by_name(message):
+    with pytest.raises(RealMNetError, match=message):
+        deploy_graph(changed(UNKNOWN[message]))
+
+
+def with_tail(make):
+    """A model whose backbone has the layers `make` behind its own."""
+    model = tiny(ResidualAttentionHead(7, name="head"))
+    backbone = keras.Model(model.backbone.input, make(model.backbone.output), name="backbone")
+    backbone.image_size = model.image_size
+    model.backbone = backbone
+    return model
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda x: keras.layers.ReLU(name="tail")(x), "tail: .*ReLU"),
+        (lambda x: keras.layers.BatchNormalization(name="tail")(x), "tail: .*BatchNormalization"),
+        (lambda x: keras.layers.LayerNormalization(name="tail")(x), "tail: .*LayerNormalization"),
+        (lambda x: keras.layers.Conv2D(64, 1, use_bias=False, name="tail")(x), "tail: .*Conv2D"),
+        (lambda x: keras.layers.SpatialDropout2D(0.1, name="tail")(x), "tail: .*SpatialDropout2D"),
+    ],
+)
+def test_a_layer_that_is_not_known_at_its_place_stops_it_by_name(make, message):
+    with pytest.raises(RealMNetError, match=message):
+        deploy_graph(with_tail(make))
+
+
+def test_the_epsilon_of_each_norm_is_its_own():
+    def change(backbone):
+        for name in ("stages_0_blocks_0_conv1_bn", "stages_1_blocks_0_mlp_norm"):
+            backbone.get_layer(name).epsilon = 0.1
+        backbone.get_layer("stages_1_blocks_0_attn").norm.epsilon = 0.1
+
+    model = changed(change)
+    assert_equal(model, deploy_graph(model, batch_size=3), pictures(3, model.image_size))
+
+
+def test_an_offset_of_the_pixels_stops_it():
+    model = tiny(ResidualAttentionHead(7, name="head"))
+    model.get_layer("rescaling").offset = -0.5
+    with pytest.raises(RealMNetError, match=r"rescaling: .*offset"):
+        deploy_graph(model)

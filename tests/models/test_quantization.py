@@ -6,6 +6,7 @@ from keras import ops
 from onnx.reference import ReferenceEvaluator
 
 from keras_realmnet import RealMNet, ResidualAttentionHead, TinyViTBackbone
+from keras_realmnet.errors import RealMNetError
 from keras_realmnet.quantization import fake_quantize, quantize_activations, quantize_weights
 
 RNG = np.random.default_rng(0)
@@ -103,3 +104,21 @@ def test_each_scheme_rounds_more_than_the_one_before():
 def test_an_unknown_scheme_is_refused():
     with pytest.raises(ValueError, match=r"int8, int8_mixed, int8_pointwise\. Received: 'int4'"):
         fake_quantize(small(), "int4")
+
+
+@pytest.mark.parametrize(
+    ("layer", "setting"),
+    [
+        ("stages_1_blocks_0_mlp_fc1", {"activation": keras.activations.relu}),
+        ("stages_1_blocks_0_mlp_fc2", {"activation": keras.activations.relu}),
+        ("stages_0_blocks_0_conv1_conv", {"activation": keras.activations.relu}),
+        ("stages_0_blocks_0_conv3_conv", {"strides": (2, 2)}),
+        ("stages_1_blocks_0_mlp_norm", {"rms_scaling": True}),
+    ],
+)
+def test_a_layer_that_does_more_stops_it_by_name(layer, setting):
+    model = small()
+    for name, value in setting.items():
+        setattr(model.backbone.get_layer(layer), name, value)
+    with pytest.raises(RealMNetError, match=f"{layer}: .*{next(iter(setting))}"):
+        fake_quantize(model, "int8_mixed")
