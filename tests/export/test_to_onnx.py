@@ -182,7 +182,7 @@ UNKNOWN = {
     "it: .*padding same.*strides": [keras.layers.Conv2D(4, 3, 2, padding="same", name="it")],
     "it: .*padding same.*even": [keras.layers.Conv2D(4, 2, padding="same", name="it")],
     "it: .*ZeroPadding2D pad": [
-        PAD,
+        keras.layers.ZeroPadding2D(**PAD),
         keras.layers.Conv2D(4, 3, padding="same", name="it"),
     ],
     "it: .*ZeroPadding2D pad.*": [keras.layers.ZeroPadding2D(**PAD), keras.layers.GlobalAveragePooling2D(name="it")],
