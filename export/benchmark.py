@@ -242,7 +242,7 @@ def _whole(peer: str, entrants: Iterable[Contestant]) -> Contestant | None:
 def _network(bundle: Bundle) -> str:
     """Which TinyViT a bundle holds, from the Keras model in it ("21m" where it was stripped of it)."""
     try:
-        with zipfile.ZipFile(bundle.directory / SOURCE_FILE) as archive:
+        with zipfile.ZipFile(bundle.directory / (bundle.source_file or SOURCE_FILE)) as archive:
             text = archive.read("config.json").decode()
     except (OSError, KeyError, zipfile.BadZipFile):
         return "21m"

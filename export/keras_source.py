@@ -18,7 +18,7 @@ def load_source(bundle: Bundle) -> RealMNet:
     Raises:
         RealMNetError: the bundle was stripped of it (a box does not need it).
     """
-    path = bundle.directory / SOURCE_FILE
+    path = bundle.directory / (bundle.source_file or SOURCE_FILE)
     if not path.is_file():
         raise RealMNetError(f"{path}: no such file; the Keras model is needed to verify the bundle")
     return keras.saving.load_model(path)

@@ -5,6 +5,7 @@ model (float32, float16, bfloat16, QDQ int8 or float8) and not an option here. N
 """
 
 import re
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -88,24 +89,24 @@ def add_engine(bundle: Bundle, source: str, tf32: bool = True, timing_cache: Pat
     Raises:
         RealMNetError: as `to_tensorrt`, or `source` is no ONNX model.
         BundleMismatch: on the golden image the engine's probabilities differ from those of `source` by more than the
-            tolerance of `source`; the engine is deleted.
+            tolerance of `source`; the bundle stays as it was.
     """
     made_from = bundle.artifact(source)
     if not made_from.file.endswith(".onnx"):
         raise RealMNetError(f"{made_from.file}: an ONNX artifact expected")
     name = "tensorrt-" + made_from.name.removeprefix("onnx-").removesuffix("-gpu")
-    plan = to_tensorrt(bundle.directory / made_from.file, bundle.directory / f"{name}.plan", tf32, timing_cache)
-    image, golden = bundle.golden(made_from.name)
-    difference = float(np.abs(TensorRTRuntime(plan).predict(image).probabilities - golden.probabilities).max())
-    if not difference <= made_from.tolerance:  # also refuses NaN
-        plan.unlink()
-        raise BundleMismatch(
-            f"{plan}: probabilities differ from those of {made_from.file} by {difference:.3g}, "
-            f"allowed {made_from.tolerance:.3g}"
-        )
-    costs = made_from.costs and replace(made_from.costs, peak_memory_mb=None, peak_memory_of=None)
-    added = ArtifactSource(plan, made_from.precision, made_from.tolerance, "tensorrt", costs)
-    return add_artifacts(bundle, {name: added})
+    with tempfile.TemporaryDirectory() as folder:
+        plan = to_tensorrt(bundle.directory / made_from.file, Path(folder) / f"{name}.plan", tf32, timing_cache)
+        image, golden = bundle.golden(made_from.name)
+        difference = float(np.abs(TensorRTRuntime(plan).predict(image).probabilities - golden.probabilities).max())
+        if not difference <= made_from.tolerance:  # also refuses NaN
+            raise BundleMismatch(
+                f"{plan.name}: probabilities differ from those of {made_from.file} by {difference:.3g}, "
+                f"allowed {made_from.tolerance:.3g}"
+            )
+        costs = made_from.costs and replace(made_from.costs, peak_memory_mb=None, peak_memory_of=None)
+        added = ArtifactSource(plan, made_from.precision, made_from.tolerance, "tensorrt", costs)
+        return add_artifacts(bundle, {name: added})
 
 
 def tensorrt_violations(model: onnx.ModelProto) -> list[str]:

@@ -1,17 +1,32 @@
 """The label vocabularies: codes, their order in every label vector, and what they mean to a clinician."""
 
+from collections import Counter
 from dataclasses import dataclass
 
 __all__ = ["LABEL_SETS", "PALM", "PERIPHERAL", "PSMM", "Label", "LabelSet"]
 
 
+CODE_LENGTH = 16  # of a code value in DICOM (value representation SH)
+NAME_LENGTH = 64  # of a code meaning in DICOM (value representation LO)
+
+
 @dataclass(frozen=True)
 class Label:
-    """One label: its `code` (column name), short `name` and clinical `meaning`."""
+    """One label: its `code` (column name), short `name` and clinical `meaning`.
+
+    Raises ValueError for an empty one, or one that is not a line of printable text.
+    """
 
     code: str
     name: str
     meaning: str
+
+    def __post_init__(self) -> None:
+        for value in (self.code, self.name, self.meaning):
+            if not value.strip() or not value.isprintable():
+                raise ValueError(f"a label has a code, a name and a meaning, a line of text each. Received: {self!r}")
+        if len(self.name) > NAME_LENGTH:
+            raise ValueError(f"the name of a label has at most {NAME_LENGTH} characters. Received: {self.name!r}")
 
 
 @dataclass(frozen=True)
@@ -21,6 +36,12 @@ class LabelSet:
     `pathologic` lists the codes whose presence makes an eye pathologic (and so a referral); each group of
     `exclusive` lists codes of which a correctly labelled image carries exactly one. `condition`: what those who screen
     with it look for, in words that continue a sentence ("screening for ...").
+
+    Outside of this project a code is qualified by the set's name, "psmm:A3", and has at most 16 characters then: DICOM
+    allows no more.
+
+    Raises ValueError for codes or names that are not unique, codes that are longer or not plain, groups of unknown
+    codes, and a set that could refer nobody.
     """
 
     name: str
@@ -28,6 +49,31 @@ class LabelSet:
     pathologic: tuple[str, ...]
     exclusive: tuple[tuple[str, ...], ...]
     condition: str = "retinal disease"
+
+    def __post_init__(self) -> None:
+        for text in (self.name, self.condition):
+            if not text.strip() or not text.isprintable():
+                raise ValueError(f"a label set has a name and a condition, a line of text each. Received: {text!r}")
+        for what, values in (("codes", self.codes), ("names", tuple(label.name for label in self.labels))):
+            repeated = [value for value, count in Counter(values).items() if count > 1]
+            if repeated:
+                raise ValueError(f"label set '{self.name}': {what} must be unique. Received twice: {repeated[0]!r}")
+        for code in self.codes:
+            qualified = f"{self.name}:{code}"
+            if len(qualified) > CODE_LENGTH or not qualified.isascii() or set("\\ ") & set(qualified):
+                raise ValueError(
+                    f"a code qualified by its label set has at most {CODE_LENGTH} ASCII characters without blank and "
+                    f"backslash, as DICOM demands. Received: {qualified!r}"
+                )
+        for group in (self.pathologic, *self.exclusive):
+            unknown = sorted(set(group) - set(self.codes))
+            if unknown:
+                raise ValueError(f"label set '{self.name}' has no label {', '.join(unknown)}")
+            if not group or len(set(group)) < len(group):
+                raise ValueError(
+                    f"label set '{self.name}': pathologic and exclusive codes must be there, each once. "
+                    f"Received: {', '.join(group) or 'none'}"
+                )
 
     @property
     def codes(self) -> tuple[str, ...]:

@@ -94,7 +94,7 @@ class EngineRuntime:
         raise NotImplementedError
 
     def _run(self, images: np.ndarray) -> Sequence[np.ndarray]:
-        """float32 images, one batch → the arrays called OUTPUTS, which the next call may overwrite. One call at a time."""
+        """float32 images, one batch → the arrays called OUTPUTS; one call at a time, the next may overwrite them."""
         raise NotImplementedError
 
     def _missing(self, package: str, where: str, error: Exception) -> RealMNetError:

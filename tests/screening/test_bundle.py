@@ -1,7 +1,11 @@
 """A bundle is complete and unchanged, or it is refused by the name of the file."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +13,20 @@ import pytest
 
 from keras_realmnet.errors import BundleMismatch, RealMNetError
 from keras_realmnet.screening import bundle as bundle_module
-from keras_realmnet.screening.bundle import ArtifactSource, Bundle, Costs, write_bundle
+from keras_realmnet.screening.bundle import (
+    BUNDLE_FILE,
+    ArtifactSource,
+    Bundle,
+    Costs,
+    add_artifacts,
+    against_keras,
+    write_bundle,
+)
+from keras_realmnet.screening.folder_change import FolderChange
 from keras_realmnet.screening.labels import PALM, PSMM
 from keras_realmnet.screening.preprocessing import PreprocessSpec
 
+ROOT = Path(__file__).resolve().parents[2]
 FILES = ("bundle.json", "float32.tflite", "second.tflite", "golden.npz")
 
 
@@ -105,7 +119,7 @@ def test_changes_that_keep_the_json_meaning_are_refused_too(copy):
         ({"operating_point": {"rule": "any_pathologic", "thresholds": {"A2": 0.5}, "chosen": ""}}, "thresholds"),
         ({"golden": {"file": "../golden.npz", "sha256": ""}}, "without folders"),
         ({"label_set": {"name": "x"}}, "'labels'"),
-        ({"artifacts": {"float32": {}}}, "input_shape"),
+        ({"artifacts": {"float32": {}}}, r"artifacts\.float32: the field 'file' is missing"),
     ],
 )
 def test_a_signed_bundle_must_still_make_sense(copy, changes, message):
@@ -168,12 +182,14 @@ def test_costs_are_stated_where_they_are_known(tiny_bundle, tmp_path, costs, siz
     ("costs", "message"),
     [
         ({"macs": -1, "parameters": 1}, "`macs` must be a whole number"),
-        ({"macs": 1, "parameters": True}, "`parameters` must be a whole number"),
-        ({"macs": 1, "parameters": 1, "peak_memory_mb": "9", "peak_memory_of": "x"}, "`peak_memory_mb` must be"),
+        ({"macs": 10**400, "parameters": 1}, "`macs` must be a whole number"),
+        ({"macs": 1, "parameters": True}, r"costs\.parameters: a whole number expected"),
+        ({"macs": 1, "parameters": 1, "peak_memory_mb": "9", "peak_memory_of": "x"}, "peak_memory_mb: a number"),
+        ({"macs": 1, "parameters": 1, "peak_memory_mb": 10**400, "peak_memory_of": "x"}, "`peak_memory_mb` must be"),
         ({"macs": 1, "parameters": 1, "peak_memory_mb": 9}, "comes with what was measured"),
         ({"macs": 1}, "parameters"),
         ({"macs": 1, "parameters": 1, "watts": 5}, "watts"),
-        ([1, 2], "mapping"),
+        ([1, 2], "costs: an object expected"),
     ],
 )
 def test_costs_that_make_no_sense_are_refused(copy, costs, message):
@@ -184,12 +200,95 @@ def test_costs_that_make_no_sense_are_refused(copy, costs, message):
         Bundle.load(copy)
 
 
-def test_a_bundle_that_could_not_be_written_whole_is_none(tiny_bundle, copy):
-    assert (copy / "bundle.json").exists()
+def contents(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+def test_a_bundle_that_could_not_be_written_whole_is_the_old_one(tiny_bundle, copy):
+    before = contents(copy)
+    broken = {"float32": ArtifactSource(copy / "golden.npz", "float32", 1e-3)}
     with pytest.raises(BundleMismatch):
-        rewritten(tiny_bundle, copy, artifacts={"float32": ArtifactSource(copy / "golden.npz", "float32", 1e-3)})
-    with pytest.raises(BundleMismatch, match=r"bundle\.json"):
-        Bundle.load(copy)
+        rewritten(tiny_bundle, copy, artifacts=broken)
+    with pytest.raises(BundleMismatch):
+        add_artifacts(Bundle.load(copy), broken)
+    with pytest.raises(ValueError, match="name"):  # found out at the end, when all files are made
+        rewritten(tiny_bundle, copy, name="")
+    assert contents(copy) == before
+
+
+@pytest.mark.parametrize(("how", "trouble"), [("write", "killed"), ("add", "killed"), ("write", "full")])
+def test_whenever_a_change_breaks_off_the_bundle_is_the_old_one_or_the_new_one(tiny_bundle, tmp_path, how, trouble):
+    """Killed before every step in turn; or each size of file in turn is too large for the disk."""
+    arguments = [Path(__file__).parent / "interrupted.py", how, trouble, tiny_bundle, tmp_path]
+    done = subprocess.run(
+        [sys.executable, *arguments], env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, check=True
+    )
+    tries = [json.loads(line) for line in done.stdout.splitlines()]
+    assert tries[-1]["status"] == 0
+    old, new = {"digest": Bundle.load(tiny_bundle).digest, "files": sorted(FILES)}, tries[-1]["left"]
+    assert {found["left"]["digest"] for found in tries} == {old["digest"], new["digest"]}
+    assert {found["status"] for found in tries} == {0, -9 if trouble == "killed" else 1}
+    for found in tries:
+        assert found["then"] == (new if found["left"]["digest"] == new["digest"] else old)  # nothing is left over
+        if trouble == "full":
+            assert found["left"] == (old if found["status"] else new)
+
+
+def test_one_writes_at_a_time(tiny_bundle, copy):
+    bundle, before = Bundle.load(copy), contents(copy)
+    model = {"third": ArtifactSource(tiny_bundle / "float32.tflite", "float32", 1e-3)}
+    with FolderChange(copy, BUNDLE_FILE, lambda content: set(FILES)):
+        for write in (lambda: add_artifacts(bundle, model), lambda: rewritten(tiny_bundle, copy)):
+            with pytest.raises(RealMNetError, match="somebody else is writing to this folder"):
+                write()
+    assert contents(copy) == before
+    after = add_artifacts(bundle, model)
+    with pytest.raises(RealMNetError, match=r"bundle\.json: the bundle was changed since it was read"):
+        add_artifacts(bundle, {"fourth": model["third"]})
+    assert list(add_artifacts(after, {"fourth": model["third"]}).artifacts) == ["float32", "second", "third", "fourth"]
+
+
+def test_who_reads_while_others_write_gets_a_whole_bundle(tiny_bundle, copy):
+    done = threading.Event()
+    other = copy.parent / "other.tflite"
+    other.write_bytes((tiny_bundle / "float32.tflite").read_bytes() + bytes(64))
+
+    def write():
+        for k in range(30):
+            model = other if k % 2 else tiny_bundle / "float32.tflite"
+            add_artifacts(Bundle.load(copy), {"float32": ArtifactSource(model, "float32", 1e-3)})
+        done.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    digests = set()
+    while not done.is_set():
+        digests.add(Bundle.load(copy).digest)
+    writer.join()
+    assert len(digests) > 1
+
+
+def test_a_replaced_artifact_no_longer_has_the_scores_of_the_old_one(tiny_bundle, copy):
+    model = ArtifactSource(tiny_bundle / "float32.tflite", "float32", 1e-3)
+    resigned(copy, scores={against_keras(name): {"flips": 3} for name in ("float32", "second")})
+    bundle = add_artifacts(Bundle.load(copy), {"second": model}, {against_keras("third"): {"flips": 0}})
+    assert bundle.scores == {"float32 against Keras": {"flips": 3}, "third against Keras": {"flips": 0}}
+    assert sorted(contents(copy)) == sorted(FILES)  # the same bytes keep their name
+
+
+def test_files_of_others_stay_in_the_folder(tiny_bundle, copy):
+    for name in ("README", "mine.onnx", "part-1.tflite"):
+        (copy / name).write_bytes(b"mine")
+    other = copy.parent / "other.tflite"
+    other.write_bytes((tiny_bundle / "float32.tflite").read_bytes() + bytes(64))
+    bundle = rewritten(tiny_bundle, copy, artifacts={"float32": ArtifactSource(other, "float32", 1e-3)})
+    named = {"bundle.json", bundle.artifact().file, bundle.golden_file}
+    assert set(contents(copy)) == named | {"README", "mine.onnx", "part-1.tflite"}
+    (copy / "bundle.json").write_bytes(b"{")  # nobody knows what belongs to it: nothing is overwritten or removed
+    before = contents(copy)
+    rewritten(tiny_bundle, copy)
+    after = contents(copy)
+    assert all(after[name] == content for name, content in before.items() if name != "bundle.json")
 
 
 def test_the_source_model_may_be_left_behind_but_not_changed(tiny_bundle, tmp_path):
