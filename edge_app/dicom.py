@@ -18,6 +18,7 @@ from pydicom.filereader import read_dataset, read_partial
 from pydicom.uid import (
     JPEG2000,
     UID,
+    Comprehensive3DSRStorage,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
@@ -47,7 +48,7 @@ __all__ = [
     "STORAGE_CLASSES",
     "TRANSFER_SYNTAXES",
     "client_tls",
-    "is_own_heat_map",
+    "is_own_result",
     "limit_connection",
     "parse_attributes",
     "read_attributes",
@@ -138,14 +139,15 @@ def read_attributes(path: Path) -> Dataset:
         return parse_attributes(file, plain)
 
 
-def is_own_heat_map(attributes: Dataset) -> bool:
-    """Whether an object says of itself that it is a heat map of this software, on this box or another.
+def is_own_result(attributes: Dataset) -> bool:
+    """Whether an object says of itself that it is a heat map or report of this software, on this box or another.
 
     No camera's picture does: it would have to name this software as its maker and call itself a heat map.
     """
     image_type = attributes.get("ImageType") or ""
     parts = [str(part).strip() for part in ([image_type] if isinstance(image_type, str) else image_type)]
-    return str(attributes.get("Manufacturer") or "").strip() == MANUFACTURER and parts[:3] == list(HEAT_MAP_TYPE)
+    is_result = parts[:3] == list(HEAT_MAP_TYPE) or attributes.get("SOPClassUID") == Comprehensive3DSRStorage
+    return is_result and str(attributes.get("Manufacturer") or "").strip() == MANUFACTURER
 
 
 class _Source:

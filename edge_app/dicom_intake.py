@@ -37,7 +37,7 @@ from edge_app.dicom import (
     MAX_PDU,
     STORAGE_CLASSES,
     TRANSFER_SYNTAXES,
-    is_own_heat_map,
+    is_own_result,
     limit_connection,
     parse_attributes,
     server_tls,
@@ -353,7 +353,7 @@ class DicomIntake:
         file.seek(len(received.head))
         attributes = parse_attributes(file, context.transfer_syntax)
         instance, study = _identify(attributes, request)
-        if is_own_heat_map(attributes) or self._is_own(instance):
+        if is_own_result(attributes) or self._is_own(instance):
             self._drop(event, OWN)
             return
         sha256, size = received.incoming.keep("dcm")

@@ -1,23 +1,31 @@
 """Watched folders as clinics have them: slow writers, damage, wrong endings, odd names, a share that goes away."""
 
+import contextlib
+import errno
 import io
 import os
 import shutil
 import threading
 import time
 from pathlib import Path
+from struct import pack
 
 import numpy as np
+import peers
 import pytest
 from PIL import Image
+from pydicom.uid import Comprehensive3DSRStorage, SecondaryCaptureImageStorage
+from rich.console import Console
 
-from edge_app import folder_intake
+from edge_app import dicom, folder_intake, status
 from edge_app.config import Config
+from edge_app.file_kinds import HEAD, kind_of
 from edge_app.store import Store
 from keras_realmnet.screening.record import ScreeningRecord
 
 STABLE = 0.3
 RESCAN = 0.05
+SMALL = np.full((64, 80, 3), 90, np.uint8)
 
 
 @pytest.fixture
@@ -214,12 +222,220 @@ def test_the_same_picture_under_a_name_of_another_patient_is_told_later_too(shar
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
-def test_the_end_of_a_file_tells_whether_it_is_whole(tmp_path, kind):
+def test_the_end_of_a_file_tells_whether_it_is_whole(kind):
     data = picture(kind)
-    path = tmp_path / "x"
-    path.write_bytes(data)
-    assert folder_intake.looks_whole(path)
-    path.write_bytes(data[: len(data) // 2] + bytes(len(data) - len(data) // 2))  # room reserved, not yet filled
-    assert folder_intake.looks_whole(path) == (kind == "TIFF")  # its directory is where it should be: the worker judges
-    path.write_bytes(b"")
-    assert not folder_intake.looks_whole(path)
+    assert folder_intake.looks_whole(io.BytesIO(data))
+    reserved = data[: len(data) // 2] + bytes(len(data) - len(data) // 2)  # room that is not yet filled
+    # The directory of a TIFF is where it should be: the worker judges.
+    assert folder_intake.looks_whole(io.BytesIO(reserved)) == (kind == "TIFF")
+    assert not folder_intake.looks_whole(io.BytesIO())
+
+
+# ---- what vanishes or cannot be read -----------------------------------------------------------------------------
+
+
+class Entries:
+    """Stands for `os.scandir`: things happen to what was listed before it is looked at."""
+
+    def __init__(self, monkeypatch, happens):
+        self._scandir, self._happens = os.scandir, happens
+        monkeypatch.setattr("os.scandir", self)
+
+    def __call__(self, folder):
+        with self._scandir(folder) as entries:
+            listed = list(entries)
+        for entry in listed:
+            self._happens(Path(entry.path))
+        return contextlib.nullcontext(iter(listed))
+
+
+def test_a_file_that_vanishes_during_a_scan_hides_nothing(share, watch, monkeypatch, caplog):
+    (share / "b.png").write_bytes(picture(seed=1))
+    (share / "c").mkdir()
+    (share / "c" / "c.png").write_bytes(picture(seed=2))
+
+    def vanish(path):
+        if path.name == "a.png":
+            path.unlink()
+        elif path.name == "d":
+            shutil.rmtree(path)
+        elif path.parent == share:
+            (share / "a.png").write_bytes(b"x")
+            (share / "d").mkdir(exist_ok=True)
+
+    Entries(monkeypatch, vanish)
+    store = watch()
+    until(lambda: len(store.items()) == 2)
+    assert store.intake.unreachable() == []
+    assert store.not_taken() == []
+    assert "cannot be read" not in caplog.text
+
+
+def test_one_file_that_cannot_be_read_is_told_and_hides_nothing(share, watch, monkeypatch, caplog):
+    for name in ("a.png", "b.png", "c.bin"):
+        (share / name).write_bytes(picture(seed=ord(name[0])))
+    opened = os.open
+
+    def fail(path, *arguments, **options):
+        if str(path).endswith(("a.png", "c.bin")) and broken:
+            raise OSError(errno.EIO, "Input/output error")
+        return opened(path, *arguments, **options)
+
+    broken = [True]
+    monkeypatch.setattr("os.open", fail)
+    store = watch()
+    until(lambda: len(store.items()) == 1 and store.not_taken())
+    assert [(each.kind, each.number) for each in store.not_taken()] == [("unreadable", 2)]
+    assert caplog.text.count("a file cannot be taken (Input/output error)") == 2  # once for each, not at every scan
+    broken.clear()
+    until(lambda: len(store.items()) == 3 and not store.not_taken())
+
+
+def test_a_subfolder_that_cannot_be_read_is_told(share, watch, monkeypatch):
+    (share / "a").mkdir()
+    (share / "b.png").write_bytes(picture())
+
+    def happens(path):
+        if path.name == "a.png":
+            raise OSError(errno.EACCES, "Permission denied")
+
+    (share / "a" / "a.png").write_bytes(picture(seed=1))
+    Entries(monkeypatch, happens)
+    store = watch()
+    until(lambda: len(store.items()) == 1 and store.not_taken())
+    assert [(each.kind, each.number) for each in store.not_taken()] == [("unreadable", 1)]
+    assert store.intake.unreachable() == []
+
+
+@pytest.mark.parametrize("replacement", ["link", "pipe", "folder", "other contents"])
+def test_a_file_that_is_replaced_before_it_is_opened_is_not_taken_as_it_was_listed(share, tmp_path, replacement):
+    path, secret = share / "a.png", tmp_path / "secret.png"
+    secret.write_bytes(picture(seed=1))
+    path.write_bytes(picture())
+    [(listed, version)] = folder_intake._files(share)
+    path.unlink()
+    {
+        "link": lambda: path.symlink_to(secret),
+        "pipe": lambda: os.mkfifo(path),
+        "folder": path.mkdir,
+        "other contents": lambda: path.write_bytes(picture(seed=2)),
+    }[replacement]()
+    with pytest.raises((folder_intake._Changed, OSError)), folder_intake._opened(listed, version):
+        pass
+
+
+# ---- what is not taken -------------------------------------------------------------------------------------------
+
+
+def tiff_tags(*tags: int) -> bytes:
+    """A TIFF of one directory with these tags, each a LONG of value 1."""
+    entries = b"".join(pack("<HHLL", tag, 4, 1, 1) for tag in tags)
+    return b"II*\0" + pack("<LH", 8, len(tags)) + entries + bytes(4)
+
+
+FOREIGN = {
+    "WebP": picture("WEBP"),
+    "JPEG 2000": picture("JPEG2000"),
+    "GIF": picture("GIF"),
+    "AVIF": pack(">L", 28) + b"ftypmif1" + bytes(4) + b"mif1avif" + bytes(100),
+    "HEIC": pack(">L", 24) + b"ftypheic" + bytes(4) + b"mif1" + bytes(100),
+    "JPEG XL": b"\xff\x0a" + bytes(100),
+    "PDF": b"%PDF-1.7\n" + bytes(100),
+    "ZIP": b"PK\x03\x04" + bytes(100),
+    "camera RAW": tiff_tags(254, 330),
+    "video": pack(">L", 24) + b"ftypisom" + bytes(112),
+    "of unknown kind": bytes(range(100)),
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_kinds_are_told_by_contents(share, kind):
+    head = FOREIGN[kind]
+    assert (kind_of(head[:HEAD]) or "of unknown kind") == kind
+
+
+@pytest.mark.parametrize(
+    ("kind", "head"),
+    [
+        *((kind, picture(kind)) for kind in ("JPEG", "PNG", "TIFF", "BMP")),
+        ("TIFF", tiff_tags(254)),
+        ("camera RAW", tiff_tags(50706)),
+        ("camera RAW", b"II*\0\x10\0\0\0CR\x02\0" + bytes(100)),
+        ("DICOM", bytes(128) + b"DICM" + bytes(100)),
+        ("DICOM", b"\x08\x00\x05\x00CS\x0a\x00ISO_IR 100" + bytes(10)),
+        ("text", b"BMW;7\r\n"),
+        ("text", "Größe".encode("utf-16")),
+        ("text", b""),
+        (None, b"BM" + bytes(100)),
+        ("TIFF", b"II*\0\xff\xff\xff\xff"),
+        ("TIFF", b"MM\0*"),
+    ],
+)
+def test_what_is_read_is_told_from_what_looks_like_it(kind, head):
+    assert kind_of(head[:HEAD]) == kind
+
+
+def test_pictures_of_other_kinds_leave_a_trace_and_no_name(share, watch, tmp_path, caplog):
+    for number, data in enumerate(FOREIGN.values()):
+        (share / f"CANARY{number}.dat").write_bytes(data)
+        os.utime(share / f"CANARY{number}.dat", (1_700_000_000 + number,) * 2)
+    (share / "CANARY.webp").write_bytes(FOREIGN["WebP"])
+    os.utime(share / "CANARY.webp", (1_800_000_000,) * 2)
+    (share / "CANARY.csv").write_text("a,b")
+    (share / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(100))
+    (share / "P1_OD.dat").write_bytes(picture())  # a picture by its contents
+    (share / "P2_OD.dat").write_bytes(picture("JPEG", 2)[:300] + b"\xff\xd9")  # a damaged one
+    (share / "P3_OD.jpg").write_bytes(picture("WEBP", 3))  # one by its name
+    store = watch()
+    until(lambda: len(store.not_taken()) == len(FOREIGN) and len(store.items()) == 3)
+    assert {each.kind: each.number for each in store.not_taken()} == dict.fromkeys(FOREIGN, 1) | {"WebP": 2}
+    assert {each.folder for each in store.not_taken()} == {"share"}
+    assert next(each.latest for each in store.not_taken() if each.kind == "WebP").startswith("2027-01-15T08:00:00")
+    assert "folder share: not taken: 2 WebP" in caplog.text
+    assert "CANARY" not in caplog.text
+    [line] = status.not_taken(store)
+    assert line.startswith("not taken from folder share: 2 WebP, 1 ")
+    assert line.endswith("export JPEG, PNG, TIFF, BMP or DICOM instead")
+    told = caplog.text
+    time.sleep(5 * RESCAN)
+    assert caplog.text == told  # not at every scan
+    (share / "CANARY.webp").unlink()
+    until(lambda: {each.kind: each.number for each in store.not_taken()}["WebP"] == 1)
+    console = Console(file=io.StringIO(), width=500)
+    config = Config(data_dir=store.data_dir, disk={"free_mb": 0})
+    status.show(config, console, patients=False)
+    assert "not taken from folder share: 1 AVIF, 1 GIF" in console.file.getvalue()
+    store.intake.stop()
+    folder_intake.start(config, store).stop()  # the folder is no longer watched
+    assert store.not_taken() == []
+
+
+def test_a_file_too_large_leaves_a_trace(share, watch, monkeypatch):
+    monkeypatch.setattr(folder_intake, "MAX_BYTES", 1 << 20)
+    for name in ("P1_OD.jpg", "P1_OD.dat"):
+        (share / name).write_bytes(picture("JPEG") + bytes(1 << 20))
+    store = watch()
+    until(store.not_taken)
+    assert [(each.kind, each.number) for each in store.not_taken()] == [("larger than 1 MB", 2)]
+    assert store.items() == []
+
+
+def test_a_file_of_another_kind_is_not_read_whole(share, watch, monkeypatch):
+    """A large archive would fill the memory of the serving process."""
+    monkeypatch.setattr("pathlib.Path.read_bytes", lambda path: pytest.fail("read whole"))
+    (share / "large.zip").write_bytes(FOREIGN["ZIP"])
+    (share / "large.dat").write_bytes(FOREIGN["of unknown kind"])
+    store = watch()
+    until(lambda: len(store.not_taken()) == 2)
+
+
+def test_results_of_this_software_are_not_taken(share, watch):
+    own = {"Manufacturer": dicom.MANUFACTURER, "ImageType": list(dicom.HEAT_MAP_TYPE)}
+    peers.write(peers.ophthalmic(SMALL, SOPClassUID=SecondaryCaptureImageStorage, **own), share / "map.dcm")
+    report = peers.ophthalmic(SMALL, SOPClassUID=Comprehensive3DSRStorage, Manufacturer=dicom.MANUFACTURER)
+    peers.write(report, share / "report.dcm")
+    peers.write(peers.ophthalmic(SMALL), share / "picture.dcm")
+    store = watch()
+    until(lambda: len(store.items()) == 1)
+    time.sleep(STABLE + 4 * RESCAN)
+    assert [item.file_name for item in store.items()] == ["picture.dcm"]
