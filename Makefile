@@ -26,6 +26,7 @@ soak: .venv/ready
 	.venv/bin/python tests/proofs/conformance.py --count 10
 	.venv/bin/python tests/proofs/peer_faults.py --count 20
 	.venv/bin/python tests/proofs/crash.py --count 500
+	.venv/bin/python tests/proofs/foreign_classes.py
 	.venv/bin/python tests/proofs/durability.py
 	.venv/bin/python tests/proofs/disk_full.py
 	.venv/bin/python tests/proofs/folder.py

@@ -450,7 +450,7 @@ def test_a_peer_that_does_not_wait_for_answers_is_ended(box):
             for _ in range(40):
                 request.DataSet = peers.BytesIO(bytes(300_000))
                 opened.dimse.send_msg(request, context.context_id)
-            wait_for(lambda: opened.is_aborted)
+            wait_for(lambda: opened.is_aborted, 5)  # before its own time-out
     wait_for(lambda: not server.associations)
     assert list(store.incoming.iterdir()) == []
 
@@ -463,7 +463,7 @@ def test_a_command_without_an_end_is_ended(box):
             part = P_DATA()
             part.presentation_data_value_list.append((context, b"\x01" + bytes(10_000)))  # never the last
             opened.dul.send_pdu(part)
-        wait_for(lambda: opened.is_aborted)
+        wait_for(lambda: opened.is_aborted, 5)  # before its own time-out
 
 
 # ---- what is no picture ------------------------------------------------------------------------------------------
@@ -624,6 +624,18 @@ def test_nothing_about_the_patient_is_noted_of_what_is_dropped(box, caplog):
     canary = "CANARY7431"
     assert send(server.port, other(canary.encode(), PatientID=canary, PatientName=canary, StudyID=canary)) == 0x0000
     assert canary not in caplog.text + "".join(str(tuple(row)) for row in store.trail())
+
+
+def test_the_pdf_of_a_study_stops_no_sender(box, shared, tmp_path):
+    store, server = box
+    files = [peers.write(peers.ophthalmic(SMALL), tmp_path / f"{i}.dcm") for i in range(2)]
+    files.insert(1, shared / "trials" / "pdf_of_a_study.dcm")
+    with association(
+        server.port, *((uid, ExplicitVRLittleEndian) for uid in (*STORAGE_CLASSES, EncapsulatedPDFStorage))
+    ) as opened:
+        assert [opened.send_c_store(file).Status for file in files] == [0, 0, 0]
+    assert len(store.items()) == 2
+    assert [each.kind for each in store.dropped()] == [OTHERS[EncapsulatedPDFStorage]]
 
 
 # ---- the box's own results ----------------------------------------------------------------------------------------

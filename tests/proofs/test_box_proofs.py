@@ -4,6 +4,7 @@ import crash
 import disk_full
 import durability
 import folder
+import foreign_classes
 import identity
 import peers
 import privacy
@@ -27,6 +28,12 @@ def test_a_backup_of_a_box_at_work_is_a_whole_box(tmp_path, tiny_bundle):
     assert found["images restored"] > 5
     assert found["finished by the restored boxes: screened"] > 0
     assert found["finished by the restored boxes: delivered"] > 0
+
+
+def test_pictures_among_other_objects_all_arrive_and_the_rest_is_noted(tmp_path, tiny_bundle):
+    found = foreign_classes.run(tmp_path, tiny_bundle, studies=2, kills=2)
+    assert found["kills"] == 2
+    assert found["other objects, one line each"] >= 16
 
 
 @pytest.mark.skipif(durability.reason_to_skip() is not None, reason=str(durability.reason_to_skip()))
