@@ -41,7 +41,14 @@ class DecompressionBomb(UnreadableImage):
 
 
 class MachineFault(RealMNetError):
-    """A file could not be read since this machine failed (no memory, an I/O error): it is not the file's fault."""
+    """A file could not be read since this machine failed (no memory, an I/O error): it is not the file's fault.
+
+    `problem`: the sentence for a person, without the file's name.
+    """
+
+    def __init__(self, problem: str, name: str):
+        super().__init__(f"{name}: {problem}")
+        self.problem = problem
 
 
 class EngineFailed(RealMNetError):

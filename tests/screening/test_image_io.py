@@ -1,7 +1,11 @@
 """Reading pictures: every format a clinic sends, and nothing but a clear error for the rest."""
 
+import errno
 import io
+import os
 import struct
+import subprocess
+import sys
 import tempfile
 import warnings
 import zlib
@@ -30,7 +34,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from keras_realmnet.errors import DecompressionBomb, UnreadableImage
+from keras_realmnet.errors import DecompressionBomb, MachineFault, UnreadableImage
 from keras_realmnet.screening.image_io import FileName, parse_file_name, read_header, read_image
 
 OPHTHALMIC_8_BIT = "1.2.840.10008.5.1.4.1.1.77.1.5.1"
@@ -394,6 +398,50 @@ def test_no_image_at_all(tmp_path: Path) -> None:
         read_image("a\0b.jpg")
 
 
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (MemoryError(), "memory of this machine"),
+        (OSError(errno.EIO, os.strerror(errno.EIO)), "on this machine: Input/output error"),
+        (OSError(errno.ESTALE, os.strerror(errno.ESTALE)), "on this machine: Stale file handle"),
+    ],
+)
+def test_a_machines_fault_is_not_the_files(tmp_path, monkeypatch, fault, words):
+    """While the file is read, its header parsed or its pixels decoded."""
+
+    def fails(*arguments, **options):
+        raise fault
+
+    contents = {"png": encoded(scene(), "PNG"), "jpg": encoded(scene(), "JPEG"), "dcm": dicom(scene())}
+    decoders = {"png": "PIL.Image.Image.convert", "jpg": "cv2.imdecode", "dcm": "numpy.frombuffer"}
+    for kind, patched in decoders.items():
+        file = tmp_path / f"P1_OD.{kind}"
+        file.write_bytes(contents[kind])
+        for place in (patched, "pathlib.Path.read_bytes"):
+            with monkeypatch.context() as broken:
+                broken.setattr(place, fails)
+                with pytest.raises(MachineFault, match=f"{file.name}: .*{words}") as raised:
+                    read_image(file)
+            assert file.name not in raised.value.problem
+        read_image(file)
+
+
+def test_no_memory_for_opencv_is_the_machines_fault(tmp_path):
+    """OpenCV reports it by an error of its own."""
+    file = tmp_path / "large.jpg"
+    Image.fromarray(np.zeros((6000, 6000, 3), np.uint8)).save(file)
+    code = (
+        "import resource, sys\n"
+        "from keras_realmnet.errors import MachineFault\n"
+        "from keras_realmnet.screening.image_io import read_image\n"
+        "resource.setrlimit(resource.RLIMIT_DATA, (90 << 20, 90 << 20))\n"
+        "try:\n    read_image(sys.argv[1])\n"
+        "except MachineFault as fault:\n    print(fault)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, file], capture_output=True, text=True, check=True)
+    assert done.stdout == "large.jpg: the memory of this machine did not suffice to read the file\n"
+
+
 def test_dicom_without_a_picture() -> None:
     dataset = pydicom.dcmread(io.BytesIO(dicom(scene())))
     del dataset.PixelData
@@ -565,7 +613,7 @@ def test_bombs_inside_of_dicom() -> None:
     j2k = bytearray(encoded(np.zeros((8, 8, 3), np.uint8), "JPEG2000", no_jp2=True))
     j2k[8:16] = struct.pack(">II", 60000, 60000)
     for frame, syntax in ((jpeg, JPEGBaseline8Bit), (j2k, JPEG2000Lossless)):
-        with pytest.raises(UnreadableImage, match="60000x60000 pixels .* announces 8x8 pixels"):
+        with pytest.raises(UnreadableImage, match=r"60000x60000 pixels .* announces 8x8 pixels"):
             read_image(dicom([bytes(frame)], syntax, (8, 8), PhotometricInterpretation="YBR_FULL_422"))
 
 

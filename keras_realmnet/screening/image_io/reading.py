@@ -5,9 +5,10 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 
-from keras_realmnet.errors import DecompressionBomb, UnreadableImage
+from keras_realmnet.errors import DecompressionBomb, MachineFault, UnreadableImage
 from keras_realmnet.screening.image_io.dicom import DicomFile
 from keras_realmnet.screening.image_io.names import DEFAULT_FILE_NAME_PATTERN, FileName, parse_file_name
 from keras_realmnet.screening.image_io.plain import PlainFile
@@ -18,6 +19,7 @@ __all__ = ["EXTENSIONS", "may_be_image", "read_header", "read_image"]
 # Usual endings, for those who look for images in a folder; reading goes by content.
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".dcm", ".dicom"})
 
+CV2_NO_MEMORY = -4  # cv::Error::StsNoMem
 NOT_IMAGES = frozenset({"dicomdir", "license", "makefile", "readme"})
 
 
@@ -34,8 +36,10 @@ def may_be_image(file: Path) -> bool:
         return True
     try:
         read_header(file)
-    except (UnreadableImage, OSError):
+    except UnreadableImage:
         return False
+    except MachineFault:  # it cannot be told now
+        return True
     return True
 
 
@@ -50,7 +54,8 @@ def read_header(
 
     `name`: stands for the file in messages and is parsed for patient, eye and date; default: the path's own.
     Where no picture can be screened, `pictures` is 0; `UnreadableImage` is raised where not even the header can be
-    read or there is no such picture, `DecompressionBomb` above MAX_BYTES or MAX_PIXELS.
+    read or there is no such picture, `DecompressionBomb` above MAX_BYTES or MAX_PIXELS, `MachineFault` where this
+    machine failed (no memory, an I/O error) and another attempt may succeed.
     """
     data, name = _contents(file, name)
     return _open(data, name, frame, file_name_pattern)[0]
@@ -85,9 +90,8 @@ def read_image(
         pixels = opened.pixels(frame, half)
     except UnreadableImage as error:
         raise type(error)(error.problem, name, source) from error
-    except MemoryError:  # the machine's fault, not the picture's
-        raise
     except Exception as error:  # the decoders raise whatever their parsers stumble upon
+        _check_machine(error, name)
         raise UnreadableImage(
             f"this {source.format} picture is damaged and cannot be decoded. {AGAIN}", name, source
         ) from error
@@ -117,21 +121,35 @@ def _contents(file: str | Path | bytes, name: str | None) -> tuple[bytes, str]:
                 )
                 raise UnreadableImage(f"the file {problem}; an image file was expected", name)
             size = file.stat().st_size
-        except (OSError, ValueError) as error:
-            raise UnreadableImage(f"the file cannot be read: {_why(error)}", name) from error
+        except OSError as error:
+            raise _machine_fault(error, name) from error
+        except ValueError as error:  # a NUL, for one
+            raise UnreadableImage("the file cannot be read: such a path is not allowed", name) from error
     if size > MAX_BYTES:
         raise DecompressionBomb(f"the file has {size} bytes; at most {MAX_BYTES} are read. Export it smaller", name)
     if isinstance(file, bytes):
         return file, name
     try:
         return file.read_bytes(), name
-    except OSError as error:
-        raise UnreadableImage(f"the file cannot be read: {_why(error)}", name) from error
+    except (OSError, MemoryError) as error:
+        raise _machine_fault(error, name) from error
 
 
-def _why(error: OSError | ValueError) -> str:
-    """What the system says (without the path); a ValueError is about the path itself."""
-    return (error.strerror if isinstance(error, OSError) else None) or "such a path is not allowed"
+def _machine_fault(error: Exception, name: str) -> MachineFault:
+    """An error of the machine, in the system's words (without the path)."""
+    if isinstance(error, OSError):
+        return MachineFault(f"the file cannot be read on this machine: {error.strerror}", name)
+    return MachineFault("the memory of this machine did not suffice to read the file", name)
+
+
+def _check_machine(error: Exception, name: str) -> None:
+    """Raises MachineFault for an error that is no decoder's finding: no memory, or the system's own (it has a number).
+
+    Pillow reports damaged pictures as OSError, too, but without a number.
+    """
+    no_memory = isinstance(error, MemoryError) or (isinstance(error, cv2.error) and error.code == CV2_NO_MEMORY)
+    if no_memory or (isinstance(error, OSError) and error.errno is not None):
+        raise _machine_fault(error, name) from error
 
 
 def _format(data: bytes) -> str | None:
@@ -171,9 +189,8 @@ def _open(data: bytes, name: str, frame: int, pattern: str | re.Pattern[str]) ->
         facts = opened.facts(frame if frame <= opened.pictures else 1)
     except UnreadableImage as error:
         raise type(error)(error.problem, name) from error
-    except MemoryError:
-        raise
     except Exception as error:
+        _check_machine(error, name)
         raise UnreadableImage(f"the header of this {kind} file is damaged. {AGAIN}", name) from error
     sha256 = hashlib.sha256(data).hexdigest()
     source = ImageSource(format=kind, sha256=sha256, frame=frame, pictures=opened.pictures, **facts)
