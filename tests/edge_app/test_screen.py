@@ -16,6 +16,7 @@ from edge_app.results import Results
 from edge_app.screen import Screener
 from keras_realmnet.errors import EngineFailed
 from keras_realmnet.screening import bundle as bundle_module
+from keras_realmnet.screening.image_io import MAX_PICTURES
 from keras_realmnet.screening.record import ScreeningRecord
 
 
@@ -156,6 +157,53 @@ def test_a_failing_overlay_does_not_cost_the_result(tiny_bundle, save, tmp_path)
     record = Screener.open(tiny_bundle).screen(path, None, tmp_path / "absent")
     assert (record.outcome, record.overlay) == ("refer", None)
     assert "overlay" in record.warnings[0]
+
+
+def pages(path: Path, pictures, *outcomes: str) -> Path:
+    """A TIFF with a page for each outcome."""
+    first, *others = [Image.fromarray(pictures[outcome]) for outcome in outcomes]
+    first.save(path, "TIFF", save_all=True, append_images=others)
+    return path
+
+
+def test_every_picture_of_a_file_has_its_record(screen, pictures, tmp_path):
+    """A second picture that refers is not lost behind the first one's result."""
+    file = pages(tmp_path / "P1_OD_2025-01-31.tif", pictures, "negative", "refer", "insufficient")
+    status, records = screen(file)
+    assert status == 1
+    assert [(r.frame, r.pictures, r.outcome) for r in records] == [
+        (1, 3, "negative"),
+        (2, 3, "refer"),
+        (3, 3, "insufficient"),
+    ]
+    assert len({r.overlay for r in records}) == 3
+    assert {(r.patient_id, r.eye, r.file, r.sha256) for r in records} == {("P1", "OD", file.name, records[0].sha256)}
+    assert screen(file)[1] == records  # nothing is screened again
+    assert stored(tmp_path / "results") == [r.to_dict() for r in records]
+    text = (tmp_path / "results" / "report.html").read_text()
+    assert all(f"picture {number} of 3" in text for number in (1, 2, 3))
+    copied = shutil.copy(file, tmp_path / "P1_OD_2025-01-31_copy.tif")
+    _, twins = screen(copied)
+    assert [(r.frame, r.duplicate_of, r.outcome) for r in twins] == [(r.frame, file.name, r.outcome) for r in records]
+
+
+def test_a_run_that_ended_between_two_pictures_screens_the_file_again(screen, pictures, tmp_path):
+    file = pages(tmp_path / "a.tif", pictures, "negative", "refer")
+    _, records = screen(file)
+    (tmp_path / "results" / "records.jsonl").write_text(records[0].to_json() + "\n")
+    _, again = screen(file)
+    assert [r.outcome for r in again] == ["negative", "refer"]
+    pages(file, pictures, "refer")  # the file has changed: its second page is gone
+    _, again = screen(file)
+    assert [entry["frame"] for entry in stored(tmp_path / "results")] == [1]
+
+
+def test_more_pictures_than_are_screened_are_told(screen, pictures, tmp_path):
+    file = pages(tmp_path / "P1_OD.tif", pictures, *["refer"] * (MAX_PICTURES + 1))
+    status, [record] = screen(file)
+    assert (status, record.outcome, record.pictures, record.eye) == (1, "not_analysed", 0, "OD")
+    assert str(MAX_PICTURES + 1) in record.reasons[0]
+    assert str(MAX_PICTURES) in record.reasons[0]
 
 
 def test_a_second_run_screens_only_what_is_new(screen, save, tmp_path):

@@ -13,11 +13,14 @@ import numpy as np
 import peers
 import pytest
 from PIL import Image
-from pydicom import dcmwrite
+from pydicom import Dataset, dcmwrite
+from pydicom.encaps import encapsulate
+from pydicom.uid import JPEGBaseline8Bit
 
 from edge_app.config import Config, Destination
 from edge_app.screen import Screener
 from edge_app.store import Store
+from edge_app.web_worklist import Filter, Worklist
 from edge_app.worker import Worker, routes
 from keras_realmnet.errors import EngineFailed
 from keras_realmnet.screening.image_io import read_image
@@ -77,8 +80,12 @@ def png(picture: np.ndarray) -> bytes:
 def dicom(picture: np.ndarray, **attributes: object) -> bytes:
     """The picture as a scanner sends it, of patient P1."""
     same = {"PatientID": "P1", "StudyInstanceUID": "1.2.3", "StudyDate": "20250131"}
+    return encoded(peers.ophthalmic(picture, **{**same, **attributes}))
+
+
+def encoded(image: Dataset) -> bytes:
     file = io.BytesIO()
-    dcmwrite(file, peers.ophthalmic(picture, **{**same, **attributes}), enforce_file_format=True)
+    dcmwrite(file, image, enforce_file_format=True)
     return file.getvalue()
 
 
@@ -242,6 +249,66 @@ def test_a_failure_that_is_not_the_files_fault_is_tried_again_twice(box, picture
     after = box.store.item(item.id)
     assert (after.state, after.attempts) == (state, 3)
     assert box.store.record(item.id).record.outcome == ("refer" if state == "done" else "not_analysed")
+
+
+def test_every_picture_of_an_object_is_screened_once_and_delivered(tmp_path, tiny_bundle, screener, pictures):
+    out = Destination(name="files", kind="folder", path=tmp_path / "out", results=("json",))
+    box = Box(tmp_path, tiny_bundle, screener, destination=(out,))
+    frames = np.stack([pictures["negative"], pictures["refer"], pictures["negative"]])
+    stack = peers.ophthalmic(frames[0], PatientID="P1", NumberOfFrames=3)
+    stack.PixelData = frames.tobytes()
+    first = peers.take_in(box.store, encoded(stack))
+    file = io.BytesIO()
+    one, two = (Image.fromarray(pictures[outcome]) for outcome in ("negative", "refer"))
+    one.save(file, "TIFF", save_all=True, append_images=[two])
+    scan = box.receive(file.getvalue(), "P2_OS_2025-01-31.tif")
+    box.work()
+    found = {(i.object_id, i.frame): box.store.record(i.id) for i in box.store.items(limit=100)}
+    assert {key: result.record.outcome for key, result in found.items()} == {
+        (first.id, 1): "negative",
+        (first.id, 2): "refer",
+        (first.id, 3): "negative",
+        (scan.id, 1): "negative",
+        (scan.id, 2): "refer",
+    }
+    assert {key: result.record.frame for key, result in found.items()} == {key: key[1] for key in found}
+    assert len(box.store.deliveries()) == 5
+    for (_, frame), result in found.items():
+        preview = read_image(box.store.result_dir(result.item.id) / "preview.jpg").pixels
+        assert np.abs(preview.astype(int) - pictures["refer" if frame == 2 else "negative"]).mean() < 4
+    assert {row.outcome for row in Worklist(box.store).rows(Filter())} == {"refer"}  # never lost behind "negative"
+    assert box.store.add_item(  # the same again
+        source="dicom",
+        origin="SCANNER",
+        sha256=first.sha256,
+        extension="dcm",
+        file_name="",
+        bytes=1,
+        sop_instance_uid=first.sop_instance_uid,
+    ) == (box.store.item(first.id), False)
+
+
+def test_pictures_of_an_object_whose_first_is_damaged_or_kills_the_worker(box, pictures):
+    jpeg = io.BytesIO()
+    Image.fromarray(pictures["refer"]).save(jpeg, "JPEG", quality=95)
+    whole = jpeg.getvalue()
+    image = peers.ophthalmic(pictures["refer"], JPEGBaseline8Bit, NumberOfFrames=2)
+    image.PixelData = encapsulate([whole[: len(whole) // 2] + bytes(100) + b"\xff\xd9", whole])
+    item = peers.take_in(box.store, encoded(image))
+    box.work()
+    damaged, good = sorted(box.store.items(), key=lambda item: item.frame)
+    assert (damaged.id, damaged.state, good.frame, good.state) == (item.id, "quarantined", 2, "done")
+    assert box.store.record(good.id).record.outcome == "refer"
+
+    image.SOPInstanceUID, image.PixelData = "1.2.3.4", encapsulate([whole, whole])
+    item = peers.take_in(box.store, encoded(image))
+    for _ in range(3):
+        box.store.claim()
+        box.store.release(item.id, "the screening process was killed by signal 9", crashed=True)
+    box.work()
+    killed, good = sorted((i for i in box.store.items() if i.object_id == item.id), key=lambda item: item.frame)
+    assert (killed.state, good.state) == ("quarantined", "done")
+    assert box.store.record(killed.id).record.patient_id == "T-1"
 
 
 def test_after_an_engines_error_its_golden_output_is_asked_for_again(box, pictures, screener):
