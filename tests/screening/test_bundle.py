@@ -1,15 +1,21 @@
 """A bundle is complete and unchanged, or it is refused by the name of the file."""
 
+import hashlib
+import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import threading
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from keras_realmnet.errors import BundleMismatch, RealMNetError
 from keras_realmnet.screening import bundle as bundle_module
@@ -23,7 +29,7 @@ from keras_realmnet.screening.bundle import (
     write_bundle,
 )
 from keras_realmnet.screening.folder_change import FolderChange
-from keras_realmnet.screening.labels import PALM, PSMM
+from keras_realmnet.screening.labels import PALM, PSMM, Label, LabelSet
 from keras_realmnet.screening.preprocessing import PreprocessSpec
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -316,3 +322,273 @@ def test_the_source_model_may_be_left_behind_but_not_changed(tiny_bundle, tmp_pa
 def test_arguments_that_do_not_fit_are_refused(tiny_bundle, tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         rewritten(tiny_bundle, tmp_path / "new", **changes)
+
+
+# --- bundles that are signed correctly and make no sense --------------------------------------------------------------
+
+
+def refusal(directory: Path) -> str:
+    """The one line with which a bundle is refused."""
+    with pytest.raises(BundleMismatch) as raised:
+        Bundle.load(directory)
+    line = str(raised.value)
+    assert len(line.splitlines()) == 1
+    assert len(line) < 1000
+    assert str(directory) in line
+    return line
+
+
+def changed(directory: Path, *path: object, to: object) -> None:
+    """Sets what lies at `path` in bundle.json, and signs it."""
+    document = json.loads((directory / "bundle.json").read_bytes())
+    place = document
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = to
+    resigned(directory, **document)
+
+
+HUGE = 10**400
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("label_set", "labels", 1, "code"), "S0", "codes must be unique. Received twice: 'S0'"),
+        (("label_set", "labels", 1, "name"), "No staphyloma", "names must be unique"),
+        (("label_set", "labels", 1, "name"), "x" * 65, "at most 64 characters"),
+        (("label_set", "labels", 1, "meaning"), "a\nb", "a line of text each"),
+        (("label_set", "labels"), [], "has no label A2, A3, A4, S1"),
+        (("label_set", "name"), "psmm-of-a-clinic", "at most 16 ASCII characters .*'psmm-of-a-clinic:S0'"),
+        (("label_set", "pathologic"), [], "Received: none"),
+        (("label_set", "exclusive"), [["S0", "S0"]], "each once"),
+        (("artifacts", "float32", "output_shapes", "probabilities"), [1, 6], r"\(1, classes\) and"),
+        (("artifacts", "float32", "output_shapes"), {"probabilities": [1, 6], "class_maps": [1, 8, 8, 6]}, "7 classes"),
+        (("artifacts", "float32", "output_shapes", "class_maps"), [1, 0, 8, 7], "output shapes are"),
+        (("artifacts", "float32", "input_shape"), [1, 32, 32, 3], "the images are 64 × 64 px"),
+        (("artifacts", "float32", "input_shape"), [HUGE, 64, 64, 3], "an input shape is"),
+        (("artifacts", "float32", "input_shape"), [], "an input shape is"),
+        (("artifacts", "float32", "tolerance"), 0, "a tolerance is a number above 0 and at most 0.1"),
+        (("artifacts", "float32", "tolerance"), -1e-3, "tolerance"),
+        (("artifacts", "float32", "tolerance"), 0.5, "tolerance"),
+        (("artifacts", "float32", "tolerance"), HUGE, "tolerance"),
+        (("artifacts", "float32", "tolerance"), "1e-3", "tolerance: a number expected"),
+        (("artifacts", "float32", "bytes"), 0, "at least one byte"),
+        (("artifacts", "float32", "bytes"), 2421, "float32.tflite: bundle.json states 2421 bytes"),
+        (("artifacts", "float32", "file"), "..", "plain file name"),
+        (("artifacts", "float32", "file"), "a/b", "plain file name"),
+        (("artifacts", "float32", "file"), 5, "file: a text expected"),
+        (("artifacts", "float32", "file"), "bundle.json", "bundle.json: changed after"),
+        (("artifacts", "float32", "engine"), ["litert"], "engine: a text expected"),
+        (("artifacts", "float32", "device"), {"GPU": 8.7}, "device.GPU: a text expected"),
+        (("artifacts", "float32", "watts"), 5, "there is no field 'watts'"),
+        (("artifacts",), {}, "default artifact 'float32' is not in"),
+        (("artifacts",), [], "artifacts: an object expected"),
+        (("preprocessing", "size"), HUGE, "4096 px at most"),
+        (("operating_point", "thresholds", "A3"), HUGE, "thresholds must lie in"),
+        (("operating_point", "thresholds", "A3"), True, "A3: a number expected"),
+        (("operating_point", "chosen"), None, "chosen: a text expected"),
+        (("golden",), "golden.npz", "golden: an object expected"),
+        (("source",), [], "source: an object expected"),
+        (("source",), {"file": "../../source.keras", "sha256": ""}, "plain file name"),
+        (("training_data",), "unknown", "training_data: an object expected"),
+        (("name",), "", "name must be a line of text"),
+        (("version",), 3, "version: a text expected"),
+        (("modality",), {}, "modality: a text expected"),
+        (("modality",), "a\n\x85b", "modality must be a line of text"),
+        (("a\nfield",), 1, "there is no field"),
+    ],
+)
+def test_a_signed_bundle_that_makes_no_sense_is_refused_in_one_line(copy, path, value, message):
+    changed(copy, *path, to=value)
+    assert re.search(message, refusal(copy)), refusal(copy)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"[" * 100_000, "not valid JSON"),
+        (b'{"a": ' * 100_000, "not valid JSON"),
+        (b'{"schema": 2, "a": NaN}', "not valid JSON"),
+        (b'{"schema": 2, "a": 1e999}', "not valid JSON"),
+        (b'{"schema": 2, "a": "\\ud800"}', "not valid JSON"),
+        (b'{"schema": 2, "a": ' + b"1" * 5000 + b"}", "not valid JSON"),
+        (b'{"schema": true}', "schema 1 to 2 expected"),
+        (b'{"schema": 2}' + bytes(1 << 22), "at most 4194304 bytes expected"),
+    ],
+)
+def test_a_hostile_bundle_json_is_refused_in_one_line(copy, content, message):
+    (copy / "bundle.json").write_bytes(content)
+    assert message in refusal(copy)
+
+
+def test_a_file_that_is_none_is_refused(copy):
+    (copy / "float32.tflite").unlink()
+    os.mkfifo(copy / "float32.tflite")  # whoever opens it waits for ever
+    assert "float32.tflite: the bundle needs this file" in refusal(copy)
+
+
+def npz(change) -> bytes:
+    """A golden file of the tiny bundle after `change` of its arrays."""
+
+    def make(arrays):
+        arrays = dict(arrays)
+        change(arrays)
+        content = io.BytesIO()
+        np.savez_compressed(content, **arrays)
+        return content.getvalue()
+
+    return make
+
+
+def bomb(arrays) -> bytes:
+    """Two megabytes that would be two gigabytes."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, array)
+                if name == "image":
+                    for _ in range(2000):
+                        file.write(bytes(1 << 20))
+    return content.getvalue()
+
+
+def damaged(arrays) -> bytes:
+    """The values of an array are not what its check sum says."""
+    content = io.BytesIO()
+    np.savez(content, **arrays)
+    changed = bytearray(content.getvalue())
+    changed[changed.index(arrays["image"].tobytes()[:5000]) + 20] ^= 1
+    return bytes(changed)
+
+
+def claims(shape) -> bytes:
+    def make(arrays):
+        content = io.BytesIO()
+        with zipfile.ZipFile(content, "w") as archive:
+            for name, array in arrays.items():
+                with archive.open(f"{name}.npy", "w") as file:
+                    np.lib.format.write_array_header_1_0(
+                        file, {"descr": "|u1" if name == "image" else "<f4", "fortran_order": False, "shape": shape}
+                    )
+                    file.write(array.tobytes())
+        return content.getvalue()
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda arrays: b"no archive", "not a zip file"),
+        (lambda arrays: b"", "not a zip file"),
+        (lambda arrays: b"PK\x05\x06" + bytes(18), "image: it is missing"),
+        (npz(lambda a: a.pop("image")), "image: it is missing"),
+        (npz(lambda a: a.pop("class_maps_second")), "class_maps_second: it is missing"),
+        (npz(lambda a: a.update(image=a["image"][0])), r"image: uint8 \(1, 64, 64, 3\) expected"),
+        (npz(lambda a: a.update(image=a["image"].astype("float32"))), "image: uint8 .*Received: float32"),
+        (npz(lambda a: a.update(image=a["image"].astype(object))), "image: uint8 .*Received: object"),
+        (npz(lambda a: a.update(probabilities_second=a["probabilities_second"][:, :3])), r"Received: float32 \(1, 3\)"),
+        (npz(lambda a: a.update(class_maps_second=a["class_maps_second"] * np.nan)), "not finite"),
+        (npz(lambda a: a.update(probabilities_second=a["probabilities_second"] - 2)), "do not lie in"),
+        (bomb, "image: 12416 bytes expected"),
+        (damaged, "image: Bad CRC-32"),
+        (claims((1 << 60, 1 << 60)), "image: uint8"),
+        (claims((1,) * 2000), "image: "),
+    ],
+)
+def test_a_signed_golden_file_that_holds_something_else_is_refused_in_one_line(copy, make, message):
+    with np.load(copy / "golden.npz") as arrays:
+        content = make(dict(arrays))
+    (copy / "golden.npz").write_bytes(content)
+    resigned(copy, golden={"file": "golden.npz", "sha256": hashlib.sha256(content).hexdigest()})
+    line = refusal(copy)
+    assert "golden.npz: " in line
+    assert re.search(message, line), line
+
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.sampled_from([HUGE, -1, 0, 1, 2.0, 0.5, 1e308, "", "S1", "a\nb", ".."])
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def places(value: object, path: tuple = ()) -> list[tuple]:
+    """Every place in a document, the document itself left out."""
+    if isinstance(value, dict):
+        steps = list(value)
+    elif isinstance(value, list):
+        steps = list(range(len(value)))
+    else:
+        return [path]
+    return ([path] if path else []) + [place for step in steps for place in places(value[step], (*path, step))]
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_whatever_a_signed_bundle_json_says_it_is_loaded_or_refused_in_one_line(tiny_bundle, tmp_path_factory, data):
+    directory = tmp_path_factory.getbasetemp() / "mutated"
+    if not directory.exists():
+        shutil.copytree(tiny_bundle, directory)
+    document = json.loads((tiny_bundle / "bundle.json").read_bytes())
+    document["artifacts"]["float32"]["costs"] = {
+        "macs": 1,
+        "parameters": 1,
+        "peak_memory_mb": 9.5,
+        "peak_memory_of": "x",
+    }
+    for _ in range(data.draw(st.integers(1, 2))):
+        path = data.draw(st.sampled_from(places(document)))
+        place = document
+        for step in path[:-1]:
+            place = place[step]
+        how = data.draw(st.sampled_from(["replace", "replace", "remove", "add", "double"]))
+        if how == "remove":
+            del place[path[-1]]
+        elif how == "add" and isinstance(place[path[-1]], dict):
+            place[path[-1]][data.draw(st.text(max_size=8))] = data.draw(json_values)
+        elif how == "double" and isinstance(place[path[-1]], list):
+            place[path[-1]] *= 2
+        else:
+            place[path[-1]] = data.draw(json_values)
+    try:
+        resigned_document = {key: value for key, value in document.items() if key != "digest"}
+        content = bundle_module._serialize({**resigned_document, "digest": bundle_module._digest(resigned_document)})
+    except UnicodeEncodeError:  # half a character cannot be signed
+        return
+    (directory / "bundle.json").write_bytes(content)
+    try:
+        bundle = Bundle.load(directory)
+    except BundleMismatch:
+        refusal(directory)
+    else:
+        assert all(artifact.size for artifact in bundle.artifacts.values())
+        assert bundle.operating_point.refers(bundle.golden()[1].probabilities, bundle.label_set).shape == (1,)
+
+
+# --- what cannot be exported -----------------------------------------------------------------------------------------
+
+
+def test_codes_that_dicom_has_no_room_for_are_refused_when_they_are_made():
+    labels = (Label("N", "Normal", "normal"), Label("D12", "Disease", "a disease"))
+    assert LabelSet("twelve-chars", labels, ("D12",), ()).codes == ("N", "D12")
+    with pytest.raises(ValueError, match=r"at most 16 ASCII characters .*as DICOM demands.*'thirteen-char:D12'"):
+        LabelSet("thirteen-char", labels, ("D12",), ())
+
+
+def test_a_tolerance_that_checks_nothing_is_not_exported(tiny_bundle, copy):
+    before = contents(copy)
+    for tolerance in (0, -1e-3, 0.2, float("nan"), float("inf")):
+        model = ArtifactSource(tiny_bundle / "float32.tflite", "float32", tolerance)
+        with pytest.raises(
+            BundleMismatch, match=r"float32\.tflite: .*a tolerance is a number above 0 and at most 0\.1"
+        ):
+            rewritten(tiny_bundle, copy, artifacts={"float32": model})
+    assert contents(copy) == before

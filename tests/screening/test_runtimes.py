@@ -39,8 +39,8 @@ def tiny_network(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return 1 / (1 + np.exp(-maps.max(axis=(1, 2)))), maps
 
 
-def tiny_onnx(path: Path, batch: int | str = 1, element_type: int = TensorProto.FLOAT) -> Path:
-    """The network of tiny_bundle.py as ONNX."""
+def tiny_onnx(path: Path, batch: int | str = 1, element_type: int = TensorProto.FLOAT, scale: float = 1) -> Path:
+    """The network of tiny_bundle.py as ONNX; the class maps are `scale` times as large."""
     kernel, bias = np.zeros((7, 3, 1, 1), np.float32), np.full(7, -3, np.float32)
     for code, channel, slope, offset in (("A3", 1, 20, -14), ("S1", 0, 20, -18)):
         kernel[PSMM.codes.index(code), channel] = slope / 255
@@ -54,7 +54,7 @@ def tiny_onnx(path: Path, batch: int | str = 1, element_type: int = TensorProto.
         helper.make_node("ReduceMax", ["class_maps", "axes"], ["logits"], keepdims=0),
         helper.make_node("Sigmoid", ["logits"], ["probabilities"]),
     ]
-    constants = {"kernel": kernel, "bias": bias, "axes": np.array([1, 2])}
+    constants = {"kernel": kernel * scale, "bias": bias * scale, "axes": np.array([1, 2])}
     graph = helper.make_graph(
         nodes,
         "tiny",
@@ -113,6 +113,16 @@ def test_an_onnx_artifact_joins_a_bundle_and_opens_in_either_engine(tiny_bundle,
         open_runtime(bundle, "onnx", engine="tvm")
     with pytest.raises(RealMNetError, match=r"needs an ONNX Runtime with CUDAExecutionProvider; .* has .*CPU"):
         open_runtime(bundle, "onnx", engine="onnxruntime-cuda")
+
+
+@pytest.mark.parametrize(("scale", "message"), [(np.float32(np.nan), "not finite"), (np.float32(np.inf), "not finite")])
+def test_a_model_that_gives_no_numbers_is_not_added(tiny_bundle, tmp_path, scale, message):
+    directory = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+    before = Bundle.load(directory)
+    model = tiny_onnx(tmp_path / "bad.onnx", scale=scale)
+    with pytest.raises(BundleMismatch, match=rf"bad\.onnx: .*{message}"):
+        add_artifacts(before, {"bad": ArtifactSource(model, "float32", 1e-3, "onnxruntime")})
+    assert Bundle.load(directory) == before
 
 
 def test_what_is_bound_to_a_device_is_refused_elsewhere(tiny_bundle, tmp_path):
