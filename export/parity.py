@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from keras_realmnet.errors import BundleMismatch, RealMNetError
 from keras_realmnet.screening.decision import OperatingPoint
 from keras_realmnet.screening.labels import LabelSet
+from keras_realmnet.screening.runtime_base import OUTPUTS
 from keras_realmnet.screening.runtimes import Prediction, Runtime
 from training.scores import Cases
 from training.significance import Difference, paired_difference
@@ -19,10 +20,12 @@ __all__ = [
     "LIMITS",
     "Limits",
     "Parity",
+    "finite",
     "limits_of",
     "measure",
     "refuse",
     "runtime_predictions",
+    "unlike",
 ]
 
 CONTRACT_IMAGES = 500  # labelled images from which a change of a score is judged: with fewer it is mostly chance
@@ -152,6 +155,22 @@ def runtime_predictions(runtime: Runtime, images: Iterable[NDArray[np.uint8]]) -
         np.concatenate([output.probabilities for output in outputs]),
         np.concatenate([output.class_maps for output in outputs]),
     )
+
+
+def finite(prediction: Prediction) -> NDArray[np.bool_]:
+    """For which of n images every number of the prediction is one, (n,)."""
+    values = (prediction.probabilities, prediction.class_maps)
+    return np.logical_and(*(np.isfinite(value).reshape(len(value), -1).all(axis=1) for value in values))
+
+
+def unlike(expected: Prediction, received: Prediction) -> str | None:
+    """Why two predictions cannot be compared, in one line; `None` where they can."""
+    for name in OUTPUTS:
+        shapes = [getattr(prediction, name).shape for prediction in (expected, received)]
+        if shapes[0] != shapes[1]:
+            return f"{name} of the shape {shapes[0]} expected. Received: {shapes[1]}"
+    missing = int((~finite(received)).sum())
+    return f"the output for {missing} of {len(received.probabilities)} images is not finite" if missing else None
 
 
 def measure(

@@ -7,7 +7,6 @@ what Keras gives for them.
 """
 
 import json
-import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -16,9 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from export.parity import Parity, limits_of, measure, runtime_predictions
+from export.parity import Parity, finite, limits_of, measure, runtime_predictions, unlike
 from keras_realmnet.errors import BundleMismatch, RealMNetError, UnreadableImage
+from keras_realmnet.screening.arrays import ArrayArchive
 from keras_realmnet.screening.bundle import Bundle
+from keras_realmnet.screening.form import check_form
 from keras_realmnet.screening.image_io import may_be_image, read_image
 from keras_realmnet.screening.preprocessing import preprocess
 from keras_realmnet.screening.quality import assess
@@ -37,6 +38,7 @@ __all__ = [
 ]
 
 CACHE = Path("data/cache")
+ABOUT = {"source sha256": (str, None), "preprocessing hash": str, "origin": str, "left out": int}  # a reference file
 DECODING_LIMIT = 0.01  # |Δ probability| of a JPEG decoded at half its size to the same one decoded whole
 
 
@@ -193,10 +195,10 @@ def verify(
     `tell` is handed a line as each begins.
 
     Every artifact has a result. One whose engine is not there (TensorRT on another machine) is named in `not_run`, one
-    that its engine cannot open, or that does not give its golden output here, in `failed`.
+    that its engine cannot open, or that does not give its golden output here, or no number for an image, in `failed`.
 
     Raises:
-        RealMNetError: the bundle was stripped of its Keras model.
+        RealMNetError: the bundle was stripped of its Keras model, or that gives no number for an image.
     """
     expected = images.expected
     decoding = None
@@ -206,6 +208,8 @@ def verify(
         tell(f"Keras float32 on {len(images.pixels)} images")
         model = load_source(bundle)
         expected = keras_predictions(model, images.pixels)
+        if not finite(expected).all():
+            raise BundleMismatch(f"{bundle.directory}: the Keras model's output is not finite")
         if images.whole:
             decoded_whole = keras_predictions(model, np.stack(list(images.whole.values())))
             decoding = np.abs(decoded_whole.probabilities - expected.probabilities[list(images.whole)])
@@ -227,6 +231,10 @@ def verify(
             failed[name] = str(error)
             continue
         received = runtime_predictions(runtime, images.pixels)
+        reason = unlike(expected, received)
+        if reason is not None:
+            failed[name] = f"{bundle.artifacts[name].file}: {reason}"
+            continue
         differences[name] = np.abs(received.probabilities - expected.probabilities)
         parity[name] = measure(
             expected, received, bundle.label_set, bundle.operating_point, images.truth, images.patients
@@ -258,22 +266,27 @@ def images_of_reference(path: Path, bundle: Bundle) -> Images:
         RealMNetError: no reference file, a damaged one, or one of another Keras model or preprocessing.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            about = json.loads(str(arrays["about"]))
-            images = Images(
-                arrays["pixels"],
-                about["origin"],
-                arrays.get("truth"),
-                arrays["patients"].tolist() if "patients" in arrays else None,
-                about["left out"],
-                Prediction(arrays["probabilities"], arrays["class_maps"]),
-            )
-            made_for = about["source sha256"], about["preprocessing hash"]
-    except (OSError, EOFError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
+        with ArrayArchive(path) as arrays:
+            about = json.loads(str(arrays.read("about", "text", ())))
+            check_form(about, ABOUT, "about")
+            if (about["source sha256"], about["preprocessing hash"]) != (bundle.source_sha256, bundle.spec.hash):
+                raise RealMNetError(
+                    f"{path}: made for another Keras model or preprocessing than those of {bundle.directory}"
+                )
+            size, classes = bundle.spec.size, len(bundle.label_set)
+            probabilities = arrays.read("probabilities", "float32", (None, classes))
+            n, map_shape = len(probabilities), bundle.artifact().output_shapes["class_maps"][1:]
+            expected = Prediction(probabilities, arrays.read("class_maps", "float32", (n, *map_shape)))
+            pixels = arrays.read("pixels", "uint8", (n, size, size, 3))
+            truth = arrays.read("truth", "float32", (n, classes)) if "truth" in arrays else None
+            patients = arrays.read("patients", "text", (n,)).tolist() if "patients" in arrays else None
+        if finite(expected).sum() < n or not ((probabilities >= 0) & (probabilities <= 1)).all():
+            raise ValueError("Keras' output is not finite or no probability")
+        if truth is not None and not (np.isnan(truth) | (truth == 0) | (truth == 1)).all():
+            raise ValueError("truth: 0, 1 or NaN expected")
+    except (ValueError, RecursionError) as error:
         raise RealMNetError(f"{path}: not a reference file of `export verify --save-reference`: {error}") from error
-    if made_for != (bundle.source_sha256, bundle.spec.hash):
-        raise RealMNetError(f"{path}: made for another Keras model or preprocessing than those of {bundle.directory}")
-    return images
+    return Images(pixels, about["origin"], truth, patients, about["left out"], expected)
 
 
 def write_report(verification: Verification, folder: Path) -> None:

@@ -14,6 +14,7 @@ __all__ = ["ArrayArchive"]
 
 MOST = 100_000  # entries along a side that may be of any length
 HEADER = 10_000  # bytes in front of an array's values, at most
+MAX_TEXT = 1 << 20  # bytes of a text
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
@@ -58,7 +59,7 @@ class ArrayArchive:
                 side == side_received if side is not None else 1 <= side_received <= MOST
                 for side, side_received in zip(shape, received, strict=True)
             )
-            fits = element.kind == "U" and element.itemsize <= HEADER if kind == "text" else element == np.dtype(kind)
+            fits = element.kind == "U" and element.itemsize <= MAX_TEXT if kind == "text" else element == np.dtype(kind)
             if not wanted or not fits:
                 sides = ", ".join("any" if side is None else str(side) for side in shape)
                 raise ValueError(f"{kind} ({sides}) expected. Received: {element} {received}")

@@ -1,4 +1,5 @@
 import hashlib
+import io
 import json
 import shutil
 import subprocess
@@ -6,12 +7,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
 from export.__main__ import main
 from export.keras_source import keras_predictions
-from keras_realmnet.screening.bundle import ArtifactSource, Costs, _sign
+from keras_realmnet.screening.bundle import ArtifactSource, Costs, _digest, _serialize
 from keras_realmnet.screening.image_io import read_image
 from keras_realmnet.screening.preprocessing import preprocess
 from training.datasets import PhantomDataSet
@@ -82,10 +84,10 @@ def test_a_bundle_that_computes_something_else_is_refused_by_artifact_and_limit(
 def one_bad_of_each(folder, litert_models, write_small_bundle, small_model, tmp_path):
     """A bundle of an artifact that does not open, one whose golden output is another's, and two good ones."""
     artifacts = {name: ArtifactSource(litert_models["float32"], "float32", 1e-3) for name in ("a", "b", "c", "d")}
-    bundle = write_small_bundle(tmp_path / "mixed", artifacts, folder / "good.keras")
+    write_small_bundle(tmp_path / "mixed", artifacts, folder / "good.keras")
     document = json.loads((tmp_path / "mixed" / "bundle.json").read_text())
     (tmp_path / "mixed" / "a.tflite").write_bytes(b"not a model")
-    document["artifacts"]["a"]["sha256"] = hashlib.sha256(b"not a model").hexdigest()
+    document["artifacts"]["a"].update(sha256=hashlib.sha256(b"not a model").hexdigest(), bytes=len(b"not a model"))
     with np.load(tmp_path / "mixed" / "golden.npz") as arrays:
         golden = dict(arrays)
     golden["probabilities_b"] = 1 - golden["probabilities_b"]
@@ -93,7 +95,7 @@ def one_bad_of_each(folder, litert_models, write_small_bundle, small_model, tmp_
     golden_bytes = (tmp_path / "mixed" / "golden.npz").read_bytes()
     document["golden"]["sha256"] = hashlib.sha256(golden_bytes).hexdigest()
     del document["digest"]
-    _sign(bundle.directory, document)
+    (tmp_path / "mixed" / "bundle.json").write_bytes(_serialize({**document, "digest": _digest(document)}))
     return tmp_path / "mixed"
 
 
@@ -110,6 +112,49 @@ def test_every_artifact_has_a_result(folder, one_bad_of_each, tmp_path, capsys):
     assert document["artifacts"]["d"]["broken"] == []
     assert list(document["failed"]) == ["a", "b"]
     assert [cells[0] for cells in rows(output.out, "c")] == ["c", "c"]  # of both tables
+
+
+def not_always_finite(path):
+    """An ONNX model that gives numbers for grey images, and none for those with little blue; shapes as `small_model`'s."""
+    value = onnx.helper.make_tensor_value_info
+    nodes = [
+        onnx.helper.make_node("Transpose", ["images"], ["nchw"], perm=(0, 3, 1, 2)),
+        onnx.helper.make_node("AveragePool", ["nchw"], ["cells"], kernel_shape=(32, 32), strides=(32, 32)),
+        onnx.helper.make_node("Sub", ["cells", "sixty"], ["above"]),
+        onnx.helper.make_node("Log", ["above"], ["logs"]),
+        onnx.helper.make_node("Conv", ["logs", "kernel"], ["maps"]),
+        onnx.helper.make_node("Transpose", ["maps"], ["class_maps"], perm=(0, 2, 3, 1)),
+        onnx.helper.make_node("ReduceMax", ["class_maps", "axes"], ["logits"], keepdims=0),
+        onnx.helper.make_node("Sigmoid", ["logits"], ["probabilities"]),
+    ]
+    kernel = np.zeros((7, 3, 1, 1), np.float32)
+    constants = {"kernel": kernel, "axes": np.array([1, 2]), "sixty": np.array(60, np.float32)}
+    graph = onnx.helper.make_graph(
+        nodes,
+        "log",
+        [value("images", onnx.TensorProto.FLOAT, [1, 64, 64, 3])],
+        [
+            value("class_maps", onnx.TensorProto.FLOAT, [1, 2, 2, 7]),
+            value("probabilities", onnx.TensorProto.FLOAT, [1, 7]),
+        ],
+        [onnx.numpy_helper.from_array(values, name) for name, values in constants.items()],
+    )
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=9), path)
+    return path
+
+
+def test_output_that_is_no_number_is_told_in_one_line(folder, litert_models, write_small_bundle, tmp_path, capsys):
+    artifacts = {
+        "good": ArtifactSource(litert_models["float32"], "float32", 1e-3),
+        "log": ArtifactSource(not_always_finite(tmp_path / "log.onnx"), "int8", 1e-3, "onnxruntime"),
+    }
+    write_small_bundle(tmp_path / "bundle", artifacts, folder / "good.keras")
+    arguments = [tmp_path / "bundle", "--images", folder / "images", "--out", tmp_path / "report"]
+    line = refusal(arguments, capsys)
+    assert "log: log.onnx: the output for 3 of 3 images is not finite" in line
+    document = json.loads((tmp_path / "report" / "verification.json").read_text())
+    assert list(document["artifacts"]) == ["good"]
+    assert list(document["failed"]) == ["log"]
 
 
 def test_a_bundle_of_which_nothing_runs_is_not_verified(folder, one_bad_of_each, capsys, monkeypatch):
@@ -331,3 +376,72 @@ def test_a_reference_tells_an_engine_that_computes_something_else(folder, tmp_pa
         [folder / "bad", "--reference", folder / "bad/golden.npz"], capsys
     )
     assert "no such file" in refusal([folder / "bad", "--reference", tmp_path / "none.npz"], capsys)
+
+
+def replaced(**changes):
+    """A reference file with other arrays; None takes one away."""
+
+    def change(arrays):
+        content = io.BytesIO()
+        kept = {name: value for name, value in {**arrays, **changes}.items() if value is not None}
+        kept = {name: value(arrays[name]) if callable(value) else value for name, value in kept.items()}
+        np.savez_compressed(content, **kept)
+        return content.getvalue()
+
+    return change
+
+
+def about(**changes):
+    return replaced(about=lambda text: json.dumps({**json.loads(str(text)), **changes}))
+
+
+def saved(array):
+    content = io.BytesIO()
+    np.save(content, array)
+    return content.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda arrays: b"", "not a zip file"),
+        (lambda arrays: saved(arrays["pixels"]), "not a zip file"),
+        (replaced(about=None), "about: it is missing"),
+        (replaced(about="no json"), "Expecting value"),
+        (replaced(about="[" * 100_000), "recursion"),
+        (replaced(about="[]"), "about: an object expected"),
+        (about(origin=5), "about.origin: a text expected"),
+        (about(**{"left out": "3"}), "about.left out: a whole number expected"),
+        (replaced(pixels=None), "pixels: it is missing"),
+        (replaced(pixels=lambda x: x[:2]), "pixels: uint8 (3, 64, 64, 3) expected. Received: uint8 (2, 64, 64, 3)"),
+        (replaced(pixels=lambda x: x.astype("float32")), "Received: float32"),
+        (replaced(pixels=lambda x: x.astype(object)), "Received: object"),
+        (replaced(probabilities=lambda x: x[:, :5]), "probabilities: float32 (any, 7) expected"),
+        (replaced(probabilities=lambda x: x[:0]), "probabilities: float32 (any, 7) expected"),
+        (replaced(probabilities=lambda x: x * np.nan), "Keras' output is not finite"),
+        (replaced(probabilities=lambda x: x + 2), "Keras' output is not finite or no probability"),
+        (replaced(class_maps=lambda x: x[:, :1]), "class_maps: float32 (3, 2, 2, 7) expected"),
+        (replaced(class_maps=lambda x: x * np.inf), "Keras' output is not finite"),
+        (replaced(truth=np.zeros((3, 6), "float32")), "truth: float32 (3, 7) expected"),
+        (replaced(truth=np.full((3, 7), 2, "float32")), "truth: 0, 1 or NaN expected"),
+        (replaced(patients=np.array(["a", "b"])), "patients: text (3) expected"),
+        (replaced(patients=np.arange(3)), "patients: text (3) expected"),
+    ],
+)
+def test_what_is_wrong_with_a_reference_file_is_told_in_one_line(folder, tmp_path, capsys, reference, change, message):
+    with np.load(reference) as arrays:
+        content = change(dict(arrays))
+    (tmp_path / "bad.npz").write_bytes(content)
+    line = refusal([folder / "good", "--reference", tmp_path / "bad.npz"], capsys)
+    assert "bad.npz: not a reference file of `export verify --save-reference`: " in line
+    assert message in line
+
+
+@pytest.fixture(scope="module")
+def reference(folder):
+    """A reference file of three images."""
+    path = folder / "reference.npz"
+    assert (
+        main(["verify", str(folder / "good"), "--images", str(folder / "images"), "--save-reference", str(path)]) == 0
+    )
+    return path
