@@ -64,7 +64,6 @@ TEXT_VRS = ("LO", "LT", "PN", "SH", "ST", "UC", "UT")  # what Specific Character
 SIDE = 1024  # px, longest side of the picture in the heat map
 LINE = 32  # px, height of a line of text above the picture
 FONT = 22.0  # px
-TINT = 0.55  # weight of the heat map's colour where the evidence is greatest
 
 
 def structured_report(
@@ -178,37 +177,40 @@ def encode(document: Dataset) -> bytes:
 def draw_heat_map(
     record: ScreeningRecord, preview: NDArray[np.uint8], class_map: NDArray[np.floating], geometry: FieldGeometry
 ) -> NDArray[np.uint8]:
-    """The picture of `heat_map`, uint8 RGB: lines of text, below them the image, tinted where evidence lies."""
+    """The picture of `heat_map`, uint8 RGB: lines of text, below them the image, tinted where evidence lies.
+
+    Only a label that reaches its threshold is outlined; of any other a line of text says that it is no finding.
+    """
     height, width = preview.shape[:2]
     scale = SIDE / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     image = cv2.resize(preview, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     strength = overlay.strength(class_map, geometry, (size[1], size[0]))
-    ramp = cv2.applyColorMap((255 * strength).astype(np.uint8), cv2.COLORMAP_COOL)
-    weight = TINT * strength[..., None]
-    tinted = np.asarray(image * (1 - weight) + ramp[..., ::-1] * weight, np.uint8)
-    overlay.draw_levels(tinted, strength, (0, 0, 0), (255, 255, 255))
+    tinted = overlay.tinted(np.asarray(image, np.uint8), strength)
+    if record.evidence in record.triggered:
+        overlay.draw_levels(tinted, strength, (0, 0, 0), (255, 255, 255))
     lines = _captions(record)
-    picture = Image.fromarray(np.vstack([np.full((LINE * len(lines) + 8, size[0], 3), 24, np.uint8), tinted]))
-    pen = ImageDraw.Draw(picture)
+    canvas = Image.fromarray(np.vstack([np.full((LINE * len(lines) + 8, size[0], 3), 24, np.uint8), tinted]))
+    pen = ImageDraw.Draw(canvas)
     for number, line in enumerate(lines):
         font = ImageFont.load_default(size=FONT)
         fitting = FONT * (size[0] - 24) / max(1.0, pen.textlength(line, font))
         font = ImageFont.load_default(size=min(FONT, fitting))
         pen.text((12, 4 + LINE * (number + 0.5)), line, fill="white", font=font, anchor="lm")
-    return np.asarray(picture)
+    return np.asarray(canvas)
 
 
 def _captions(record: ScreeningRecord) -> list[str]:
     """What is burned in: nothing that tells who the patient is."""
     code = record.evidence or ""
-    name = (record.label_names or {}).get(code, code)
     p, threshold = (values.get(code) for values in (record.probabilities or {}, record.thresholds or {}))
     numbers = "" if p is None or threshold is None else f", probability {p:.2f} (threshold {threshold:.2f})"
+    frame = f" - {picture(record)}" if picture(record) else ""
+    below = "" if code in record.triggered else f"NO FINDING: {code} is below its threshold; where the model looked. "
     return [
         "HEAT MAP - NOT FOR DIAGNOSIS - research software, not for clinical use",
-        f"{record.eye or 'Eye unknown'} - {code} {name}{numbers}",
-        f"blue to magenta: evidence for {code}, relative to the greatest in this image; not the extent of a lesion",
+        f"{record.eye or 'Eye unknown'}{frame} - {code} {label_name(record, code)}{numbers}",
+        f"{below}Violet: evidence for {code}, relative to the greatest in this image; not the extent of a lesion",
     ]
 
 

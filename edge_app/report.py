@@ -175,11 +175,16 @@ def page_environment() -> Environment:
 
 
 def _pictures(record: ScreeningRecord, overlays: Path) -> list[str]:
-    """The image and, where there is one, its class map, as data URIs; none if the overlay is missing."""
+    """The image and, where a label reaches its threshold, that with its evidence outlined, as data URIs.
+
+    None if the overlay is missing. Where the model looked for a label below its threshold is in the overlay's file, not
+    in a report that is printed: there it would look like a finding.
+    """
     if record.overlay is None or Path(record.overlay).name != record.overlay:
         return []
     try:
         pictures = overlay.panels(overlays / record.overlay, 1 if record.evidence is None else 2, PICTURE)
     except RealMNetError:
         return []
-    return [f"data:image/jpeg;base64,{base64.b64encode(picture).decode()}" for picture in pictures]
+    shown = pictures if record.evidence in record.triggered else pictures[:1]
+    return [f"data:image/jpeg;base64,{base64.b64encode(picture).decode()}" for picture in shown]

@@ -218,7 +218,8 @@ class Screener:
             facts["thresholds"] = dict(bundle.operating_point.thresholds)
             facts["label_names"] = {label.code: label.name for label in bundle.label_set.labels}
             class_map = prediction.class_maps[0, ..., bundle.label_set.codes.index(facts["evidence"])]
-            evidence = overlay.Evidence(class_map, geometry, self._title(p, facts["evidence"]))
+            finding = facts["evidence"] in decision.triggered
+            evidence = overlay.Evidence(class_map, geometry, self._title(p, facts["evidence"]), finding)
 
         if keep is not None:
             keep(loaded.pixels, prediction, geometry)
@@ -275,8 +276,8 @@ class Screener:
 
     def _title(self, probabilities: dict[str, float], code: str) -> str:
         label, threshold = self.bundle.label_set[code], self.bundle.operating_point.thresholds[code]
-        relation = "reaches" if probabilities[code] >= threshold else "is below"
-        return f"{code} {label.name}: probability {probabilities[code]:.2f} {relation} threshold {threshold:.2f}"
+        relation = "reaches" if probabilities[code] >= threshold else "no finding, below"
+        return f"{code} {label.name}: probability {probabilities[code]:.2f}, {relation} threshold {threshold:.2f}"
 
 
 def printable(text: str) -> str:

@@ -25,9 +25,6 @@ log = logging.getLogger(__name__)
 MAP_SIDE = 1024  # px, longest side of a class map: the browser stretches it over the image
 THUMBNAIL = 380  # px, longest side
 PRINTED = 900  # px, longest side of the evidence on paper
-COLOUR = (0, 225, 255)  # RGB of a class map: a colour no red/green image has
-FAINTEST = 0.25  # of the map's maximum: less evidence is not coloured
-DENSEST = 170  # of 255, where the evidence is greatest: the retina shines through
 
 
 def exists(folder: Path) -> bool:
@@ -70,23 +67,26 @@ def thumbnail(folder: Path) -> bytes | None:
 
 
 def evidence(folder: Path, record: ScreeningRecord | None) -> bytes | None:
-    """The image with the region outlined where the evidence for the record's own label lies, as JPEG."""
+    """The image with the region outlined that speaks for the label that refers, as JPEG; None where none does."""
     preview = cv2.imread(str(folder / "preview.jpg"), cv2.IMREAD_COLOR)
     if record is None or record.evidence not in codes(folder, record) or preview is None:
+        return None
+    if record.evidence not in record.triggered:
         return None
     height, width = preview.shape[:2]
     scale = min(1.0, PRINTED / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
     small = np.asarray(cv2.resize(preview, size, interpolation=cv2.INTER_AREA), np.uint8)
-    picture = overlay.outlined(small, *_map(folder, record, record.evidence, (width, height)))
+    shown = overlay.strength(*_map(folder, record, record.evidence, (width, height)), small.shape[:2])
+    picture = overlay.outlined(small, shown)
     return cv2.imencode(".jpg", picture, (cv2.IMWRITE_JPEG_QUALITY, 80))[1].tobytes()
 
 
 def class_map(folder: Path, record: ScreeningRecord | None, code: str) -> bytes | None:
     """The class map of one label as a PNG that lies exactly over the preview, transparent where nothing speaks for it.
 
-    Opacity follows the evidence relative to its maximum in this map, from FAINTEST up; lines are drawn at half and
-    three quarters of it.
+    Opacity follows the evidence relative to its maximum in this map, see `overlay.opacity`; around a label that reaches
+    its threshold, lines are drawn at half and three quarters of it.
     """
     preview = size(folder)
     if record is None or code not in codes(folder, record) or preview is None:
@@ -95,9 +95,10 @@ def class_map(folder: Path, record: ScreeningRecord | None, code: str) -> bytes 
     width, height = (max(1, round(side * scale)) for side in preview)
     shown = overlay.strength(*_map(folder, record, code, preview), (height, width))
     picture = np.zeros((height, width, 4), np.uint8)
-    picture[..., :3] = COLOUR[::-1]  # OpenCV writes BGRA
-    picture[..., 3] = (np.maximum(0.0, shown - FAINTEST) / (1.0 - FAINTEST) * DENSEST).astype(np.uint8)
-    overlay.draw_levels(picture, shown, (0, 0, 0, 255), (255, 255, 255, 255))
+    picture[..., :3] = overlay.COLOUR[::-1]  # OpenCV writes BGRA
+    picture[..., 3] = overlay.opacity(shown)
+    if code in record.triggered:
+        overlay.draw_levels(picture, shown, (0, 0, 0, 255), (255, 255, 255, 255))
     return cv2.imencode(".png", picture, (cv2.IMWRITE_PNG_COMPRESSION, 3))[1].tobytes()
 
 

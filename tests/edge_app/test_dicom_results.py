@@ -208,6 +208,19 @@ def test_the_heat_map_is_marked_and_shows_the_evidence(screened):
     assert inside.mean() > 2 * blue.mean()
 
 
+def test_a_label_below_its_threshold_is_not_outlined_in_the_heat_map(screened):
+    """The same picture, evidence and text height: once the label refers, once it does not."""
+    image = screened["refer"]
+    found, below = (image.map(triggered=triggered).pixel_array for triggered in (("A3",), ()))
+    height = found.shape[0] - round(1024 * image.pixels.shape[0] / image.pixels.shape[1])
+    is_white = [(pixels[height:] > 235).all(axis=-1).sum() for pixels in (found, below)]
+    assert is_white[0] > 500
+    assert is_white[1] == 0
+    inside = np.s_[height + 260 : height + 420, 460:630]  # the patch
+    assert below[inside][..., 2].mean() > 100  # tinted still
+    assert (found[:height] != below[:height]).any()  # the text tells it
+
+
 def test_nothing_burned_in_tells_who_it_is(screened):
     image = screened["refer"]
     other = replace(image, source=dcmread(peers.BytesIO(encode(image.map()))))

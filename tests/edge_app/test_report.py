@@ -131,6 +131,15 @@ def test_names_and_headers_cannot_inject(made):
     assert "Patient " + HOSTILE in "".join(page.text)
 
 
+def test_only_a_finding_is_outlined(made):
+    """What is printed does not suggest a finding that the rule did not make."""
+    _, text, page = made({"A_OD_2025-01-31_1.png": "negative", "B_OD_2025-01-31_1.png": "refer"})
+    images = [attributes["alt"] for tag, attributes in page.elements if tag == "img"]
+    assert sum("outlined" in alt for alt in images) == 1
+    assert len(images) == 3
+    assert text.count("No label reaches its threshold: nothing is outlined") == 1
+
+
 @pytest.mark.parametrize("overlay", ["../../secret.jpg", "/etc/passwd", "absent.jpg", None])
 def test_an_overlay_outside_of_its_folder_or_gone_is_told(made, overlay):
     _, text, page = made({"a.png": "refer"}, lambda record: replace(record, overlay=overlay))

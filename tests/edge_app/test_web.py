@@ -218,6 +218,23 @@ def test_the_class_map_lies_over_the_lesion(site, screened_box):
     assert opacity[:120].max() == 0.0
 
 
+def test_labels_below_their_threshold_are_not_outlined(site, screened_box):
+    """On the page a map of them can be chosen, without lines; for paper there is none."""
+
+    def has_lines(item, code):
+        picture = np.asarray(Image.open(io.BytesIO(site.get(f"/items/{item}/maps/{code}.png").content)))
+        return bool(((picture[..., 3] == 255) & (picture[..., :3] == 255).all(axis=-1)).any())
+
+    refer, negative = (screened_box.items[name] for name in ("B_OD_2025-01-31_1.png", "A_OD_2025-01-31_1.png"))
+    assert has_lines(refer, "A3")
+    assert not any(has_lines(item, code) for item, code in ((refer, "S1"), (negative, "A3"), (negative, "A2")))
+    assert site.get(f"/items/{negative}/evidence.jpg").status_code == 404
+    page = site.get(f"/items/{negative}/report")
+    assert "evidence.jpg" not in page.text
+    assert "No label reaches its threshold" in text(page)
+    assert "evidence.jpg" in site.get(f"/items/{refer}/report").text
+
+
 def test_pictures_that_do_not_exist_are_not_found(site, screened_box):
     refer, damaged = screened_box.items["B_OD_2025-01-31_1.png"], screened_box.items["damaged"]
     assert site.get(f"/items/{refer}/thumbnail.jpg").content[:2] == b"\xff\xd8"

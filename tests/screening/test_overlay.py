@@ -2,12 +2,14 @@
 
 import io
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from keras_realmnet.errors import RealMNetError
-from keras_realmnet.screening.overlay import GAP, MARGIN, TITLE, Evidence, draw, panels
+from keras_realmnet.screening.image_io import read_image
+from keras_realmnet.screening.overlay import COLOUR, DENSEST, GAP, MARGIN, TITLE, Evidence, draw, panels
 from keras_realmnet.screening.preprocessing import FieldGeometry
 
 SIZE = (600, 800)  # (h, w)
@@ -17,10 +19,11 @@ def opened(jpeg: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB")).astype(int)
 
 
-def drawn(tmp_path, class_map) -> tuple[np.ndarray, np.ndarray]:
+def drawn(tmp_path, class_map, finding=True) -> tuple[np.ndarray, np.ndarray]:
     geometry = FieldGeometry(source=SIZE, box=(0, 0, SIZE[1], SIZE[0]), size=64)
     path = tmp_path / "overlay.jpg"
-    draw(path, np.full((*SIZE, 3), 90, np.uint8), Evidence(np.asarray(class_map, np.float32), geometry, "A3: title"))
+    evidence = Evidence(np.asarray(class_map, np.float32), geometry, "A3: title", finding)
+    draw(path, np.full((*SIZE, 3), 90, np.uint8), evidence)
     with Image.open(path) as picture:
         assert picture.size == (2 * SIZE[1] + GAP, SIZE[0] + TITLE)
     original, outlined = (opened(jpeg) for jpeg in panels(path, 2, 2000))
@@ -42,10 +45,58 @@ def test_the_peak_is_outlined_and_the_rest_dimmed(tmp_path):
     assert np.abs(white.mean(axis=0) - (y, x)).max() < 10
 
 
+@pytest.mark.parametrize("finding", [True, False])
 @pytest.mark.parametrize("value", [0.0, -2.0, np.nan, np.inf])
-def test_without_evidence_nothing_is_outlined(tmp_path, value):
-    original, outlined = drawn(tmp_path, np.full((8, 8), value))
-    assert np.abs(original - outlined).max() < 6
+def test_without_evidence_nothing_is_marked(tmp_path, value, finding):
+    original, marked = drawn(tmp_path, np.full((8, 8), value), finding)
+    assert np.abs(original - marked).max() < 6
+
+
+def test_what_is_no_finding_is_tinted_but_not_outlined(tmp_path):
+    class_map = np.full((8, 8), -1.0)
+    class_map[2, 5] = 3.0
+    original, tinted = drawn(tmp_path, class_map, finding=False)
+    assert not (tinted > 230).all(axis=-1).any()
+    assert tinted.min(axis=(0, 1))[0] > 60  # and nothing is black
+    y, x = int(2.5 / 8 * 800 - 100), int(5.5 / 8 * 800)
+    assert np.abs(tinted[y, x] - (90 / 3 + np.array(COLOUR) * 2 / 3)).max() < 12
+    assert np.abs(tinted[500, 100] - original[500, 100]).max() < 6
+
+
+# Simulations of colour vision on linear RGB: Machado, Oliveira, Fernandes 2009, severity 1.
+VISIONS = {
+    "normal": np.eye(3),
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
+}
+
+
+def seen(rgb: np.ndarray, vision: np.ndarray) -> np.ndarray:
+    """CIELAB of sRGB values of shape (n, 3) as that vision has them."""
+    value = rgb / 255
+    value = np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4) @ np.asarray(vision).T
+    value = np.clip(value, 0, 1)
+    value = np.where(value <= 0.0031308, 12.92 * value, 1.055 * value ** (1 / 2.4) - 0.055)
+    return cv2.cvtColor(value.astype(np.float32)[None], cv2.COLOR_RGB2LAB)[0]
+
+
+@pytest.mark.parametrize("vision", VISIONS)
+def test_the_colour_of_the_maps_is_seen_on_red_green_pictures(samples, vision):
+    """Everywhere on the retina, and by the colour-blind; cyan and green, for comparison, are not."""
+
+    def contrast(colour: tuple[int, int, int]) -> float:
+        """CIE76 difference that a pixel of the retina and itself with the colour densely over it have, 5th percentile."""
+        found = []
+        for file in ("PHANTOM-0001_OD_2026-03-02_1.jpg", "PHANTOM-0001_OS_2026-03-02_1.jpg"):
+            pixels = read_image(samples / file).pixels[::8, ::8]
+            pixels = pixels[pixels.max(axis=-1) > 16].astype(np.float64)
+            mixed = pixels + (np.array(colour) - pixels) * DENSEST / 255
+            difference = seen(pixels, VISIONS[vision]) - seen(mixed, VISIONS[vision])
+            found.append(np.percentile(np.linalg.norm(difference, axis=-1), 5))
+        return float(min(found))
+
+    assert contrast(COLOUR) > 60
+    assert contrast(COLOUR) > 1.3 * max(contrast((0, 225, 255)), contrast((0, 255, 0)))
 
 
 def test_a_weak_single_cell_is_not_lost_among_negative_ones(tmp_path):
