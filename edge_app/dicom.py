@@ -47,7 +47,9 @@ __all__ = [
     "NAMESPACE",
     "STORAGE_CLASSES",
     "TRANSFER_SYNTAXES",
+    "Said",
     "client_tls",
+    "header_of",
     "is_own_result",
     "limit_connection",
     "parse_attributes",
@@ -301,6 +303,43 @@ def _sequence(source: _Source, order: str, implicit: bool, room: int) -> bytes |
             source.skip(element.size)
     value = source.noted()
     return None if deep else value
+
+
+class Said(NamedTuple):
+    """Whose picture a DICOM object says it is, named as in a record; None where it does not say."""
+
+    patient_name: str | None
+    patient_id: str | None
+    birth_date: str | None
+    eye: str | None
+    study_date: str | None
+
+
+def header_of(path: Path) -> Said | None:
+    """What a stored object says about itself, whatever else is wrong with it; None where it cannot be read."""
+    try:
+        header = read_attributes(path)
+        text = {
+            keyword: str(header.get(keyword) or "").strip() or None
+            for keyword in (
+                "PatientName",
+                "PatientID",
+                "PatientBirthDate",
+                "StudyDate",
+                "ImageLaterality",
+                "Laterality",
+            )
+        }
+    except Exception as error:  # pydicom raises whatever it stumbles upon
+        logging.getLogger(__name__).info("a header cannot be read: %s", type(error).__name__)
+        return None
+    eye = {"R": "OD", "L": "OS"}.get(text["ImageLaterality"] or text["Laterality"] or "")
+    born, day = (_iso_date(text[keyword]) for keyword in ("PatientBirthDate", "StudyDate"))
+    return Said(text["PatientName"], text["PatientID"], born, eye, day)
+
+
+def _iso_date(value: str | None) -> str | None:
+    return f"{value[:4]}-{value[4:6]}-{value[6:]}" if value and len(value) == 8 and value.isdecimal() else value
 
 
 def server_tls(certificate: Path, key: Path, authority: Path | None) -> ssl.SSLContext:

@@ -12,7 +12,7 @@ from uuid import uuid5
 from edge_app.dicom import NAMESPACE
 from edge_app.exports import STATEMENT, uids
 from edge_app.store import Result
-from edge_app.terms import OUTCOMES, label_code, label_name, picture, purpose, sentence
+from edge_app.terms import OUTCOMES, label_code, label_name, name_parts, picture, purpose, sentence
 
 __all__ = ["CODE_SYSTEM", "bundle"]
 
@@ -176,13 +176,12 @@ def _subject(result: Result) -> dict[str, Any]:
     return {"contained": [{"resourceType": "Patient", "id": "patient", **patient}], "subject": subject}
 
 
-def _names(person_name: str) -> list[dict[str, Any]]:
+def _names(name_said: str) -> list[dict[str, Any]]:
     """A DICOM person name: one HumanName per component group (alphabetic, ideographic, phonetic)."""
-    groups = person_name.split("=")
+    groups = name_said.split("=")
     names = []
     for group, representation in zip(groups, NAME_GROUPS, strict=False):
-        parts = [part.strip() for part in group.split("^")] + [""] * 5
-        family, given, middle, prefix, suffix = parts[:5]
+        family, given, middle, prefix, suffix = name_parts(group)
         name = _without_nothing(
             {
                 "text": " ".join(part for part in (prefix, given, middle, family, suffix) if part),

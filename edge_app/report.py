@@ -10,10 +10,12 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from edge_app.identity import persons
+from edge_app.terms import person_name, sentence
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening import overlay
 from keras_realmnet.screening.bundle import Bundle
 from keras_realmnet.screening.decision import OUTCOMES, Summary, eye_summary, patient_summary
+from keras_realmnet.screening.quality import MODALITY_NAMES
 from keras_realmnet.screening.record import ScreeningRecord
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "Visit",
     "local_time",
     "page_environment",
+    "task",
     "visits",
     "write_report",
 ]
@@ -41,12 +44,13 @@ OUTCOME_STYLES = {"refer": "bold red", "insufficient": "yellow", "not_analysed":
 # What follows from an outcome, as cleared screening systems put it; no result counts as a referral.
 ACTIONS = {
     "refer": "Refer to an ophthalmologist.",
-    "insufficient": "Retake the image, or refer. This is not a negative result.",
-    "not_analysed": "No result. This is not a negative result: take a suitable image, or refer.",
+    "insufficient": "Take the picture again, or refer. This is not a negative result.",
+    "not_analysed": "No result. This is not a negative result: take a suitable picture, or refer.",
     "negative": "Rescreen at the usual interval.",
 }
 EYES = {"OD": "Right eye (OD)", "OS": "Left eye (OS)", None: "Eye unknown: ask the operator"}
 EYE_ORDER = ("OD", "OS", None)
+SEX_NAMES = {"M": "male", "F": "female", "O": "other"}
 
 
 def local_time(moment: str) -> str:
@@ -121,6 +125,27 @@ def _urgency(visit: Visit) -> tuple[int, str, str]:
     return rank, visit.patient_id or "￿", visit.study_date or ""
 
 
+def task(record: ScreeningRecord) -> str | None:
+    """What a person does where there is no result, with whose eye it is and when; None where there is one."""
+    if record.analysed:
+        return None
+    if record.outcome == "insufficient" or record.error in ("UnreadableImage", "DecompressionBomb"):
+        step = "Take the picture again"
+    elif record.error is not None:
+        step = "Let the box try again; if that fails too, take the picture again"
+    else:
+        step = f"Take a {MODALITY_NAMES.get(record.modality or '', 'suitable picture')}"
+    return f"{step}: {', '.join(whose(record))}."
+
+
+def whose(record: ScreeningRecord) -> list[str]:
+    """Patient, eye and day of a picture, as far as they are known, in words."""
+    who = [person_name(record.patient_name)] if record.patient_name else []
+    who += [f"patient number {record.patient_id}"] if record.patient_id else []
+    eye = {"OD": "right eye (OD)", "OS": "left eye (OS)"}.get(record.eye or "", "eye unknown")
+    return [*(who or ["patient unknown"]), eye, f"picture of {record.study_date or 'an unknown day'}"]
+
+
 def write_report(
     path: Path,
     records: Sequence[ScreeningRecord],
@@ -165,13 +190,16 @@ def write_report(
 
 def page_environment() -> Environment:
     """The templates of the report and of the web page: everything is escaped, a missing value is an error."""
-    return Environment(
+    environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters.update(person=person_name, sentence=sentence, task=task)
+    environment.globals.update(sex_names=SEX_NAMES)
+    return environment
 
 
 def _pictures(record: ScreeningRecord, overlays: Path) -> list[str]:

@@ -622,6 +622,17 @@ class Store:
             offset,
         )
 
+    def pictures(self, item: Item) -> list[Item]:
+        """The pictures of the item's object, in order, for the item's bundle."""
+        return _all(self.db, "SELECT * FROM items WHERE object_id = ? ORDER BY frame", item.object_id)
+
+    def closed_by(self, item_id: int) -> str | None:
+        """Who closed an item last."""
+        row = self.db.execute(
+            "SELECT actor FROM audit WHERE action = 'closed' AND item_id = ? ORDER BY id DESC LIMIT 1", (item_id,)
+        ).fetchone()
+        return None if row is None else str(row[0])
+
     def same_instance(self, item: Item) -> list[Item]:
         """Other items with the item's SOP Instance UID, and so with other contents."""
         where = "source = 'dicom' AND sop_instance_uid = ? AND sha256 <> ? AND frame = 1"

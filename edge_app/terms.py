@@ -1,4 +1,4 @@
-"""What report and FHIR resources call alike: codes of the box's own coding scheme, and in words what was screened for.
+"""What pages, reports and FHIR resources call alike: codes of the box's own scheme, and in words what was screened for.
 
 A code is qualified by the set it belongs to, so that two bundles' labels are never mixed up: a label by its label set
 (`psmm:A3`), an outcome by `out`, a verdict on the picture by `quality`. Those of the box have at most 16 characters:
@@ -9,7 +9,17 @@ from keras_realmnet.screening.decision import Outcome
 from keras_realmnet.screening.quality import MODALITY_NAMES
 from keras_realmnet.screening.record import ScreeningRecord
 
-__all__ = ["OUTCOMES", "QUALITY", "label_code", "label_name", "picture", "purpose", "sentence"]
+__all__ = [
+    "OUTCOMES",
+    "QUALITY",
+    "label_code",
+    "label_name",
+    "name_parts",
+    "person_name",
+    "picture",
+    "purpose",
+    "sentence",
+]
 
 OUTCOMES: dict[Outcome, tuple[str, str]] = {  # {outcome: (code, meaning)}
     "refer": ("out:refer", "Refer"),
@@ -50,3 +60,20 @@ def sentence(text: str) -> str:
     first = text.split(" ", 1)[0]
     text = text[:1].upper() + text[1:] if first.isalpha() and first.islower() else text
     return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+def name_parts(group: str) -> tuple[str, str, str, str, str]:
+    """Family, given, middle names, prefix and suffix of one component group of a DICOM name (PS3.5 6.2.1.1)."""
+    family, given, middle, prefix, suffix = ([part.strip() for part in group.split("^")] + [""] * 5)[:5]
+    return family, given, middle, prefix, suffix
+
+
+def person_name(name: str) -> str:
+    """A DICOM name as people write it: `Muster, Eva`; names in other scripts follow in brackets."""
+    written = []
+    for group in name.split("="):
+        family, given, middle, prefix, suffix = name_parts(group)
+        written.append(", ".join(filter(None, (" ".join(filter(None, (prefix, family))), f"{given} {middle}".strip()))))
+        written[-1] += f" {suffix}" if suffix and written[-1] else suffix
+    first, *others = [each for each in written if each] or [name]
+    return first if not others else f"{first} ({'; '.join(others)})"

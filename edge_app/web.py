@@ -95,6 +95,7 @@ ROUTES: tuple[tuple[str, str, Permission | None, Page], ...] = (
     ("/items/{id:number}/eye", "POST", "set_eye", pages.set_eye),
     ("/items/{id:number}/review", "POST", "review", pages.review),
     ("/items/{id:number}/retry", "POST", "retry", pages.retry),
+    ("/items/{id:number}/close", "POST", "retry", pages.close),
     ("/quarantine", "GET", "view", pages.quarantine),
     ("/deliveries", "GET", "view", pages.deliveries),
     ("/deliveries/{id:number}/retry", "POST", "retry_delivery", pages.retry_delivery),

@@ -25,11 +25,12 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from edge_app import web_images
 from edge_app.config import Config
 from edge_app.contradictions import within_study
+from edge_app.dicom import Said, header_of
 from edge_app.durable import free_bytes
 from edge_app.exports import cell
 from edge_app.identity import persons
 from edge_app.logs import where
-from edge_app.report import ACTIONS, EYES, OUTCOME_NAMES, Visit, local_time, page_environment, visits
+from edge_app.report import ACTIONS, EYES, OUTCOME_NAMES, Visit, local_time, page_environment, task, visits
 from edge_app.status import not_taken
 from edge_app.store import Item, Result, Review, Store, seconds_since
 from edge_app.web_auth import PERMISSIONS, ROLES, Login, Permission, TooManyAttempts, User, csrf_token, new_token
@@ -57,7 +58,7 @@ PERMISSION_NAMES: dict[Permission, str] = {
     "view": "see worklist, results, quarantine, deliveries, health",
     "review": "agree, disagree, note",
     "set_eye": "set an eye that is unknown",
-    "retry": "screen again what is in quarantine",
+    "retry": "screen again what is in quarantine, or close it as done",
     "retry_delivery": "send now what waits, send again what was given up",
     "audit": "read and export the audit trail and the reviews",
 }
@@ -83,6 +84,7 @@ DONE = {  # what a page says after something was done; its address holds the key
     "eye": "The eye is set, and the results are sent anew.",
     "review": "The review is saved.",
     "retry": "It will be screened again.",
+    "close": "It is closed as done.",
     "delivery": "It is being sent now.",
     "deliveries": "They are being sent now.",
 }
@@ -367,8 +369,10 @@ def _patient(store: Store, item: Item) -> _Patient | None:
     results = store.patient_records(found.record.patient_id) if found.record.patient_id else [found]
     items = {id(other.record): other.item for other in results}
     result = next(other for other in results if other.item.id == item.id)
-    people = persons([other.record for other in results])
-    history = visits(next(person for person in people if any(record is result.record for record in person)))
+    records = [other.record for other in results]
+    person = next(p for p in persons(records) if any(record is result.record for record in p))
+    mine = {id(record) for record in person}
+    history = [visit for visit in visits(records) if mine.issuperset(map(id, visit.records))]
     history.sort(key=lambda visit: visit.study_date or "", reverse=True)
     visit = next(v for v in history if any(record is result.record for eye in v.eyes for record in eye.records))
     return _Patient(result, visit, tuple(history), items)
@@ -409,6 +413,8 @@ def item(visitor: Visitor) -> Response:
         conflicts=_conflicts(site.store, item, record),
         size=web_images.size(folder),
         maps=web_images.codes(folder, record),
+        pictures=site.store.pictures(item) if (item.pictures or 0) > 1 else (),
+        closed_by=site.store.closed_by(item.id) if item.closed_at else None,
         reviews=site.store.reviews(item.id),
         deliveries=site.store.deliveries(item.id),
     )
@@ -494,7 +500,13 @@ def review(visitor: Visitor) -> Response:
 def retry(visitor: Visitor) -> Response:
     item = visitor.item()
     _do(lambda: visitor.site.store.retry(item.id, visitor.name))
-    return _back(item, "retry")
+    return _back(item, "retry", visitor.form.get("next"))
+
+
+def close(visitor: Visitor) -> Response:
+    item = visitor.item()
+    _do(lambda: visitor.site.store.close_item(item.id, visitor.name))
+    return _back(item, "close", visitor.form.get("next"))
 
 
 def _do(step: Callable[[], object]) -> None:
@@ -504,17 +516,52 @@ def _do(step: Callable[[], object]) -> None:
         raise HTTPException(409, str(error)) from error
 
 
-def _back(item: Item, done: str) -> Response:
-    return RedirectResponse(f"/items/{item.id}?{urlencode({'done': done})}", 303)
+def _back(item: Item, done: str, origin: str | None = None) -> Response:
+    """To the list that a form came from, else to the item."""
+    page = "/quarantine" if origin == "/quarantine" else f"/items/{item.id}"
+    return RedirectResponse(f"{page}?{urlencode({'done': done})}", 303)
 
 
 # ---- lists -------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class _PutAside:
+    """An item in quarantine, what it says about itself, and what a person does about it."""
+
+    item: Item
+    said: ScreeningRecord | Said | None
+    task: str
+    closed_by: str | None
+
+
 def quarantine(visitor: Visitor) -> Response:
-    number = visitor.page_number()
-    items = visitor.site.store.items("quarantined", PAGE_SIZE + 1, (number - 1) * PAGE_SIZE)
-    return visitor.page("quarantine.html.j2", items=items[:PAGE_SIZE], number=number, more=len(items) > PAGE_SIZE)
+    store, number = visitor.site.store, visitor.page_number()
+    closed = visitor.request.query_params.get("show") == "closed"
+    items = store.items("quarantined", PAGE_SIZE + 1, (number - 1) * PAGE_SIZE, closed)
+    return visitor.page(
+        "quarantine.html.j2",
+        entries=[_put_aside(store, item) for item in items[:PAGE_SIZE]],
+        closed=closed,
+        number=number,
+        more=len(items) > PAGE_SIZE,
+    )
+
+
+def _put_aside(store: Store, item: Item) -> _PutAside:
+    result = store.record(item.id)
+    record = None if result is None else result.record
+    twins = [twin for twin in store.same_instance(item) if twin.id < item.id]
+    said: ScreeningRecord | Said | None = record
+    if record is None and item.source == "dicom":
+        said = header_of(store.object_path(item))
+    if twins:
+        step = f"Find out which of the two is right, this one or item {twins[0].id}: whose eyes do they show?"
+    elif record is not None:
+        step = task(record) or ACTIONS[record.outcome]
+    else:
+        step = "Let the box try again; if that fails too, find out whose picture it is and take it again."
+    return _PutAside(item, said, step, store.closed_by(item.id) if item.closed_at else None)
 
 
 def deliveries(visitor: Visitor) -> Response:
@@ -650,6 +697,8 @@ def health(visitor: Visitor) -> Response:
             (f"{counts.deliveries['dead']:,}", "deliveries given up"),
             (f"{free_bytes(config.data_dir) / 2**30:,.1f} GB", "free on the disk"),
         ],
+        senders=_last_received(site),
+        receivers=_last_delivered(site),
         box={
             "web page": "this machine only, without login" if site.local else "login, encrypted",
             "DICOM": f"{config.dicom.ae_title}, port {config.dicom.port}" if config.dicom.enabled else "off",
@@ -665,6 +714,20 @@ def health(visitor: Visitor) -> Response:
             **{name: version(name) for name in ("ai-edge-litert", "opencv-python-headless", "pydicom", "pynetdicom")},
         },
     )
+
+
+def _last_received(site: Site) -> dict[str, str]:
+    """{who sends: when something last came from there}, watched folders that have had nothing included."""
+    last: dict[tuple[str, str], str | None] = {("folder", folder.name): None for folder in site.config.folder}
+    last |= site.store.last_received()
+    return {f"{SOURCES.get(source, source)} {origin}": _ago(at) for (source, origin), at in last.items()}
+
+
+def _last_delivered(site: Site) -> dict[str, str]:
+    """{destination: when a result last arrived there}, also of destinations that are no longer configured."""
+    last: dict[str, str | None] = {destination.name: None for destination in site.config.destination}
+    last |= site.store.last_deliveries()
+    return {name: _ago(at) for name, at in last.items()}
 
 
 def about(visitor: Visitor) -> Response:
@@ -718,6 +781,10 @@ def theme(visitor: Visitor) -> Response:
 # ---- words -------------------------------------------------------------------------------------------------------
 
 
+def _ago(moment: str | None) -> str:
+    return "never" if moment is None else f"{local_time(moment)} ({_duration(seconds_since(moment))} ago)"
+
+
 def _duration(seconds: float) -> str:
     return (
         f"{seconds:.0f} s"
@@ -729,7 +796,8 @@ def _duration(seconds: float) -> str:
 
 
 def _name(item: Item) -> str:
-    return item.file_name or f"DICOM object, item {item.id}"
+    name = item.file_name or f"DICOM object, item {item.object_id}"
+    return name if (item.pictures or 0) < 2 else f"{name}, picture {item.frame} of {item.pictures}"
 
 
 def _review_text(review: Review) -> str:

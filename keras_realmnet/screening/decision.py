@@ -124,10 +124,13 @@ def decide(
     triggered = [code for code, exceeds in zip(label_set.pathologic, above, strict=True) if exceeds]
     triggered.sort(key=lambda code: thresholds[code] - p[code])
     if not triggered:
-        return Decision("negative", ("every pathologic label is below its threshold",))
+        return Decision("negative", ("No pathologic label reaches its threshold.",))
     return Decision(
         "refer",
-        tuple(f"{label_set[code].name}: {p[code]:.2f} (threshold {thresholds[code]:.2f})" for code in triggered),
+        tuple(
+            f"{label_set[code].name}: a probability of {p[code]:.2f} reaches the threshold of {thresholds[code]:.2f}."
+            for code in triggered
+        ),
         tuple(triggered),
     )
 

@@ -66,7 +66,7 @@ class Evidence:
 
 
 def draw(path: Path, image: NDArray[np.uint8], evidence: Evidence | None) -> None:
-    """Writes the overlay JPEG: a line of text, the image (uint8 RGB, (h, w, 3)) and, given `evidence`, where it lies."""
+    """Writes the overlay JPEG: a line of text, the image (uint8 RGB, (h, w, 3)) and, given `evidence`, its place."""
     height, width = image.shape[:2]
     scale = min(1.0, PANEL / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
@@ -134,7 +134,7 @@ def draw_levels(picture: NDArray[np.uint8], evidence: NDArray[np.float32], black
 
 
 def outlined(image: NDArray[np.uint8], evidence: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """`image` dimmed where there is less than half of the maximal `evidence` (see `strength`), a line around each level.
+    """`image` dimmed where there is less than half of the most `evidence` (see `strength`), with a line at each level.
 
     The image itself where there is no positive evidence anywhere.
     """

@@ -7,9 +7,10 @@ from itertools import pairwise
 
 import pytest
 
-from edge_app.report import visits, write_report
+from edge_app.report import task, visits, write_report
 from edge_app.results import Results
 from edge_app.screen import Screener
+from edge_app.terms import person_name
 from keras_realmnet.screening.record import ScreeningRecord
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>'
@@ -83,8 +84,13 @@ def test_everything_is_there_worst_first(made, screener):
     for fact in (bundle.artifact().sha256, bundle.spec.hash, bundle.digest, bundle.training_data["statement"]):
         assert fact in shown
     assert shown.count("Research use only – not for clinical use") >= 2
-    assert shown.count("This is not a negative result") == 2
-    assert "left eye: no image" in shown
+    assert shown.count("This is not a negative result") == 4  # two images, two eyes without one
+    for step in (
+        "Take the picture again: patient number C, right eye (OD), picture of 2025-01-31.",
+        "Take a red/green ultra-widefield picture: patient number D, right eye (OD), picture of 2025-01-31.",
+    ):
+        assert step in shown
+    assert "Left eye: no image" in shown
 
 
 def test_it_needs_nothing_else(made):
@@ -170,6 +176,69 @@ def record(name: str, outcome: str, patient: str | None, eye: str | None, day: s
         spec_hash="s",
         screened_at="2025-01-01T00:00:00+00:00",
     )
+
+
+PERSON = {
+    "patient_name": "Muster^Eva",
+    "birth_date": "1970-01-02",
+    "sex": "F",
+    "patient_id_issuer": "CLINIC",
+    "accession_number": "A77",
+}
+
+
+def test_the_report_tells_who_it_is_and_puts_the_right_eye_on_the_left(made):
+    files = {"A_OS_2025-01-31_1.png": "refer", "A_OD_2025-01-31_1.png": "negative", "B_OS_2025-01-31_1.png": "negative"}
+    _, text, page = made(files, lambda each: replace(each, **PERSON) if each.patient_id == "A" else each)
+    shown = " ".join("".join(page.text).split())
+    assert "Muster, Eva · Patient A · 2025-01-31" in shown
+    facts = ["1970-01-02", "OD, OS", "2025-01-31", "female", "A issued by CLINIC", "A77"]
+    places = [shown.index(fact, shown.index("Born")) for fact in facts]
+    assert places == sorted(places)
+    first, second = text[: text.index("Patient B · ")], text[text.index("Patient B · ") :]
+    for visit in (first, second):
+        assert visit.index("Right eye (OD)</h3>") < visit.index("Left eye (OS)</h3>")
+    assert "No image. This is not a negative result." in second
+
+
+@pytest.mark.parametrize(
+    ("outcome", "error", "says"),
+    [
+        ("refer", None, None),
+        ("negative", None, None),
+        ("insufficient", None, "Take the picture again: Muster, Eva, patient number A, left eye (OS), "),
+        ("not_analysed", "UnreadableImage", "Take the picture again: Muster, Eva"),
+        ("not_analysed", "OSError", "Let the box try again; if that fails too, take the picture again: Muster, Eva"),
+        ("not_analysed", None, "Take a suitable picture: Muster, Eva"),
+    ],
+)
+def test_what_to_do_stands_with_whose_picture_it_is(outcome, error, says):
+    made = replace(record("1", outcome, "A", "OS", "2025-01-31"), patient_name="Muster^Eva", error=error)
+    found = task(made)
+    if says is None:
+        assert found is None
+    else:
+        assert found.startswith(says)
+        assert found.endswith("left eye (OS), picture of 2025-01-31.")
+    unknown = task(record("1", "insufficient", None, None, None))
+    assert unknown == "Take the picture again: patient unknown, eye unknown, picture of an unknown day."
+
+
+@pytest.mark.parametrize(
+    ("said", "written"),
+    [
+        ("Muster^Eva", "Muster, Eva"),
+        ("Muster^Eva^Maria^Dr.^jun.", "Dr. Muster, Eva Maria jun."),
+        ("Muster", "Muster"),
+        ("^Eva", "Eva"),
+        ("Yamada^Tarou=山田^太郎=やまだ^たろう", "Yamada, Tarou (山田, 太郎; やまだ, たろう)"),
+        ("=山田^太郎", "山田, 太郎"),
+        ("a^b^c^d^e^f^g", "d a, b c e"),
+        ("^^", "^^"),
+    ],
+)
+def test_names_as_people_write_them(said, written):
+    assert person_name(said) == written
 
 
 def test_days_are_not_combined():

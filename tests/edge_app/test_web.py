@@ -15,8 +15,9 @@ from rich.console import Console
 from starlette.testclient import TestClient
 
 from edge_app import status
-from edge_app.report import OUTCOME_NAMES
+from edge_app.report import OUTCOME_NAMES, local_time
 from edge_app.store import timestamp
+from edge_app.terms import sentence
 from edge_app.web import make_app
 from edge_app.web_worklist import Filter, Worklist
 from keras_realmnet.screening.decision import OUTCOMES, patient_summary
@@ -276,6 +277,93 @@ def test_an_image_that_waits_shows_its_result_by_itself(site, store):
     assert site.get(f"/items/{item.id}?state=pending", headers=poll).headers["HX-Refresh"] == "true"
 
 
+IDENTITY = {
+    "PatientName": "Muster^Eva Maria",
+    "PatientID": "T-1077",
+    "PatientBirthDate": "19700102",
+    "PatientSex": "F",
+    "IssuerOfPatientID": "CLINIC",
+    "AccessionNumber": "A77",
+}
+
+
+@pytest.fixture
+def person(screened_box, pictures, tmp_path, receive_and_screen):
+    """{eye: item} of a patient who is known by name, with a picture of each eye; "else": somebody with her number."""
+
+    def received(outcome, laterality, **said):
+        image = peers.ophthalmic(pictures[outcome], ImageLaterality=laterality, **IDENTITY | said)
+        return receive_and_screen(peers.write(image, tmp_path / f"{outcome}{laterality}.dcm"))
+
+    other = {"PatientName": "Nicht^Muster", "PatientBirthDate": "19510909", "PatientSex": "M"}
+    return {
+        "OS": received("refer", "L"),
+        "OD": received("negative", "R"),
+        "else": received("insufficient", "L", **other),
+    }
+
+
+def test_who_the_patient_is_stands_on_page_and_paper(site, person):
+    for path in (f"/items/{person['OS']}", f"/items/{person['OS']}/report"):
+        page = site.get(path)
+        shown = text(page)
+        facts = ("Patient Muster, Eva Maria", "Born 1970-01-02", "Eye OD, OS", "Picture of 2026-03-02", "Sex female")
+        places = [shown.index(fact) for fact in (*facts, "Patient number T-1077 issued by CLINIC", "number A77")]
+        assert places == sorted(places)  # patient, birth date, eye and day first
+        assert "Muster" not in re.search("<title>.*</title>", page.text)[0]  # browsers remember it
+        assert "Nicht" not in page.text
+        assert "Images of somebody else have the same patient number" in shown
+    shown = rows(post(site, "/", query="muster"))
+    assert sorted(row[0] for row in shown) == [
+        "T-1077 Muster, Eva Maria born 1970-01-02 another person has this number",
+        "T-1077 Nicht, Muster born 1951-09-09 another person has this number",
+    ]
+
+
+def test_the_right_eye_is_on_the_left(site, person, screened_box):
+    for path in ("", "/report"):
+        page = site.get(f"/items/{person['OS']}{path}").text
+        start = page.index('class="eyes"')
+        right, left = (page.index(f"{eye}</h", start) for eye in ("Right eye (OD)", "Left eye (OS)"))
+        pictures_ = [page.index(f"/items/{person[eye]}/", left if eye == "OS" else right) for eye in ("OD", "OS")]
+        assert right < pictures_[0] < left < pictures_[1]
+        alone = site.get(f"/items/{person['else']}{path}").text
+        start = alone.index('class="eyes"')
+        assert alone.index("Right eye (OD)</h", start) < alone.index("No image.", start)
+        assert alone.index("No image.", start) < alone.index("Left eye (OS)</h", start)
+
+
+def test_where_there_is_no_result_stands_what_to_do(site, person, screened_box):
+    says = "Take the picture again: Nicht, Muster, patient number T-1077, left eye (OS), picture of 2026-03-02."
+    for path in (f"/items/{person['else']}", f"/items/{person['else']}/report"):
+        assert says in text(site.get(path))
+    assert "Take a red/green ultra-widefield picture: patient number D" in text(
+        site.get(f"/items/{screened_box.items['D_OS_2025-01-31_1.png']}")
+    )
+
+
+def test_reasons_are_sentences_on_page_and_paper(site, store, screened_box):
+    for item in screened_box.items.values():
+        for path in (f"/items/{item}", f"/items/{item}/report"):
+            page = site.get(path).text
+            lists = "".join(re.findall(r'<ul class="reasons">.*?</ul>', page, re.S))
+            lines = re.findall(r"<li(?: class=\"warning\")?>(?:<b>Check:</b> )?(.*?)</li>", lists, re.S)
+            assert all(re.fullmatch(r"[A-Z\d].*[.!?]", line.strip(), re.S) for line in lines), lines
+
+
+def test_pictures_of_one_object_are_named_and_lead_to_one_another(site, store, pictures, tmp_path, receive_and_screen):
+    image = peers.ophthalmic(pictures["negative"], PatientID="", PatientName="")  # nobody knows whose: not combined
+    image.NumberOfFrames = 2
+    image.PixelData = pictures["negative"].tobytes() + pictures["refer"].tobytes()
+    item = receive_and_screen(peers.write(image, tmp_path / "frames.dcm"))
+    first, second = store.pictures(store.item(item))
+    assert [store.record(each.id).record.outcome for each in (first, second)] == ["negative", "refer"]
+    page = site.get(f"/items/{first.id}")
+    assert "The object holds 2 pictures: 1 2" in text(page)
+    assert f'<a href="/items/{second.id}">2</a>' in page.text
+    assert "frames.dcm, picture 2 of 2" in text(site.get(f"/items/{second.id}/report"))
+
+
 def test_the_printable_report_holds_all_images_of_the_day(site, screened_box):
     page = site.get(f"/items/{screened_box.items['B_OS_2025-01-31_1.png']}/report")
     for name in ("B_OD_2025-01-31_1.png", "B_OS_2025-01-31_1.png", "B_OS_2025-01-31_2.png"):
@@ -339,11 +427,52 @@ def test_an_empty_or_strange_review_is_refused(site, store, screened_box, form):
 def test_quarantine_tells_why_and_retries(site, store, screened_box):
     item = screened_box.items["damaged"]
     page = site.get("/quarantine")
-    assert store.item(item).reason in text(page)
+    assert sentence(store.item(item).reason) in text(page)
     assert post(site, f"/items/{item}/retry").status_code == 303
     assert store.item(item).state == "pending"
     assert "Nothing is in quarantine" in text(site.get("/quarantine"))
     assert post(site, f"/items/{item}/retry").status_code == 409  # not twice
+
+
+def test_quarantine_tells_whose_picture_it_is_and_what_to_do(site, store, screened_box):
+    shown = text(site.get("/quarantine"))
+    assert "Take the picture again: patient number F, right eye (OD), picture of 2025-01-31." in shown
+    assert local_time(store.item(screened_box.items["damaged"]).received_at) in shown
+
+
+def test_of_an_object_that_was_never_opened_the_header_tells_whose_it_is(site, store, screened_box, pictures, tmp_path):
+    first = store.item(screened_box.items["dicom"])
+    image = peers.ophthalmic(pictures["negative"], PatientName="Zwilling^Zoe", PatientID="Z-9", ImageLaterality="L")
+    identity = {key: getattr(first, key) for key in ("sop_instance_uid", "sop_class_uid", "study_uid")}
+    second = peers.take_in(store, peers.write(image, tmp_path / "twin.dcm"), **identity)
+    shown = text(site.get("/quarantine"))
+    assert f"Zwilling, Zoe Z-9 DICOM object, item {second.id} OS" in shown
+    assert f"this one or item {first.id}: whose eyes do they show?" in shown
+
+
+def test_an_entry_of_the_quarantine_is_closed_with_who_and_when(site, store, screened_box):
+    item = screened_box.items["damaged"]
+    assert "1 to look at" in text(site.get("/quarantine"))
+    answer = post(site, f"/items/{item}/close", next="/quarantine")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/quarantine?done=close")
+    open_, closed = (text(site.get(path)) for path in ("/quarantine", "/quarantine?show=closed"))
+    assert "Nothing is in quarantine" in open_
+    assert "to look at" not in open_
+    assert f"{local_time(store.item(item).closed_at)} by local" in closed
+    page = text(site.get(f"/items/{item}"))
+    assert f"Closed as done {local_time(store.item(item).closed_at)} by local." in page
+    assert "This is not a negative result" in page  # closed or not
+    assert ("local", "closed", item) in [(row["actor"], row["action"], row["item_id"]) for row in store.trail()]
+    assert post(site, f"/items/{item}/retry").status_code == 303  # as it can be from there
+    assert store.item(item).closed_at is None
+    refer = screened_box.items["B_OD_2025-01-31_1.png"]
+    assert post(site, f"/items/{refer}/close").status_code == 409  # not there
+
+
+@pytest.mark.parametrize("foreign", ["//evil.example", "https://evil.example/quarantine", "/about"])
+def test_a_form_leads_back_to_this_box_only(site, screened_box, foreign):
+    item = screened_box.items["damaged"]
+    assert post(site, f"/items/{item}/close", next=foreign).headers["location"] == f"/items/{item}?done=close"
 
 
 def test_what_was_given_up_can_be_sent_again(site, store):
@@ -451,6 +580,12 @@ def test_health_ready_and_metrics(screened_box, store):
     assert site.get("/healthz").text == "ok\n"
     assert site.get("/readyz").status_code == 200
     assert site.get("/metrics").text == "realmnet_box_items 12\n"
+    shown = text(site.get("/health"))
+    last = max(received for (source, _), received in store.last_received().items() if source == "dicom")
+    assert f"DICOM, from SCANNER {local_time(last)} (" in shown
+    assert "Last delivered files never" in shown
+    store.delivered(store.next_delivery().id)
+    assert f"Last delivered files {local_time(store.last_deliveries()['files'])} (" in text(site.get("/health"))
     problems.append("the disk is full")
     assert (site.get("/readyz").status_code, site.get("/readyz").text) == (503, "the disk is full\n")
     assert "the disk is full" in text(site.get("/health"))

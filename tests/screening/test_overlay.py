@@ -85,7 +85,7 @@ def test_the_colour_of_the_maps_is_seen_on_red_green_pictures(samples, vision):
     """Everywhere on the retina, and by the colour-blind; cyan and green, for comparison, are not."""
 
     def contrast(colour: tuple[int, int, int]) -> float:
-        """CIE76 difference that a pixel of the retina and itself with the colour densely over it have, 5th percentile."""
+        """5th percentile of the CIE76 difference that the colour, densely laid over it, makes to the retina."""
         found = []
         for file in ("PHANTOM-0001_OD_2026-03-02_1.jpg", "PHANTOM-0001_OS_2026-03-02_1.jpg"):
             pixels = read_image(samples / file).pixels[::8, ::8]
