@@ -32,6 +32,7 @@ soak: .venv/ready
 	.venv/bin/python tests/proofs/folder.py
 	.venv/bin/python tests/proofs/privacy.py
 	.venv/bin/python tests/proofs/slow_requests.py
+	.venv/bin/python tests/proofs/restore.py
 	.venv/bin/python tests/proofs/soak.py
 	.venv/bin/python tests/proofs/throughput.py
 

@@ -558,17 +558,19 @@ class Store:
             return [_item(db, item.id) for item in left]
 
     def expire(self, before: datetime) -> int:
-        """Removes contents and results received before a moment and delivered whole; returns how many.
+        """Removes contents and results received, screened and delivered before a moment; returns how many.
 
+        All three count, since the clock may have been wrong at one of them.
         Delivered whole: at least one delivery, and none that is pending or dead, of every picture of the object. The
         identity of the item stays, so that it is not taken in and screened anew; so does the audit trail.
         """
         with self.write() as db:
             due = _all(
                 db,
-                "SELECT * FROM items WHERE state = 'done' AND received_at < ? AND EXISTS"
+                "SELECT * FROM items WHERE state = 'done' AND max(received_at, finished_at) < ?1 AND EXISTS"
                 " (SELECT 1 FROM deliveries WHERE item_id = items.id AND state = 'delivered') AND NOT EXISTS"
-                " (SELECT 1 FROM deliveries WHERE item_id = items.id AND state IN ('pending', 'dead'))",
+                " (SELECT 1 FROM deliveries WHERE item_id = items.id AND (state IN ('pending', 'dead')"
+                " OR delivered_at >= ?1))",
                 timestamp(before),
             )
             ids = {item.id for item in due}

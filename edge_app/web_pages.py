@@ -679,6 +679,7 @@ def health(visitor: Visitor) -> Response:
     site = visitor.site
     counts, config = site.store.counts(), site.config
     waiting = counts.oldest_pending_seconds
+    oldest = max((each.oldest_seconds for each in site.store.waiting_deliveries()), default=None)
     return visitor.page(
         "health.html.j2",
         problems=site.problems(),
@@ -694,6 +695,7 @@ def health(visitor: Visitor) -> Response:
             ),
             (f"{counts.items['quarantined']:,}", "in quarantine"),
             (f"{counts.deliveries['pending']:,}", "deliveries waiting"),
+            ("–" if oldest is None else _duration(oldest), "the oldest of these has waited"),
             (f"{counts.deliveries['dead']:,}", "deliveries given up"),
             (f"{free_bytes(config.data_dir) / 2**30:,.1f} GB", "free on the disk"),
         ],

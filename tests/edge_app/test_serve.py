@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -19,6 +20,7 @@ import pytest
 import served  # tests/proofs
 from PIL import Image
 
+from edge_app import delivery
 from edge_app.__main__ import main
 from edge_app.config import load_config
 from edge_app.serve import Box
@@ -267,6 +269,49 @@ def test_the_shipped_settings_start_a_healthy_box(tmp_path):
     finally:
         box.terminate()
         assert box.wait(60) == 0, (tmp_path / "log").read_text()
+
+
+@pytest.fixture
+def idle(screened_box):
+    """A box that was not started, with a store of delivered results, and its outbox."""
+    config = screened_box.config()
+    config = config.model_copy(update={"retention": config.retention.model_copy(update={"days": 1})})
+    box = Box(config)
+    box.store = screened_box.store()
+    for waiting in box.store.deliveries(state="pending"):
+        box.store.delivered(waiting.id)
+    with box.store.write() as db:
+        db.execute("UPDATE items SET received_at = ?1, finished_at = ?1 WHERE state = 'done'", ("2025-01-01",))
+        db.execute("UPDATE deliveries SET delivered_at = '2025-01-01'")
+    yield box
+    box.store.close()
+
+
+def test_nothing_is_removed_by_age_in_the_first_hour_or_after_the_clock_has_jumped(idle):
+    done = idle.store.counts().items["done"]
+    idle._expire()  # the clock may not be set yet
+    assert idle.store.counts().items["done"] == done
+    idle._next_expiry = 0.0
+    started, mark = idle._clock
+    idle._clock = started - timedelta(days=2), mark  # as if it had gained two days since
+    idle._expire()
+    assert idle.store.counts().items["done"] == done
+    assert idle._clock_jumped()
+    idle._clock = started - timedelta(hours=2), mark  # as daylight saving on a badly set clock
+    idle._expire()
+    assert idle.store.counts().items["expired"] == done > 5
+
+
+def test_what_begins_to_wait_for_a_destination_that_is_gone_is_put_aside_while_the_box_runs(idle):
+    idle.outbox = delivery.start(idle.config, idle.store)
+    try:
+        with idle.store.write() as db:
+            db.execute("UPDATE deliveries SET state = 'pending', destination = 'gone'")
+        waiting = idle.store.counts().deliveries["pending"]
+        idle._give_up_removed()
+        assert idle.store.counts().deliveries["dead"] == waiting > 5
+    finally:
+        idle.outbox.stop()
 
 
 def test_what_cannot_work_is_refused_in_one_line(tmp_path, tiny_bundle):

@@ -300,6 +300,23 @@ def test_deliveries_wait_for_their_time_and_end_delivered_or_dead(store):
     assert store.next_delivery().id == first.id
 
 
+@pytest.mark.parametrize("step", ["received_at", "finished_at", "delivered_at"])
+def test_what_was_received_while_the_clock_was_behind_is_not_removed_as_old(store, step):
+    """A box without a battery starts in 1970: one right time is enough to keep what is young."""
+    item = screened(store, deliveries=[("pacs", "sr")])
+    store.delivered(store.next_delivery().id)
+    right = timestamp()
+    with store.write() as db:
+        long_ago = "1970-01-01T00:00:00.000+00:00"
+        db.execute("UPDATE items SET received_at = ?1, finished_at = ?1", (long_ago,))
+        db.execute("UPDATE deliveries SET delivered_at = ?", (long_ago,))
+        table = "deliveries" if step == "delivered_at" else "items"
+        db.execute(f"UPDATE {table} SET {step} = ?", (right,))
+    assert store.expire(datetime.now(timezone.utc) - timedelta(days=30)) == 0
+    assert store.object_path(item).exists()
+    assert store.expire(datetime.now(timezone.utc) + timedelta(days=30)) == 1
+
+
 def test_a_clock_that_was_ahead_makes_no_age_negative_and_is_told(store):
     ahead = timestamp(datetime.now(timezone.utc) + timedelta(days=1000))
     screened(store, deliveries=[("pacs", "sr"), ("files", "json")])
