@@ -86,9 +86,9 @@ def arrive(box: served.Box) -> None:
         served.send(box.dicom_port, canary(**attributes))
     for attributes in ({"StudyInstanceUID": CANARY}, {"SeriesInstanceUID": CANARY}, {"SOPInstanceUID": f"{CANARY}/.."}):
         assert served.send(box.dicom_port, canary(**attributes)) != 0x0000
-    wrong_class = canary()
-    wrong_class.SOPClassUID = CTImageStorage
-    assert served.send(box.dicom_port, wrong_class) is None
+    other_class = canary()
+    other_class.SOPClassUID = CTImageStorage
+    assert served.send(box.dicom_port, other_class) == 0x0000  # noted and dropped
     rejected = AE("SCANNER")
     rejected.add_requested_context(good.SOPClassUID)
     assert rejected.associate("127.0.0.1", box.dicom_port, ae_title=CANARY).is_rejected
@@ -106,6 +106,7 @@ def put_files(share: Path) -> None:
         f"{CANARY}_OS_2026-03-02_3.jpg": b"",
         f"{CANARY}.dcm": b"\0" * 128 + b"DICM" + CANARY.encode() * 20,
         f"{CANARY}.txt": b"no image",
+        f"{CANARY}.webp": b"RIFF\0\0\0\0WEBP" + CANARY.encode(),
         f"{CANARY}/{CANARY}.png": picture(3, "PNG"),
     }.items():
         (share / name).write_bytes(data)
