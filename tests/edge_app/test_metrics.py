@@ -27,7 +27,9 @@ def test_the_state_of_a_box_in_numbers(screened_box):
     assert before["realmnet_box_last_success_timestamp_seconds"] > 1.7e9
     assert before["realmnet_box_free_disk_bytes"] > 0
     assert before["realmnet_box_latency_seconds_count"] == 0
+    assert before["realmnet_box_dropped_objects"] == 0
 
+    store.drop_object("Encapsulated PDF Storage (1.2.840.10008.5.1.4.1.1.104.1)", "SCANNER")
     quarantined = store.items("quarantined")[0]
     store.retry(quarantined.id, "anna")
     metrics.observe(store.items("done")[0])
@@ -39,6 +41,7 @@ def test_the_state_of_a_box_in_numbers(screened_box):
     assert after["realmnet_box_latency_seconds_count"] == 1
     assert after["realmnet_box_latency_seconds_sum"] >= 0
     assert after["realmnet_box_worker_deaths_total"] == 1
+    assert after["realmnet_box_dropped_objects"] == 1
     store.close()
 
 

@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 
 from edge_app import status
 from edge_app.report import OUTCOME_NAMES, local_time
-from edge_app.store import timestamp
+from edge_app.store import NotTaken, timestamp
 from edge_app.terms import sentence
 from edge_app.web import make_app
 from edge_app.web_worklist import Filter, Worklist
@@ -569,6 +569,21 @@ def test_the_theme_is_kept(site):
 
 
 # ---- the box -----------------------------------------------------------------------------------------------------
+
+
+def test_health_tells_what_was_dropped_and_not_taken(screened_box, store):
+    app = make_app(screened_box.config(), store, screened_box.bundle, lambda: b"", lambda: [])
+    site = TestClient(app, base_url="http://localhost", client=("127.0.0.1", 50000))
+    shown = text(site.get("/health"))
+    assert "dropped" not in shown
+    assert "not taken" not in shown
+    for _ in range(2):
+        store.drop_object("Encapsulated PDF Storage (1.2.3)", "<b>SCANNER")
+    store.saw_not_taken("exports", [NotTaken("exports", "WebP", 3, "2026-03-02T10:15:00.000+00:00")])
+    shown = text(site.get("/health"))
+    assert "Encapsulated PDF Storage (1.2.3) <b>SCANNER 2 " in shown
+    newest = local_time("2026-03-02T10:15:00.000+00:00")
+    assert f"not taken from folder exports: 3 WebP (the newest of {newest}) – export JPEG, PNG" in shown
 
 
 def test_health_ready_and_metrics(screened_box, store):
