@@ -32,10 +32,9 @@ from edge_app.identity import persons
 from edge_app.logs import where
 from edge_app.report import ACTIONS, EYES, OUTCOME_NAMES, Visit, local_time, page_environment, task, visits
 from edge_app.status import not_taken
-from edge_app.store import Item, Result, Review, Store, seconds_since
+from edge_app.store import Item, Result, Review, Stale, Store, seconds_since
 from edge_app.web_auth import PERMISSIONS, ROLES, Login, Permission, TooManyAttempts, User, csrf_token, new_token
 from edge_app.web_worklist import EYE_UNKNOWN, Filter, Worklist
-from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.bundle import Bundle
 from keras_realmnet.screening.decision import OUTCOMES
 from keras_realmnet.screening.record import ScreeningRecord
@@ -482,7 +481,10 @@ def set_eye(visitor: Visitor) -> Response:
     result = visitor.site.store.record(item.id)
     if result is None or (result.record.eye is not None and result.record.eye_source != "operator"):
         raise HTTPException(409, "Only an eye that neither the header nor the file name tells can be set.")
-    _do(lambda: visitor.site.store.set_eye(item.id, visitor.form.get("eye", ""), visitor.name))
+    eye = visitor.form.get("eye", "")
+    if eye not in ("OD", "OS"):
+        raise HTTPException(409, "Choose the right or the left eye.")
+    visitor.site.store.set_eye(item.id, eye, visitor.name)
     return _back(item, "eye")
 
 
@@ -499,21 +501,21 @@ def review(visitor: Visitor) -> Response:
 
 def retry(visitor: Visitor) -> Response:
     item = visitor.item()
-    _do(lambda: visitor.site.store.retry(item.id, visitor.name))
+    _from_quarantine(lambda: visitor.site.store.retry(item.id, visitor.name))
     return _back(item, "retry", visitor.form.get("next"))
 
 
 def close(visitor: Visitor) -> Response:
     item = visitor.item()
-    _do(lambda: visitor.site.store.close_item(item.id, visitor.name))
+    _from_quarantine(lambda: visitor.site.store.close_item(item.id, visitor.name))
     return _back(item, "close", visitor.form.get("next"))
 
 
-def _do(step: Callable[[], object]) -> None:
+def _from_quarantine(step: Callable[[], object]) -> None:
     try:
         step()
-    except RealMNetError as error:
-        raise HTTPException(409, str(error)) from error
+    except Stale as error:
+        raise HTTPException(409, "It is not in quarantine (any more): look at what became of it.") from error
 
 
 def _back(item: Item, done: str, origin: str | None = None) -> Response:
