@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import re
 import secrets
+import sqlite3
 import threading
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -84,6 +85,7 @@ class Login:
     def __init__(self, store: Store, session_minutes: int):
         self._store = store
         self._idle = timedelta(minutes=session_minutes)
+        self._unsaved: dict[str, str] = {}  # when sessions were last used, where it could not be written
 
     def login(self, name: str, password: str, address: str) -> str | None:
         """A new session's token, or None for a wrong name or password, which take the same time to refuse.
@@ -115,18 +117,33 @@ class Login:
         return token
 
     def user(self, token: str, active: bool) -> User | None:
-        """Whose session it is; `active`: somebody did something, so the time-out starts again."""
+        """Whose session it is; `active`: somebody did something, so the time-out starts again.
+
+        Also where the disk is full: nobody could log in again then.
+        """
+        key, (first_created, last_created, first_seen, last_seen) = _hash(token), self._valid()
         row = self._store.db.execute(
             "SELECT users.name, role, seen_at FROM sessions JOIN users ON users.name = sessions.user"
-            " WHERE token_hash = ? AND sessions.created_at BETWEEN ? AND ? AND seen_at BETWEEN ? AND ?",
-            (_hash(token), *self._valid()),
+            " WHERE token_hash = ? AND sessions.created_at BETWEEN ? AND ?",
+            (key, first_created, last_created),
         ).fetchone()
         if row is None:
             return None
-        if active and row["seen_at"] < timestamp(datetime.now(timezone.utc) - TOUCH):
-            with self._store.write() as db:
-                db.execute("UPDATE sessions SET seen_at = ? WHERE token_hash = ?", (timestamp(), _hash(token)))
+        seen = max(row["seen_at"], self._unsaved.get(key, ""))
+        if not first_seen <= seen <= last_seen:
+            return None
+        if active and seen < timestamp(datetime.now(timezone.utc) - TOUCH):
+            self._touch(key)
         return User(row["name"], row["role"])
+
+    def _touch(self, key: str) -> None:
+        now = timestamp()
+        try:
+            with self._store.write() as db:
+                db.execute("UPDATE sessions SET seen_at = ? WHERE token_hash = ?", (now, key))
+            self._unsaved.pop(key, None)
+        except sqlite3.OperationalError:
+            self._unsaved[key] = now
 
     def logout(self, token: str) -> None:
         with self._store.write() as db:

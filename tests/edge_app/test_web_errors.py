@@ -1,8 +1,10 @@
 """What goes wrong on the web page: every error is a page with a way back, and nothing typed or stored breaks one."""
 
+import os
 import re
 import sqlite3
 import time
+from datetime import timedelta
 from html import unescape
 from urllib.parse import quote, urlencode
 
@@ -12,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from edge_app import web, web_connections, web_pages
+from edge_app import web, web_auth, web_connections, web_pages
 from edge_app.web import MACHINES, ROUTES, make_app
 from edge_app.web_worklist import Filter, Worklist
 
@@ -390,6 +392,27 @@ def test_what_cannot_be_saved_says_so_when_the_disk_is_full(site, screened_box, 
     assert (store.record(item), store.reviews(item), len(list(store.trail()))) == before
 
 
+def test_a_session_lives_on_while_it_is_used_and_the_disk_is_full(store, monkeypatch):
+    """Its last use cannot be written, and nobody could log in again."""
+    web_auth.add_user(store, "eva", "operator", "correct horse battery")
+    monkeypatch.setattr(web_auth, "TOUCH", timedelta(0))
+    login = web_auth.Login(store, 30)
+    token = login.login("eva", "correct horse battery", "10.0.0.7")
+    login._idle = timedelta(seconds=1)
+    before = store.db.execute("SELECT seen_at FROM sessions").fetchone()[0]
+    monkeypatch.setattr(store, "write", _disk_full)
+    for _ in range(8):
+        assert login.user(token, active=True).name == "eva"
+        time.sleep(0.25)
+    assert store.db.execute("SELECT seen_at FROM sessions").fetchone()[0] == before
+    time.sleep(1.1)
+    assert login.user(token, active=False) is None
+
+
+def _disk_full():
+    raise sqlite3.OperationalError("database or disk is full")
+
+
 def test_a_review_is_saved_whole_or_not_at_all(store, screened_box):
     item = screened_box.items["dicom"]
     with pytest.raises(sqlite3.IntegrityError):
@@ -491,6 +514,18 @@ def test_thousands_of_images_under_one_number_are_shown_in_time(site, store, scr
             )
     assert site.get(f"/items/{item}").status_code == 200
     assert site.get(f"/items/{item}/report").status_code == 200
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
+def test_an_unreadable_folder_of_results_hides_no_result(site, store, screened_box):
+    item = screened_box.items["B_OD_2025-01-31_1.png"]
+    (store.data_dir / "results").chmod(0)
+    try:
+        assert "Refer" in text(site.get(f"/items/{item}").text)
+        assert site.get(f"/items/{item}/report").status_code == 200
+        assert site.get(f"/items/{item}/preview.jpg").status_code == 404
+    finally:
+        (store.data_dir / "results").chmod(0o700)
 
 
 def test_every_limit_is_shorter_than_the_one_around_it():
