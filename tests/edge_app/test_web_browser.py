@@ -1,6 +1,7 @@
 """The web page in a real browser, Debian's Chromium: by mouse, keyboard and touch, and with axe-core looking at it."""
 
 import socket
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -286,3 +287,28 @@ def test_login_in_the_browser(tab, screened_box):
     page.get_by_role("heading", name="Log in").wait_for()
     server.stop()
     store.close()
+
+
+def test_a_list_that_cannot_be_renewed_says_so_and_stays(chromium, served, monkeypatch):
+    """An old list must not pass for a new one; nor may an error page land inside of it."""
+    address, store = served
+
+    def locked():
+        raise sqlite3.OperationalError("database is locked")
+
+    with chromium.new_context() as context:
+        page = context.new_page()
+        page.goto(address)
+        trouble = page.locator("#trouble")
+        assert trouble.inner_text() == ""
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "changes", locked)
+            trouble.get_by_text("What is shown below may be out of date.").wait_for()
+            assert page.locator("#rows tbody tr").count() == 9
+            assert page.locator("h1").count() == page.locator("header.top").count() == 1
+        sync_api.expect(trouble).to_be_empty(timeout=30_000)  # the next poll is answered
+        context.set_offline(True)
+        trouble.get_by_text("The box does not answer.").wait_for()
+        assert page.locator("#rows tbody tr").count() == 9
+        context.set_offline(False)
+        sync_api.expect(trouble).to_be_empty(timeout=30_000)

@@ -516,11 +516,12 @@ def test_thousands_of_images_under_one_number_are_shown_in_time(site, store, scr
     assert site.get(f"/items/{item}/report").status_code == 200
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
 def test_an_unreadable_folder_of_results_hides_no_result(site, store, screened_box):
     item = screened_box.items["B_OD_2025-01-31_1.png"]
     (store.data_dir / "results").chmod(0)
     try:
+        if os.access(store.data_dir / "results" / str(item), os.F_OK):
+            pytest.skip("this account (root?) may read every folder")
         assert "Refer" in text(site.get(f"/items/{item}").text)
         assert site.get(f"/items/{item}/report").status_code == 200
         assert site.get(f"/items/{item}/preview.jpg").status_code == 404
