@@ -80,6 +80,8 @@ class _Arriving(BytesIO):
     """Takes the place of a data set while it comes, so that none is kept in memory.
 
     Nothing is raised while it comes, when nobody could answer: `failure` is what stopped it, the rest is not kept.
+    (pynetdicom's STORE_RECV_CHUNKED_DATASET knows no limit, writes another header, into the system's temporary folder,
+    and leaves the file there when the sender aborts.)
     """
 
     def __init__(self, limit_mb: int, failure: Exception | None = None):
