@@ -322,8 +322,7 @@ def _finished(document: Dataset, record: ScreeningRecord, source: Dataset) -> Da
     for keyword in (*PATIENT, *STUDY, *OPTIONAL):
         if keyword in source:
             element = source[keyword]
-            value = element.value if element.VM > 1 or element.value is None else str(element.value)
-            document[keyword] = DataElement(element.tag, element.VR, value)
+            document[keyword] = DataElement(element.tag, element.VR, _readable(element))
     document.InstanceCreationDate, document.InstanceCreationTime = document.ContentDate, document.ContentTime
     document.ContributingEquipmentSequence[0].ContributionDateTime = _made_at(record).strftime("%Y%m%d%H%M%S")
     if character_set := _character_set(document):
@@ -331,6 +330,15 @@ def _finished(document: Dataset, record: ScreeningRecord, source: Dataset) -> Da
     document.file_meta.ImplementationClassUID = IMPLEMENTATION_UID
     document.file_meta.ImplementationVersionName = IMPLEMENTATION_VERSION
     return document
+
+
+def _readable(element: DataElement) -> Any:
+    """An element's text. Bytes that fit no character set become question marks; the record warns of them."""
+    if element.value is None:
+        return None
+    values = element.value if element.VM > 1 else [element.value]
+    texts = [str(value).replace("\ufffd", "?") for value in values]
+    return texts if element.VM > 1 else texts[0]
 
 
 def _character_set(document: Dataset) -> str | None:

@@ -14,6 +14,7 @@ from edge_app.dicom_results import encode, heat_map, structured_report
 from edge_app.screen import Screener
 from edge_app.terms import sentence
 from keras_realmnet.errors import RealMNetError
+from keras_realmnet.screening.image_io import read_header
 from keras_realmnet.screening.preprocessing import FieldGeometry
 from keras_realmnet.screening.record import ScreeningRecord
 
@@ -287,6 +288,18 @@ def coded(document):
             if item.get("CodingSchemeDesignator") == "99REALMNET" and "CodeMeaning" in item:
                 found[item.CodeMeaning] = item.get("CodeValue") or item.get("LongCodeValue")
     return found
+
+
+def test_bytes_that_fit_no_character_set_are_told_and_not_passed_on(screen, pictures, tmp_path):
+    attributes = {"SpecificCharacterSet": "ISO_IR 192", "AccessionNumber": "YYYY-1"}
+    file = peers.write(peers.ophthalmic(pictures["refer"], PatientName="XXXX^Eva", **attributes), tmp_path / "a.dcm")
+    file.write_bytes(file.read_bytes().replace(b"XXXX^Eva", b"M\xfcll^Eva").replace(b"YYYY-1", b"\xff\xfeYY-1"))
+    made = screen(pictures["refer"])
+    record = replace(made.record, warnings=read_header(file).warnings)
+    report = structured_report(record, dcmread(file, stop_before_pixels=True))
+    again = dcmread(peers.BytesIO(encode(report)))
+    assert (str(again.PatientName), again.AccessionNumber) == ("M?ll^Eva", "??YY-1")
+    assert "character set" in all_text(again)
 
 
 def test_codes_are_qualified_by_their_set(screened):
