@@ -1,8 +1,8 @@
 """Backup and restore of all that a box keeps: a folder with the data base, received objects, results, and a manifest.
 
 A backup is made while the box runs: a consistent copy of the data base first, then the files that it speaks of, which
-never change once they have their names. What is removed by age meanwhile is not missed: the data base is then copied
-anew. The folder has its name only when everything in it is on the disk. Sessions and failed logins stay behind.
+never change once they have their names. What is removed by age meanwhile is removed from the backup, too. The folder
+has its name only when everything in it is on the disk. Sessions and failed logins stay behind.
 """
 
 import fcntl
@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 
 from edge_app import schema
 from edge_app.durable import TEMPORARY, free_bytes, make_folder, sync, write_durably
-from edge_app.store import RESTORING, Store, only_one, timestamp
+from edge_app.store import RESTORING, Store, expire_rows, only_one, timestamp
 from keras_realmnet.errors import RealMNetError
 
 __all__ = ["Manifest", "back_up", "restore", "verify"]
@@ -28,7 +28,6 @@ __all__ = ["Manifest", "back_up", "restore", "verify"]
 DATABASE = "box.sqlite"
 MANIFEST = "manifest.json"
 FORMAT = 1
-ATTEMPTS = 20  # at a state that nothing is removed from while it is copied
 CHUNK = 1 << 20
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
@@ -107,48 +106,52 @@ def _own_folder(part: Path) -> Iterator[None]:
 
 
 def _copy_box(data_dir: Path, part: Path, progress: Progress) -> Manifest:
-    with _database(data_dir) as (copy, expired_after):
-        for _ in range(ATTEMPTS):
-            copy(part / DATABASE)
-            with closing(sqlite3.connect(part / DATABASE)) as db:
-                _seal(db)
-                [newest] = db.execute("SELECT coalesce(max(id), 0) FROM audit").fetchone()
-                wanted = _wanted(db, data_dir)
-                files, missing = _copy_files(data_dir, part, wanted, progress)
-                if expired_after(newest):
-                    continue
-                missing += _without_preview(db, files)
-                counts = _counts(db)
-                [user_version] = db.execute("PRAGMA user_version").fetchone()
-            for path in [path for path in part.rglob("*") if path.is_file()]:  # of a state before
-                if path.name != DATABASE and path.relative_to(part).as_posix() not in files:
-                    path.unlink()
-            files[DATABASE] = _hash(part / DATABASE)
-            software = version("keras-realmnet")
-            return Manifest(timestamp(), software, user_version, counts, files, tuple(sorted(missing)))
-    raise RealMNetError(f"{data_dir}: results are removed by age faster than they can be copied: try again")
+    with _database(data_dir) as (copy, removed_after):
+        copy(part / DATABASE)
+        with closing(sqlite3.connect(part / DATABASE)) as db:
+            _seal(db)
+            [newest] = db.execute("SELECT coalesce(max(id), 0) FROM audit").fetchone()
+            files, missing = _copy_files(data_dir, part, _wanted(db, data_dir), progress)
+            _expire(db, removed_after(newest))
+            wanted = _wanted(db, part)
+            for path in files.keys() - wanted.keys():
+                (part / path).unlink()
+                del files[path]
+            missing = [path for path in missing if path in wanted] + _without_preview(db, files)
+            counts = _counts(db)
+            [user_version] = db.execute("PRAGMA user_version").fetchone()
+    files[DATABASE] = _hash(part / DATABASE)
+    software = version("keras-realmnet")
+    return Manifest(timestamp(), software, user_version, counts, files, tuple(sorted(missing)))
+
+
+def _expire(db: sqlite3.Connection, items: Iterable[int]) -> None:
+    """What was removed by age while the files were copied is removed here, too: some of its files may be missing."""
+    with db:
+        for item in items:
+            expire_rows(db, item)
 
 
 @contextmanager
-def _database(data_dir: Path) -> Iterator[tuple[Callable[[Path], None], Callable[[int], bool]]]:
-    """Ways to copy the data base, and to learn whether anything was removed by age after a line of the audit trail.
+def _database(data_dir: Path) -> Iterator[tuple[Callable[[Path], None], Callable[[int], list[int]]]]:
+    """Ways to copy the data base, and to learn which items were removed by age after a line of the audit trail.
 
     Where the box is stopped and its disk so full that the data base cannot even be opened, its files are copied as they
     are, and the box is kept from starting meanwhile.
     """
     path = data_dir / DATABASE
-    query = "SELECT 1 FROM audit WHERE action = 'expired' AND id > ? LIMIT 1"
+    query = "SELECT DISTINCT item_id FROM audit WHERE action = 'expired' AND id > ?"
     with closing(sqlite3.connect(path, timeout=30)) as live:
         try:
             live.execute(query, (0,)).fetchone()
         except sqlite3.OperationalError:
             live.close()
             with only_one(data_dir):
-                yield lambda copy: _copy_closed(path, copy), lambda newest: False
+                yield lambda copy: _copy_closed(path, copy), lambda newest: []
             return
         yield (
             lambda copy: schema.copy_database(path, copy),
-            lambda newest: bool(live.execute(query, (newest,)).fetchone()),
+            lambda newest: [item for [item] in live.execute(query, (newest,))],
         )
 
 
@@ -174,9 +177,7 @@ def _seal(db: sqlite3.Connection) -> None:
 
 def _wanted(db: sqlite3.Connection, data_dir: Path) -> dict[str, int]:
     """{path: bytes} of all files that the data base speaks of; of what is not there the bytes are 0."""
-    wanted = {}
-    for sha256, extension, size in db.execute("SELECT sha256, extension, bytes FROM items WHERE state <> 'expired'"):
-        wanted[f"objects/{sha256[:2]}/{sha256}.{extension}"] = size
+    wanted = _objects(db)
     for [item] in db.execute("SELECT id FROM items WHERE state <> 'expired'"):
         with suppress(FileNotFoundError):
             for file in os.scandir(data_dir / "results" / str(item)):
@@ -186,28 +187,28 @@ def _wanted(db: sqlite3.Connection, data_dir: Path) -> dict[str, int]:
     return wanted
 
 
+def _objects(db: sqlite3.Connection) -> dict[str, int]:
+    query = "SELECT sha256, extension, bytes FROM items WHERE state <> 'expired'"
+    return {f"objects/{sha256[:2]}/{sha256}.{extension}": size for sha256, extension, size in db.execute(query)}
+
+
 def _copy_files(
     data_dir: Path, part: Path, wanted: dict[str, int], progress: Progress
 ) -> tuple[dict[str, tuple[str, int]], list[str]]:
-    """Copies what is not there yet; returns {path: (SHA-256, bytes)}, and what is missing or damaged."""
-    needed = {path: size for path, size in wanted.items() if path.startswith("results/") or not (part / path).exists()}
-    total, done = sum(needed.values()), 0
+    """Copies the files; returns {path: (SHA-256, bytes)}, and which objects are missing or damaged."""
+    total, done = sum(wanted.values()), 0
     free = free_bytes(part)
     if total > free:
         raise RealMNetError(f"{part.parent}: {total >> 20:,} MB are needed, {free >> 20:,} MB are free")
     files: dict[str, tuple[str, int]] = {}
     missing = []
     progress(0, total)
-    for path in wanted:
-        try:
-            files[path] = _copy(data_dir / path, part / path) if path in needed else _hash(part / path)
-        except FileNotFoundError:
-            if path.startswith("objects/"):
-                missing.append(path)
-            continue
-        if path.startswith("objects/") and files[path][0] != PurePosixPath(path).stem:
+    for path, size in wanted.items():
+        with suppress(FileNotFoundError):
+            files[path] = _copy(data_dir / path, part / path)
+        if path.startswith("objects/") and (path not in files or files[path][0] != PurePosixPath(path).stem):
             missing.append(path)
-        done += needed.get(path, 0)
+        done += size
         progress(done, total)
     return files, missing
 
@@ -329,8 +330,7 @@ def _check(db: sqlite3.Connection, manifest: Manifest, folder: Path) -> None:
     faults += [f"a row of {row[0]} refers to nothing" for row in db.execute("PRAGMA foreign_key_check")]
     if faults:
         raise RealMNetError(f"{folder / DATABASE}: the data base is damaged ({faults[0]})")
-    for sha256, extension in db.execute("SELECT sha256, extension FROM items WHERE state <> 'expired'"):
-        path = f"objects/{sha256[:2]}/{sha256}.{extension}"
+    for path in _objects(db):
         if path not in manifest.files and path not in manifest.missing:
             raise RealMNetError(f"{path}: is missing from the backup")
 

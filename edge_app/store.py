@@ -40,6 +40,7 @@ __all__ = [
     "Stale",
     "Store",
     "Waiting",
+    "expire_rows",
     "only_one",
     "seconds_since",
     "timestamp",
@@ -577,11 +578,7 @@ class Store:
             whole = "SELECT id FROM items WHERE object_id = ?"
             due = [item for item in due if ids.issuperset(row[0] for row in db.execute(whole, (item.object_id,)))]
             for item in due:
-                for table in ("records", "deliveries", "reviews"):
-                    db.execute(f"DELETE FROM {table} WHERE item_id = ?", (item.id,))
-                db.execute("UPDATE items SET state = 'expired', file_name = '' WHERE id = ?", (item.id,))
-                db.execute("UPDATE seen_files SET name = '' WHERE item_id = ?", (item.id,))
-                _audit(db, "box", "expired", item.id)
+                expire_rows(db, item.id)
         self._remove_expired_files(due)
         return len(due)
 
@@ -991,6 +988,15 @@ def only_one(data_dir: Path) -> Iterator[None]:
         except BlockingIOError:
             raise RealMNetError(f"{data_dir}: another box is running in this folder") from None
         yield
+
+
+def expire_rows(db: sqlite3.Connection, item_id: int) -> None:
+    """Removes what a data base says about an item, but for its identity and the audit trail."""
+    for table in ("records", "deliveries", "reviews"):
+        db.execute(f"DELETE FROM {table} WHERE item_id = ?", (item_id,))
+    db.execute("UPDATE items SET state = 'expired', file_name = '' WHERE id = ?", (item_id,))
+    db.execute("UPDATE seen_files SET name = '' WHERE item_id = ?", (item_id,))
+    _audit(db, "box", "expired", item_id)
 
 
 def timestamp(at: datetime | None = None) -> str:

@@ -34,7 +34,7 @@ def box(screened_box, samples):
     store = screened_box.store()
     web_auth.add_user(store, "anna", "admin", "a long password")
     assert web_auth.Login(store, 30).login("anna", "a long password", "127.0.0.1")
-    store.review(screened_box.items["A_OD_2025-01-31_1.png"], "anna", "note", "seen")
+    store.review(screened_box.items["A_OD_2025-01-31_1.png"], "anna", {"note": "seen"})
     store.delivered(store.next_delivery().id)
     store.delivery_failed(store.next_delivery().id, "refused", None)
     picture = samples / "PHANTOM-0003_OD_2026-03-02_1.jpg"
