@@ -51,6 +51,60 @@ def bundle(
 
 
 @app.command()
+def add(
+    directory: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of the bundle.")],
+    artifacts: Annotated[str, typer.Option(help="Model files, with commas; an unknown name lists all there are.")],
+    images: Annotated[
+        list[Path] | None,
+        typer.Option(help="Image files or folders to measure on, and to calibrate static int8 on; repeatable."),
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Labelled folder (PSMM's layout or PALM's), instead.")] = None,
+    run_folder: Annotated[Path | None, typer.Option("--run", help="Finished run, instead: its data.")] = None,
+    source: Annotated[
+        Path | None, typer.Option(help="The bundle's Keras model, for a bundle that is without source.keras.")
+    ] = None,
+) -> None:
+    """Add model files to a bundle, made from its Keras model, such as the ONNX models that TensorRT builds from.
+
+    Each is measured against Keras, as those of [bold]export bundle[/bold] are, before it is in the bundle; one that
+    differs by more than the stated limits is refused and the bundle stays as it was. What is in the bundle is not
+    touched; its digest changes, since bundle.json names more files.
+
+    Images: without any, the project's samples. Static int8 needs some of the kind that is screened, a hundred or
+    more: of --images every second one calibrates and the others are measured on; of --data and --run training images
+    calibrate and test images are measured on.
+
+    [bold]Examples[/bold]
+
+    python -m export add bundles/mine --artifacts onnx-float16-gpu
+
+    python -m export add bundles/mine --artifacts onnx-int8,onnx-int8-gpu --images my_images/
+
+    python -m export add bundles/mine --artifacts onnx-float32 --source backup/source.keras
+    """
+    if sum(map(bool, (images, data, run_folder))) > 1:
+        raise typer.BadParameter("--images, --data and --run name the images to use: one of them")
+    for path in [*(images or []), data, run_folder]:
+        if path is not None:
+            _must_exist(path)
+    from export.make_bundle import add_to_bundle
+    from export.parity import limits_of
+    from keras_realmnet.screening.bundle import Bundle
+
+    names = [part.strip() for part in artifacts.split(",")]
+    made, parity, used = add_to_bundle(
+        Bundle.load(directory), names, images or [], data, run_folder, source, lambda line: print(line, file=sys.stderr)
+    )
+    _print(parity, used.left_out)
+    _print_artifacts(made)
+    for name, found in parity.items():
+        unjudged = found.unjudged(limits_of(made.artifacts[name].precision))
+        if unjudged:
+            print(f"{name}: {unjudged}")
+    print(f"added to {made.directory}: {', '.join(parity)}; its digest is now {made.digest[:16]}…")
+
+
+@app.command()
 def onnx(
     directory: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of a bundle with its Keras model.")],
     out: Annotated[Path, typer.Option(help="File to write.")],

@@ -16,7 +16,7 @@ from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.bundle import ArtifactSource
 from keras_realmnet.screening.runtimes import engine_class
 
-__all__ = ["ARTIFACTS", "DEFAULT_ARTIFACTS", "ArtifactMaker"]
+__all__ = ["ARTIFACTS", "DEFAULT_ARTIFACTS", "ArtifactMaker", "needs_calibration"]
 
 DEFAULT_ARTIFACTS = ("float32", "float16", "int8")
 GOLDEN_TOLERANCE = {"float32": 1e-3, "float16": 5e-3, "int8": 2e-2}  # other processors sum in another order
@@ -63,13 +63,12 @@ class ArtifactMaker:
     """Makes artifacts of one network in a folder, each once.
 
     Args:
-        calibration: gives uint8 (n, size, size, 3), training images; called only where an artifact needs them.
+        calibration: uint8 (n, size, size, 3), training images; `None` where no artifact needs them.
     """
 
-    def __init__(self, model: RealMNet, folder: Path, calibration: Callable[[], NDArray[np.uint8]]):
-        self._model, self._folder, self._load_calibration = model, folder, calibration
+    def __init__(self, model: RealMNet, folder: Path, calibration: NDArray[np.uint8] | None):
+        self._model, self._folder, self._calibration = model, folder, calibration
         self._made: dict[str, Path] = {}
-        self._images: NDArray[np.uint8] | None = None
 
     def make(self, name: str) -> ArtifactSource:
         """The artifact called `name`. Raises RealMNetError for an unknown one."""
@@ -81,13 +80,14 @@ class ArtifactMaker:
         if name not in self._made:
             source = self._model if kind.source is None else self._file(kind.source, _kind(kind.source))
             path = self._folder / f"{name}{engine_class(kind.engine).SUFFIX}"
-            self._made[name] = kind.make(source, path, self._calibration() if kind.precision == "int8_static" else None)
+            self._made[name] = kind.make(source, path, self._calibration if kind.precision == "int8_static" else None)
         return self._made[name]
 
-    def _calibration(self):
-        if self._images is None:
-            self._images = self._load_calibration()
-        return self._images
+
+def needs_calibration(name: str) -> bool:
+    """Whether the artifact called `name` is made with images. Raises RealMNetError for an unknown one."""
+    kind = _kind(name)
+    return kind.precision == "int8_static" or (kind.source is not None and needs_calibration(kind.source))
 
 
 def _kind(name):

@@ -1,5 +1,7 @@
 """The Keras model that the artifacts of a bundle were made from, and what it gives for images."""
 
+from pathlib import Path
+
 import keras
 import numpy as np
 from numpy.typing import NDArray
@@ -7,20 +9,35 @@ from numpy.typing import NDArray
 from keras_realmnet import RealMNet  # also registers the classes that a saved model names
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.bundle import SOURCE_FILE, Bundle
+from keras_realmnet.screening.folder_change import sha256_of
 from keras_realmnet.screening.runtimes import Prediction
 
 __all__ = ["keras_predictions", "load_source"]
 
 
-def load_source(bundle: Bundle) -> RealMNet:
+def load_source(bundle: Bundle, path: Path | None = None) -> RealMNet:
     """The Keras model the bundle was made from.
 
+    Args:
+        path: a copy of it, by default the one in the bundle's folder.
+
     Raises:
-        RealMNetError: the bundle was stripped of it (a box does not need it).
+        RealMNetError: the bundle was stripped of it (a box does not need it), or `path` is another model.
     """
-    path = bundle.directory / (bundle.source_file or SOURCE_FILE)
+    if path is None:
+        path = bundle.directory / (bundle.source_file or SOURCE_FILE)
     if not path.is_file():
-        raise RealMNetError(f"{path}: no such file; the Keras model is needed to verify the bundle")
+        raise RealMNetError(
+            f"{path}: no such file; the Keras model is needed, to which every artifact is compared. A bundle may be "
+            "without it: then name a copy where the command takes --source"
+        )
+    expected, received = bundle.source_sha256, sha256_of(path)
+    if received != expected:
+        stated = "no model" if expected is None else f"SHA-256 {expected[:16]}…"
+        raise RealMNetError(
+            f"{path}: not the Keras model that {bundle.directory} was made from: {stated} is stated there. "
+            f"Received: {received[:16]}…"
+        )
     return keras.saving.load_model(path)
 
 

@@ -38,7 +38,7 @@ def write_preset_models(preset: str, folder: Path) -> None:
         if weight.name == "attention_biases":
             weight.assign(rng.normal(0, 0.5, weight.shape))
     folder.mkdir(parents=True, exist_ok=True)
-    maker, models = ArtifactMaker(model, folder, calibration), {}
+    maker, models = ArtifactMaker(model, folder, calibration()), {}
     for name in ARTIFACTS:
         if not name.endswith("-gpu") and name not in LEFT_OUT:
             print(f"making {name}", file=sys.stderr)

@@ -28,10 +28,13 @@ from keras_realmnet.screening.runtimes import Prediction, open_runtime, self_che
 __all__ = [
     "Images",
     "Verification",
+    "data_of_folder",
+    "data_of_run",
     "images_of_data",
     "images_of_files",
     "images_of_reference",
     "images_of_run",
+    "of_data_set",
     "verify",
     "write_reference",
     "write_report",
@@ -153,11 +156,8 @@ def images_of_files(sources: Iterable[Path], bundle: Bundle) -> Images:
 
 def images_of_data(folder: Path, bundle: Bundle) -> Images:
     """The test split of a labelled folder in PSMM's or PALM's layout, by the bundle's labels (`training.datasets`)."""
-    from training.datasets import PalmDataSet, PsmmDataSet
-
-    name = bundle.label_set.name
-    data = PalmDataSet(str(folder)) if name == "palm" else PsmmDataSet(str(folder), labels=name)
-    return _of_data_set(data, bundle, f"{data.kind} in {folder}")
+    data = data_of_folder(folder, bundle)
+    return of_data_set(data, bundle, f"{data.kind} in {folder}")
 
 
 def images_of_run(run: Path, bundle: Bundle) -> Images:
@@ -166,16 +166,30 @@ def images_of_run(run: Path, bundle: Bundle) -> Images:
     Raises:
         RealMNetError: `run` is not the folder of a run, or its data has other labels than the bundle.
     """
+    data = data_of_run(run)
+    return of_data_set(data, bundle, f"{data.kind} images of {run}")
+
+
+def data_of_folder(folder: Path, bundle: Bundle) -> Any:
+    """The data set of a labelled folder in PSMM's or PALM's layout, by the bundle's labels."""
+    from training.datasets import PalmDataSet, PsmmDataSet
+
+    name = bundle.label_set.name
+    return PalmDataSet(str(folder)) if name == "palm" else PsmmDataSet(str(folder), labels=name)
+
+
+def data_of_run(run: Path) -> Any:
+    """The data set of a finished run. Raises RealMNetError where `run` is not the folder of one."""
     from training.recipe import Recipe
 
     path = Path(run) / "recipe.json"
     if not path.is_file():
         raise RealMNetError(f"{path}: no such file; expected the folder of a run")
-    data = Recipe.from_dict(json.loads(path.read_text())).data
-    return _of_data_set(data, bundle, f"{data.kind} images of {run}")
+    return Recipe.from_dict(json.loads(path.read_text())).data
 
 
-def _of_data_set(data: Any, bundle: Bundle, origin: str) -> Images:
+def of_data_set(data: Any, bundle: Bundle, origin: str) -> Images:
+    """The test images of a data set. Raises RealMNetError for one with other labels, or without test images."""
     if data.label_set.codes != bundle.label_set.codes:
         raise RealMNetError(
             f"{origin}: labelled {', '.join(data.label_set.codes)}; the bundle's labels are "

@@ -413,7 +413,10 @@ def write_bundle(
 
 
 def add_artifacts(
-    bundle: Bundle, artifacts: Mapping[str, ArtifactSource], scores: Mapping[str, Any] | None = None
+    bundle: Bundle,
+    artifacts: Mapping[str, ArtifactSource],
+    scores: Mapping[str, Any] | None = None,
+    versions: Mapping[str, Any] | None = None,
 ) -> Bundle:
     """`bundle` after models were added to its folder, such as an engine built on the machine that is to run it.
 
@@ -422,7 +425,7 @@ def add_artifacts(
 
     Args:
         artifacts: as for `write_bundle`.
-        scores: JSON-safe, what was measured on the new artifacts.
+        scores, versions: JSON-safe, what was measured on the new artifacts and what they were made with.
 
     Raises:
         RealMNetError: the bundle in the folder is no longer `bundle`, or as `write_bundle`; nothing has changed.
@@ -443,6 +446,7 @@ def add_artifacts(
             golden.update(outputs)
             document["scores"].pop(against_keras(name), None)
         document["scores"].update(scores or {})
+        document["versions"].update(versions or {})
         document["golden"] = _add_golden(change, golden)
         _commit(change, directory, document)
     return Bundle.load(directory)

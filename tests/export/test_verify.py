@@ -115,7 +115,7 @@ def test_every_artifact_has_a_result(folder, one_bad_of_each, tmp_path, capsys):
 
 
 def not_always_finite(path):
-    """An ONNX model that gives numbers for grey images, and none for those with little blue; shapes as `small_model`'s."""
+    """An ONNX model that gives numbers for grey images, none for those with little blue; shapes as `small_model`'s."""
     value = onnx.helper.make_tensor_value_info
     nodes = [
         onnx.helper.make_node("Transpose", ["images"], ["nchw"], perm=(0, 3, 1, 2)),
