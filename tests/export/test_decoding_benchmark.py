@@ -20,7 +20,7 @@ def test_large_jpegs_are_timed_and_others_left_out(tmp_path, capsys):
     for line in lines:
         full, half, ratio = map(float, line[4:])
         assert ratio == pytest.approx(half / full, abs=0.1)  # of whole milliseconds
-    assert output.err.strip().startswith("cut.jpg: the JPEG data end before the picture does")
+    assert output.err.strip().startswith("cut.jpg: the picture is incomplete")
     assert len(output.err.splitlines()) == 1
 
 

@@ -8,10 +8,11 @@ doubt, the object is refused whole, never read in part.
 import io
 import os
 import signal
+import struct
 import subprocess
 import sys
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pydicom
@@ -72,11 +73,25 @@ DESCRIPTION = (
 )
 MAX_FRAGMENTS = 100_000
 UNCERTAIN = "the pictures in this file cannot be told apart with certainty: not analysed. Export each on its own"
+TRUNCATED = f"the pictures are incomplete (truncated file): not analysed. {AGAIN}"
 DAMAGED = f"the picture's data are damaged. {AGAIN}"
 
 
 class _Doubt(Exception):
     """Why no picture is certain, in words for a person."""
+
+
+class _Items(NamedTuple):
+    """What the items of encapsulated Pixel Data hold.
+
+    `offsets`: how many the offset table in the first item names. `missing`: by how many bytes the last item is longer
+    than the file. `ended`: whether the sequence delimiter is there, so that nothing more was to follow.
+    """
+
+    fragments: list[bytes]
+    offsets: int = 0
+    missing: int = 0
+    ended: bool = True
 
 
 class PixelData:
@@ -153,7 +168,7 @@ class PixelData:
                     raise
                 native = False  # compressed all the same
         if not native:
-            self._find_compressed()
+            self._find_compressed(announced)
         if announced is not None and self.count < announced:
             raise _Doubt(
                 f"the file announces {announced} pictures, but holds {self.count}: not analysed, a part is missing. "
@@ -184,7 +199,7 @@ class PixelData:
         if there < size:  # a part of one picture, which is told when it is read
             return
         if length - there > 1:
-            raise _Doubt(f"the pictures are incomplete (truncated file): not analysed. {AGAIN}")
+            raise _Doubt(TRUNCATED)
         if self._value[self.count * size :].strip(b"\0"):
             raise _Doubt(f"the file holds more data than its pictures fill: not analysed. {AGAIN}")
         if size != whole and self.count != announced and there // whole * whole + 1 >= there:
@@ -194,14 +209,23 @@ class PixelData:
                 raise _Doubt(f"the file does not say in which order its colours come: not analysed. {AGAIN}")
             self._default(PlanarConfiguration=0)
 
-    def _find_compressed(self) -> None:
-        fragments, cut = _fragments(self._value) if self._value.startswith(ITEM) else ([self._value], False)
+    def _find_compressed(self, announced: int | None) -> None:
+        items = _items(self._value) if self._value.startswith(ITEM) else _Items([self._value])
+        fragments = items.fragments
         if not fragments:
-            raise _Doubt(f"this DICOM object holds no picture, only its frame: not analysed. {AGAIN}")
+            raise _Doubt(f"the picture's data are missing in this DICOM object: not analysed. {AGAIN}")
         self._default(PixelRepresentation=0, PlanarConfiguration=0)
-        if not starts_stream(fragments[0]):
-            self._find_rle(fragments, cut)
-            return
+        if starts_stream(fragments[0]):
+            self._find_streams(fragments)
+        else:
+            self._find_rle(items)
+        confirmed = items.ended or (announced is not None and announced >= self.count)
+        if not confirmed and max(self.count, items.offsets) > 1:
+            raise _Doubt(UNCERTAIN)  # more may have followed
+        if items.missing > 1 and announced != self.count:  # one byte may be padding
+            raise _Doubt(TRUNCATED)
+
+    def _find_streams(self, fragments: list[bytes]) -> None:
         self._value = fragments[0] if len(fragments) == 1 else b"".join(fragments)
         self._streams = find_streams(self._value)
         starts, at = {stream.start for stream in self._streams}, 0
@@ -231,8 +255,9 @@ class PixelData:
             else:
                 raise _Doubt(f"the file does not say how its colours are coded: not analysed. {AGAIN}")
 
-    def _find_rle(self, fragments: list[bytes], cut: bool) -> None:
+    def _find_rle(self, items: _Items) -> None:
         """One fragment is one picture (PS3.5 A.4.2)."""
+        fragments = items.fragments
         if not all(map(_starts_rle, fragments)):
             if any(map(_starts_rle, fragments)) or self._syntax == RLELossless:
                 raise _Doubt(UNCERTAIN)
@@ -240,10 +265,12 @@ class PixelData:
                 "the pictures are compressed in a way that cannot be read here, or damaged: not analysed. "
                 "Export them as JPEG or uncompressed"
             )
-        if cut:
-            raise _Doubt(f"the pictures are incomplete (truncated file): not analysed. {AGAIN}")
+        if items.missing:
+            raise _Doubt(TRUNCATED)
         if self._photometric not in SAMPLES:
             raise _Doubt(f"the file does not say how its colours are coded: not analysed. {AGAIN}")
+        if any(map(_holds_another_rle, fragments)):
+            raise _Doubt(UNCERTAIN)
         self._default(SamplesPerPixel=SAMPLES[self._photometric])
         planes = int.from_bytes(fragments[0][:4], "little")
         self._default(BitsAllocated=8 * planes // self._about.SamplesPerPixel)
@@ -333,48 +360,60 @@ def _announced(header: pydicom.Dataset) -> int | None:
         return None
 
 
-def _fragments(value: bytes) -> tuple[list[bytes], bool]:
-    """What the items of encapsulated Pixel Data hold, without the offset table; whether the last one is cut off.
-
-    Neither the sequence delimiter nor even lengths are relied upon.
-    """
-    fragments: list[bytes] = []
-    at, cut = 0, False
+def _items(value: bytes) -> _Items:
+    """Neither the sequence delimiter nor even lengths are relied upon."""
+    items: list[bytes] = []
+    at = 0
     while value[at : at + 4] == ITEM:
         length = int.from_bytes(value[at + 4 : at + 8], "little")
         start = at + 8
         if length == UNDEFINED:  # against the standard: up to the next delimiter, whichever
-            ends = [value.find(tag + bytes(4), start) for tag in (ITEM_DELIMITER, DELIMITER)]
-            length = min([end for end in ends if end >= 0] or [len(value)]) - start
+            end = len(value)
+            for tag in (ITEM_DELIMITER, DELIMITER):
+                found = value.find(tag + bytes(4), start, end)
+                end = found if found >= 0 else end
+            length = end - start
         at = start + length
-        cut = at > len(value)
-        if length:
-            fragments.append(value[start:at])
+        items.append(value[start:at])
         if length % 2 and value[at + 1 : at + 5] in (ITEM, DELIMITER):
             at += 1
         if value[at : at + 4] == ITEM_DELIMITER:
             at += 8
-        if len(fragments) > MAX_FRAGMENTS or (not length and len(fragments) == 0 and start > 8 * MAX_FRAGMENTS):
+        if len(items) > MAX_FRAGMENTS:
             raise _Doubt(UNCERTAIN)
-    table = value[4:8] != bytes(4)  # the first item is the offset table, empty or not
-    if fragments and table and not starts_stream(fragments[0]) and not _starts_rle(fragments[0]):
-        del fragments[0]
-    return fragments, cut
+    table = items.pop(0) if not _starts_picture(items[0]) else b""
+    if at < len(value) < at + 8 and ITEM.startswith(value[at : at + 4]):  # one more was begun
+        at += 8
+    fragments = [item for item in items if item]
+    return _Items(fragments, len(table) // 4, max(at - len(value), 0), value[at : at + 4] == DELIMITER)
 
 
-def _starts_rle(fragment: bytes) -> bool:
+def _starts_picture(fragment: bytes) -> bool:
+    return starts_stream(fragment) or _starts_rle(fragment)
+
+
+def _starts_rle(fragment: bytes, at: int = 0) -> bool:
     """Whether it begins with an RLE header: the number of segments and where each begins (PS3.5 G.5)."""
-    numbers = [int.from_bytes(fragment[at : at + 4], "little") for at in range(0, 64, 4)]
+    numbers = struct.unpack("<16I", fragment[at : at + 64].ljust(64, b"\0"))
     count, offsets = numbers[0], numbers[1:]
     used = offsets[:count]
     return (
-        len(fragment) > 64
+        len(fragment) > at + 64
         and 1 <= count <= 15
         and used[0] == 64
         and all(first < second for first, second in pairwise(used))
-        and used[-1] < len(fragment)
+        and at + used[-1] < len(fragment)
         and not any(offsets[count:])
     )
+
+
+def _holds_another_rle(fragment: bytes) -> bool:
+    """Whether a second header of as many segments follows the first picture in the same fragment."""
+    start = fragment[:4] + (64).to_bytes(4, "little")
+    at = fragment.find(start, 64)
+    while at >= 0 and not _starts_rle(fragment, at):
+        at = fragment.find(start, at + 1)
+    return at >= 0
 
 
 def _is_interleaved(value: bytes) -> bool:

@@ -41,6 +41,8 @@ class PlainFile(Opened):
             self.pictures = len(self._pages)
             if problem:
                 self.refuse(problem)
+            elif data.startswith(b"MM\0+"):  # Pillow takes it for an ordinary TIFF
+                self.refuse("the file is a big-endian BigTIFF, which cannot be read here. Export it as JPEG or DICOM")
         elif kind == "PNG":
             self._look_for_more_in_png()
         if self.pictures > MAX_PICTURES:
@@ -99,14 +101,15 @@ class PlainFile(Opened):
             return self.refuse(f"the pictures in this file cannot be told apart with certainty: not analysed. {AGAIN}")
         if not streams or streams[0].start != 0:
             raise UnreadableImage(f"the beginning of this JPEG file is damaged. {AGAIN}")
-        thumbnails: set[int] = set()
-        announced: set[int] = set()
-        for start, kind in _mp_entries(self._data, streams[0]):
-            (thumbnails if kind >> 16 == 1 else announced).add(start)
+        entries = _mp_entries(self._data, streams[0])
+        if len(entries) == len(streams):  # by order: Pillow, for one, writes wrong offsets
+            entries = [(stream.start, kind) for stream, (_, kind) in zip(streams, entries, strict=True)]
+        thumbnails = {start for start, kind in entries if kind >> 16 == 1}
         self._streams = [stream for stream in streams if stream.start not in thumbnails]
         self.pictures = len(self._streams)
-        if announced - {stream.start for stream in streams}:
-            self.refuse(f"the file announces {len(announced)} pictures, but not all are there: not analysed. {AGAIN}")
+        announced = sum(kind >> 16 != 1 for _, kind in entries)
+        if self.pictures < announced:
+            self.refuse(f"the file announces {announced} pictures, but not all are there: not analysed. {AGAIN}")
         return None
 
     def _look_for_more_in_png(self) -> None:

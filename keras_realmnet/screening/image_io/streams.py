@@ -73,14 +73,22 @@ def find_streams(data: bytes) -> list[Stream]:
 
 
 def _jpeg(data: bytes, start: int) -> Stream | None:
-    """None where no frame header and scan follow: these are bytes like others."""
-    frame: tuple[str, int, int, int, int] | None = None
+    """None where these are bytes like others, which begin like a JPEG by chance.
+
+    What is a JPEG but damaged or cut off before its data is a stream without its end, so that a thumbnail in its
+    header is not taken for it.
+    """
+    frame = "JPEG", 0, 0, 0, 0
     mp_index: tuple[int, int] | None = None
     at, scan, whole = start + 2, 0, False
-    for _ in range(MAX_SEGMENTS):
+    for segment in range(MAX_SEGMENTS):
         marker = JPEG_MARKER.search(data, at)
-        if marker is None or (not scan and data[at : marker.start()].strip(b"\xff")):
+        if marker is None:
             at = len(data)
+            break
+        if not scan and data[at : marker.start()].strip(b"\xff"):  # no marker where the next segment should begin
+            if segment < 2 and data[start + 6 : start + 10] not in (b"JFIF", b"Exif"):
+                return None
             break
         at, kind = marker.end(), marker[0][1]
         if kind == EOI:
@@ -91,16 +99,13 @@ def _jpeg(data: bytes, start: int) -> Stream | None:
             break
         if not scan and (kind == 0xF7 or (0xC0 <= kind <= 0xCF and kind not in NO_FRAME_HEADERS)):
             height, width = _number(data, at + 3, 2), _number(data, at + 5, 2)
-            frame = CODINGS.get(kind, "JPEG"), width, height, *data[at + 7 : at + 8], *data[at + 2 : at + 3]
+            frame = CODINGS.get(kind, "JPEG"), width, height, _number(data, at + 7, 1), _number(data, at + 2, 1)
         elif kind == APP2 and not scan and data[at + 2 : at + 6] == b"MPF\0":
             mp_index = at + 6, at + _number(data, at, 2)
         at += _number(data, at, 2)
         if kind == SOS:
-            if frame is None:
-                return None
             scan = at
-    if frame is None or len(frame) != 5 or not scan:
-        return None
+    whole = whole and scan > 0 and frame[1] > 0
     return Stream(frame[0], start, min(at, len(data)), whole, *frame[1:], scan=scan, mp_index=mp_index)
 
 
