@@ -22,6 +22,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+import frames
 import numpy as np
 import pydicom
 from PIL import Image
@@ -46,7 +47,7 @@ def originals() -> tuple[bytes, ...]:
     files = {sample.file_name.rpartition(".")[2] + str(k % 3): sample for k, sample in enumerate(small)}
     made = [sample.write(sample, sample.render()) for sample in files.values()]
     uncompressed = next(data for data in made if data[128:132] == b"DICM" and b"1.2.840.10008.1.2.1\0" in data[:400])
-    return (*made, *_further_codings(uncompressed))
+    return (*made, *_further_codings(uncompressed), *_several_pictures())
 
 
 def _further_codings(uncompressed: bytes) -> list[bytes]:
@@ -64,6 +65,13 @@ def _further_codings(uncompressed: bytes) -> list[bytes]:
         dataset.save_as(file)
         made.append(file.getvalue())
     return made
+
+
+def _several_pictures() -> list[bytes]:
+    """One file of each shape that holds several, as `frames.py` makes them."""
+    files = (frames.make(number) for number in range(200))
+    shapes = {file.shape: file.data for file in files if 1 < len(file.pictures) < 6 and not file.refused}
+    return list(shapes.values())
 
 
 def mutated(number: int) -> bytes:
@@ -122,17 +130,27 @@ def _decode(first: int, last: int, memory: int, progress: Path) -> None:
     counts: Counter[str] = Counter()
     for number in range(first, last):
         _tell(progress, number=number, counts=counts)
-        try:
-            image = read_image(mutated(number), "fuzz")
-            assert image.pixels.dtype == np.uint8
-            assert image.pixels.shape == (image.source.height, image.source.width, 3)
-            counts["picture: " + assess(image.pixels, image.source, "uwf_red_green").verdict] += 1
-        except RealMNetError as error:
-            if "\n" in str(error) or not str(error).startswith("fuzz"):
-                raise AssertionError("not one line that begins with the file's name") from error
-            counts["refused: " + type(error).__name__] += 1
+        data = mutated(number)
+        outcome, pictures = _read(data, 1)
+        counts[outcome] += 1
+        for further in range(2, pictures + 1):
+            _read(data, further)
     peak = _status("VmHWM")  # ru_maxrss would count what the parent held before exec
     _tell(progress, number=None, counts=counts, peak=peak)
+
+
+def _read(data: bytes, frame: int) -> tuple[str, int]:
+    """What comes of one picture, and how many the file holds."""
+    try:
+        image = read_image(data, "fuzz", frame=frame)
+    except RealMNetError as error:
+        if "\n" in str(error) or not str(error).startswith("fuzz"):
+            raise AssertionError("not one line that begins with the file's name") from error
+        source = getattr(error, "source", None)
+        return "refused: " + type(error).__name__, source.pictures if source else 0
+    assert image.pixels.dtype == np.uint8
+    assert image.pixels.shape == (image.source.height, image.source.width, 3)
+    return "picture: " + assess(image.pixels, image.source, "uwf_red_green").verdict, image.source.pictures
 
 
 def _tell(progress: Path, **state: object) -> None:

@@ -6,7 +6,6 @@ import os
 import struct
 import subprocess
 import sys
-import tempfile
 import warnings
 import zlib
 from functools import cache
@@ -20,8 +19,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from pydicom.dataset import FileMetaDataset
-from pydicom.encaps import encapsulate
 from pydicom.pixels import convert_color_space
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
@@ -31,95 +28,11 @@ from pydicom.uid import (
     JPEG2000Lossless,
     JPEGBaseline8Bit,
     RLELossless,
-    generate_uid,
 )
 
 from keras_realmnet.errors import DecompressionBomb, MachineFault, UnreadableImage
 from keras_realmnet.screening.image_io import FileName, parse_file_name, read_header, read_image
-
-OPHTHALMIC_8_BIT = "1.2.840.10008.5.1.4.1.1.77.1.5.1"
-
-
-def scene(height: int = 96, width: int = 128, seed: int = 0) -> np.ndarray:
-    """A smooth red/green picture, gentle enough for lossy coding."""
-    rng = np.random.default_rng(seed)
-    image = cv2.resize(rng.uniform(30, 220, (4, 5, 3)), (width, height), interpolation=cv2.INTER_CUBIC)
-    image[..., 2] *= 0.1
-    return image.clip(0, 255).astype(np.uint8)
-
-
-def encoded(image: np.ndarray, kind: str, **options: object) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, kind, **options)
-    return file.getvalue()
-
-
-def dicom(
-    pixels: np.ndarray | list[bytes],
-    syntax: str = ExplicitVRLittleEndian,
-    shape: tuple[int, int] | None = None,
-    file_format: bool = True,
-    **elements: object,
-) -> bytes:
-    """A Part 10 file around an array of shape (h, w), (h, w, 3), (3, h, w) or around compressed frames."""
-    dataset = pydicom.Dataset()
-    dataset.SOPClassUID, dataset.SOPInstanceUID = OPHTHALMIC_8_BIT, generate_uid(entropy_srcs=["test"])
-    dataset.Modality, dataset.Manufacturer, dataset.PatientID, dataset.StudyDate = "OP", "OPTOS", "P1", "20230625"
-    dataset.ImageType = ["ORIGINAL", "PRIMARY", "", "COLOR"]
-    dataset.Rows, dataset.Columns = shape or pixels.shape[:2]
-    dataset.SamplesPerPixel = 3 if isinstance(pixels, list) or pixels.ndim == 3 else 1
-    dataset.PhotometricInterpretation = "RGB" if dataset.SamplesPerPixel == 3 else "MONOCHROME2"
-    dataset.BitsAllocated = dataset.BitsStored = 8 if isinstance(pixels, list) else pixels.dtype.itemsize * 8
-    dataset.PixelRepresentation, dataset.PlanarConfiguration = 0, 0
-    for keyword, value in elements.items():
-        setattr(dataset, keyword, value)
-    dataset.HighBit = dataset.BitsStored - 1
-    big = syntax == ExplicitVRBigEndian
-    if isinstance(pixels, list):
-        dataset.PixelData = encapsulate(pixels)
-    else:
-        raw = (pixels.astype(pixels.dtype.newbyteorder(">")) if big else pixels).tobytes()
-        dataset.PixelData = raw + b"\0" * (len(raw) % 2)
-    dataset["PixelData"].VR = "OB" if dataset.BitsAllocated == 8 else "OW"
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = syntax
-    file = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if file_format:
-            dataset.save_as(file, enforce_file_format=True)
-        else:
-            del dataset.file_meta
-            dataset.save_as(file, implicit_vr=syntax == ImplicitVRLittleEndian, little_endian=True)
-    return file.getvalue()
-
-
-def transcoded(data: bytes, syntax: int) -> bytes:
-    """The same object in another transfer syntax, by gdcm (an encoder independent of what reads it back)."""
-    with tempfile.TemporaryDirectory() as folder:
-        source, target = f"{folder}/in.dcm", f"{folder}/out.dcm"
-        Path(source).write_bytes(data)
-        reader = gdcm.ImageReader()
-        reader.SetFileName(source)
-        assert reader.Read()
-        change = gdcm.ImageChangeTransferSyntax()
-        change.SetTransferSyntax(gdcm.TransferSyntax(syntax))
-        change.SetInput(reader.GetImage())
-        assert change.Change()
-        writer = gdcm.ImageWriter()
-        writer.SetFileName(target)
-        writer.SetFile(reader.GetFile())
-        writer.SetImage(change.GetOutput())
-        assert writer.Write()
-        return Path(target).read_bytes()
-
-
-def assert_same(pixels: np.ndarray, expected: np.ndarray, tolerance: float = 0) -> None:
-    assert pixels.dtype == np.uint8
-    assert pixels.flags["C_CONTIGUOUS"]
-    assert pixels.shape == expected.shape
-    assert np.abs(pixels.astype(int) - expected).max() <= tolerance
-
+from tests.screening.image_files import assert_same, dicom, encoded, scene, transcoded
 
 # ---- formats -------------------------------------------------------------------------------------------------------
 

@@ -51,12 +51,13 @@ class DicomFile(Opened):
         self._header, at = _read_header(data)
         self._elements = {int(element.tag): element.value for element in self._header.elements()}
         if not any(keyword in self._header for keyword in IDENTIFYING):
-            raise UnreadableImage(f"begins like a DICOM object, but its header cannot be read. {AGAIN}")
+            raise UnreadableImage(f"the file begins like a DICOM object, but its header cannot be read. {AGAIN}")
         if getattr(self._header.file_meta, "TransferSyntaxUID", None) is None:
             implicit, little = self._header.original_encoding
             plain = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
             self._header.file_meta.TransferSyntaxUID = plain
-        self._encodings, self._known = encodings_of(self._raw("SpecificCharacterSet") or b"")
+        charset = self._header.get("SpecificCharacterSet") or ""
+        self._encodings, self._known = encodings_of([charset] if isinstance(charset, str) else list(map(str, charset)))
         element = None if at is None else _pixel_element(data, at, self._header)
         if element is None:
             self.refuse(

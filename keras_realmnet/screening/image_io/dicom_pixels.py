@@ -212,10 +212,10 @@ class PixelData:
     def _find_compressed(self, announced: int | None) -> None:
         items = _items(self._value) if self._value.startswith(ITEM) else _Items([self._value])
         fragments = items.fragments
-        if not fragments:
+        if not any(fragments):
             raise _Doubt(f"the picture's data are missing in this DICOM object: not analysed. {AGAIN}")
         self._default(PixelRepresentation=0, PlanarConfiguration=0)
-        if starts_stream(fragments[0]):
+        if starts_stream(b"".join(fragment[:12] for fragment in fragments[:12])):  # the first may hold two bytes
             self._find_streams(fragments)
         else:
             self._find_rle(items)

@@ -70,7 +70,10 @@ class PlainFile(Opened):
         if frame not in self._opened:
             data = self._data
             if self._kind == "JPEG":
-                data = data[self._streams[frame - 1].start : self._streams[frame - 1].end]
+                stream = self._streams[frame - 1]
+                if not stream.scan:
+                    raise UnreadableImage(INCOMPLETE)
+                data = data[stream.start : stream.end]
             elif self._kind == "TIFF":
                 data = page_alone(data, *self._pages[frame - 1])
             self._opened[frame] = READERS[self._kind](io.BytesIO(data)), data

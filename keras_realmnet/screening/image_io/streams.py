@@ -13,7 +13,7 @@ MAX_STREAMS = 1000  # looked at; real files hold a few
 MAX_SEGMENTS = 1000  # of one picture: tables, scans, chunks of colour profiles
 
 JP2 = b"\x00\x00\x00\x0cjP  \r\n\x87\n"
-START = re.compile(rb"\xff\xd8\xff|\xff\x4f\xff\x51|" + re.escape(JP2))
+START = re.compile(rb"\xff\xd8\xff[\xc0-\xcf\xdb-\xff]|\xff\x4f\xff\x51|" + re.escape(JP2))
 # Not 00 (a data byte FF), RSTn (inside of a scan), FF (fill) or what JPEG reserves and JPEG-LS takes for data.
 JPEG_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
 SOI, EOI, SOS, APP2 = 0xD8, 0xD9, 0xDA, 0xE2
@@ -83,12 +83,13 @@ def _jpeg(data: bytes, start: int) -> Stream | None:
     at, scan, whole = start + 2, 0, False
     for segment in range(MAX_SEGMENTS):
         marker = JPEG_MARKER.search(data, at)
-        if marker is None:
-            at = len(data)
-            break
-        if not scan and data[at : marker.start()].strip(b"\xff"):  # no marker where the next segment should begin
+        end = marker.start() if marker else len(data)
+        if not scan and data[at:end].strip(b"\xff"):  # no marker where the next segment should begin
             if segment < 2 and data[start + 6 : start + 10] not in (b"JFIF", b"Exif"):
                 return None
+            break
+        if marker is None:
+            at = len(data)
             break
         at, kind = marker.end(), marker[0][1]
         if kind == EOI:

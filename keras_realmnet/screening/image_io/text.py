@@ -13,11 +13,15 @@ KEEP_ESCAPES = ("iso2022_jp", "iso2022_jp_2")  # Python's codecs of these take t
 FRAGMENTS = re.compile(rb"^[^\x1b]+|\x1b[^\x1b]*")
 
 
-def encodings_of(terms: bytes) -> tuple[list[str], bool]:
+def encodings_of(terms: Sequence[str]) -> tuple[list[str], bool]:
     """Python's encodings for the values of Specific Character Set, and whether all of them are defined terms."""
     encodings, known = [], True
-    for term in terms.decode("ascii", "replace").strip(" \0").upper().split("\\"):
-        name = re.sub(r"^ISO[ _-]*(2022)?[ _-]*IR[ _-]*", lambda m: "ISO 2022 IR " if m[1] else "ISO_IR ", term.strip())
+    for term in terms:
+        name = re.sub(
+            r"^ISO[ _-]*(2022)?[ _-]*IR[ _-]*",
+            lambda m: "ISO 2022 IR " if m[1] else "ISO_IR ",
+            term.strip(" \0").upper(),
+        )
         encoding = python_encoding.get(name)
         known = known and encoding is not None
         # Without a term only ISO IR 6 is allowed: what pydicom takes for Latin-1 may be anything.
