@@ -87,8 +87,8 @@ def show(config: Config, console: Console, patients: bool) -> int:
         found.append(f"{counts.deliveries['dead']} deliveries were given up: see the outbox on the web page")
     health = Text("\n".join(found), "bold red") if found else Text("healthy", "bold green")
     numbers = _numbers(config, counts, waiting)
-    aside = Text("\n".join(f"{line}\n" for line in not_taken(store)))
-    console.print(Group(health, Text(), numbers, Text(), aside, _results(store.latest(RESULTS), patients)))
+    aside = [Text(f"{line}\n", "yellow") for line in not_taken(store)]
+    console.print(Group(health, Text(), numbers, Text(), *aside, _results(store.latest(RESULTS), patients)))
     return 1 if found else 0
 
 
