@@ -27,7 +27,9 @@ REQUEST_SECONDS = 300  # for a request and its answer together
 FLUSH_SECONDS = 5  # that an idle connection has to read the rest of its answer, after uvicorn has closed it
 WRITE_BUFFER = 64 * 1024  # bytes of an answer that wait for their reader
 MAX_CONNECTIONS = 256
-ACCEPTED_AT_ONCE = 16  # then those that are open are heard, before more of them have to give way
+GRACE_SECONDS = 0.3  # in which nobody who has just come, or is just sending, gives way
+ACCEPTED_AT_ONCE = 16  # then those that are open are heard
+PAUSE_SECONDS = 0.002  # between looks for room, while nobody gives way
 
 
 class Settings(uvicorn.Config):
@@ -97,24 +99,30 @@ class _Listener(socket.socket):
         self._accepted = (self._accepted + 1) % (ACCEPTED_AT_ONCE + 1)
         if not self._accepted:
             raise BlockingIOError  # the event loop comes back as long as somebody waits
-        accepted, address = super().accept()
         for number, connection in list(self._open.items()):
             if not connection.is_open:
                 connection.forget()
                 del self._open[number]
         if sum(each.phase != "cut" for each in self._open.values()) >= MAX_CONNECTIONS and not self._make_room():
-            accepted.close()
-            raise ConnectionAbortedError
+            time.sleep(PAUSE_SECONDS)  # the event loop asks again at once: not so often that it does nothing else
+            raise BlockingIOError
+        accepted, address = super().accept()
         self._open[accepted.fileno()] = _Connection(accepted, str(address[0]))
         return accepted, address
 
     def _make_room(self) -> bool:
         """Cuts the connection that has been slow or idle the longest, of the address that has the most of them.
 
-        Those that are being answered stay; there are few (see web.py).
+        Those that are being answered stay; there are few (see web.py). Where nobody gives way, the next one waits in
+        the kernel's queue.
         """
+        late = time.monotonic() - GRACE_SECONDS
         for phases in (("head", "body", "idle", "closing"), ("write",)):
-            waiting = [each for each in self._open.values() if each.phase in phases]
+            waiting = [
+                each
+                for each in self._open.values()
+                if each.phase in phases and (each.since < late or each.phase in ("idle", "closing"))
+            ]
             if waiting:
                 held = Counter(each.address for each in waiting)
                 max(waiting, key=lambda each: (held[each.address], -each.since)).cut()

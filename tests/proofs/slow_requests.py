@@ -39,7 +39,7 @@ KINDS = {  # what is said at once, what is said byte by byte later
     "silent": (b"", b""),
     "slow head": (HEAD + b"X-Slow: ", b"x" * 10_000),
     "slow body": (FORM + b"Content-Length: 60000\r\n\r\n", b"x" * 10_000),
-    "not reading": ((HEAD + b"\r\n") * 200, b""),
+    "not reading": ((HEAD + b"\r\n") * 20, b""),
     "idle": (HEAD + b"\r\n", b""),
     "handshake": (b"\x16\x03\x01\x02\x00", b"\x01" * 10_000),
 }
