@@ -96,7 +96,8 @@ def _own_folder(part: Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise RealMNetError(f"{part}: another backup is being written there") from None
-        _empty(part)
+        for path in part.iterdir():
+            _remove(path)
         try:
             yield
         finally:
@@ -264,7 +265,7 @@ def restore(folder: Path, data_dir: Path, progress: Progress = _silent) -> Manif
             with only_one(data_dir):
                 pass
         raise RealMNetError(f"{data_dir}: is not empty; a backup is restored into an empty folder only")
-    part, done = data_dir / RESTORING, 0
+    part, moved, done = data_dir / RESTORING, list[Path](), 0
     try:
         make_folder(data_dir)
         part.mkdir(mode=0o700)
@@ -276,13 +277,18 @@ def restore(folder: Path, data_dir: Path, progress: Progress = _silent) -> Manif
             with closing(sqlite3.connect(part / DATABASE)) as db:
                 _check(db, manifest, part)
             _sync_folders(part)
+            if len(os.listdir(data_dir)) > 1:
+                raise RealMNetError(
+                    f"{data_dir}: something else was put there during the restore; empty it, restore again"
+                )
             for name in sorted(os.listdir(part), key=lambda name: name == DATABASE):  # the data base last
-                (part / name).rename(data_dir / name)
+                moved.append((part / name).rename(data_dir / name))
             sync(data_dir)
             part.rmdir()
             sync(data_dir)
         except BaseException:
-            _empty(data_dir)
+            for made in (part, *moved):
+                _remove(made)
             raise
         store = Store(data_dir)
         try:
@@ -374,12 +380,11 @@ def _sync_folders(folder: Path) -> None:
         sync(path)
 
 
-def _empty(folder: Path) -> None:
-    for path in folder.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _reason(error: OSError | sqlite3.Error) -> str:

@@ -222,6 +222,13 @@ def test_no_box_starts_in_the_middle_of_a_restore(box, tmp_path):
     assert [path.name for path in (tmp_path / "again").iterdir()] == ["restore.part"]
 
 
+def test_what_appears_in_the_folder_during_a_restore_is_neither_mixed_with_it_nor_removed(box, tmp_path):
+    back_up(box.data_dir, tmp_path / "backup")
+    with pytest.raises(RealMNetError, match="something else was put there"):
+        restore(tmp_path / "backup", tmp_path / "again", lambda done, total: (tmp_path / "again" / "mine").touch())
+    assert [path.name for path in (tmp_path / "again").iterdir()] == ["mine"]
+
+
 def test_what_is_removed_by_age_during_a_backup_is_missing_from_all_of_it(box, tmp_path):
     """The files of half of the items go while they are copied: the backup shows the box after that."""
     store = box.store()
