@@ -6,6 +6,7 @@ that was released.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -31,9 +32,11 @@ def upgrade(
     """
     newest, version = 1 + len(steps), document.get("schema")
     if type(version) is not int or version < 1:
-        raise error(f"{what}: schema 1 to {newest} expected. Received: {version!r}")
+        raise error(f"{what}: schema 1 to {newest} expected. Received: {reprlib.repr(version)}")
     if version > newest:
-        raise error(f"{what}: schema {version}, written by a newer release; this one reads up to {newest}")
+        raise error(
+            f"{what}: schema {reprlib.repr(version)}, written by a newer release; this one reads up to {newest}"
+        )
     upgraded = dict(document)
     for step in steps[version - 1 :]:
         upgraded = step(upgraded)

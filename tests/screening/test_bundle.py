@@ -397,7 +397,10 @@ HUGE = 10**400
         (("modality",), {}, "modality: a text expected"),
         (("modality",), "a\n\x85b", "modality must be a line of text"),
         (("a\nfield",), 1, "there is no field"),
+        (("x" * 100_000,), 1, "there is no field"),
+        (("label_set", "exclusive"), [["S0", "y" * 100_000]], "has no label"),
     ],
+    ids=lambda value: str(value)[:40],
 )
 def test_a_signed_bundle_that_makes_no_sense_is_refused_in_one_line(copy, path, value, message):
     changed(copy, *path, to=value)
@@ -414,6 +417,8 @@ def test_a_signed_bundle_that_makes_no_sense_is_refused_in_one_line(copy, path, 
         (b'{"schema": 2, "a": "\\ud800"}', "not valid JSON"),
         (b'{"schema": 2, "a": ' + b"1" * 5000 + b"}", "not valid JSON"),
         (b'{"schema": true}', "schema 1 to 2 expected"),
+        (b'{"schema": "' + b"2" * 100_000 + b'"}', "schema 1 to 2 expected"),
+        (b'{"schema": ' + b"2" * 4000 + b"}", "written by a newer release"),
         (b'{"schema": 2}' + bytes(1 << 22), "at most 4194304 bytes expected"),
     ],
 )
