@@ -61,6 +61,12 @@ __all__ = [
     "training_images",
 ]
 
+# What a run folder holds of ours, and what --no-resume deletes there.
+OWN_FILES = (
+    *("recipe.json", "run.json", "history.csv", "scores.json", "validation_scores.csv", "test_scores.csv"),
+    *("recipe.tmp", "run.tmp", "history.tmp", "scores.tmp", "unfinished.weights.h5"),
+    *("weights.weights.h5", "checkpoint-[0-9][0-9][0-9][0-9].weights.h5", "tensorboard/*/events.out.tfevents.*"),
+)
 PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy", "opencv-python-headless", "scikit-learn")
 
 
@@ -431,8 +437,12 @@ def train(
     verbose: int | str = "auto",
     resources: Resources | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    resume: bool = True,
 ):
-    """Trains `recipe` on `data`, continuing from the newest checkpoint in `out`; `callbacks` are called besides ours.
+    """Trains `recipe` on `data`, continuing from the newest checkpoint in `out`; `callbacks` are called before ours.
+
+    Args:
+        resume: False: from the first epoch, whatever checkpoint there is; `callbacks` may then remove it.
 
     Returns:
         The trained, not compiled model at the last phase's size, with averaged weights where the recipe averages.
@@ -442,7 +452,6 @@ def train(
         RealMNetError: a checkpoint cannot be written; or the devices are not there.
     """
     resources = resources or Resources()
-    out.mkdir(parents=True, exist_ok=True)
     keras.config.set_dtype_policy("mixed_bfloat16" if recipe.mixed_precision else "float32")
     # Whole steps of the optimizer: no gradient is left over at the end of an epoch.
     steps = len(data) // recipe.batch_size // recipe.accumulate * recipe.accumulate
@@ -451,9 +460,11 @@ def train(
         raise RealMNetError(f"a step of {recipe.name!r} takes {needed} images; there are {len(data)}")
     with on_devices(resources.devices, recipe.batch_size):
         # Each phase begins as a resumed run does, from the checkpoint: one path for both.
-        while (epoch := _last_epoch(out)) < recipe.epochs:
+        epoch = _last_epoch(out) if resume else 0
+        while epoch < recipe.epochs:
             check_same_epoch(epoch)
             _train_phase(recipe, data, validation, out, epoch, steps, verbose, resources, callbacks)
+            epoch = _last_epoch(out)
         model = _restore(recipe, out, recipe.epochs, steps)
         _use_averages(model)
         weights = model.get_weights()
@@ -476,6 +487,7 @@ def _train_phase(recipe, data, validation, out, epoch, steps, verbose, resources
     share = process_share()
     if validation is not None and share == (0, 1):  # several machines cannot predict each for itself meanwhile
         callbacks.append(_Validate(validation, recipe))
+    out.mkdir(parents=True, exist_ok=True)
     callbacks.append(_History(out / "history.csv", epoch))
     if _installed("tensorflow"):
         callbacks.append(keras.callbacks.TensorBoard(out / "tensorboard", write_graph=False))
@@ -521,39 +533,108 @@ def fit(
 ) -> dict[str, Any]:
     """Prepares the data, trains, evaluates; everything ends up in `out`. Returns what `evaluate` found.
 
+    What is in `out` changes when training begins, not before: a start that fails leaves it as it was.
+
+    Args:
+        resume: False starts over: the files of the run in `out` are deleted, and no other file there.
+
     Raises:
-        RealMNetError: `out` holds a run of another recipe, or a finished one.
+        RealMNetError: `out` holds a run of another recipe or of other data, a finished one, or files that are named as
+            a run's and are none.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    if not resume:
-        for path in (*out.glob("*.weights.h5"), *out.glob("*.json"), *out.glob("*.csv")):
-            path.unlink()
-    recorded = out / "recipe.json"
-    known = Recipe.from_dict(json.loads(recorded.read_text())) if recorded.is_file() else recipe
-    changed = [key for key, value in _json(known).items() if value != _json(recipe)[key]]
-    if changed:
-        raise RealMNetError(
-            f"{out} holds a run with another {', '.join(changed)}: choose another --out, or start over with --no-resume"
-        )
-    if (out / "weights.weights.h5").is_file():
-        if not (out / "scores.json").is_file():  # interrupted while it was scored
-            return evaluate(out, cache=cache)
-        raise RealMNetError(f"{out} holds a finished run: choose another --out, or start over with --no-resume")
-    recorded.write_text(json.dumps(_json(recipe), indent=1) + "\n")
+    known = _known_recipe(out)
+    if known is not None and resume:
+        changed = [key for key, value in _json(known).items() if value != _json(recipe)[key]]
+        if changed:
+            raise RealMNetError(
+                f"{out} holds a run with another {', '.join(changed)}: choose another --out, or start over with "
+                "--no-resume"
+            )
+        if (out / "weights.weights.h5").is_file():
+            if not (out / "scores.json").is_file():  # interrupted while it was scored
+                return evaluate(out, cache=cache)
+            raise RealMNetError(f"{out} holds a finished run: choose another --out, or start over with --no-resume")
     spec = recipe.spec(max(phase.size for phase in recipe.phases))
     data, validation = (recipe.data.load(split, spec, cache) for split in ("train", "validation"))
     if data is None:
         raise RealMNetError(f"recipe {recipe.name!r}: its data has nothing to train on")
     data = training_images(recipe, data)
     facts = _facts(recipe, data, validation, spec)
-    (out / "run.json").write_text(json.dumps(facts, indent=1) + "\n")
+    if resume:
+        _check_same_data(out / "run.json", facts)
+    begin = _Begin(recipe, facts, out, resume)
 
     verbose = "auto" if sys.stdout.isatty() else 2
-    model = train(recipe, data, validation, out, verbose=verbose, resources=resources)
+    model = train(recipe, data, validation, out, verbose, resources, [begin], resume)
     _save_whole(model, out / "weights.weights.h5")
     for path in out.glob("checkpoint-????.weights.h5"):
         path.unlink()
     return evaluate(out, cache=cache)
+
+
+class _Begin(keras.callbacks.Callback):
+    """Makes `out` the folder of this run as its training begins, once all that may be wrong with its start is past."""
+
+    def __init__(self, recipe: Recipe, facts: dict[str, Any], out: Path, resume: bool):
+        super().__init__()
+        self.recipe, self.facts, self.out, self.resume = recipe, facts, out, resume
+        self.begun = False
+
+    def on_train_begin(self, logs=None):
+        if self.begun:  # another phase
+            return
+        if not self.resume:
+            for path in sorted(_own_files(self.out), key=lambda path: path.name == "recipe.json"):  # that one last
+                path.unlink()
+        for name, content in (("recipe.json", _json(self.recipe)), ("run.json", self.facts)):
+            temporary = self.out / f"{name.removesuffix('.json')}.tmp"
+            temporary.write_text(json.dumps(content, indent=1) + "\n")
+            temporary.replace(self.out / name)
+        self.begun = True
+
+
+def _own_files(out: Path) -> list[Path]:
+    """What `fit` and `evaluate` have written into the run folder `out`."""
+    return [path for pattern in OWN_FILES for path in out.glob(pattern) if path.is_file()]
+
+
+def _known_recipe(out: Path) -> Recipe | None:
+    """The recipe of the run in `out`, if there is one.
+
+    Raises:
+        RealMNetError: files are in the place of a run's, but none of ours.
+    """
+    if (out / "recipe.json").is_file():
+        return _read_recipe(out / "recipe.json")
+    found = sorted(_own_files(out))
+    if found:
+        raise RealMNetError(
+            f"{found[0]}: not the file of a run, for there is no recipe.json beside it; choose another --out"
+        )
+    return None
+
+
+def _read_recipe(path: Path) -> Recipe:
+    try:
+        return Recipe.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RealMNetError(f"{path}: not a recipe as fit writes it ({error})") from error
+
+
+def _check_same_data(recorded: Path, facts: dict[str, Any]) -> None:
+    """Raises RealMNetError where a run began with other data than it would go on with."""
+    if not recorded.is_file():
+        return
+    try:
+        before = json.loads(recorded.read_text(encoding="utf-8"))["data_sha256"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise RealMNetError(f"{recorded}: damaged ({error}); start over with --no-resume") from error
+    for split in {**before, **facts["data_sha256"]}:
+        if before.get(split) != facts["data_sha256"].get(split):
+            raise RealMNetError(
+                f"{recorded}: the run began with other {split} images or labels than there are now; put them back, "
+                "choose another --out, or start over with --no-resume"
+            )
 
 
 def load_run(run: Path) -> tuple[keras.Model, Recipe]:
@@ -566,7 +647,7 @@ def load_run(run: Path) -> tuple[keras.Model, Recipe]:
     for name in ("recipe.json", "weights.weights.h5"):
         if not (run / name).is_file():
             raise RealMNetError(f"{run / name}: no such file; expected the folder of a finished run")
-    recipe = Recipe.from_dict(json.loads((run / "recipe.json").read_text()))
+    recipe = _read_recipe(run / "recipe.json")
     keras.config.set_dtype_policy("float32")
     model = build_model(recipe, recipe.image_size)
     model.load_weights(run / "weights.weights.h5")

@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import keras
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from training.fit import (
     build_model,
     compile_model,
     decayed,
+    fit,
     initial_model,
     load_run,
     predict,
@@ -350,3 +352,105 @@ def test_the_smoke_recipe_learns(tmp_path):
     assert command("fit", "--recipe", "smoke", cwd=tmp_path).returncode == 0
     assert json.loads((run / "scores.json").read_text()) == scores
     assert load_run(run)[1] == load_recipe("smoke")
+
+
+# ---- what fit does to a folder ----
+
+QUICK = replace(TINY, phases=(Phase(1, 64),), batch_size=4, warmup_epochs=0)
+
+
+@pytest.fixture
+def palm(tmp_path):
+    """PALM's layout with six training and four validation photographs."""
+    rng = np.random.default_rng(0)
+    for folder, names in (("train", ("N1", "N2", "H1", "H2", "P1", "P2")), ("val", ("N3", "H3", "P3", "P4"))):
+        (tmp_path / "palm" / folder).mkdir(parents=True)
+        for name in names:
+            cv2.imwrite(str(tmp_path / "palm" / folder / f"{name}.png"), rng.integers(60, 200, (64, 64, 3), np.uint8))
+    return tmp_path / "palm"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_starting_over_deletes_the_runs_own_files_and_no_other(tmp_path, palm):
+    recipe, out = with_data(QUICK, str(palm)), tmp_path / "run"
+    fit(recipe, out, cache=tmp_path / "cache")
+    mine = {"my_labels.csv": "a,b\n", "notes.json": "{}", "my.weights.h5": "x", "other_scores.csv": "filename\n"}
+    for name, text in mine.items():
+        (out / name).write_text(text)
+    first = contents(out)
+    fit(replace(recipe, seed=7), out, cache=tmp_path / "cache", resume=False)
+    second = contents(out)
+    assert {name: second[name].decode() for name in mine} == mine
+    assert second["weights.weights.h5"] != first["weights.weights.h5"]
+    assert json.loads(second["recipe.json"])["seed"] == 7
+    assert second["history.csv"].count(b"\n") == 2
+    events = [name for name in second if "tfevents" in name and "train" in name]
+    assert len(events) <= 1
+    assert not set(events) & set(first)
+
+
+def test_a_folder_that_is_no_run_loses_nothing(tmp_path, palm):
+    recipe, out = with_data(QUICK, str(palm)), tmp_path / "study"
+    out.mkdir()
+    for name in ("scores.json", "history.csv", "labels.csv"):
+        (out / name).write_text("mine")
+    before = contents(out)
+    for resume in (False, True):
+        with pytest.raises(RealMNetError, match=r"history\.csv: .*no recipe\.json"):
+            fit(recipe, out, cache=tmp_path / "cache", resume=resume)
+        assert contents(out) == before
+    (out / "recipe.json").write_text('{"cake": ["flour", "eggs"]}')
+    before = contents(out)
+    for resume in (False, True):
+        with pytest.raises(RealMNetError, match=r"recipe\.json: not a recipe"):
+            fit(recipe, out, cache=tmp_path / "cache", resume=resume)
+        assert contents(out) == before
+
+
+@pytest.mark.parametrize("wrong", ["data", "weights", "batch", "devices"])
+@pytest.mark.parametrize("before", ["no folder", "a finished run"])
+def test_a_failed_start_changes_nothing(tmp_path, palm, wrong, before):
+    good, out, resources = with_data(QUICK, str(palm)), tmp_path / "run", Resources()
+    bad = {
+        "data": with_data(good, str(tmp_path / "nowhere")),
+        "weights": replace(good, weights=str(tmp_path / "nowhere.safetensors")),
+        "batch": replace(good, batch_size=64),
+        "devices": good,
+    }[wrong]
+    if before == "a finished run":
+        out.mkdir()
+        build_model(good, 64).save_weights(out / "weights.weights.h5")
+        for name, text in {"recipe.json": json.dumps(good.to_dict()), "run.json": "{}", "scores.json": "{}"}.items():
+            (out / name).write_text(text)
+    kept = contents(out)
+    if wrong == "devices":
+        resources = Resources(devices=3)
+    with pytest.raises(RealMNetError):
+        fit(bad, out, cache=tmp_path / "cache", resume=False, resources=resources)
+    assert contents(out) == kept
+    if before == "no folder":  # a start that failed is no run: another recipe may follow
+        with pytest.raises(RealMNetError, match=r"no such folder"):
+            fit(replace(bad, seed=5, data=PalmDataSet(str(tmp_path / "nowhere"))), out, cache=tmp_path / "cache")
+
+
+def test_an_unfinished_run_does_not_go_on_with_other_data(tmp_path, palm):
+    recipe, out = replace(with_data(QUICK, str(palm)), phases=(Phase(2, 64),)), tmp_path / "run"
+    fit(recipe, out, cache=tmp_path / "cache")
+    for name in ("weights.weights.h5", "scores.json"):  # as if it had been interrupted after an epoch
+        (out / name).unlink()
+    model = compile_model(build_model(recipe, 64), recipe, 1)
+    model.save_weights(out / "checkpoint-0001.weights.h5")
+    before = contents(out)
+    image = palm / "train" / "N1.png"
+    original = image.read_bytes()
+    cv2.imwrite(str(image), np.zeros((64, 64, 3), np.uint8) + 90)
+    with pytest.raises(RealMNetError, match=r"run\.json: .*other train images or labels"):
+        fit(recipe, out, cache=tmp_path / "cache")
+    image.write_bytes(original)
+    (palm / "val" / "P3.png").unlink()
+    with pytest.raises(RealMNetError, match=r"run\.json: .*other validation images or labels"):
+        fit(recipe, out, cache=tmp_path / "cache")
+    assert contents(out) == before
