@@ -1,18 +1,24 @@
 """RealMNet in Keras: pathologic myopia screening in ultra-widefield fundus images.
 
-Names are loaded on first use, so that `keras_realmnet.screening` works where Keras is not installed.
+Names are loaded on first use, so that `keras_realmnet.screening` works where Keras is not installed. Where Keras is
+used, importing this package, before Keras or after it, is enough for `keras.saving.load_model` to know our classes.
 """
 
+import sys
 from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # for editors and type checkers
-    from keras_realmnet import errors, losses, models, screening, weights
+    from keras_realmnet import errors, losses, models, schedules, screening, weights
     from keras_realmnet.models.baselines import Baseline
     from keras_realmnet.models.heads import LinearHead, ResidualAttentionHead
     from keras_realmnet.models.map_offset import measure_map_offset
     from keras_realmnet.models.realmnet import RealMNet
     from keras_realmnet.models.tiny_vit import TinyViTBackbone, TinyViTImageClassifier
+    from keras_realmnet.schedules import WarmupCosine
     from keras_realmnet.weights import load_timm_weights, transfer_weights
 
 _HOMES = {
@@ -22,11 +28,15 @@ _HOMES = {
     "ResidualAttentionHead": "models.heads",
     "TinyViTBackbone": "models.tiny_vit",
     "TinyViTImageClassifier": "models.tiny_vit",
+    "WarmupCosine": "schedules",
     "load_timm_weights": "weights",
     "measure_map_offset": "models.map_offset",
     "transfer_weights": "weights",
 }
-_MODULES = ("errors", "losses", "models", "screening", "weights")
+_MODULES = ("errors", "losses", "models", "schedules", "screening", "weights")
+# Where classes and functions are registered with Keras: all that a saved model of ours may hold.
+_REGISTERED = ("losses", "schedules", "models.baselines", "models.deploy", "models.realmnet", "models.tiny_vit")
+
 
 __all__ = [
     "Baseline",
@@ -35,11 +45,13 @@ __all__ = [
     "ResidualAttentionHead",
     "TinyViTBackbone",
     "TinyViTImageClassifier",
+    "WarmupCosine",
     "errors",
     "load_timm_weights",
     "losses",
     "measure_map_offset",
     "models",
+    "schedules",
     "screening",
     "transfer_weights",
     "weights",
@@ -57,3 +69,33 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])
+
+
+def _register() -> None:
+    for module in _REGISTERED:
+        import_module(f"{__name__}.{module}")
+
+
+class _RegisterAfterKeras(MetaPathFinder, Loader):
+    """Finds Keras where Python would, and registers our classes when it has been imported."""
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        spec = PathFinder.find_spec(name) if name == "keras" else None
+        if spec is None or spec.loader is None:
+            return None
+        self.found, spec.loader = spec.loader, self
+        return spec
+
+    def exec_module(self, module: ModuleType) -> None:
+        sys.meta_path.remove(self)
+        module.__loader__ = self.found
+        if module.__spec__ is not None:
+            module.__spec__.loader = self.found
+        self.found.exec_module(module)
+        _register()
+
+
+if "keras" in sys.modules:
+    _register()
+else:
+    sys.meta_path.insert(0, _RegisterAfterKeras())

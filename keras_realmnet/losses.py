@@ -2,10 +2,18 @@
 
 All compute in float32 whatever the dtype of the logits, accept soft labels unless stated, and stay finite in value and
 gradient for logits of ±100.
+
+All refuse parameters out of their range (the classes when they are made), targets of another shape than the logits, and
+targets outside of 0–1. Shapes are compared wherever they are known, in compiled steps too, once, as these are traced.
+Values can be looked at only where there are any: in NumPy arrays, eager calls and `run_eagerly`, not in a compiled
+training step (TensorFlow, JAX), nor on a GPU of PyTorch, which would have to be waited for.
 """
 
 import keras
+import numpy as np
 from keras import ops
+
+from keras_realmnet.arguments import LOSSES, check
 
 __all__ = [
     "AsymmetricLoss",
@@ -22,8 +30,40 @@ _SMALLEST_PROBABILITY = 1e-8  # under the logarithm, as in the ASL reference cod
 _EXCLUDED = -100.0  # added to a logit that a log-sum-exp shall leave out, as in the two-way reference code
 
 
-def _as_float32(y_true, logits):
+_ROUNDING = 1e-3  # by which a mixed label may miss 0–1
+
+
+def _checked(loss, y_true, logits, **parameters):
+    """Both as float32, after a look at them and at the parameters of `loss`, a class of this module.
+
+    Raises:
+        ValueError: see the top of the module.
+    """
+    check(loss, LOSSES[loss], parameters)
+    shapes = [getattr(values, "shape", None) or np.shape(values) for values in (y_true, logits)]
+    if not _may_agree(*shapes):
+        raise ValueError(f"{loss} needs targets of the shape of the logits, {shapes[1]}. Received: {shapes[0]}")
+    values = _values(y_true)
+    if values is not None and not np.all((values >= -_ROUNDING) & (values <= 1 + _ROUNDING)):  # NaN is neither
+        raise ValueError(f"{loss} needs targets from 0 to 1. Received: {values.min()} to {values.max()}")
     return ops.cast(y_true, "float32"), ops.cast(logits, "float32")
+
+
+def _may_agree(a, b):
+    """Whether two shapes, as far as they are known, are the same."""
+    if None in (getattr(a, "rank", 0), getattr(b, "rank", 0)):  # TensorFlow knows nothing of it
+        return True
+    return len(a) == len(b) and all(x == y or None in (x, y) for x, y in zip(a, b, strict=True))
+
+
+def _values(tensor):
+    """float32 NumPy values of what has any and need not be waited for, else None."""
+    if getattr(getattr(tensor, "device", None), "type", "cpu") != "cpu":  # PyTorch's
+        return None
+    try:
+        return np.asarray(ops.convert_to_numpy(tensor), "float32")
+    except (NotImplementedError, TypeError, ValueError):  # symbolic: TensorFlow's graph, JAX's trace, a Keras tensor
+        return None
 
 
 def _power(base, exponent):
@@ -53,7 +93,7 @@ def binary_crossentropy(y_true, logits, alpha=0.5):
     Returns:
         (batch, classes), float32.
     """
-    return focal_loss(y_true, logits, alpha, gamma=0.0)
+    return _focal(*_checked("BinaryCrossentropy", y_true, logits, alpha=alpha), alpha, gamma=0.0)
 
 
 def focal_loss(y_true, logits, alpha=0.25, gamma=2.0):
@@ -71,7 +111,10 @@ def focal_loss(y_true, logits, alpha=0.25, gamma=2.0):
     Returns:
         (batch, classes), float32.
     """
-    y_true, logits = _as_float32(y_true, logits)
+    return _focal(*_checked("FocalLoss", y_true, logits, alpha=alpha, gamma=gamma), alpha, gamma)
+
+
+def _focal(y_true, logits, alpha, gamma):
     positive = alpha * y_true * ops.softplus(-logits)  # −log p
     negative = (1 - alpha) * (1 - y_true) * ops.softplus(logits)  # −log(1 − p)
     if gamma:
@@ -90,12 +133,12 @@ def asymmetric_loss(y_true, logits, gamma_pos=3.0, gamma_neg=4.0, margin=0.0):
         y_true: (batch, classes), 0–1.
         logits: (batch, classes).
         gamma_pos, gamma_neg: focusing exponents of positives and negatives, ≥ 0; RealMNet's are 3 and 4.
-        margin: m, probability below which a negative costs nothing.
+        margin: m, probability below which a negative costs nothing, 0 up to below 1.
 
     Returns:
         (batch, classes), float32.
     """
-    y_true, logits = _as_float32(y_true, logits)
+    y_true, logits = _checked("AsymmetricLoss", y_true, logits, gamma_pos=gamma_pos, gamma_neg=gamma_neg, margin=margin)
     p = _sigmoid(logits)
     not_p = ops.minimum(1 - p + margin, 1.0) if margin else 1 - p  # 1 − p_m
     p_t = p * y_true + not_p * (1 - y_true)
@@ -117,7 +160,8 @@ def two_way_loss(y_true, logits, positive_temperature=4.0, negative_temperature=
     Returns:
         A float32 scalar.
     """
-    y_true, logits = _as_float32(y_true, logits)
+    temperatures = {"positive_temperature": positive_temperature, "negative_temperature": negative_temperature}
+    y_true, logits = _checked("TwoWayLoss", y_true, logits, **temperatures)
     positive = ops.cast(y_true > 0, "float32")
     hard_positives = -logits / positive_temperature + _EXCLUDED * (1 - positive)
     hard_negatives = logits / negative_temperature + _EXCLUDED * positive
@@ -130,11 +174,15 @@ def two_way_loss(y_true, logits, positive_temperature=4.0, negative_temperature=
     return total
 
 
+REDUCTION = "sum_over_batch_size"  # Keras' name for the mean over the batch
+
+
 class _LabelwiseLoss(keras.losses.Loss):
     """Sum over the labels; the base class reduces over the batch (mean by default), as RealMNet's recipe does."""
 
-    def __init__(self, function, name, reduction="sum_over_batch_size", dtype=None, **parameters):
+    def __init__(self, function, name, reduction, dtype, **parameters):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
+        check(type(self).__name__, LOSSES[type(self).__name__], parameters)
         self._function = function
         self._parameters = parameters
 
@@ -149,41 +197,47 @@ class _LabelwiseLoss(keras.losses.Loss):
 class BinaryCrossentropy(_LabelwiseLoss):
     """`binary_crossentropy` on logits, summed over labels, averaged over the batch."""
 
-    def __init__(self, alpha=0.5, name="balanced_binary_crossentropy", **kwargs):
-        super().__init__(binary_crossentropy, name, alpha=alpha, **kwargs)
+    def __init__(self, alpha=0.5, name="balanced_binary_crossentropy", reduction=REDUCTION, dtype=None):
+        super().__init__(binary_crossentropy, name, reduction, dtype, alpha=alpha)
 
 
 @keras.saving.register_keras_serializable("keras_realmnet")
 class FocalLoss(_LabelwiseLoss):
     """`focal_loss` on logits, summed over labels, averaged over the batch."""
 
-    def __init__(self, alpha=0.25, gamma=2.0, name="focal_loss", **kwargs):
-        super().__init__(focal_loss, name, alpha=alpha, gamma=gamma, **kwargs)
+    def __init__(self, alpha=0.25, gamma=2.0, name="focal_loss", reduction=REDUCTION, dtype=None):
+        super().__init__(focal_loss, name, reduction, dtype, alpha=alpha, gamma=gamma)
 
 
 @keras.saving.register_keras_serializable("keras_realmnet")
 class AsymmetricLoss(_LabelwiseLoss):
     """`asymmetric_loss` on logits, summed over labels, averaged over the batch."""
 
-    def __init__(self, gamma_pos=3.0, gamma_neg=4.0, margin=0.0, name="asymmetric_loss", **kwargs):
-        super().__init__(asymmetric_loss, name, gamma_pos=gamma_pos, gamma_neg=gamma_neg, margin=margin, **kwargs)
+    def __init__(
+        self, gamma_pos=3.0, gamma_neg=4.0, margin=0.0, name="asymmetric_loss", reduction=REDUCTION, dtype=None
+    ):
+        parameters = {"gamma_pos": gamma_pos, "gamma_neg": gamma_neg, "margin": margin}
+        super().__init__(asymmetric_loss, name, reduction, dtype, **parameters)
 
 
 @keras.saving.register_keras_serializable("keras_realmnet")
 class TwoWayLoss(keras.losses.Loss):
     """`two_way_loss` on logits: one scalar per batch, so a reduction has nothing left to do."""
 
-    def __init__(self, positive_temperature=4.0, negative_temperature=1.0, name="two_way_loss", **kwargs):
-        super().__init__(name=name, **kwargs)
-        self.positive_temperature = positive_temperature
-        self.negative_temperature = negative_temperature
+    def __init__(
+        self,
+        positive_temperature=4.0,
+        negative_temperature=1.0,
+        name="two_way_loss",
+        reduction=REDUCTION,
+        dtype=None,
+    ):
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        self._parameters = {"positive_temperature": positive_temperature, "negative_temperature": negative_temperature}
+        check("TwoWayLoss", LOSSES["TwoWayLoss"], self._parameters)
 
     def call(self, y_true, y_pred):
-        return two_way_loss(y_true, y_pred, self.positive_temperature, self.negative_temperature)
+        return two_way_loss(y_true, y_pred, **self._parameters)
 
     def get_config(self):
-        return {
-            **super().get_config(),
-            "positive_temperature": self.positive_temperature,
-            "negative_temperature": self.negative_temperature,
-        }
+        return {**super().get_config(), **self._parameters}

@@ -9,17 +9,11 @@ import keras
 from keras import layers, ops
 
 from keras_realmnet.models.deploy import expect, expect_last_axis
+from keras_realmnet.models.presets import SCHEMES
 from keras_realmnet.models.tiny_vit import WindowAttention
 
 __all__ = ["SCHEMES", "fake_quantize", "quantize_activations", "quantize_weights"]
 
-# By the artifact of `export.quantize_litert` that the network is to become: which convolutions are int8 beside the
-# backbone's dense layers.
-SCHEMES = {
-    "int8": r"(?!)",  # none
-    "int8_mixed": r"stages_0_blocks_\d+_conv[13]_conv",
-    "int8_pointwise": r"stages_\d_(blocks_\d+|downsample)_conv[13]_conv",
-}
 SMALLEST_RANGE = 1e-9
 
 

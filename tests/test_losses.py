@@ -120,3 +120,72 @@ def test_loss_class_sums_over_labels_and_averages_over_the_batch(goldens):
     golden = np.load(goldens / "losses.npz")
     value = losses.AsymmetricLoss()(golden["targets"], golden["logits"])
     assert float(value) == pytest.approx(golden["asl_gp3_gn4_m0.0"].sum(axis=1).mean(), rel=1e-5)
+
+
+CLASSES = [losses.AsymmetricLoss, losses.BinaryCrossentropy, losses.FocalLoss, losses.TwoWayLoss]
+
+
+@pytest.mark.parametrize(
+    ("loss", "arguments"),
+    [
+        (losses.AsymmetricLoss, {"margin": 2.0}),
+        (losses.AsymmetricLoss, {"margin": -0.1}),
+        (losses.AsymmetricLoss, {"gamma_pos": -1.0}),
+        (losses.AsymmetricLoss, {"gamma_neg": float("nan")}),
+        (losses.AsymmetricLoss, {"gamma": 2.0}),
+        (losses.FocalLoss, {"alpha": 1.5}),
+        (losses.FocalLoss, {"gamma": -2.0}),
+        (losses.FocalLoss, {"gama": 2.0}),
+        (losses.FocalLoss, {"alpha": "0.5"}),
+        (losses.BinaryCrossentropy, {"alpha": -0.5}),
+        (losses.BinaryCrossentropy, {"from_logits": True}),
+        (losses.TwoWayLoss, {"positive_temperature": 0.0}),
+        (losses.TwoWayLoss, {"negative_temperature": -1.0}),
+        (losses.TwoWayLoss, {"temperature": 1.0}),
+    ],
+    ids=str,
+)
+def test_wrong_parameters_are_refused_when_a_loss_is_made(loss, arguments):
+    (name,) = arguments
+    with pytest.raises((ValueError, TypeError), match=name):
+        loss(**arguments)
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.__name__)
+def test_functions_refuse_wrong_parameters_too(function):
+    name = {"asymmetric_loss": "gamma_pos", "two_way_loss": "positive_temperature"}.get(function.__name__, "alpha")
+    with pytest.raises(ValueError, match=f"{name} must be .* Received: -1.0"):
+        function(np.ones((1, 2)), np.ones((1, 2), "float32"), **{name: -1.0})
+
+
+@pytest.mark.parametrize("loss", CLASSES)
+@pytest.mark.parametrize("as_given", [np.array, ops.convert_to_tensor], ids=["numpy", "tensor"])
+@pytest.mark.parametrize("wrong", [-0.5, 1.5, float("nan")])
+def test_targets_outside_of_0_to_1_are_refused(loss, as_given, wrong):
+    y_true = np.full((2, 3), 0.5, "float32")
+    logits = ops.zeros((2, 3))
+    assert np.isfinite(float(loss()(as_given(y_true), logits)))
+    y_true[1, 2] = wrong
+    with pytest.raises(ValueError, match="targets from 0 to 1"):
+        loss()(as_given(y_true), logits)
+
+
+@pytest.mark.parametrize("loss", CLASSES)
+@pytest.mark.parametrize("shape", [(2, 1), (3,), (2,), (1, 3), (2, 3, 1), (2, 4)])
+def test_targets_of_another_shape_are_refused(loss, shape):
+    with pytest.raises(ValueError, match="targets of the shape of the logits"):
+        loss()(np.zeros(shape, "float32"), ops.zeros((2, 3)))
+
+
+@pytest.mark.parametrize("loss", CLASSES)
+def test_a_compiled_training_step_compares_shapes(loss):
+    """The values of its targets are in a graph; their number of classes is known."""
+    model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(3)])
+    model.compile("sgd", loss())
+    with pytest.raises(ValueError, match="targets of the shape of the logits"):
+        model.fit(np.ones((6, 4), "float32"), np.ones((6, 1), "float32"), batch_size=3, verbose=0)
+
+
+def test_mixed_labels_may_miss_the_ends_by_rounding():
+    y_true = np.array([[1.0000002, -1e-7]], "float32")
+    assert np.isfinite(float(losses.AsymmetricLoss()(y_true, ops.zeros((1, 2)))))

@@ -36,6 +36,7 @@ Devices = Annotated[int | None, typer.Option(min=1, help="Devices that share eac
 Augmenters = Annotated[int, typer.Option("--workers", min=0, help="Processes that augment. 0: threads do it.")]
 Track = Annotated[str | None, typer.Option(help="wandb: send the numbers to Weights & Biases too.")]
 Labels = Annotated[list[Path], typer.Option(help="Label list (csv); repeatable.")]
+Vocabulary = Annotated[str, typer.Option("--label-set", help="Vocabulary of the labels: psmm, palm or peripheral.")]
 
 
 def _use_backend(backend: str | None) -> None:
@@ -47,10 +48,11 @@ def _use_backend(backend: str | None) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notices
 
 
-def _read_labels(paths: list[Path]) -> "LabelTable":
+def _read_labels(paths: list[Path], label_set: str) -> "LabelTable":
     from training.label_table import concatenate, read_label_table
 
-    return concatenate(read_label_table(path) for path in paths)
+    chosen = _label_set(label_set)
+    return concatenate(read_label_table(path, chosen) for path in paths)
 
 
 @app.command()
@@ -205,8 +207,7 @@ def _recipe(
             chosen = replace(chosen, batch_size=batch_size)
         if seed is not None:
             chosen = replace(chosen, seed=seed)
-        for assignment in settings or ():
-            chosen = override(chosen, assignment)
+        chosen = override(chosen, *(settings or ()))
     except ValueError as error:
         raise RealMNetError(str(error)) from error
     return chosen if data is None else with_data(chosen, data)
@@ -286,7 +287,7 @@ def score(
     bootstrap: Annotated[int, typer.Option(min=0, help="Resamples for the intervals; 0 for none.")] = 1000,
     unit: Annotated[str, typer.Option(help="What is resampled: patient, image, or paper (1,000 images).")] = "patient",
     level: Annotated[str, typer.Option(help="What is scored: image, eye or patient.")] = "image",
-    label_set: Annotated[str, typer.Option(help="Vocabulary of the labels.")] = "psmm",
+    label_set: Vocabulary = "psmm",
     seed: Annotated[int, typer.Option(help="Of the resampling.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="Only JSON on stdout, with every score.")] = False,
 ) -> None:
@@ -318,7 +319,7 @@ def compare(
     labels: Annotated[list[Path], typer.Option(help="Label list (csv as PSMM has it); repeatable.")],
     scores: Annotated[list[Path], typer.Option(help="Scores of model A, then, given again, those of model B.")],
     bootstrap: Annotated[int, typer.Option(min=1, help="Resamples for intervals and p-values.")] = 1000,
-    label_set: Annotated[str, typer.Option(help="Vocabulary of the labels.")] = "psmm",
+    label_set: Vocabulary = "psmm",
     seed: Annotated[int, typer.Option(help="Of the resampling.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="Only JSON on stdout.")] = False,
 ) -> None:
@@ -364,7 +365,7 @@ def check(
     resampled: Annotated[
         bool, typer.Option("--resampled", help="The training list was resampled: files may repeat in it.")
     ] = False,
-    label_set: Annotated[str, typer.Option(help="Vocabulary of the labels.")] = "psmm",
+    label_set: Vocabulary = "psmm",
     workers: Workers = None,
 ) -> None:
     """Look for everything that is wrong with a data set: lists, patients, images.
@@ -392,6 +393,7 @@ def split(
     labels: Labels,
     out: Annotated[Path, typer.Option(file_okay=False, help="Folder for train.csv, val.csv and test.csv.")],
     seed: Annotated[int, typer.Option(min=0, help="Of the shuffles; 42 gives PSMM's published sets.")] = 42,
+    label_set: Vocabulary = "psmm",
 ) -> None:
     """Split the patients 7 : 1.5 : 1.5 into training, validation and test, stratified by label.
 
@@ -402,7 +404,7 @@ def split(
     from training.label_table import write_label_table
     from training.splits import print_counts, split_patients
 
-    sets = split_patients(_read_labels(labels), seed)
+    sets = split_patients(_read_labels(labels, label_set), seed)
     for name, table in zip(("train", "val", "test"), sets.values(), strict=True):
         write_label_table(out / f"{name}.csv", table)
     print_counts(sets)
@@ -413,6 +415,7 @@ def split(
 def imbalance(
     labels: Labels,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON with all digits.")] = False,
+    label_set: Vocabulary = "psmm",
 ) -> None:
     """Measure how unbalanced the labels are: IRLbl, MeanIR, SCUMBLE.
 
@@ -424,7 +427,7 @@ def imbalance(
     from training.resampling import imbalance as measure
     from training.resampling import print_imbalance
 
-    table = _read_labels(labels)
+    table = _read_labels(labels, label_set)
     if as_json:
         _print_json({"labels": table.label_set.codes, **measure(table).to_dict()})
     else:
@@ -438,6 +441,7 @@ def resample(
     method: Annotated[str, typer.Option(help="lp-ros, lp-rus, ml-ros, ml-rus, remedial or remedial-hwr.")] = "ml-rus",
     percent: Annotated[float, typer.Option(help="Of the rows, 0 to 100, to delete or to add at most.")] = 20.0,
     seed: Annotated[int, typer.Option(help="Of the draws.")] = 42,
+    label_set: Vocabulary = "psmm",
 ) -> None:
     """Delete images of frequent labels, or repeat images of rare ones. For training sets only.
 
@@ -450,7 +454,7 @@ def resample(
         resampling = Resampling(method, percent, seed)
     except ValueError as error:
         raise RealMNetError(str(error)) from error
-    before = _read_labels(labels)
+    before = _read_labels(labels, label_set)
     after = resampling.apply(before)
     write_label_table(out, after)
     print_imbalance({"before": before, "after": after})
@@ -465,7 +469,7 @@ def prepare(
     labels: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="Prepare only what this label list names; repeatable.")
     ] = None,
-    label_set: Annotated[str, typer.Option(help="Vocabulary of the labels.")] = "psmm",
+    label_set: Vocabulary = "psmm",
     image_format: Annotated[str, typer.Option("--format", help="jpg (quality 95, 4:4:4) or png (lossless).")] = "jpg",
     workers: Workers = None,
 ) -> None:

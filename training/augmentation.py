@@ -6,6 +6,7 @@ that is passed in: the caller seeds it by (seed, epoch, index), and the result d
 Source: the data pipeline of RealMNet's public code (npj Digital Medicine 2025).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +14,34 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_realmnet.arguments import SHARE, Rule, check, count, number, pair
+
 __all__ = ["Augmentation", "augment", "cutmix", "mix_batch", "mixup"]
 
 Image = NDArray[Any]  # uint8; OpenCV's own annotations say less
 Generator = np.random.Generator
+
+
+def _range(rule: Rule) -> Rule:
+    """(from, to), not falling, each end as `rule` says."""
+    ends = pair(rule)
+    return Rule(f"{ends.expected}, not falling", lambda value: ends.holds(value) and value[0] <= value[1])
+
+
+_POSITIVE = number(0, above=True)
+_FIELDS: Mapping[str, Rule] = {
+    **dict.fromkeys(("erase", "affine", "horizontal_flip", "vertical_flip", "blur", "jitter", "noise"), SHARE),
+    **dict.fromkeys(("mixup", "cutmix", "brightness", "contrast", "saturation"), SHARE),
+    **dict.fromkeys(("erase_aspect", "scale", "blur_sigma"), _range(_POSITIVE)),
+    "erase_area": _range(SHARE),
+    "erase_fill": count(0, 255),
+    "rotation": number(0, 180),
+    "shear": number(0, 90, below=True),
+    "blur_size": Rule("an odd number", lambda value: count(1).holds(value) and value % 2 == 1),
+    "hue": number(0, 0.5),
+    "noise_variance": _range(number(0)),
+    **dict.fromkeys(("mixup_alpha", "cutmix_alpha"), _POSITIVE),
+}
 
 
 @dataclass(frozen=True)
@@ -54,12 +79,9 @@ class Augmentation:
     cutmix_alpha: float = 1.0
 
     def __post_init__(self) -> None:
-        chances = (
-            *(self.erase, self.affine, self.horizontal_flip, self.vertical_flip, self.blur, self.jitter, self.noise),
-            *(self.mixup, self.cutmix, self.mixup + self.cutmix),
-        )
-        if not all(0.0 <= chance <= 1.0 for chance in chances):
-            raise ValueError(f"probabilities, and mixup + cutmix, must lie in [0, 1]. Received: {self}")
+        check("an augmentation", _FIELDS, vars(self))
+        if self.mixup + self.cutmix > 1:
+            raise ValueError(f"mixup + cutmix must be at most 1. Received: {self.mixup} + {self.cutmix}")
 
     @classmethod
     def none(cls) -> "Augmentation":

@@ -5,7 +5,6 @@ cache (made once, in parallel, resumable) with labels and patients beside them. 
 `keras_realmnet.screening.preprocessing`, the code that the box runs.
 """
 
-import csv
 import hashlib
 import json
 from collections.abc import Callable, Sequence
@@ -18,14 +17,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_realmnet.arguments import check as check_arguments
+from keras_realmnet.arguments import count
 from keras_realmnet.errors import DataSetError
 from keras_realmnet.screening.image_io import read_image
 from keras_realmnet.screening.labels import LABEL_SETS, PALM, PSMM, LabelSet
 from keras_realmnet.screening.preprocessing import PreprocessSpec, preprocess
-from training.label_table import LabelTable, concatenate, problems_error
+from training.label_table import LabelTable, concatenate, problems_error, read_csv
 from training.parallel import in_parallel
-from training.prepare import read_stamp
 from training.psmm import ORIGINAL_TRAIN, check, image_paths, is_synthetic, read_tables
+from training.stamp import read_stamp
 
 if TYPE_CHECKING:
     from training.phantom import PhantomCase
@@ -256,6 +257,15 @@ def protocol_tables(lists: dict[str, LabelTable], protocol: str, external: str |
     return {"train": everything.take(train), "test": everything.take(~train)}
 
 
+_PHANTOM = {
+    "train_patients": count(1),
+    "validation_patients": count(0),
+    "test_patients": count(0),
+    "width": count(32),
+    "seed": count(0),
+}
+
+
 @dataclass(frozen=True)
 class PhantomDataSet:
     """Synthetic red/green ultra-widefield images; train, validation and test have their own patients and seeds.
@@ -273,6 +283,9 @@ class PhantomDataSet:
     test_patients: int = 140
     width: int = 320  # px, of the drawn image, before preprocessing
     seed: int = 2025
+
+    def __post_init__(self) -> None:
+        check_arguments("phantom data", _PHANTOM, vars(self))
 
     def describe(self) -> str:
         return (
@@ -379,17 +392,13 @@ class PalmDataSet:
         table = next((path for path in tables if path.is_file()), None)
         if table is None:
             raise DataSetError(f"{tables[0]}: no such file; it lists the validation images (columns imgName, Label)")
-        with table.open(newline="", encoding="utf-8-sig") as lines:
-            reader = csv.DictReader(lines)
-            if not {"imgName", "Label"} <= set(reader.fieldnames or ()):
-                raise DataSetError(f"{table}: expected the columns imgName and Label. Found: {reader.fieldnames}")
-            truth = {}
-            for row in reader:
-                if row["Label"] not in ("0", "1"):
-                    raise DataSetError(
-                        f"{table}, line {reader.line_num}: Label must be 0 or 1. Found: {row['Label']!r}"
-                    )
-                truth[row["imgName"]] = row["Label"] == "1"
+        header, rows = read_csv(table, ("imgName", "Label"), "the labels of the validation images")
+        truth = {}
+        for line, row in rows:
+            name, label = row[header.index("imgName")], row[header.index("Label")]
+            if label not in ("0", "1"):
+                raise DataSetError(f"{table}:{line}: Label must be 0 or 1. Found: {label!r}")
+            truth[name] = label == "1"
         missing = [path.name for path in files if path.name not in truth]
         if missing:
             raise DataSetError(

@@ -16,7 +16,7 @@ from keras_realmnet.errors import DataSetError
 from keras_realmnet.screening.decision import OperatingPoint
 from keras_realmnet.screening.image_io import parse_file_name
 from keras_realmnet.screening.labels import PSMM, LabelSet
-from training.label_table import LabelTable, concatenate, problems_error, read_label_table
+from training.label_table import LabelTable, concatenate, problems_error, read_csv, read_label_table
 from training.scores import HEADLINE, LOSSES, PAPER_SIZE, Bootstrap, Cases, Interval, as_json, score_cases, undefined
 from training.significance import delong_test, paired_difference, t_tests
 
@@ -290,24 +290,8 @@ def read_score_table(path: str | Path, table: LabelTable) -> NDArray[np.float64]
             1, and image that is repeated, not in the label list or without scores.
     """
     path, codes = Path(path), table.label_set.codes
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
-            header = next(reader, [])
-            rows = [(reader.line_num, row) for row in reader if row]
-    except OSError as error:
-        raise DataSetError(f"{path}: cannot be read ({error.strerror}); expected a table of scores (csv)") from error
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise DataSetError(f"{path}: not a csv file in UTF-8 ({error})") from error
-    wanted = ("filename", *codes)
-    problems = [
-        f"{path}:1: {'missing' if header.count(name) == 0 else 'repeated'} column {name!r}; expected "
-        f"{', '.join(wanted)}"
-        for name in wanted
-        if header.count(name) != 1
-    ]
-    if problems:
-        raise problems_error(problems)
+    header, rows = read_csv(path, ("filename", *codes), "a table of scores")
+    problems: list[str] = []
     columns = [header.index(code) for code in codes]
     name_column = header.index("filename")
     place: dict[str, int] = {}
@@ -318,9 +302,6 @@ def read_score_table(path: str | Path, table: LabelTable) -> NDArray[np.float64]
     scores = np.full((len(table), len(codes)), np.nan)
     seen: dict[str, int] = {}
     for line, row in rows:
-        if len(row) != len(header):
-            problems.append(f"{path}:{line}: {len(row)} fields; expected {len(header)}")
-            continue
         name = row[name_column]
         if name in seen:
             problems.append(f"{path}:{line}: {name} is scored twice; the first time in line {seen[name]}")

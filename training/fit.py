@@ -36,6 +36,7 @@ from keras_realmnet.models.heads import LinearHead, ResidualAttentionHead
 from keras_realmnet.models.presets import REALMNET_PRESETS
 from keras_realmnet.models.realmnet import RealMNet
 from keras_realmnet.quantization import fake_quantize
+from keras_realmnet.schedules import WarmupCosine
 from keras_realmnet.screening.preprocessing import PreprocessSpec
 from keras_realmnet.weights import transfer_weights
 from training.datasets import ImageSet
@@ -49,7 +50,6 @@ from training.splits import patient_share
 __all__ = [
     "NonFiniteLoss",
     "Resources",
-    "WarmupCosine",
     "build_model",
     "compile_model",
     "decayed",
@@ -75,30 +75,6 @@ class NonFiniteLoss(RealMNetError):
 
 
 # ---------------------------------------------------------------------------------------------- model and optimizer
-
-
-@keras.saving.register_keras_serializable("realmnet_training")
-class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
-    """Learning rate per step: linear from `warmup_start`·peak to peak, then half a cosine down to `final`.
-
-    At step t of T with w warm-up steps: peak·(s + (1 − s)·t/w) for t < w, else
-    final + (peak − final)·(1 + cos(π·(t − w)/(T − w)))/2. With peak 1e-4, s .01, w 10, final 1e-6, T 110:
-    1e-6 at step 0, 1e-4 at 10, 5.05e-5 at 60, 1e-6 from 110 on.
-    """
-
-    def __init__(self, peak: float, total_steps: int, warmup_steps: int, warmup_start: float, final: float):
-        self.peak, self.total_steps, self.warmup_steps = float(peak), int(total_steps), int(warmup_steps)
-        self.warmup_start, self.final = float(warmup_start), float(final)
-
-    def __call__(self, step):
-        step = ops.cast(step, "float32")
-        rising = self.peak * (self.warmup_start + (1 - self.warmup_start) * step / max(1, self.warmup_steps))
-        done = (step - self.warmup_steps) / max(1, self.total_steps - self.warmup_steps)
-        falling = self.final + (self.peak - self.final) * 0.5 * (1 + ops.cos(math.pi * ops.clip(done, 0.0, 1.0)))
-        return ops.where(step < self.warmup_steps, rising, falling)
-
-    def get_config(self) -> dict[str, Any]:
-        return dict(vars(self))
 
 
 def build_model(recipe: Recipe, size: int) -> keras.Model:
@@ -177,9 +153,7 @@ def compile_model(model: keras.Model, recipe: Recipe, steps_per_epoch: int) -> k
     )
     optimizer.exclude_from_weight_decay(var_list=[v for v in model.trainable_variables if not decayed(v)])
     optimizer.build(model.trainable_variables)
-    loss = getattr(losses, recipe.loss, None)
-    if loss is None:
-        raise ValueError(f"loss must be a class of keras_realmnet.losses. Received: {recipe.loss!r}")
+    loss = getattr(losses, recipe.loss)
     # JAX cannot do without its compiler; on CPUs the others are slower with XLA (depthwise gradients).
     jit_compile = keras.backend.backend() == "jax"
     model.compile(optimizer, loss(**recipe.loss_options), jit_compile=jit_compile)

@@ -5,6 +5,7 @@ The format of the public PSMM data set. Both of its dialects are read (labels as
 """
 
 import csv
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,9 +16,10 @@ from numpy.typing import NDArray
 from keras_realmnet.errors import DataSetError
 from keras_realmnet.screening.labels import PSMM, LabelSet
 
-__all__ = ["LabelTable", "concatenate", "problems_error", "read_label_table", "write_label_table"]
+__all__ = ["LabelTable", "concatenate", "problems_error", "read_csv", "read_label_table", "write_label_table"]
 
 SHOWN = 20  # problems printed before the rest is only counted
+WORDS = {"true", "false", "yes", "no", "t", "f", "y", "n"}  # how other programs write labels
 KNOWN_EXTRA = ("age", "sex", "eye", "date", "source", "axial_length", "refraction")  # columns that may come along
 
 
@@ -64,6 +66,59 @@ def problems_error(problems: Sequence[str]) -> DataSetError:
     return DataSetError(f"{len(problems)} {noun}: " + "; ".join(problems[:SHOWN]) + more)
 
 
+def read_csv(path: str | Path, wanted: Sequence[str], what: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """A table of text: its header, and (line, fields) of each row that is not empty, every field stripped.
+
+    Args:
+        wanted: columns that must be there once each.
+        what: the table, for messages.
+
+    Raises:
+        DataSetError: there is no such file, it is not UTF-8 or has no commas, columns are missing, repeated or written
+            in another case, or rows are longer or shorter than the header.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataSetError(f"{path}: cannot be read ({error.strerror}); expected {what} (csv)") from error
+    try:
+        text = data.decode("utf-8-sig")
+        if "\0" in text:
+            raise ValueError("it holds zero bytes, as UTF-16 does")
+        reader = csv.reader(io.StringIO(text, newline=""))
+        lines = [(reader.line_num, [field.strip() for field in row]) for row in reader]
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise DataSetError(f"{path}:{line}: not a csv file in UTF-8 ({error}); save it as “CSV UTF-8”") from error
+    except (csv.Error, ValueError) as error:
+        raise DataSetError(f"{path}: not a csv file in UTF-8 ({error}); save it as “CSV UTF-8”") from error
+    header = lines[0][1] if lines else []
+    rows = [(line, row) for line, row in lines[1:] if any(row)]
+    expected = f"expected {', '.join(wanted)}"
+    for separator in (";", "\t"):
+        if not set(wanted) & set(header) and any(separator in field for field in header):
+            raise DataSetError(f"{path}:1: the columns are separated by {separator!r}; {expected}, with commas")
+    cases = {name.casefold(): name for name in wanted}
+    others = [name for name in header if name not in wanted and cases.get(name.casefold(), name) not in (name, *header)]
+    if others:
+        right = ", ".join(repr(cases[name.casefold()]) for name in others)
+        raise DataSetError(f"{path}:1: column {', '.join(map(repr, others))} must be written {right}")
+    problems = []
+    missing = [name for name in wanted if name not in header]
+    repeated = sorted({name for name in header if header.count(name) > 1})
+    for kind, names in (("missing", missing), ("repeated", repeated)):
+        if names:
+            problems.append(f"{path}:1: {kind} column {', '.join(map(repr, names))}; {expected}")
+    if not problems:
+        problems = [
+            f"{path}:{line}: {len(row)} fields; expected {len(header)}" for line, row in rows if len(row) != len(header)
+        ]
+    if problems:
+        raise problems_error(problems)
+    return header, rows
+
+
 def read_label_table(path: str | Path, label_set: LabelSet = PSMM) -> LabelTable:
     """Reads a label list.
 
@@ -72,38 +127,23 @@ def read_label_table(path: str | Path, label_set: LabelSet = PSMM) -> LabelTable
             other than 0 and 1, and empty file name or id.
     """
     path = Path(path)
-    try:
-        file = path.open(newline="", encoding="utf-8-sig")
-    except OSError as error:
-        raise DataSetError(f"{path}: cannot be read ({error.strerror}); expected a label list (csv)") from error
     wanted = (*label_set.codes, "filename", "ID")
+    header, numbered = read_csv(path, wanted, "a label list")
+    lines, rows = [line for line, _ in numbered], [row for _, row in numbered]
     problems: list[str] = []
-    rows: list[list[str]] = []
-    lines: list[int] = []
-    with file:
-        reader = csv.reader(file)
-        header = next(reader, [])
-        missing = [name for name in wanted if name not in header]
-        unknown = [name for name in header if name not in wanted and name.lower() not in KNOWN_EXTRA]
-        repeated = sorted({name for name in header if header.count(name) > 1})
-        for what, names in (("missing", missing), ("unknown", unknown), ("repeated", repeated)):
-            if names:
-                problems.append(f"{path}:1: {what} column {', '.join(map(repr, names))}; expected {', '.join(wanted)}")
-        if problems:
-            raise problems_error(problems)
-        try:
-            for row in reader:
-                if row:
-                    rows.append(row)
-                    lines.append(reader.line_num)
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise DataSetError(f"{path}:{reader.line_num + 1}: not a csv file in UTF-8 ({error})") from error
-    for row, line in zip(rows, lines, strict=True):
-        if len(row) != len(header):
-            problems.append(f"{path}:{line}: {len(row)} fields; expected {len(header)}")
-    if problems:
-        raise problems_error(problems)
+    unknown = [name for name in header if name not in wanted and name.lower() not in KNOWN_EXTRA]
+    if unknown:
+        raise DataSetError(
+            f"{path}:1: unknown column {', '.join(map(repr, unknown))}; expected {', '.join(wanted)}, and of others "
+            f"only {', '.join(KNOWN_EXTRA)}"
+        )
     columns = {name: [row[k] for row in rows] for k, name in enumerate(header)}
+    words = [(line, text) for code in label_set.codes for line, text in zip(lines, columns[code], strict=True)]
+    words = [(line, text) for line, text in words if text.casefold() in WORDS]
+    if words:
+        line, text = min(words)
+        more = f", and {len(words) - 1} more such labels" if words[1:] else ""
+        raise DataSetError(f"{path}:{line}: labels must be 0 or 1, not words. Found: {text!r}{more}")
     labels = np.zeros((len(rows), len(label_set)), np.uint8)
     for k, code in enumerate(label_set.codes):
         for n, text in enumerate(columns[code]):

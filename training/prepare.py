@@ -29,10 +29,11 @@ from training.contact_sheet import contact_sheet
 from training.label_table import LabelTable, problems_error, read_label_table, write_label_table
 from training.parallel import in_parallel
 from training.psmm import IMAGES, LISTS
+from training.stamp import STAMP, frame_stem, read_stamp, stamp_of
 
 __all__ = ["FORMATS", "JOURNAL", "SHEET", "STAMP", "Prepared", "Summary", "prepare", "read_stamp"]
 
-STAMP, JOURNAL, SHEET = "preprocess.json", "prepared.csv", "contact_sheet.jpg"
+JOURNAL, SHEET = "prepared.csv", "contact_sheet.jpg"
 FORMATS: dict[str, list[int]] = {  # ending → how OpenCV encodes it
     "jpg": [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444],
     "png": [],
@@ -82,30 +83,6 @@ class _Frame:
     changed_ns: int
 
 
-def read_stamp(folder: str | Path) -> PreprocessSpec | None:
-    """How the images in a folder were prepared; None where nothing says that they were.
-
-    Raises:
-        DataSetError: the stamp is damaged.
-        BundleMismatch: another version of the preprocessing made them.
-    """
-    stamp = _stamp(Path(folder).expanduser())
-    return None if stamp is None else PreprocessSpec.from_dict(stamp["spec"])
-
-
-def _stamp(folder: Path) -> dict[str, Any] | None:
-    path = folder / STAMP
-    try:
-        stamp = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(stamp["spec"], dict) or stamp["format"] not in FORMATS:
-            raise ValueError(f"format {stamp['format']!r}")
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataSetError(f"{path}: damaged ({error}); expected what the prepare command wrote") from error
-    return stamp
-
-
 def prepare(
     images: Iterable[str | Path],
     out: str | Path,
@@ -142,7 +119,7 @@ def prepare(
     if not frames:
         raise DataSetError(f"{', '.join(map(str, images))}: no image; expected JPEG, PNG, TIFF, BMP or DICOM files")
     by_stem = _by_stem(frames)
-    wanted = {_stem(name): None for table in lists.values() for name in table.names.tolist()}
+    wanted = {frame_stem(name): None for table in lists.values() for name in table.names.tolist()}
     missing = tuple(stem for stem in wanted if stem not in by_stem)
     chosen = {stem: found for stem, found in by_stem.items() if stem in wanted or not lists}
     journal = _read_journal(out / JOURNAL)
@@ -167,7 +144,7 @@ def prepare(
                 else:
                     failures.append(result)
         for path, table in lists.items():
-            names = np.array([f"{_stem(name)}.{image_format}" for name in table.names.tolist()], np.str_)
+            names = np.array([f"{frame_stem(name)}.{image_format}" for name in table.names.tolist()], np.str_)
             write_label_table(out / LISTS / path, replace(table, names=names))
         made = sorted(name for name in journal if (folder / name).is_file())
         facts = {
@@ -235,16 +212,10 @@ def _is_image(path: Path) -> bool:
     return True
 
 
-def _stem(name: str) -> str:
-    """The name without an image's ending; the digits that end a DICOM UID are not one."""
-    path = Path(name)
-    return path.stem if path.suffix.lower() in EXTENSIONS else path.name
-
-
 def _by_stem(frames: Iterable[_Frame]) -> dict[str, list[_Frame]]:
     found: dict[str, list[_Frame]] = {}
     for frame in frames:
-        found.setdefault(_stem(frame.path.name), []).append(frame)
+        found.setdefault(frame_stem(frame.path.name), []).append(frame)
     return found
 
 
@@ -307,7 +278,7 @@ def _write_image(path: Path, image: np.ndarray, options: Sequence[int]) -> None:
 
 def _check_folder(out: Path, spec: PreprocessSpec, image_format: str) -> dict[str, Any]:
     """The stamp the folder gets, after a look at what it holds."""
-    old = _stamp(out)
+    old = stamp_of(out)
     new = {"spec": spec.to_dict(), "spec_hash": spec.hash, "format": image_format, "complete": False}
     if old is not None:
         for key in ("spec", "format"):
@@ -350,5 +321,5 @@ def _write_journal(path: Path, rows: Iterable[Prepared]) -> None:
 def _write_sheet(out: Path, names: Sequence[str]) -> None:
     chosen = [names[k] for k in np.linspace(0, len(names) - 1, min(SAMPLE, len(names))).round().astype(int)]
     images = [read_image(out / IMAGES / name).pixels for name in chosen]
-    captions = [_stem(name).replace("_", "\n", 1) for name in chosen]  # the patient; eye, date, number
+    captions = [frame_stem(name).replace("_", "\n", 1) for name in chosen]  # the patient; eye, date, number
     _write_image(out / SHEET, contact_sheet(images, captions, COLUMNS), FORMATS["jpg"])

@@ -9,12 +9,14 @@
 with own lists can be laid out the same way, or with train.csv, val.csv and test.csv right in the folder.
 """
 
+import hashlib
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,6 +25,7 @@ from keras_realmnet.screening.image_io import ImageSource, LoadedImage, parse_fi
 from keras_realmnet.screening.labels import PSMM, LabelSet
 from training.label_table import LabelTable, read_label_table
 from training.parallel import in_parallel
+from training.stamp import frame_stem, stamp_of
 
 __all__ = [
     "IMAGES",
@@ -45,7 +48,7 @@ LISTS = "ImageSets/Main"
 ORIGINAL_TRAIN = "MYOPIA/MYOPIA.csv"
 RESAMPLED_TRAIN = "MYOPIA_MLRUS-20/MYOPIA_MLRUS-20.csv"  # the same after ML-RUS 20 %
 STUDY_STAMP = "study.json"  # in the folder of a phantom study
-CHECKED = ".checked_images.json"  # images that were decoded whole: name → [bytes, time of change in ns]
+CHECKED = ".checked_images.json"  # images decoded whole: name → [bytes, time of change in ns, SHA-256 where needed]
 
 # What follows the patient's id, and the eye where the name has no OD or OS. At the two hospitals of Lishui the pictures
 # of a visit are counted through both eyes, R and L. OU, both eyes, does not tell which of them a picture shows.
@@ -120,7 +123,11 @@ def read_tables(folder: str | Path, train: str = ORIGINAL_TRAIN, label_set: Labe
             f"{folder}: no {', '.join(missing)} (looked in {LISTS} and in the folder itself); "
             f"found: {', '.join(found) or 'nothing'}. {_HINT}"
         )
-    return {split: read_label_table(path, label_set) for split, path in paths.items() if path is not None}
+    tables = {split: read_label_table(path, label_set) for split, path in paths.items() if path is not None}
+    for split, table in tables.items():
+        if not len(table):
+            raise DataSetError(f"{paths[split]}: lists no image")
+    return tables
 
 
 def is_synthetic(folder: str | Path) -> bool:
@@ -136,12 +143,17 @@ def _first_file(folder: Path, names: list[str]) -> Path | None:
 def image_paths(folder: str | Path, table: LabelTable) -> list[Path]:
     """The image file of each row, whether it exists or not.
 
+    In a folder that `prepare` wrote, a name of the raw frame (sub/a.JPG) leads to the image made from it (a.jpg).
+
     Raises:
         DataSetError: there is no folder of images; if its zip archive is there, the error says how to unpack it.
     """
     images = Path(folder).expanduser() / IMAGES
     if not images.is_dir():
         raise DataSetError(_no_images(images))
+    stamp = stamp_of(folder)
+    if stamp is not None:
+        return [images / f"{frame_stem(name)}.{stamp['format']}" for name in table.names.tolist()]
     return [images / name for name in table.names.tolist()]
 
 
@@ -183,30 +195,34 @@ def check(
 ) -> list[str]:
     """Everything that is wrong with a data set, one line each with file and line of the list; [] if nothing is.
 
-    Images that are missing or cannot be decoded, patients in two sets, file names that contradict the ID column, files
-    listed twice, rows without exactly one label of each exclusive group.
+    Images that are missing or cannot be decoded, patients in two sets or written in two ways, one image in two sets,
+    file names that contradict the ID column, files listed twice, rows without exactly one label of each exclusive
+    group.
 
     Args:
         tables: of `read_tables`.
-        fast: look only at the images' headers. Else each is decoded whole, in parallel, once: what passed is
-            remembered in the folder by size and time of change.
+        fast: look only at the images' headers, and do not compare images. Else each is decoded whole, in parallel,
+            once: what passed is remembered in the folder by size and time of change.
         resampled: the training list was resampled, so files may repeat and labels need not be exclusive in it.
 
     Raises:
         DataSetError: there is no folder of images.
     """
+    folder = Path(folder).expanduser()
+    paths = {split: image_paths(folder, table) for split, table in tables.items()}
+    prepared = stamp_of(folder) is not None
     problems: list[str] = []
     for split, table in tables.items():
-        problems += _name_problems(table)
+        problems += _name_problems(table, may_have_folders=prepared)
         if not (resampled and split == "train"):
-            problems += [*_repeat_problems(table), *_exclusivity_problems(table)]
-    problems += _shared_patients(tables)
-    return problems + _image_problems(Path(folder).expanduser(), tables, fast, workers)
+            problems += [*_repeat_problems(table, paths[split]), *_exclusivity_problems(table)]
+    problems += [*_shared_patients(tables), *_spellings(tables)]
+    return problems + _image_problems(folder, tables, paths, fast, workers)
 
 
 def unlisted(folder: str | Path, tables: Mapping[str, LabelTable]) -> int:
     """The number of files in the folder of images that no list names."""
-    names = {name for table in tables.values() for name in table.names.tolist()}
+    names = {path.name for table in tables.values() for path in image_paths(folder, table)}
     files = (path for path in (Path(folder).expanduser() / IMAGES).iterdir() if not path.name.startswith("."))
     return sum(path.name not in names for path in files)
 
@@ -233,24 +249,24 @@ def print_summary(tables: Mapping[str, LabelTable]) -> None:
     Console(width=200).print(summary)  # as wide as its numbers, whatever the terminal
 
 
-def _name_problems(table: LabelTable) -> Iterator[str]:
+def _name_problems(table: LabelTable, may_have_folders: bool) -> Iterator[str]:
     columns = (table.names.tolist(), table.patients.tolist(), table.origins.tolist())
     for name, patient, origin in zip(*columns, strict=True):
-        if Path(name).name != name:
+        if Path(name).name != name and not may_have_folders:
             yield f"{origin}: filename must be a file's name without folders. Found: {name!r}"
         try:
-            parsed = parse_name(name).patient
+            parsed = parse_name(Path(name).name).patient
         except ValueError:
             continue  # another hospital's own way of naming contradicts nothing
         if parsed != patient:
             yield f"{origin}: {name} is of patient {parsed}, the ID column says {patient}"
 
 
-def _repeat_problems(table: LabelTable) -> Iterator[str]:
-    first: dict[str, str] = {}
-    for name, origin in zip(table.names.tolist(), table.origins.tolist(), strict=True):
-        if first.setdefault(name, origin) != origin:
-            yield f"{origin}: {name} is listed again, after {first[name]}"
+def _repeat_problems(table: LabelTable, paths: list[Path]) -> Iterator[str]:
+    first: dict[Path, str] = {}
+    for path, name, origin in zip(paths, table.names.tolist(), table.origins.tolist(), strict=True):
+        if first.setdefault(path, origin) != origin:
+            yield f"{origin}: {name} is listed again, after {first[path]}"
 
 
 def _exclusivity_problems(table: LabelTable) -> Iterator[str]:
@@ -272,10 +288,31 @@ def _shared_patients(tables: Mapping[str, LabelTable]) -> Iterator[str]:
                 yield f"{origin}: patient {patient} is in the {split} set and, at {where[1]}, in the {where[0]} set"
 
 
-def _image_problems(folder: Path, tables: Mapping[str, LabelTable], fast: bool, workers: int | None) -> list[str]:
-    origins: dict[Path, str] = {}
+def _spellings(tables: Mapping[str, LabelTable]) -> Iterator[str]:
+    """Patients whose ids differ only in case, form of the letters, separators or leading zeros."""
+    first: dict[str, tuple[str, str]] = {}
+    reported: set[str] = set()
     for table in tables.values():
-        for path, origin in zip(image_paths(folder, table), table.origins.tolist(), strict=True):
+        for patient, origin in zip(table.patients.tolist(), table.origins.tolist(), strict=True):
+            known, where = first.setdefault(_spelling(patient), (patient, origin))
+            if known != patient and patient not in reported:
+                reported.add(patient)
+                yield f"{origin}: patient {patient!r} is written {known!r} at {where}"
+
+
+def _spelling(patient: str) -> str:
+    """What is left of an id when spreadsheets and typists have had their way: `Eye_007 ` and `eye-7` are one."""
+    plain = unicodedata.normalize("NFKC", patient).casefold()
+    separated = re.sub(r"[\W_]+", "-", plain).strip("-")
+    return re.sub(r"(?<![0-9])0+(?=[0-9])", "", separated)
+
+
+def _image_problems(
+    folder: Path, tables: Mapping[str, LabelTable], paths: Mapping[str, list[Path]], fast: bool, workers: int | None
+) -> list[str]:
+    origins: dict[Path, str] = {}
+    for split, table in tables.items():
+        for path, origin in zip(paths[split], table.origins.tolist(), strict=True):
             origins.setdefault(path, origin)
     problems: dict[Path, str] = {}
     stamps: dict[Path, list[int]] = {}
@@ -286,8 +323,9 @@ def _image_problems(folder: Path, tables: Mapping[str, LabelTable], fast: bool, 
         except OSError:
             problems[path] = f"{path} is missing"
     known = _checked(folder)
-    todo = [path for path, stamp in stamps.items() if known.get(path.name) != stamp]
+    todo = [path for path, stamp in stamps.items() if known.get(path.name, [])[:2] != stamp]
     look: Callable[..., ImageSource | LoadedImage] = read_header if fast else read_image
+    shared: list[str] = []
     try:
         done = len(stamps) - len(todo)
         results = in_parallel(partial(_reason, look), todo, "checking images", workers, done, chunk=16)
@@ -296,10 +334,62 @@ def _image_problems(folder: Path, tables: Mapping[str, LabelTable], fast: bool, 
                 problems[path] = str(path.parent / reason)
             elif not fast:
                 known[path.name] = stamps[path]
+        if not fast:
+            shared = _shared_images(tables, paths, stamps, known, workers)
     finally:  # an interrupted check goes on where it stopped
-        if not fast and todo:
+        if not fast:
             _remember(folder, known)
-    return [f"{origins[path]}: {problems[path]}" for path in origins if path in problems]
+    return [f"{origins[path]}: {problems[path]}" for path in origins if path in problems] + shared
+
+
+def _shared_images(
+    tables: Mapping[str, LabelTable],
+    paths: Mapping[str, list[Path]],
+    stamps: Mapping[Path, list[int]],
+    known: dict[str, list[Any]],
+    workers: int | None,
+) -> list[str]:
+    """The same bytes in two sets, by different patients' names; only files of equal size are read.
+
+    `known` gets their SHA-256 as a third entry.
+    """
+    sizes: dict[int, set[str]] = {}
+    for split in tables:
+        for path in paths[split]:
+            if path in stamps:
+                sizes.setdefault(stamps[path][0], set()).add(split)
+    candidates = [path for path, (size, _) in stamps.items() if len(sizes[size]) > 1]
+    todo = [path for path in candidates if len(known.get(path.name, [])) < 3]
+    digests = {path: known[path.name][2] for path in candidates if path not in set(todo)}
+    done = len(candidates) - len(todo)
+    for path, digest in zip(todo, in_parallel(_sha256, todo, "comparing images", workers, done, chunk=16), strict=True):
+        digests[path] = digest
+        if path.name in known:
+            known[path.name] = [*known[path.name][:2], digest]
+    problems = []
+    first: dict[str, tuple[str, str, str]] = {}
+    for split, table in tables.items():
+        reported: set[Path] = set()
+        rows = zip(paths[split], table.names.tolist(), table.patients.tolist(), table.origins.tolist(), strict=True)
+        for path, name, patient, origin in rows:
+            digest = digests.get(path)
+            if digest is None:
+                continue
+            where = first.setdefault(digest, (split, patient, origin))
+            if where[0] != split and where[1] != patient and path not in reported:  # else the patient is reported
+                reported.add(path)
+                problems.append(
+                    f"{origin}: {name} in the {split} set is the same image as the one at {where[2]}, in the "
+                    f"{where[0]} set"
+                )
+    return problems
+
+
+def _sha256(path: Path) -> str | None:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return None  # the look at the image has said so
 
 
 def _reason(look: Callable[[Path], ImageSource | LoadedImage], path: Path) -> str | None:
@@ -314,7 +404,7 @@ def _reason(look: Callable[[Path], ImageSource | LoadedImage], path: Path) -> st
     return None
 
 
-def _checked(folder: Path) -> dict[str, list[int]]:
+def _checked(folder: Path) -> dict[str, list[Any]]:
     try:
         known = json.loads((folder / CHECKED).read_text())
     except (OSError, ValueError):
@@ -322,7 +412,7 @@ def _checked(folder: Path) -> dict[str, list[int]]:
     return known if isinstance(known, dict) else {}
 
 
-def _remember(folder: Path, known: dict[str, list[int]]) -> None:
+def _remember(folder: Path, known: dict[str, list[Any]]) -> None:
     temporary = folder / f"{CHECKED}.part"
     try:
         temporary.write_text(json.dumps(known))

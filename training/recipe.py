@@ -11,15 +11,53 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
 
-from keras_realmnet.models.presets import BASELINE_PRESETS, REALMNET_PRESETS
+from keras_realmnet.arguments import (
+    BASELINES,
+    HEADS,
+    LOSSES,
+    RATE,
+    SHARE,
+    TINY_VIT,
+    Rule,
+    check,
+    count,
+    number,
+    one_of,
+    optional,
+)
+from keras_realmnet.models.presets import BASELINE_PRESETS, REALMNET_PRESETS, SCHEMES
 from keras_realmnet.screening.preprocessing import PreprocessSpec
 from training.augmentation import Augmentation
 from training.datasets import DATA_SETS, DataSet, PsmmDataSet, with_folder
 from training.resampling import Resampling
 
-__all__ = ["HEADS", "Phase", "Recipe", "load_recipe", "override", "recipe_names", "with_data"]
+__all__ = ["Phase", "Recipe", "load_recipe", "override", "recipe_names", "with_data"]
 
-HEADS = ("residual_attention", "linear")
+_POSITIVE, _NOT_NEGATIVE = number(0, above=True), number(0)
+_OWN_OPTIONS = ("image_size", "drop_path_rate")  # of the network, which are fields of the recipe
+_FIELDS: Mapping[str, Rule] = {
+    "preset": one_of(*REALMNET_PRESETS, *BASELINE_PRESETS),
+    "head": one_of(*HEADS),
+    "loss": one_of(*LOSSES),
+    "fake_quantization": optional(one_of(*SCHEMES)),
+    "train_share": number(0, 1, above=True),
+    "drop_path_rate": RATE,
+    "batch_size": count(1),
+    "accumulate": count(1),
+    "learning_rate": _POSITIVE,
+    "warmup_epochs": _NOT_NEGATIVE,
+    "warmup_start": SHARE,
+    "final_learning_rate": _NOT_NEGATIVE,
+    "weight_decay": _NOT_NEGATIVE,
+    "beta_1": RATE,
+    "beta_2": RATE,
+    "epsilon": _POSITIVE,
+    "clip_norm": _POSITIVE,
+    "reduction": one_of(1, 2),
+    "ema_momentum": optional(RATE),
+    "validate_every": count(1),
+    "seed": count(0),
+}
 
 
 @dataclass(frozen=True)
@@ -76,25 +114,27 @@ class Recipe:
     seed: int = 42
 
     def __post_init__(self) -> None:
-        presets = (*REALMNET_PRESETS, *BASELINE_PRESETS)
-        if self.preset not in presets:
-            raise ValueError(f"preset must be one of {', '.join(presets)}. Received: {self.preset!r}")
+        check("a recipe", _FIELDS, {name: getattr(self, name) for name in _FIELDS})
         step = 32 if self.preset in REALMNET_PRESETS else 1
-        if not self.phases or any(phase.epochs < 1 or phase.size % step or phase.size < 32 for phase in self.phases):
+        size, epochs = count(32), count(1)
+        if not self.phases or not all(
+            size.holds(phase.size) and epochs.holds(phase.epochs) and phase.size % step == 0 for phase in self.phases
+        ):
             raise ValueError(
                 "phases need at least one epoch each, at a size of at least 32 and, for TinyViT, divisible by 32."
                 f" Received: {self.phases}"
             )
-        if self.head not in HEADS:
-            raise ValueError(f"head must be one of {', '.join(HEADS)}. Received: {self.head!r}")
-        if self.batch_size < 1 or self.accumulate < 1:
-            raise ValueError(
-                f"batch_size and accumulate must be positive. Received: {self.batch_size}, {self.accumulate}"
-            )
-        if self.fake_quantization is not None and self.preset not in REALMNET_PRESETS:
-            raise ValueError(f"fake_quantization is for a RealMNet. Received: {self.preset!r}")
-        if not 0 < self.train_share <= 1:
-            raise ValueError(f"train_share must lie in (0, 1]. Received: {self.train_share}")
+        if self.preset in REALMNET_PRESETS:
+            network, rules = self.preset, TINY_VIT
+            check(f"head_options of {self.head}", HEADS[self.head], self.head_options)
+        else:
+            network = str(BASELINE_PRESETS[self.preset]["architecture"])
+            rules = BASELINES[network]
+            if self.fake_quantization is not None:
+                raise ValueError(f"fake_quantization is for a RealMNet. Received: {self.preset!r}")
+        rules = {name: rule for name, rule in rules.items() if name not in _OWN_OPTIONS}
+        check(f"model_options of {network}", rules, self.model_options)
+        check(f"loss_options of {self.loss}", LOSSES[self.loss], self.loss_options)
 
     @property
     def epochs(self) -> int:
@@ -168,45 +208,74 @@ def with_data(recipe: Recipe, folder: str) -> Recipe:
     return replace(recipe, data=with_folder(recipe.data, folder))
 
 
-def override(recipe: Recipe, assignment: str) -> Recipe:
-    """`recipe` with one field changed by "key=value"; "augmentation.mixup=0" reaches into a part.
+def override(recipe: Recipe, *assignments: str) -> Recipe:
+    """`recipe` with fields changed by "key=value", all at once; "augmentation.mixup=0" reaches into a part.
 
     Values are Python literals; a bare word is a string. Phases are written "phases=[(90, 128), (40, 224)]", resampling
     "resampling=ml-rus" or "resampling=('ml-rus', 20)".
 
-    Raises ValueError for an unknown key or a value of another type.
+    Raises ValueError for an unknown key, a value of another type, or what a recipe cannot be.
     """
-    key, equals, text = assignment.partition("=")
-    if not equals:
-        raise ValueError(f"expected key=value. Received: {assignment!r}")
+    changes: dict[str, Any] = {}  # by field: a value with its assignment, or the changes of a part
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals:
+            raise ValueError(f"expected key=value. Received: {assignment!r}")
+        *parts, name = key.strip().split(".")
+        place = changes
+        for part in parts:
+            place = place.setdefault(part, {})
+            if not isinstance(place, dict):
+                raise ValueError(f"{assignment!r}: {part!r} is given as a whole, too")
+        place[name] = (_literal(text.strip()), assignment)
+    return _replaced(recipe, changes)
+
+
+def _literal(text: str) -> Any:
     try:
-        value = ast.literal_eval(text.strip())
+        return ast.literal_eval(text)
     except (ValueError, SyntaxError):
-        value = text.strip()
-    return _replaced(recipe, key.strip().split("."), value, assignment)
+        return text
 
 
-def _replaced(part: Any, path: list[str], value: Any, assignment: str) -> Any:
+def _first_assignment(change: Any) -> str:
+    return _first_assignment(next(iter(change.values()))) if isinstance(change, dict) else change[1]
+
+
+def _replaced(part: Any, changes: Mapping[str, Any]) -> Any:
     types = {item.name: item.type for item in fields(part)}
-    if path[0] not in types:
-        raise ValueError(f"{assignment!r}: {path[0]!r} is not one of {', '.join(types)}")
-    old = getattr(part, path[0])
-    if len(path) > 1:
-        if not is_dataclass(old):
-            raise ValueError(f"{assignment!r}: {path[0]!r} has no parts")
-        return replace(part, **{path[0]: _replaced(old, path[1:], value, assignment)})
-    if path[0] == "phases":
+    values = {}
+    for name, change in changes.items():
+        assignment = _first_assignment(change)
+        if name not in types:
+            raise ValueError(f"{assignment!r}: {name!r} is not one of {', '.join(types)}")
+        old = getattr(part, name)
+        if not isinstance(change, dict):
+            values[name] = _converted(name, old, types[name], *change)
+        elif is_dataclass(old):
+            values[name] = _replaced(old, change)
+        else:
+            raise ValueError(f"{assignment!r}: {name!r} has no parts")
+    return replace(part, **values)
+
+
+def _converted(name: str, old: Any, kind: Any, value: Any, assignment: str) -> Any:
+    """`value` as the field `name`, of type `kind` and now `old`, takes it."""
+    if name == "phases":
         try:
-            value = tuple(Phase(*phase) for phase in value)
+            return tuple(Phase(*phase) for phase in value)
         except TypeError as error:
             raise ValueError(f"{assignment!r}: expected pairs (epochs, size)") from error
-    elif path[0] == "resampling" and value is not None:
-        return replace(part, resampling=Resampling(*((value,) if isinstance(value, str) else value)))
-    if types[path[0]] is float and old is not None:
+    if name == "resampling" and value is not None:
+        try:
+            return Resampling(*((value,) if isinstance(value, str) else value))
+        except TypeError as error:
+            raise ValueError(f"{assignment!r}: expected a method, or (method, percent)") from error
+    if kind is float and old is not None:
         old = float(old)  # a recipe may say 1 for 1.0
         value = float(value) if type(value) is int else value
     elif isinstance(old, tuple) and isinstance(value, list):
         value = tuple(value)
     if old is not None and value is not None and type(value) is not type(old):
         raise ValueError(f"{assignment!r}: expected {type(old).__name__}, such as {old!r}")
-    return replace(part, **{path[0]: value})
+    return value

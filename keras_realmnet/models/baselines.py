@@ -1,212 +1,24 @@
 """The networks RealMNet is compared with: DeiT, ConvNeXt, EfficientNet and Swin, pooled, then one Dense.
 
-The networks are those of keras-hub (DeiT, Swin) and keras.applications (ConvNeXt, EfficientNet). What they lack or fix
-is supplied here: stochastic depth for DeiT, random states of their own for ConvNeXt's, and one input scaling for all.
-The private modules imported below are the only way to their parts: the public functions leave no choice of size or
-of stochastic depth. requirements.txt pins the versions.
+Their inside is in `baseline_networks`, which is imported when the first is built: keras-hub takes its time.
 """
 
-import math
-
 import keras
-import keras_hub
-import numpy as np
 from keras import layers
-from keras.src.applications.convnext import ConvNeXt, LayerScale, StochasticDepth
-from keras.src.applications.efficientnet import DEFAULT_BLOCKS_ARGS, EfficientNet
-from keras_hub.src.models.deit.deit_layers import DeiTEmbeddings, DeiTEncoder, DeiTEncoderBlock
 
+from keras_realmnet import arguments
+from keras_realmnet.arguments import BASELINES, check
 from keras_realmnet.errors import WeightsMismatch
+from keras_realmnet.models.network import Network, precision
 from keras_realmnet.models.presets import BASELINE_PRESETS, preset
-from keras_realmnet.models.tiny_vit import BATCH_NORM_MOMENTUM
-from keras_realmnet.weights import transfer_weights
 
 __all__ = ["Baseline"]
 
-
-# ------------------------------------------------------------------------------------------------------------- DeiT
-
-
-class _DropPathBlock(DeiTEncoderBlock):
-    """keras-hub's block with stochastic depth on both branches."""
-
-    def __init__(self, drop_path_rate, **kwargs):
-        super().__init__(**kwargs)
-        self.drop_path = layers.Dropout(drop_path_rate, noise_shape=(None, 1, 1), name="drop_path")
-
-    def call(self, x):
-        normalized = self.layer_norm_1(x)
-        x = x + self.drop_path(self.mha(normalized, normalized))
-        return x + self.drop_path(self.output_layer.dense(self.mlp(self.layer_norm_2(x))))
-
-
-class _DropPathEncoder(DeiTEncoder):
-    """keras-hub's encoder, its blocks dropped at a rate that grows linearly from 0 in the first."""
-
-    def __init__(self, drop_path_rate, **kwargs):
-        super().__init__(**kwargs)
-        self.drop_path_rate = drop_path_rate
-
-    def build(self, input_shape):
-        self.encoder_layers = []
-        for k, rate in enumerate(np.linspace(0, self.drop_path_rate, self.num_layers).tolist()):
-            block = _DropPathBlock(
-                rate,
-                num_heads=self.num_heads,
-                hidden_dim=self.hidden_dim,
-                intermediate_dim=self.intermediate_dim,
-                dtype=self.dtype_policy,
-                name=f"transformer_block_{k + 1}",
-            )
-            block.build(input_shape)
-            self.encoder_layers.append(block)
-        self.layer_norm = layers.LayerNormalization(epsilon=self.layer_norm_epsilon, dtype=self.dtype_policy, name="ln")
-        self.layer_norm.build(input_shape)
-
-    def call(self, x):
-        for block in self.encoder_layers:
-            x = block(x)
-        return self.layer_norm(x)
-
-    def compute_output_shape(self, input_shape):
-        return input_shape
-
-
-def _deit(
-    image_size,
-    drop_path_rate,
-    num_layers,
-    num_heads,
-    hidden_dim,
-    intermediate_dim=None,
-    patch_size=16,
-    weights=None,
-):
-    """Features (batch, hidden_dim)."""
-    _check_size(image_size, patch_size)
-    inputs = keras.Input((*image_size, 3), name="scaled_images")
-    embeddings = DeiTEmbeddings(image_size, (patch_size, patch_size), hidden_dim, name="deit_patching_and_embedding")
-    encoder = _DropPathEncoder(
-        drop_path_rate,
-        num_layers=num_layers,
-        num_heads=num_heads,
-        hidden_dim=hidden_dim,
-        intermediate_dim=4 * hidden_dim if intermediate_dim is None else intermediate_dim,
-        name="deit_encoder",
-    )
-    x = encoder(embeddings(inputs))  # (batch, 2 + patches, hidden_dim), the class and the distillation token first
-    if weights is not None:
-        transfer_weights(keras_hub.models.DeiTBackbone.from_preset(weights), keras.Model(inputs, x, name="deit"))
-    # The reference averages the patches alone and normalizes once more (`out_type="avg_featmap"`).
-    x = layers.GlobalAveragePooling1D(name="pool")(x[:, 2:])
-    return keras.Model(inputs, layers.LayerNormalization(epsilon=1e-6, name="pool_norm")(x), name="backbone")
-
-
-# ------------------------------------------------------------------------------------------------------------- Swin
-
-
-def _swin(image_size, drop_path_rate, embed_dim, depths, num_heads, window_size=None, weights=None, **options):
-    """Features (batch, 8 · embed_dim)."""
-    _check_size(image_size, 32)
-    network = keras_hub.models.SwinTransformerBackbone(
-        image_shape=(*image_size, 3),
-        embed_dim=embed_dim,
-        depths=tuple(depths),
-        num_heads=tuple(num_heads),
-        # The last stage is one window, so that no map needs padding: 7 at 224 and 12 at 384 pixels, as published.
-        window_size=min(image_size) // 32 if window_size is None else window_size,
-        drop_path=drop_path_rate,
-        name="swin",
-        **options,
-    )
-    if weights is not None:
-        transfer_weights(keras_hub.models.SwinTransformerBackbone.from_preset(weights), network)
-    x = layers.GlobalAveragePooling1D(name="pool")(network.output)
-    return keras.Model(network.input, x, name="backbone")
-
-
-def _check_size(image_size, step):
-    if any(side % step for side in image_size):
-        raise ValueError(f"image_size must be divisible by {step}. Received: {image_size}")
-
-
-# ------------------------------------------------------------------------------------------ ConvNeXt, EfficientNet
-
-
-class _LayerScale(LayerScale):
-    """keras.applications' layer with a weight that has a name: theirs is numbered differently in every model."""
-
-    def build(self, input_shape):
-        initializer = keras.initializers.Constant(self.init_values)
-        self.gamma = self.add_weight(shape=(self.projection_dim,), initializer=initializer, name="gamma")
-
-
-def _convnext(image_size, drop_path_rate, depths, projection_dims, weights=None, **options):
-    """Features (batch, projection_dims[-1]), pooled and then normalized as in the reference."""
-    network = ConvNeXt(
-        list(depths),
-        list(projection_dims),
-        drop_path_rate,
-        name="convnext_tiny",
-        weights_name="convnext_tiny",
-        include_preprocessing=False,
-        include_top=False,
-        weights=weights,
-        input_shape=(*image_size, 3),
-        pooling="avg",
-        **options,
-    )
-
-    def replacement(layer):
-        if isinstance(layer, StochasticDepth):  # draws from a global state, which no checkpoint and no JAX step knows
-            return layers.Dropout(layer.drop_path_rate, noise_shape=(None, 1, 1, 1), name=layer.name)
-        if isinstance(layer, LayerScale):
-            return _LayerScale(layer.init_values, layer.projection_dim, name=layer.name)
-        if isinstance(layer, layers.Conv2D):  # as many groups as channels; several times slower so on CPUs
-            return layers.DepthwiseConv2D(layer.kernel_size, padding="same", name=layer.name)
-        return layer
-
-    backbone = keras.models.clone_model(network, clone_function=replacement)
-    for layer in backbone.layers:
-        if isinstance(layer, layers.DepthwiseConv2D):
-            kernel, bias = network.get_layer(layer.name).get_weights()
-            layer.set_weights([kernel.swapaxes(2, 3), bias])  # (h, w, 1, dim) → (h, w, dim, 1)
-        elif isinstance(layer, _LayerScale):
-            layer.set_weights(network.get_layer(layer.name).get_weights())
-    return backbone
-
-
-def _efficientnet(image_size, drop_path_rate, width_coefficient, depth_coefficient, depth_divisor=8, weights=None):
-    """Features (batch, 1280 · width_coefficient), pooled."""
-    blocks = sum(math.ceil(depth_coefficient * stage["repeats"]) for stage in DEFAULT_BLOCKS_ARGS)
-    network = EfficientNet(
-        width_coefficient,
-        depth_coefficient,
-        default_size=min(image_size),
-        drop_connect_rate=drop_path_rate * blocks / (blocks - 1),  # of n blocks, keras drops the last at (n − 1)/n
-        depth_divisor=depth_divisor,
-        name="efficientnetb4",
-        weights_name="b4",
-        include_top=False,
-        weights=weights,
-        input_shape=(*image_size, 3),
-        pooling="avg",
-    )
-    for layer in network.layers:
-        if isinstance(layer, layers.BatchNormalization):
-            layer.momentum = BATCH_NORM_MOMENTUM
-
-    def replacement(layer):
-        if isinstance(layer, layers.Rescaling | layers.Normalization):
-            return layers.Identity(name=layer.name)  # the model has scaled
-        return layer
-
-    return keras.models.clone_model(network, clone_function=replacement)
-
-
-# ------------------------------------------------------------------------------------------------------------ model
-
-_NETWORKS = {"deit": _deit, "convnext": _convnext, "efficientnet": _efficientnet, "swin": _swin}
+_RULES = {
+    "image_size": arguments.image_size(1),
+    "num_classes": arguments.CLASSES,
+    "drop_path_rate": arguments.RATE,
+}
 _WEIGHTS = {
     "deit": 'a keras-hub preset of a DeiTBackbone: a folder or a handle ("deit_base_distilled_patch16_384_imagenet")',
     "convnext": 'the file of a keras.applications ConvNeXtTiny without top, or "imagenet"',
@@ -216,7 +28,7 @@ _WEIGHTS = {
 
 
 @keras.saving.register_keras_serializable("keras_realmnet")
-class Baseline(keras.Model):
+class Baseline(Network):
     """Images (batch, h, w, 3) with values 0–255 → logits (batch, classes), float32: global average pooling and a Dense.
 
     The first layer divides by 255, as for RealMNet: the reference trains every network without ImageNet's mean and
@@ -237,14 +49,16 @@ class Baseline(keras.Model):
         options: arguments of the network. DeiT: num_layers, num_heads, hidden_dim, intermediate_dim (4 · hidden_dim
             where absent), patch_size (16). ConvNeXt: depths, projection_dims, layer_scale_init_value (1e-6).
             EfficientNet: width_coefficient, depth_coefficient, depth_divisor (8). Swin: embed_dim, depths, num_heads,
-            window_size (image_size / 32 where absent), and further ones of keras-hub's `SwinTransformerBackbone`.
+            window_size (image_size / 32 where absent), patch_size, mlp_ratio, qkv_bias, dropout_rate,
+            attention_dropout, patch_norm.
         load_weights: `False` for random weights; otherwise for DeiT and Swin a keras-hub preset, by folder or handle
             (at another image size than `image_size`, position embeddings and bias tables are resized), for ConvNeXt
             and EfficientNet a keras.applications file or "imagenet". Handles and "imagenet" are downloaded by these
             libraries.
+        name: of the model. dtype: precision of all but the head, a Keras dtype policy; `None`: Keras' own.
 
     Raises:
-        ValueError: for an unknown architecture, or an image size that does not fit it.
+        ValueError: for an unknown architecture or option, an image size that does not fit, or a value out of its range.
         WeightsMismatch: the weights cannot be found, fetched or fitted.
 
     Source: npj Digital Medicine 2025 8:435 and its public code.
@@ -258,20 +72,27 @@ class Baseline(keras.Model):
         drop_path_rate=0.0,
         options=None,
         load_weights=False,
-        **kwargs,
+        name=None,
+        dtype=None,
     ):
-        height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+        if architecture not in BASELINES:
+            raise ValueError(f"architecture must be one of {', '.join(BASELINES)}. Received: {architecture!r}")
+        given = {"image_size": image_size, "num_classes": num_classes, "drop_path_rate": drop_path_rate}
+        check("Baseline", _RULES, given)
         options = dict(options or {})
-        backbone = _network(architecture, (height, width), drop_path_rate, options, load_weights)
-        inputs = keras.Input((height, width, 3), name="images")
-        features = backbone(layers.Rescaling(1 / 255, name="rescaling")(inputs))  # (batch, features)
-        head = layers.Dense(
-            num_classes,
-            kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
-            dtype="float32",
-            name="head",
-        )
-        super().__init__(inputs=inputs, outputs=head(features), **kwargs)
+        check(f"Baseline {architecture!r}", BASELINES[architecture], options)
+        height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+        with precision(dtype):
+            backbone = _network(architecture, (height, width), drop_path_rate, options, load_weights)
+            inputs = keras.Input((height, width, 3), name="images")
+            features = backbone(layers.Rescaling(1 / 255, name="rescaling")(inputs))  # (batch, features)
+            head = layers.Dense(
+                num_classes,
+                kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
+                dtype="float32",
+                name="head",
+            )
+            super().__init__(inputs=inputs, outputs=head(features), name=name)
         self.backbone = backbone
         self.head = head
         self.architecture = architecture
@@ -280,32 +101,36 @@ class Baseline(keras.Model):
         self.drop_path_rate = float(drop_path_rate)
         self._options = options
 
+    export = keras.Model.export  # Keras may know all operations of these networks
+
     def get_config(self):
-        return {
-            "architecture": self.architecture,
-            "image_size": self.image_size,
-            "num_classes": self.num_classes,
-            "drop_path_rate": self.drop_path_rate,
-            "options": dict(self._options),
-            "name": self.name,
-        }
+        return self.saved(
+            {
+                "architecture": self.architecture,
+                "image_size": self.image_size,
+                "num_classes": self.num_classes,
+                "drop_path_rate": self.drop_path_rate,
+                "options": dict(self._options),
+            }
+        )
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        config.pop("trainable", None)
-        return cls(**config)
+        return cls.restored(config)
 
     @classmethod
-    def from_preset(cls, name, num_classes=7, image_size=None, drop_path_rate=0.5, load_weights=False, **options):
+    def from_preset(
+        cls, name, num_classes=7, image_size=None, drop_path_rate=0.5, load_weights=False, dtype=None, **options
+    ):
         """The network called `name` (deit_b_384, convnext_t_384, efficientnet_b4_380, swin_b_384).
 
         Args:
-            num_classes, drop_path_rate, load_weights: as for the class.
+            num_classes, drop_path_rate, load_weights, dtype: as for the class.
             image_size: pixels, one number or (height, width); `None` for the preset's.
-            options: arguments of the network that differ from the preset, for smaller variants.
+            options: arguments of the network, those of the class's `options`, that differ from the preset.
 
         Raises:
-            ValueError: for an unknown preset.
+            ValueError: for an unknown preset, and as for the class.
         """
         row = preset(BASELINE_PRESETS, name)
         architecture, size = row["architecture"], row["image_size"]
@@ -318,13 +143,14 @@ class Baseline(keras.Model):
             {**network, **options},
             load_weights,
             name=name,
+            dtype=dtype,
         )
 
 
 def _network(architecture, image_size, drop_path_rate, options, load_weights):
-    if architecture not in _NETWORKS:
-        raise ValueError(f"architecture must be one of {', '.join(_NETWORKS)}. Received: {architecture!r}")
-    build = _NETWORKS[architecture]
+    from keras_realmnet.models.baseline_networks import NETWORKS
+
+    build = NETWORKS[architecture]
     if load_weights is None or load_weights is False:
         return build(image_size, drop_path_rate, **options)
     expected = _WEIGHTS[architecture]

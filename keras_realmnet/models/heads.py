@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from keras_realmnet.arguments import CLASSES, HEADS, MAP_OFFSET, check
+
 __all__ = ["EXPLANATIONS", "ClassMaps", "LinearHead", "ResidualAttentionHead", "grad_cam_plus_plus"]
 
 EXPLANATIONS = ("grad_cam", "grad_cam_plus_plus")
@@ -73,8 +75,7 @@ class _Head(layers.Layer):
     def __init__(self, num_classes, **kwargs):
         kwargs.setdefault("dtype", "float32")  # a few thousand multiply-adds decide: never in reduced precision
         super().__init__(**kwargs)
-        if int(num_classes) < 1:
-            raise ValueError(f"num_classes must be at least 1. Received: {num_classes}")
+        check(type(self).__name__, {"num_classes": CLASSES}, {"num_classes": num_classes})
         self.num_classes = int(num_classes)
 
     def class_maps(self, features, explanation="grad_cam"):
@@ -124,13 +125,12 @@ class ResidualAttentionHead(_Head):
     attention, so that Grad-CAM is the heads' own score maps, added up.
 
     Raises:
-        ValueError: for another number of heads.
+        ValueError: for another number of heads, or a negative λ.
     """
 
     def __init__(self, num_classes, num_heads=2, lam=1.2, **kwargs):
         super().__init__(num_classes, **kwargs)
-        if num_heads not in TEMPERATURES:
-            raise ValueError(f"num_heads must be 1, 2, 4, 6 or 8. Received: {num_heads}")
+        check("ResidualAttentionHead", HEADS["residual_attention"], {"num_heads": num_heads, "lam": lam})
         self.num_heads = int(num_heads)
         self.lam = float(lam)
         self.temperatures = TEMPERATURES[self.num_heads]
@@ -236,12 +236,13 @@ class ClassMaps(layers.Layer):
             (`keras_realmnet.measure_map_offset` measures it); the maps are moved back, 0 coming in at the border.
 
     Raises:
-        ValueError: for an `explanation` that is none of `EXPLANATIONS`.
+        ValueError: for an `explanation` that is none of `EXPLANATIONS`, or an offset that is not two numbers.
     """
 
     def __init__(self, head, explanation="grad_cam", offset=(0.0, 0.0), **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
         _check_explanation(explanation)
+        check("ClassMaps", {"offset": MAP_OFFSET}, {"offset": offset})
         self.head = head
         self.explanation = explanation
         self.offset = tuple(map(float, offset))

@@ -1,6 +1,6 @@
 """Every variant as one row; a new variant is a new row."""
 
-__all__ = ["BASELINE_PRESETS", "REALMNET_PRESETS", "TINY_VIT_PRESETS", "preset"]
+__all__ = ["BASELINE_PRESETS", "REALMNET_PRESETS", "SCHEMES", "TINY_VIT_PRESETS", "preset"]
 
 _5M = {"embed_dims": (64, 128, 160, 320), "depths": (2, 2, 6, 2), "num_heads": (2, 4, 5, 10)}
 _11M = {"embed_dims": (64, 128, 256, 448), "depths": (2, 2, 6, 2), "num_heads": (2, 4, 8, 14)}
@@ -45,6 +45,14 @@ BASELINE_PRESETS = {
         "depths": (2, 2, 18, 2),
         "num_heads": (4, 8, 16, 32),
     },
+}
+
+# Of quantization-aware training, by the artifact of `export.quantize_litert` that the network is to become: which
+# convolutions are int8 beside the backbone's dense layers.
+SCHEMES = {
+    "int8": r"(?!)",  # none
+    "int8_mixed": r"stages_0_blocks_\d+_conv[13]_conv",
+    "int8_pointwise": r"stages_\d_(blocks_\d+|downsample)_conv[13]_conv",
 }
 
 

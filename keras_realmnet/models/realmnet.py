@@ -3,7 +3,9 @@
 import keras
 from keras import layers
 
+from keras_realmnet.arguments import MAP_OFFSET, check
 from keras_realmnet.models.heads import ClassMaps, LinearHead, ResidualAttentionHead
+from keras_realmnet.models.network import Network, precision
 from keras_realmnet.models.presets import REALMNET_PRESETS, preset
 from keras_realmnet.models.tiny_vit import EPSILON, TinyViTBackbone, load_initial_weights
 
@@ -11,7 +13,7 @@ __all__ = ["RealMNet"]
 
 
 @keras.saving.register_keras_serializable("keras_realmnet")
-class RealMNet(keras.Model):
+class RealMNet(Network):
     """Images (batch, h, w, 3) with values 0–255 → logits (batch, classes).
 
     The first layer divides by 255 (the reference uses no ImageNet mean or deviation): no caller normalizes.
@@ -20,19 +22,22 @@ class RealMNet(keras.Model):
         backbone: a `TinyViTBackbone`; its image size is the model's.
         head: a `ResidualAttentionHead`, or a `LinearHead` (which pools before it normalizes, so that the LayerNorm
             per position is left out, as in the reference's ablation).
-
         map_offset: (rows, columns), in cells, by which this network's class maps would lie below and right of what they
             show; `inference_model` moves them back. `keras_realmnet.measure_map_offset` measures it after training.
+        name: of the model. dtype: precision of the layers between backbone and head, which keep their own, a Keras
+            dtype policy; `None`: Keras' own.
 
     Source: npj Digital Medicine 2025 8:435.
     """
 
-    def __init__(self, backbone, head, map_offset=(0.0, 0.0), **kwargs):
-        inputs = keras.Input((*backbone.image_size, 3), name="images")
-        x = backbone(layers.Rescaling(1 / 255, name="rescaling")(inputs))
-        if not isinstance(head, LinearHead):
-            x = layers.LayerNormalization(epsilon=EPSILON, name="head_norm")(x)
-        super().__init__(inputs=inputs, outputs=head(x), **kwargs)
+    def __init__(self, backbone, head, map_offset=(0.0, 0.0), name=None, dtype=None):
+        check("RealMNet", {"map_offset": MAP_OFFSET}, {"map_offset": map_offset})
+        with precision(dtype):
+            inputs = keras.Input((*backbone.image_size, 3), name="images")
+            x = backbone(layers.Rescaling(1 / 255, name="rescaling")(inputs))
+            if not isinstance(head, LinearHead):
+                x = layers.LayerNormalization(epsilon=EPSILON, name="head_norm")(x)
+            super().__init__(inputs=inputs, outputs=head(x), name=name)
         self.feature_map = x  # symbolic, (batch, h/32, w/32, features): what the head and the class maps work on
         self.backbone = backbone
         self.head = head
@@ -48,7 +53,7 @@ class RealMNet(keras.Model):
         return self.head.num_classes
 
     def inference_model(self, explanation="grad_cam"):
-        """This network, sharing its weights, with the outputs a screening needs.
+        """This network, sharing its weights, with the outputs a screening needs; as ONNX: `export.to_onnx.to_onnx`.
 
         Args:
             explanation: what the class maps are, "grad_cam" or "grad_cam_plus_plus" (the publication's).
@@ -63,38 +68,52 @@ class RealMNet(keras.Model):
         probabilities = layers.Activation("sigmoid", dtype="float32", name="probabilities")(self.output)
         class_maps = ClassMaps(self.head, explanation, self.map_offset, name="class_maps")(self.feature_map)
         outputs = {"probabilities": probabilities, "class_maps": class_maps}
-        return keras.Model(self.input, outputs, name=f"{self.name}_inference")
+        return Network(self.input, outputs, name=f"{self.name}_inference")
 
     def get_config(self):
-        return {
-            "backbone": keras.saving.serialize_keras_object(self.backbone),
-            "head": keras.saving.serialize_keras_object(self.head),
-            "map_offset": self.map_offset,
-            "name": self.name,
-        }
+        parts = {part: keras.saving.serialize_keras_object(getattr(self, part)) for part in ("backbone", "head")}
+        return self.saved({**parts, "map_offset": self.map_offset})
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        config.pop("trainable", None)
-        for part in ("backbone", "head"):
-            config[part] = keras.saving.deserialize_keras_object(config[part])
-        return cls(**config)
+        parts = {part: keras.saving.deserialize_keras_object(config[part]) for part in ("backbone", "head")}
+        return cls.restored({**config, **parts})
 
     @classmethod
-    def from_preset(cls, name, num_classes=7, load_weights=False, head=None, **overrides):
+    def from_preset(
+        cls,
+        name,
+        num_classes=7,
+        load_weights=False,
+        head=None,
+        image_size=None,
+        drop_path_rate=None,
+        map_offset=(0.0, 0.0),
+        dtype=None,
+        **overrides,
+    ):
         """The variant called `name` (realmnet_5m_224, 21m_224, 21m_384, 21m_512).
 
         Args:
             num_classes: labels.
             load_weights: `False` for random weights, or what `keras_realmnet.load_timm_weights` takes.
             head: a head layer; `None` for the published `ResidualAttentionHead(num_classes, num_heads=2, lam=1.2)`.
-            overrides: arguments of `TinyViTBackbone` that differ from the preset, `image_size` among them.
+            image_size: pixels, a number or (height, width), divisible by 32; `None` for the preset's.
+            drop_path_rate: of stochastic depth in the last block; `None` for the preset's, .5.
+            map_offset: as for the class.
+            dtype: precision of backbone and norm, a Keras dtype policy; `None`: Keras' own. Heads compute in float32.
+            overrides: further arguments of `TinyViTBackbone` that differ from the preset: embed_dims, depths,
+                num_heads, window_sizes, mlp_ratio, mbconv_expand_ratio, frozen_stages.
 
         Raises:
-            ValueError: for an unknown preset, or a head with another number of classes.
+            ValueError: for an unknown preset, a head with another number of classes, or a value out of its range;
+                TypeError for another argument.
+            WeightsMismatch: the weights do not fit.
         """
-        backbone = TinyViTBackbone(**{**preset(REALMNET_PRESETS, name), **overrides}, name="backbone")
+        given = {"image_size": image_size, "drop_path_rate": drop_path_rate}
+        overrides |= {argument: value for argument, value in given.items() if value is not None}
+        backbone = TinyViTBackbone(**{**preset(REALMNET_PRESETS, name), **overrides}, name="backbone", dtype=dtype)
         head = head if head is not None else ResidualAttentionHead(num_classes, name="head")
         if head.num_classes != num_classes:
             raise ValueError(f"head must have num_classes = {num_classes}. Received: {head.num_classes}")
-        return load_initial_weights(cls(backbone, head, name=name), load_weights)
+        return load_initial_weights(cls(backbone, head, map_offset, name=name, dtype=dtype), load_weights)

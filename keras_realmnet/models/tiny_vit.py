@@ -8,6 +8,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from keras_realmnet.arguments import CLASSES, TINY_VIT, check
+from keras_realmnet.models.network import Network, precision
 from keras_realmnet.models.presets import TINY_VIT_PRESETS, preset
 
 __all__ = ["TinyViTBackbone", "TinyViTImageClassifier", "WindowAttention", "load_initial_weights"]
@@ -199,7 +201,7 @@ def _pair(value):
 
 
 @keras.saving.register_keras_serializable("keras_realmnet")
-class TinyViTBackbone(keras.Model):
+class TinyViTBackbone(Network):
     """TinyViT without a classifier: images (batch, h, w, 3) → features (batch, h/32, w/32, embed_dims[3]).
 
     Takes pixel values as the checkpoint was trained with; nothing is scaled inside.
@@ -212,12 +214,15 @@ class TinyViTBackbone(keras.Model):
         drop_path_rate: rate of stochastic depth in the last block; it grows linearly from 0 in the first.
         frozen_stages: stages 0 … frozen_stages − 1, each with the merging that follows it, do not train and run
             their BatchNorm in inference mode; the stem always trains (as in the RealMNet reference).
+        mlp_ratio, mbconv_expand_ratio: widths inside of blocks, as multiples of the block's own.
+        name: of the model. dtype: its precision, a Keras dtype policy such as "mixed_bfloat16"; `None`: Keras' own
+            (`keras.config.dtype_policy`).
 
     Attributes:
         pyramid_outputs: dict "stem", "stage0" … "stage3" of symbolic maps (batch, h, w, dim), strides 4, 4, 8, 16, 32.
 
     Raises:
-        ValueError: for a size that 32 does not divide, or lists of different length.
+        ValueError: for a size that 32 does not divide, lists that have not 4 entries, or a value out of its range.
 
     Source: arXiv 2207.10666; timm `tiny_vit.py`.
     """
@@ -233,39 +238,43 @@ class TinyViTBackbone(keras.Model):
         mlp_ratio=4.0,
         mbconv_expand_ratio=4.0,
         frozen_stages=0,
-        **kwargs,
+        name=None,
+        dtype=None,
     ):
+        arguments = {
+            "image_size": image_size,
+            "embed_dims": embed_dims,
+            "depths": depths,
+            "num_heads": num_heads,
+            "window_sizes": window_sizes,
+            "drop_path_rate": drop_path_rate,
+            "mlp_ratio": mlp_ratio,
+            "mbconv_expand_ratio": mbconv_expand_ratio,
+            "frozen_stages": frozen_stages,
+        }
+        check("TinyViTBackbone", TINY_VIT, arguments)
         height, width = _pair(image_size)
-        if height % 32 or width % 32 or min(height, width) < 32:
-            raise ValueError(f"image_size must be divisible by 32. Received: {image_size}")
-        if not len(embed_dims) == len(depths) == len(num_heads) == 4:
-            raise ValueError(
-                f"embed_dims, depths and num_heads must have 4 entries. Received: {embed_dims}, {depths}, {num_heads}"
-            )
-        if not 0 <= frozen_stages <= 4:
-            raise ValueError(f"frozen_stages must be 0 … 4. Received: {frozen_stages}")
         derived = [(height // stride, width // stride) for stride in (32, 32, 16, 32)]
         windows = [_pair(window) for window in window_sizes] if window_sizes is not None else derived
-        if len(windows) != 4:
-            raise ValueError(f"window_sizes must have 4 entries. Received: {window_sizes}")
         rates = np.linspace(0, drop_path_rate, sum(depths)).tolist()
 
-        inputs = keras.Input((height, width, 3), name="images")
-        x = conv_norm(inputs, embed_dims[0] // 2, 3, stride=2, name="patch_embed_conv1")
-        x = gelu(x, "patch_embed_act")
-        x = conv_norm(x, embed_dims[0], 3, stride=2, name="patch_embed_conv2")
-        pyramid = {"stem": x}  # (batch, h/4, w/4, embed_dims[0])
-        for stage, (dim, depth) in enumerate(zip(embed_dims, depths, strict=True)):
-            if stage > 0:
-                x = patch_merging(x, dim, f"stages_{stage}_downsample")
-            for block in range(depth):
-                name, rate = f"stages_{stage}_blocks_{block}", rates.pop(0)
-                if stage == 0:
-                    x = mbconv(x, mbconv_expand_ratio, rate, name)
-                else:
-                    x = tiny_vit_block(x, num_heads[stage], windows[stage], mlp_ratio, rate, name)
-            pyramid[f"stage{stage}"] = x
-        super().__init__(inputs=inputs, outputs=x, **kwargs)
+        with precision(dtype):
+            inputs = keras.Input((height, width, 3), name="images")
+            x = conv_norm(inputs, embed_dims[0] // 2, 3, stride=2, name="patch_embed_conv1")
+            x = gelu(x, "patch_embed_act")
+            x = conv_norm(x, embed_dims[0], 3, stride=2, name="patch_embed_conv2")
+            pyramid = {"stem": x}  # (batch, h/4, w/4, embed_dims[0])
+            for stage, (dim, depth) in enumerate(zip(embed_dims, depths, strict=True)):
+                if stage > 0:
+                    x = patch_merging(x, dim, f"stages_{stage}_downsample")
+                for block in range(depth):
+                    place, rate = f"stages_{stage}_blocks_{block}", rates.pop(0)
+                    if stage == 0:
+                        x = mbconv(x, mbconv_expand_ratio, rate, place)
+                    else:
+                        x = tiny_vit_block(x, num_heads[stage], windows[stage], mlp_ratio, rate, place)
+                pyramid[f"stage{stage}"] = x
+            super().__init__(inputs=inputs, outputs=x, name=name)
 
         self._pyramid = pyramid
         self.image_size = (height, width)
@@ -289,27 +298,11 @@ class TinyViTBackbone(keras.Model):
         return dict(self._pyramid)  # plain: JAX does not take the tracked dict that Keras makes of an attribute
 
     def get_config(self):
-        return {
-            "image_size": self.image_size,
-            "embed_dims": self.embed_dims,
-            "depths": self.depths,
-            "num_heads": self.num_heads,
-            "window_sizes": self.window_sizes,
-            "drop_path_rate": self.drop_path_rate,
-            "mlp_ratio": self.mlp_ratio,
-            "mbconv_expand_ratio": self.mbconv_expand_ratio,
-            "frozen_stages": self.frozen_stages,
-            "name": self.name,
-            "trainable": self.trainable,
-        }
+        return self.saved({argument: getattr(self, argument) for argument in TINY_VIT})
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        trainable = config.pop("trainable", True)
-        model = cls(**config)
-        if not trainable:
-            model.trainable = False
-        return model
+        return cls.restored(config)
 
     @classmethod
     def from_preset(cls, name, load_weights=False, **overrides):
@@ -317,7 +310,12 @@ class TinyViTBackbone(keras.Model):
 
         Args:
             load_weights: `False` for random weights, or what `keras_realmnet.load_timm_weights` takes.
-            overrides: arguments of the constructor that differ from the preset.
+            overrides: arguments of the constructor that differ from the preset: image_size, embed_dims, depths,
+                num_heads, window_sizes, drop_path_rate, mlp_ratio, mbconv_expand_ratio, frozen_stages, name, dtype.
+
+        Raises:
+            ValueError: for an unknown preset, or a value out of its range; TypeError for another argument.
+            WeightsMismatch: the weights do not fit.
         """
         return load_initial_weights(cls(**{**preset(TINY_VIT_PRESETS, name), **overrides}), load_weights)
 
@@ -341,38 +339,41 @@ def load_initial_weights(model, load_weights):
 
 
 @keras.saving.register_keras_serializable("keras_realmnet")
-class TinyViTImageClassifier(keras.Model):
+class TinyViTImageClassifier(Network):
     """TinyViT as published: backbone, global average pooling, LayerNorm, Dense; logits (batch, num_classes).
 
     Args:
         backbone: a `TinyViTBackbone`.
         num_classes: classes, 1000 for the ImageNet checkpoints.
+        name, dtype: as for the backbone; the backbone keeps its own precision.
     """
 
-    def __init__(self, backbone, num_classes=1000, **kwargs):
-        inputs = keras.Input((*backbone.image_size, 3), name="images")
-        x = layers.GlobalAveragePooling2D(name="head_pool")(backbone(inputs))
-        x = layers.LayerNormalization(epsilon=EPSILON, name="head_norm")(x)
-        x = layers.Dense(num_classes, kernel_initializer=_dense_initializer(), name="head_fc")(x)
-        super().__init__(inputs=inputs, outputs=x, **kwargs)
+    def __init__(self, backbone, num_classes=1000, name=None, dtype=None):
+        check("TinyViTImageClassifier", {"num_classes": CLASSES}, {"num_classes": num_classes})
+        with precision(dtype):
+            inputs = keras.Input((*backbone.image_size, 3), name="images")
+            x = layers.GlobalAveragePooling2D(name="head_pool")(backbone(inputs))
+            x = layers.LayerNormalization(epsilon=EPSILON, name="head_norm")(x)
+            x = layers.Dense(num_classes, kernel_initializer=_dense_initializer(), name="head_fc")(x)
+            super().__init__(inputs=inputs, outputs=x, name=name)
         self.backbone = backbone
         self.num_classes = int(num_classes)
 
     def get_config(self):
-        return {
-            "backbone": keras.saving.serialize_keras_object(self.backbone),
-            "num_classes": self.num_classes,
-            "name": self.name,
-        }
+        backbone = keras.saving.serialize_keras_object(self.backbone)
+        return self.saved({"backbone": backbone, "num_classes": self.num_classes})
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        config.pop("trainable", None)
-        config["backbone"] = keras.saving.deserialize_keras_object(config["backbone"])
-        return cls(**config)
+        return cls.restored({**config, "backbone": keras.saving.deserialize_keras_object(config["backbone"])})
 
     @classmethod
     def from_preset(cls, name, load_weights=False, num_classes=1000, **overrides):
-        """The classifier on the backbone preset `name`; arguments as `TinyViTBackbone.from_preset`."""
+        """The classifier on the backbone preset `name`.
+
+        Args:
+            num_classes: classes.
+            load_weights, overrides: as for `TinyViTBackbone.from_preset`; `dtype` is then that of all of it.
+        """
         backbone = TinyViTBackbone.from_preset(name, **overrides)
-        return load_initial_weights(cls(backbone, num_classes, name=name), load_weights)
+        return load_initial_weights(cls(backbone, num_classes, name=name, dtype=overrides.get("dtype")), load_weights)

@@ -169,7 +169,7 @@ def test_save_and_load_whole_model_and_weights(tmp_path):
         ({"image_size": 100}, "divisible by 32. Received: 100"),
         ({"depths": (1, 1)}, "4 entries"),
         ({"frozen_stages": 5}, "0 … 4. Received: 5"),
-        ({"window_sizes": (7, 7)}, "window_sizes must have 4 entries"),
+        ({"window_sizes": (7, 7)}, "window_sizes must be 4 entries"),
     ],
 )
 def test_wrong_arguments_are_named(arguments, message):

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from keras_realmnet import WarmupCosine
 from keras_realmnet.errors import DataSetError, RealMNetError
 from tests.training.tiny_run import TINY, images
 from training.datasets import ImageSet, PalmDataSet, PsmmDataSet
 from training.fit import (
     NonFiniteLoss,
     Resources,
-    WarmupCosine,
     _moved,
     build_model,
     compile_model,
@@ -67,8 +67,6 @@ def test_the_optimizer_has_the_recipes_settings():
     assert (optimizer.beta_1, optimizer.beta_2, optimizer.use_ema) == (0.9, 0.999, False)
     schedule = optimizer._learning_rate
     assert (schedule.total_steps, schedule.warmup_steps) == (15, 5)
-    with pytest.raises(ValueError, match=r"keras_realmnet\.losses.*NoLoss"):
-        compile_model(build_model(TINY, 64), replace(TINY, loss="NoLoss"), 5)
 
 
 def test_moving_to_another_size_takes_the_optimizer_along():

@@ -116,10 +116,11 @@ def test_override_reaches_into_parts():
         "phases=3",
         "resampling=some",
         "data.protocol=x",
+        "loss_options={'margn': 0.1}",
     ],
 )
 def test_bad_override_is_refused(assignment):
-    with pytest.raises(ValueError, match=r"learning_rate|no_such|seed|noise|phases|method|protocol"):
+    with pytest.raises(ValueError, match=r"learning_rate|no_such|seed|noise|phases|method|protocol|margn"):
         override(Recipe(name="x"), assignment)
 
 
@@ -133,8 +134,83 @@ def test_bad_override_is_refused(assignment):
         {"head": "x"},
         {"train_share": 0.0},
         {"accumulate": 0},
+        {"accumulate": 1.5},
+        {"phases": (Phase(1.5, 96),)},
+        {"phases": (Phase(1, "96"),)},
+        {"learning_rate": -1e-4},
+        {"learning_rate": 0.0},
+        {"learning_rate": float("nan")},
+        {"final_learning_rate": -1e-6},
+        {"warmup_epochs": -1.0},
+        {"warmup_start": 2.0},
+        {"weight_decay": -0.05},
+        {"beta_1": 1.0},
+        {"beta_2": -0.1},
+        {"epsilon": 0.0},
+        {"clip_norm": 0.0},
+        {"drop_path_rate": 1.0},
+        {"drop_path_rate": -0.1},
+        {"reduction": 3},
+        {"ema_momentum": 1.0},
+        {"validate_every": 0},
+        {"seed": -1},
+        {"fake_quantization": "int4"},
+        {"loss": "NoLoss"},
+        {"head_options": {"num_heads": 3}},
+        {"head_options": {"num_head": 2}},
+        {"head_options": {"lam": -1.0}},
+        {"head": "linear", "head_options": {"lam": 1.2}},
+        {"model_options": {"img_size": 384}},
+        {"model_options": {"image_size": 384}},  # follows from the phases
+        {"model_options": {"drop_path_rate": 0.1}},  # a field of the recipe
+        {"model_options": {"depths": [1, 1, 2]}},
+        {"model_options": {"frozen_stages": 5}},
+        {"preset": "convnext_t_384", "model_options": {"embed_dims": [1, 1, 1, 1]}},
+        {"preset": "swin_b_384", "model_options": {"window": 7}},
+        {"loss_options": {"margin": 2.0}},
+        {"loss_options": {"gamma_pos": -1.0}},
+        {"loss_options": {"gamma": 2.0}},
+        {"loss": "FocalLoss", "loss_options": {"alpha": 1.5}},
+        {"loss": "TwoWayLoss", "loss_options": {"positive_temperature": 0.0}},
     ],
+    ids=str,
 )
 def test_impossible_recipe_is_refused(settings):
     with pytest.raises(ValueError, match="Received"):
         Recipe(name="x", **settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"erase_area": (0.3, 0.1)},
+        {"erase_area": (0.5, 1.5)},
+        {"erase_aspect": (0.0, 1.0)},
+        {"erase_fill": 256},
+        {"scale": (-1.0, 1.0)},
+        {"rotation": -5.0},
+        {"shear": 90.0},
+        {"blur_size": 4},
+        {"blur_sigma": (0.0, 1.0)},
+        {"brightness": -1.0},
+        {"hue": 0.6},
+        {"noise_variance": (-5.0, 1.0)},
+        {"mixup_alpha": 0.0},
+        {"mixup": 0.6, "cutmix": 0.6},
+    ],
+    ids=str,
+)
+def test_impossible_augmentation_is_refused(settings):
+    with pytest.raises(ValueError, match="Received"):
+        Augmentation(**settings)
+
+
+def test_settings_that_belong_together_may_be_given_in_any_order():
+    recipe = Recipe(name="x", loss_options={"gamma_pos": 1.0})
+    settings = ["loss=TwoWayLoss", "loss_options={'positive_temperature': 2.0}"]
+    for order in (settings, settings[::-1]):
+        changed = override(recipe, *order)
+        assert (changed.loss, changed.loss_options) == ("TwoWayLoss", {"positive_temperature": 2.0})
+    assert override(recipe, "data.protocol=cgp", "data.external=SUSTech").data.external == "SUSTech"
+    with pytest.raises(ValueError, match="given as a whole, too"):
+        override(recipe, "data=x", "data.protocol=cgp")

@@ -1,0 +1,177 @@
+"""What the arguments of networks, heads, losses and their presets may be, in one place and without Keras.
+
+Whoever takes such arguments checks them here when they are given: constructors, and recipes long before they train.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
+
+__all__ = [
+    "BASELINES",
+    "CLASSES",
+    "HEADS",
+    "LOSSES",
+    "MAP_OFFSET",
+    "RATE",
+    "SHARE",
+    "TINY_VIT",
+    "Rule",
+    "check",
+    "count",
+    "image_size",
+    "number",
+    "one_of",
+    "optional",
+    "pair",
+]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """`expected`: what an argument must be, in words; `holds`: whether a value is that."""
+
+    expected: str
+    holds: Callable[[Any], bool]
+
+
+def check(what: str, rules: Mapping[str, Rule], values: Mapping[str, Any]) -> None:
+    """Raises ValueError for the first of `values` that `what` does not take, or whose rule does not hold."""
+    for name, value in values.items():
+        if name not in rules:
+            raise ValueError(f"{what} takes {', '.join(rules) or 'no options'}. Received: {name}={value!r}")
+        if not rules[name].holds(value):
+            raise ValueError(f"{name} must be {rules[name].expected}. Received: {value!r}")
+
+
+def number(low: float = -math.inf, high: float = math.inf, *, above: bool = False, below: bool = False) -> Rule:
+    """A finite number from `low` to `high`; `above` and `below` leave out the end itself."""
+
+    def holds(value: Any) -> bool:
+        if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+            return False
+        value = float(value)
+        return (value > low if above else value >= low) and (value < high if below else value <= high)
+
+    ends = [f"{'above' if above else 'at least'} {low:g}"] if math.isfinite(low) else []
+    ends += [f"{'below' if below else 'at most'} {high:g}"] if math.isfinite(high) else []
+    return Rule(f"a number {' and '.join(ends)}" if ends else "a finite number", holds)
+
+
+def count(low: int, high: float = math.inf) -> Rule:
+    """A whole number from `low` to `high`."""
+    expected = f"at least {low}" if math.isinf(high) else f"{low} … {high:g}"
+    return Rule(f"a whole number, {expected}", lambda value: _whole(value) and low <= value <= high)
+
+
+def one_of(*values: Any) -> Rule:
+    """One of `values`."""
+    words = [str(value) for value in values]
+    expected = " or ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]
+    return Rule(expected, lambda value: not isinstance(value, bool) and value in values)
+
+
+def pair(rule: Rule) -> Rule:
+    """Two values, (rows, columns) or (height, width), each as `rule` says."""
+    return Rule(f"two values, each {rule.expected}", lambda value: _sequence(value, 2) and all(map(rule.holds, value)))
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _sequence(value: Any, length: int) -> bool:
+    return isinstance(value, list | tuple) and len(value) == length
+
+
+def _side_or_sides(step: int) -> Callable[[Any], bool]:
+    def holds(value: Any) -> bool:
+        sides = value if _sequence(value, 2) else (value,)
+        return all(_whole(side) and side >= step and side % step == 0 for side in sides)
+
+    return holds
+
+
+def image_size(step: int) -> Rule:
+    """Pixels, one number or (height, width)."""
+    return Rule(f"divisible by {step}" if step > 1 else "positive", _side_or_sides(step))
+
+
+def optional(rule: Rule) -> Rule:
+    """None, or as `rule` says."""
+    return Rule(f"{rule.expected}, or None", lambda value: value is None or rule.holds(value))
+
+
+def _per_stage(rule: Rule) -> Rule:
+    return Rule(f"4 entries, each {rule.expected}", lambda value: _sequence(value, 4) and all(map(rule.holds, value)))
+
+
+SHARE = number(0, 1)
+_EXPONENT = number(0)
+_POSITIVE = number(0, above=True)
+RATE = number(0, 1, below=True)  # of what is dropped at random: never all
+_FLAG = Rule("True or False", lambda value: isinstance(value, bool))
+
+# By the class of keras_realmnet.losses.
+LOSSES: Mapping[str, Mapping[str, Rule]] = {
+    "BinaryCrossentropy": {"alpha": SHARE},
+    "FocalLoss": {"alpha": SHARE, "gamma": _EXPONENT},
+    "AsymmetricLoss": {"gamma_pos": _EXPONENT, "gamma_neg": _EXPONENT, "margin": RATE},
+    "TwoWayLoss": {"positive_temperature": _POSITIVE, "negative_temperature": _POSITIVE},
+}
+
+# By the name that recipes have for the heads of keras_realmnet.models.heads.
+HEADS: Mapping[str, Mapping[str, Rule]] = {
+    "residual_attention": {"num_heads": one_of(1, 2, 4, 6, 8), "lam": _EXPONENT},
+    "linear": {},
+}
+
+CLASSES = count(1)
+MAP_OFFSET = pair(number())  # (rows, columns)
+
+TINY_VIT: Mapping[str, Rule] = {
+    "image_size": image_size(32),
+    "embed_dims": _per_stage(count(2)),
+    "depths": _per_stage(count(1)),
+    "num_heads": _per_stage(count(1)),
+    "window_sizes": optional(_per_stage(Rule("a positive number or pair of positions", _side_or_sides(1)))),
+    "drop_path_rate": RATE,
+    "mlp_ratio": _POSITIVE,
+    "mbconv_expand_ratio": _POSITIVE,
+    "frozen_stages": count(0, 4),
+}
+
+# By the architecture of keras_realmnet.models.baselines.Baseline: its `options`.
+BASELINES: Mapping[str, Mapping[str, Rule]] = {
+    "deit": {
+        "num_layers": count(1),
+        "num_heads": count(1),
+        "hidden_dim": count(1),
+        "intermediate_dim": optional(count(1)),
+        "patch_size": count(1),
+    },
+    "convnext": {
+        "depths": _per_stage(count(1)),
+        "projection_dims": _per_stage(count(1)),
+        "layer_scale_init_value": _POSITIVE,
+    },
+    "efficientnet": {
+        "width_coefficient": _POSITIVE,
+        "depth_coefficient": _POSITIVE,
+        "depth_divisor": count(1),
+    },
+    "swin": {
+        "embed_dim": count(1),
+        "depths": _per_stage(count(1)),
+        "num_heads": _per_stage(count(1)),
+        "window_size": optional(count(1)),
+        "patch_size": count(1),
+        "mlp_ratio": _POSITIVE,
+        "qkv_bias": _FLAG,
+        "dropout_rate": RATE,
+        "attention_dropout": RATE,
+        "patch_norm": _FLAG,
+    },
+}

@@ -1,0 +1,84 @@
+"""What our Keras models share: precision and frozen layers survive saving, and errors name what to use instead."""
+
+from contextlib import contextmanager
+
+import keras
+
+from keras_realmnet.errors import RealMNetError, WeightsMismatch
+
+__all__ = ["Network", "precision"]
+
+
+@contextmanager
+def precision(dtype):
+    """Layers made inside have the dtype policy `dtype`, anything `keras.dtype_policies.get` takes; None: Keras' own."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(before if dtype is None else keras.dtype_policies.get(dtype))
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+@keras.saving.register_keras_serializable("keras_realmnet")
+class Network(keras.Model):
+    """A functional model; those with arguments of their own pass their config through `saved` and `restored`."""
+
+    def load_weights(self, filepath, skip_mismatch=False, **kwargs):
+        """As Keras does.
+
+        Raises:
+            WeightsMismatch: the weights are not of this network at this input size; it is then left as it was.
+        """
+        before = self.get_weights()
+        try:
+            super().load_weights(filepath, skip_mismatch=skip_mismatch, **kwargs)
+        except ValueError as error:
+            self.set_weights(before)
+            reason = " ".join(str(error).split())
+            raise WeightsMismatch(
+                f"{filepath}: does not fit {self.name}, input {self.input_shape[1:3]}. Weights of another input size: "
+                "load them into a network of that size, then keras_realmnet.transfer_weights(that_one, this_one). "
+                + reason
+            ) from error
+
+    def export(self, filepath, format="tf_saved_model", **kwargs):
+        """As Keras does, but for ONNX.
+
+        Raises:
+            RealMNetError: for "onnx": Keras' converters lack operations of these networks on every backend.
+        """
+        if format == "onnx":
+            raise RealMNetError(
+                "Keras' own ONNX export cannot convert this network (no Erfc in TensorFlow's converter, no shapes in "
+                "PyTorch's, none with JAX). Use export.to_onnx.to_onnx(model, path), which exports a RealMNet from any "
+                "backend, or python -m export onnx BUNDLE"
+            )
+        return super().export(filepath, format=format, **kwargs)
+
+    def saved(self, config):
+        """`config` with what every network keeps besides its arguments."""
+        return {
+            **config,
+            "name": self.name,
+            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
+            "trainable": self.trainable,
+            "frozen_layers": [k for k, layer in enumerate(_sublayers(self)) if not layer.trainable],
+        }
+
+    @classmethod
+    def restored(cls, config):
+        """The network that `saved` describes."""
+        trainable, frozen = config.pop("trainable", True), config.pop("frozen_layers", None)
+        model = cls(**config)
+        model.trainable = trainable  # of all layers; then each has its own say
+        for k, layer in enumerate(_sublayers(model)) if frozen is not None else ():
+            layer.trainable = k not in frozen
+        return model
+
+
+def _sublayers(layer):
+    """Every layer inside, the outer ones first; the same order in every copy, while names may differ."""
+    for sublayer in layer._layers:
+        yield sublayer
+        yield from _sublayers(sublayer)
