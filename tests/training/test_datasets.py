@@ -88,8 +88,14 @@ def test_the_official_layout_of_palm(tmp_path):
         (lambda palm: palm.rename(palm.parent / "elsewhere"), "palm: no such folder. PALM is public"),
         (lambda palm: (palm / "train").rename(palm / "training"), "no images in train or Training/Images"),
         (lambda palm: (palm / "labels.csv").unlink(), "labels.csv: no such file"),
-        (lambda palm: (palm / "labels.csv").write_text("name,Label\n"), "expected the columns imgName and Label"),
-        (lambda palm: (palm / "labels.csv").write_text("imgName,Label\nV0001.png,2\n"), "line 2: Label must be 0 or 1"),
+        (
+            lambda palm: (palm / "labels.csv").write_text("name,Label\n"),
+            "labels.csv:1: missing column 'imgName'; expected imgName, Label",
+        ),
+        (
+            lambda palm: (palm / "labels.csv").write_text("imgName,Label\nV0001.png,2\n"),
+            "labels.csv:2: Label must be 0 or 1",
+        ),
         (lambda palm: (palm / "labels.csv").write_text("imgName,Label\nV0001.png,1\n"), "no label for V0002.png and 1"),
         (lambda palm: write_image(palm / "train" / "X0001.png", 1), "X0001.png: a training image's name starts with"),
     ],

@@ -17,6 +17,7 @@ from keras_realmnet.errors import BundleMismatch, DataSetError, RealMNetError
 from keras_realmnet.screening.image_io import read_image
 from keras_realmnet.screening.preprocessing import PreprocessSpec, preprocess
 from training.__main__ import main
+from training.datasets import PsmmDataSet
 from training.label_table import read_label_table
 from training.phantom import cohort, render, write_psmm_tree
 from training.prepare import JOURNAL, SHEET, STAMP, prepare, read_stamp
@@ -304,3 +305,46 @@ def test_errors_of_the_project_are_one_line(raw, tmp_path, capsys):
     assert main(["prepare", str(raw / "nowhere"), "--out", str(tmp_path / "out")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert issubclass(DataSetError, RealMNetError)
+
+
+# --- from frames to a training, as docs/training.md tells -------------------------------------------------------------
+
+
+def test_raw_frames_become_a_data_set(tmp_path, capsys):
+    """Endings in capitals, PNG, sub-folders: the list that names the frames is good for every step."""
+    codes = ["1,0,1,0,0,0,0", "1,0,0,1,0,0,0", "0,1,0,0,1,0,0"]
+    rows = []
+    for k in range(60):
+        name = [f"{k}.JPG", f"visit/{k}.png", f"other\\{k}.jpeg"][k % 3]
+        write_frame(tmp_path / "frames" / name.replace("\\", "/"), seed=k)
+        rows.append(f"{codes[k % 3]},{name},Clinic-{k}")
+    (tmp_path / "all.csv").write_text(HEADER + "\n".join(rows) + "\n")
+    labels, out = ["--labels", str(tmp_path / "all.csv")], tmp_path / "own"
+    assert main(["prepare", str(tmp_path / "frames"), "--out", str(out), "--size", "64", *labels]) == 0
+    assert main(["split", *labels, "--out", str(out)]) == 0
+    assert main(["check", str(out)]) == 0
+    assert "are in no list" not in capsys.readouterr().out
+    data = PsmmDataSet(str(out), train_list="train.csv")
+    sets = [data.load(split, SPEC, tmp_path / "cache") for split in ("train", "validation", "test")]
+    assert [len(images) for images in sets] == [42, 9, 9]
+    for images in sets:
+        for k, name in enumerate(images.names):
+            made = read_image(out / "JPEGImages" / f"{re.split(r'[/.]', name.replace(chr(92), '/'))[-2]}.jpg")
+            np.testing.assert_array_equal(images.image(k), made.pixels)
+
+    (out / "JPEGImages" / "0.jpg").unlink()
+    assert main(["check", str(out)]) == 2
+    assert f"{out / 'JPEGImages' / '0.jpg'} is missing" in capsys.readouterr().out
+
+
+def test_two_frames_of_one_stem_in_a_list_are_found(tmp_path):
+    write_frame(tmp_path / "frames" / "a.png")
+    rows = "".join(f"1,0,1,0,0,0,0,{name},P-1\n" for name in ("a.png", "a.JPG"))
+    for name in ("train", "val", "test"):
+        (tmp_path / f"{name}.csv").write_text(HEADER + rows.replace("P-1", f"P-{name}"))
+    prepare([tmp_path / "frames"], tmp_path / "own", SPEC, labels=[tmp_path / "train.csv"])
+    for name in ("train", "val", "test"):
+        shutil.copy(tmp_path / f"{name}.csv", tmp_path / "own")
+    problems = check(tmp_path / "own", {"train": read_label_table(tmp_path / "own" / "train.csv")})
+    assert len(problems) == 1
+    assert "a.JPG is listed again" in problems[0]

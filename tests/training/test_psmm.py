@@ -45,9 +45,8 @@ def psmm(tmp_path):
     """Five images of four patients, everything as it should be."""
     folder = tmp_path / "psmm"
     write_lists(folder, LISTS)
-    for rows in LISTS.values():
-        for row in rows:
-            write_jpeg(folder / "JPEGImages" / row.split(",")[7])
+    for k, row in enumerate(row for rows in LISTS.values() for row in rows):
+        write_jpeg(folder / "JPEGImages" / row.split(",")[7], seed=100 + k)
     return folder
 
 
@@ -167,8 +166,8 @@ def test_an_archive_not_yet_unpacked(psmm, parts, command):
 
 @pytest.mark.skipif(shutil.which("zip") is None, reason="Info-ZIP is not installed")
 def test_the_command_it_names_works(psmm):
-    for path in (psmm / "JPEGImages").iterdir():  # 64 KB are the least that Info-ZIP puts into a part
-        write_jpeg(path, side=200)
+    for k, path in enumerate((psmm / "JPEGImages").iterdir()):
+        write_jpeg(path, seed=k, side=200)  # 64 KB are the least that Info-ZIP puts into a part
     subprocess.run(["zip", "-q", "-r", "-s", "64k", "JPEGImages.zip", "JPEGImages"], cwd=psmm, check=True)
     shutil.rmtree(psmm / "JPEGImages")
     with pytest.raises(DataSetError) as error:
@@ -328,3 +327,110 @@ def test_command(psmm, capsys):
     captured = capsys.readouterr()
     assert captured.out == f"{psmm / TRAIN_PATH}:4: {psmm / 'JPEGImages' / 'SUSTech-2_1.jpg'} is missing\n"
     assert captured.err.splitlines()[-1] == f"python -m training: error: {psmm}: problems found: 1, listed above"
+
+
+# --- spellings, one image in two sets, and how other programs write lists --------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "other", ["sustech-2", "SUSTech_2", "SUSTech-002", "SUSTech - 2", "\uff33USTech-2", "SUSTech\u20132"]
+)
+@pytest.mark.parametrize("where", [TRAIN_PATH, VAL])
+def test_a_patient_under_two_spellings_is_found(psmm, other, where):
+    write_jpeg(psmm / "JPEGImages" / "x.jpg", seed=9)
+    change(psmm, where, 9, f"1,0,1,0,0,0,0,x.jpg,{other}")
+    problems = check(psmm, read_tables(psmm), fast=True)
+    assert len(problems) == 1
+    assert "SUSTech-2" in problems[0]
+    assert other in problems[0]
+    assert "is written" in problems[0]
+
+
+def test_other_patients_are_not_taken_for_one(psmm):
+    for k, patient in enumerate(["SUSTech-20", "SUSTech-12", "SUSTec-2", "SUSTech-2-1"]):
+        write_jpeg(psmm / "JPEGImages" / f"{k}.jpg", seed=10 + k)
+        change(psmm, TEST, 9, f"1,0,1,0,0,0,0,{k}.jpg,{patient}")
+    assert check(psmm, read_tables(psmm)) == []
+
+
+def test_the_same_image_in_two_sets_is_found(psmm):
+    images = psmm / "JPEGImages"
+    shutil.copy(images / "SUSTech-2_1.jpg", images / "copy.jpg")
+    change(psmm, TEST, 3, "0,1,0,0,1,0,0,copy.jpg,Other-7")
+    for _ in range(2):  # the second time from what is remembered
+        problems = check(psmm, read_tables(psmm))
+        assert len(problems) == 1
+        assert problems[0].startswith(f"{psmm / TEST}:3: copy.jpg in the test set is the same image as the one at ")
+        assert f"{psmm / TRAIN_PATH}:4" in problems[0]
+    write_jpeg(images / "copy.jpg", seed=9)
+    assert check(psmm, read_tables(psmm)) == []
+
+
+def test_one_file_in_two_sets_under_two_patients_is_found(psmm):
+    change(psmm, VAL, 3, "1,0,1,0,0,0,0,anonymous.jpg,Other-8")
+    change(psmm, TEST, 3, "1,0,1,0,0,0,0,anonymous.jpg,Other-9")
+    write_jpeg(psmm / "JPEGImages" / "anonymous.jpg", seed=9)
+    assert len(check(psmm, read_tables(psmm))) == 1
+
+
+def test_ids_and_names_are_stripped(psmm):
+    lines = (psmm / TEST).read_text().splitlines()
+    (psmm / TEST).write_text(
+        " S0,S1 ,A0,A1,A2,A3,A4, filename,ID \n1, 0,1 ,0,0,0,0, Zhongshan-4_3_OD3.jpg , Zhongshan-4\n"
+    )
+    assert len(lines) == 2
+    table = read_tables(psmm)["test"]
+    assert (table.names.tolist(), table.patients.tolist()) == (["Zhongshan-4_3_OD3.jpg"], ["Zhongshan-4"])
+    assert check(psmm, read_tables(psmm)) == []
+
+
+ROW = "1,0,1,0,0,0,0,a.jpg,P-1\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ((HEADER + ROW).encode("utf-16"), r"list\.csv(:1)?: not a csv file in UTF-8"),
+        ((HEADER + ROW).encode("utf-16-le"), r"list\.csv: not a csv file in UTF-8 \(it holds zero bytes"),
+        (("\u00e4" + HEADER + ROW).encode("latin-1"), r"list\.csv:1: not a csv file in UTF-8"),
+        ((HEADER + ROW + ROW.replace("P-1", "M\u00fcller")).encode("latin-1"), r"list\.csv:3: not a csv file in UTF-8"),
+        ((HEADER + ROW).replace(",", ";").encode(), r"list\.csv:1: the columns are separated by ';'"),
+        ((HEADER + ROW).replace(",", "\t").encode(), r"list\.csv:1: the columns are separated by '\\t'"),
+        ((HEADER.lower() + ROW).encode(), r"list\.csv:1: column 's0', .* must be written 'S0', .*'ID'$"),
+        (
+            (HEADER.replace("filename", "Filename") + ROW).encode(),
+            r"list\.csv:1: column 'Filename' must be written 'filename'$",
+        ),
+        (
+            (HEADER + 40 * "True,False,True,False,False,False,False,a.jpg,P-1\n").encode(),
+            r"list\.csv:2: labels must be 0 or 1, not words\. Found: '(True|False)', and 279 more such labels$",
+        ),
+        ((HEADER + ROW.replace("1,0", "TRUE,0", 1)).encode(), r"list\.csv:2: labels must be .* Found: 'TRUE'$"),
+        (b"", r"list\.csv:1: missing column"),
+    ],
+    ids=[
+        "utf-16",
+        "utf-16-le",
+        "latin header",
+        "latin row",
+        ";",
+        "tab",
+        "lower case",
+        "Filename",
+        "True",
+        "TRUE",
+        "empty",
+    ],
+)
+def test_what_other_programs_write_is_one_clear_line(tmp_path, content, message, capsys):
+    (tmp_path / "list.csv").write_bytes(content)
+    with pytest.raises(DataSetError, match=message):
+        read_label_table(tmp_path / "list.csv")
+    assert main(["imbalance", "--labels", str(tmp_path / "list.csv")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_list_without_images_is_refused(psmm):
+    (psmm / VAL).write_text(HEADER)
+    with pytest.raises(DataSetError, match=r"val\.csv: lists no image"):
+        read_tables(psmm)

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_realmnet.errors import DataSetError
+from keras_realmnet.screening.labels import PERIPHERAL
 from training.__main__ import main
 from training.benchmarks.resampling import psmm_sized_table
 from training.label_table import LabelTable, concatenate, read_label_table
@@ -154,3 +155,16 @@ def test_the_command_writes_three_lists(shared, published, tmp_path, capsys):
 
     assert main([*arguments, "--labels", str(shared / "psmm" / "train_mlrus20.csv")]) == 2
     assert "more than once: 24,683" in capsys.readouterr().err
+
+
+def test_commands_take_another_vocabulary(tmp_path, capsys):
+    """`split`, `imbalance` and `resample` of peripheral lesions."""
+    rows = "".join(f"{int(k % 3 == 0)},{int(k % 3 == 1)},{int(k % 3 == 2)},0,0,{k}.jpg,P-{k}\n" for k in range(60))
+    (tmp_path / "all.csv").write_text("P0,P1,P2,P3,P4,filename,ID\n" + rows)
+    labels = ["--labels", str(tmp_path / "all.csv"), "--label-set", "peripheral"]
+    assert main(["split", *labels, "--out", str(tmp_path / "sets")]) == 0
+    assert len(read_label_table(tmp_path / "sets" / "train.csv", PERIPHERAL)) == 42
+    assert main(["imbalance", *labels]) == 0
+    assert main(["resample", *labels, "--method", "lp-rus", "--out", str(tmp_path / "fewer.csv")]) == 0
+    assert main(["imbalance", *labels[:2], "--label-set", "cats"]) == 2
+    assert "label set must be one of psmm, palm, peripheral. Received: 'cats'" in capsys.readouterr().err
