@@ -17,7 +17,18 @@ from keras_realmnet.screening.decision import OperatingPoint
 from keras_realmnet.screening.image_io import parse_file_name
 from keras_realmnet.screening.labels import PSMM, LabelSet
 from training.label_table import LabelTable, concatenate, problems_error, read_csv, read_label_table
-from training.scores import HEADLINE, LOSSES, PAPER_SIZE, Bootstrap, Cases, Interval, as_json, score_cases, undefined
+from training.scores import (
+    HEADLINE,
+    LOSSES,
+    PAPER_SIZE,
+    Bootstrap,
+    Cases,
+    Interval,
+    as_json,
+    score_cases,
+    thinned,
+    undefined,
+)
 from training.significance import delong_test, paired_difference, t_tests
 
 if TYPE_CHECKING:  # Keras, which scoring tables does without
@@ -104,11 +115,12 @@ def score_level(images: Cases, eye: Array, level: str, bootstrap: Bootstrap) -> 
         cases = images.grouped(images.patients)
     if not len(cases):
         return {"cases": 0, "patients": 0, "scores": {}, "notes": notes}
+    scores = score_cases(cases, bootstrap)
     return {
         "cases": len(cases),
         "patients": len(set(cases.patients.tolist())),
-        "scores": as_json(score_cases(cases, bootstrap)),
-        "notes": notes + undefined(cases, level),
+        "scores": as_json(scores),
+        "notes": [*notes, *undefined(cases, level), *thinned(scores, bootstrap.replicates, level)],
     }
 
 

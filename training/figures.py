@@ -200,7 +200,7 @@ def _label_colours(label_set: LabelSet) -> dict[str, str]:
     others = [code for code in label_set.codes if code not in graded]
     colours = {}
     for group, name, span in ((others, "Greys", (0.4, 0.75)), (list(graded), "viridis_r", (0.12, 0.95))):
-        for code, at in zip(group, np.linspace(*span, max(1, len(group))), strict=True):
+        for code, at in zip(group, np.linspace(*span, len(group)), strict=True):
             colours[code] = mpl.colors.to_hex(mpl.colormaps[name](at))
     return colours
 

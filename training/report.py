@@ -26,7 +26,7 @@ from training.figures import Bins, Example, Look
 from training.label_table import LabelTable, concatenate, read_label_table
 from training.psmm import is_synthetic
 from training.recipe import Recipe
-from training.scores import HEADLINE, LOSSES, Bootstrap, Cases, Interval, score_cases, undefined
+from training.scores import HEADLINE, LOSSES, Bootstrap, Cases, Interval, score_cases, thinned, undefined
 from training.significance import Difference, paired_difference
 
 if TYPE_CHECKING:
@@ -361,7 +361,7 @@ def write_report(
         headline=_headline(runs, scores, replicates),
         classwise=_classwise(runs, scores),
         differences=differences,
-        notes=_notes(runs),
+        notes=_notes(runs, scores, replicates),
         sections=sections,
     )
     path = out / "report.html"
@@ -521,7 +521,7 @@ def _differences(runs: Sequence[Run], replicates: int) -> Table | None:
     return Table(f"Differences from {first.name}", ["score", *columns], rows, note)
 
 
-def _notes(runs: Sequence[Run]) -> list[str]:
+def _notes(runs: Sequence[Run], scores: Mapping[str, Mapping[str, Interval]], replicates: int) -> list[str]:
     notes = []
     for run in runs:
         missing = [name for name, there in (("recipe.json", run.recipe), ("run.json", run.facts)) if not there]
@@ -533,7 +533,7 @@ def _notes(runs: Sequence[Run]) -> list[str]:
                 f"{run.name}: {unknown:,} of {len(run.names):,} images have labels that are not known; each score uses "
                 "the images whose truth it needs."
             )
-        notes += [f"{run.name}, {note}." for note in undefined(run.cases)]
+        notes += [f"{run.name}, {note}." for note in (*undefined(run.cases), *thinned(scores[run.name], replicates))]
     if len({tuple(run.names.tolist()) for run in runs}) > 1:
         notes.append("The runs were scored on different images: compare their numbers with care.")
     return notes
@@ -601,12 +601,20 @@ def _counts_figure(
     return gallery.add(
         key,
         title,
-        "Images that carry each label and their share of the set. An image carries several labels, one of each "
-        "exclusive group: the shares add up to more than 100 %.",
+        "Images that carry each label and their share of the set. " + _how_labels_add_up(label_set),
         figures.label_counts(counts, sizes, label_set),
         ["set", "images", *label_set.codes],
         [[name, sizes[name], *counts[name].tolist()] for name in counts],
     )
+
+
+def _how_labels_add_up(label_set: LabelSet) -> str:
+    grouped = {code for group in label_set.exclusive for code in group}
+    if grouped != set(label_set.codes):
+        return "An image may carry several labels, or none: the shares need not add up to 100 %."
+    if len(label_set.exclusive) == 1:
+        return "An image carries exactly one of them."
+    return "An image carries several labels, one of each exclusive group: the shares add up to more than 100 %."
 
 
 def _age_figure(gallery: _Gallery, table: LabelTable | None) -> Item:

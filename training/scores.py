@@ -37,6 +37,7 @@ __all__ = [
     "resample",
     "score",
     "score_cases",
+    "thinned",
     "undefined",
     "weighted_scores",
 ]
@@ -278,7 +279,10 @@ class _Ranking:
         self.negatives = np.bincount(units[~positive], minlength=count).astype(np.float64)
 
     def __call__(self, weights: Array) -> tuple[Array, Array]:
-        """AUROC and average precision, each (replicates,), for `weights` (units, replicates); NaN with one class."""
+        """AUROC and average precision, each (replicates,), for `weights` (units, replicates).
+
+        NaN without a positive, and AUROC without a negative too.
+        """
         if self.positives.shape[0] == 0:
             return (np.full(weights.shape[1], np.nan),) * 2
         positives = self.positives @ weights  # (G, replicates)
@@ -294,7 +298,7 @@ class _Ranking:
         precision = np.divide(found, passed, out=found)
         return (
             _ratio(pairs, np.where(both, all_found * negatives, 0)),
-            _ratio(np.einsum("gr,gr->r", positives, precision), np.where(both, all_found, 0)),
+            _ratio(np.einsum("gr,gr->r", positives, precision), all_found),
         )
 
 
@@ -314,7 +318,7 @@ def auroc(y_true: Array, y_score: Array, weights: Array | None = None) -> Array:
 
 
 def average_precision(y_true: Array, y_score: Array, weights: Array | None = None) -> Array:
-    """Σ (R_k − R_(k−1))·P_k over the thresholds; arguments and result as in `auroc`.
+    """Σ (R_k − R_(k−1))·P_k over the thresholds; arguments and result as in `auroc`, but 1 without a negative.
 
     Equal to scikit-learn's `average_precision_score` with `sample_weight`.
     """
@@ -425,9 +429,10 @@ class _Scorer:
             scores |= {f"micro_{name}{rule}": values for name, values in pooled.items()}
 
         curves = [ranking(weights) for ranking in self.rankings]
-        for k, (name, average) in enumerate((("auroc", "macro_auroc"), ("ap", "map"))):
+        means = (("auroc", "macro_auroc", self.has_both), ("ap", "map", self.has_positive))
+        for k, (name, average, included) in enumerate(means):
             per_label(name, [curve[k] for curve in curves])
-            scores[average] = mean([curve[k] for curve in curves], self.has_both)
+            scores[average] = mean([curve[k] for curve in curves], included)
         scores["micro_auroc"] = self.all_labels(weights)[0]
 
         brier = _ratio(total["square"], total["known"])
@@ -461,7 +466,7 @@ def weighted_scores(cases: Cases, weights: Array, units: Array | None = None) ->
         Equal to scikit-learn: `precision_recall_fscore_support` (zero_division=0: a label that is never predicted has
         precision 0), `average_precision_score`, `roc_auc_score`, `hamming_loss` (> 0.5), `coverage_error` (2 is perfect
         for two true labels), `label_ranking_loss`, `brier_score_loss`, `accuracy_score` (exact match). Labels without a
-        positive case have none of precision, recall, F1, AP, AUROC.
+        positive case have none of precision, recall, F1, AP, AUROC; without a negative one, no AUROC.
     """
     units = np.arange(len(cases)) if units is None else units
     return _Scorer(cases, units)(np.asarray(weights, np.float64))
@@ -547,8 +552,24 @@ def undefined(cases: Cases, noun: str = "image") -> list[str]:
                 f"{code}: no positive {noun}, so it has no precision, recall, F1, AP or AUROC; means leave it out"
             )
         elif not (cases.y_true[:, k] == 0).any():
-            notes.append(f"{code}: no negative {noun}, so it has no AP or AUROC; means leave it out")
+            notes.append(f"{code}: no negative {noun}, so it has no AUROC; the mean leaves it out")
     return notes
+
+
+def thinned(scores: Mapping[str, Interval], replicates: int, noun: str = "image") -> list[str]:
+    """Which intervals of means over labels rest on fewer than all `replicates`, one sentence for each."""
+    needs = dict.fromkeys(("macro_f1", "macro_precision", "macro_recall", "map"), f"a positive {noun}")
+    needs["macro_auroc"] = f"a positive and a negative {noun}"
+    by_need: dict[tuple[str, int], list[str]] = {}
+    for name, need in needs.items():
+        found = scores.get(name)
+        if found is not None and found.value is not None and found.replicates < replicates:
+            by_need.setdefault((need, found.replicates), []).append(name)
+    return [
+        f"intervals of {', '.join(names)}: from {count:,} of {replicates:,} replicates, those in which every label has "
+        f"{need}"
+        for (need, count), names in by_need.items()
+    ]
 
 
 def as_json(scores: Mapping[str, Interval]) -> dict[str, dict[str, Any]]:

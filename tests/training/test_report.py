@@ -12,7 +12,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import confusion_matrix, f1_score, roc_auc_score
 
 from keras_realmnet.errors import RealMNetError
-from keras_realmnet.screening.labels import PALM, PSMM
+from keras_realmnet.screening.labels import PALM, PERIPHERAL, PSMM
 from training.evaluate import write_score_table
 from training.label_table import LabelTable, write_label_table
 from training.recipe import load_recipe
@@ -207,6 +207,22 @@ def test_what_is_missing_is_said(tmp_path):
     assert "10 images whose grade is not known are left out" in page.words
     assert "Synthetic images." not in page.words
     assert "Differences from" not in page.words
+
+
+def test_labels_without_exclusive_groups(tmp_path):
+    """Peripheral lesions; one of them so rare that many resamples lack it."""
+    y_true = (np.random.default_rng(0).random((60, 5)) < 0.3).astype(float)
+    y_true[:, 4] = 0
+    y_true[11, 4] = 1
+    run = write_run(tmp_path / "run", y_true, scores_of(y_true, 1.0), PERIPHERAL)
+    names = np.array([f"image-{k:03d}" for k in range(60)])
+    table = LabelTable(y_true.astype(np.uint8), names, np.array([f"p{k // 3}" for k in range(60)]), names, PERIPHERAL)
+    write_label_table(tmp_path / "test.csv", table)
+    page = Page(write_report([run], tmp_path / "report", [tmp_path / "test.csv"], replicates=50))
+    assert "An image may carry several labels, or none" in page.words
+    assert "the labels of peripheral do not exclude each other" in page.words
+    assert "Co-occurrence as a chord diagram" in [image["alt"].split(". ")[0] for image in page.images]
+    assert "run, intervals of macro_f1, macro_precision, macro_recall, map: from" in page.words
 
 
 def test_runs_on_other_images_are_not_paired(tmp_path):

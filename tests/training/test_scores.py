@@ -25,6 +25,7 @@ from training.scores import (
     resample,
     score,
     score_cases,
+    thinned,
     undefined,
     weighted_scores,
 )
@@ -102,9 +103,12 @@ def test_every_score_is_scikit_learns(data):
                 if positive.any():
                     expected[f"macro_{name}{rule}"] = np.mean(per_label[positive])
                     expected[f"micro_{name}{rule}"] = function(truth, predicted, average="micro", zero_division=0)
-        curves = (("auroc", "macro_auroc", metrics.roc_auc_score), ("ap", "map", metrics.average_precision_score))
-        for name, mean, function in curves:
-            values = {k: function(truth[:, k], y_score[:, k]) for k in range(7) if positive[k] and negative[k]}
+        curves = (
+            ("auroc", "macro_auroc", metrics.roc_auc_score, positive & negative),
+            ("ap", "map", metrics.average_precision_score, positive),
+        )
+        for name, mean, function, exists in curves:
+            values = {k: function(truth[:, k], y_score[:, k]) for k in range(7) if exists[k]}
             expected |= {f"{name}_{PSMM.codes[k]}": value for k, value in values.items()}
             if values:
                 expected[mean] = np.mean(list(values.values()))
@@ -216,9 +220,41 @@ def test_what_does_not_exist_is_explained():
     y_true = np.array([[1, 0, 0], [1, 1, 0]])
     cases = Cases.of_images(y_true, np.full((2, 3), 0.5), PALM)
     assert undefined(cases, "eye") == [
-        "N: no negative eye, so it has no AP or AUROC; means leave it out",
+        "N: no negative eye, so it has no AUROC; the mean leaves it out",
         "P: no positive eye, so it has no precision, recall, F1, AP or AUROC; means leave it out",
     ]
+
+
+def test_a_label_that_all_images_have_equals_scikit_learn():
+    y_true = np.array([[1, 0, 1], [1, 1, 0], [1, 0, 0]])
+    y_score = np.array([[0.9, 0.2, 0.8], [0.1, 0.7, 0.3], [0.4, 0.4, 0.5]])
+    scores = values_of(y_true, y_score, PALM)
+    assert scores["ap_N"] == metrics.average_precision_score(y_true[:, 0], y_score[:, 0]) == 1
+    assert scores["map"] == pytest.approx(metrics.average_precision_score(y_true, y_score, average="macro"))
+    assert scores["auroc_N"] is None
+    weights = np.array([[1.0, 2.0, 0.0], [0.0, 0.0, 0.0]])
+    np.testing.assert_array_equal(average_precision(y_true[:, 0], y_score[:, 0], weights), [1, NAN])
+
+
+def test_intervals_of_means_say_how_many_replicates_had_every_label():
+    y_true = np.zeros((40, 3))
+    y_true[np.arange(40), np.arange(40) % 2] = 1
+    y_true[7] = [0, 0, 1]  # the only image of P: in about 63 % of the replicates
+    y_score = np.random.default_rng(0).random((40, 3))
+    cases = Cases.of_images(y_true, y_score, PALM)
+    bootstrap = Bootstrap("image", 200)
+    scores = score_cases(cases, bootstrap)
+    drawn = np.concatenate([weights[7] for weights in draws(40, 40, 200, 0)]) > 0
+    count = int(drawn.sum())
+    assert 100 < count < 150
+    assert scores["macro_f1"].replicates == scores["map"].replicates == scores["macro_auroc"].replicates == count
+    assert thinned(scores, 200) == [
+        f"intervals of macro_f1, macro_precision, macro_recall, map: from {count} of 200 replicates, those in which "
+        "every label has a positive image",
+        f"intervals of macro_auroc: from {count} of 200 replicates, those in which every label has a positive and a "
+        "negative image",
+    ]
+    assert thinned(score_cases(cases, Bootstrap("image", 0)), 0) == []
 
 
 # ------------------------------------------------------------------------------------------------------ eyes, patients
