@@ -9,6 +9,9 @@ import pytest
 from PIL import Image
 
 from edge_app import web, web_auth
+from edge_app.report import write_report
+from edge_app.results import Results
+from edge_app.screen import Screener
 
 CHROMIUM = Path("/usr/bin/chromium")
 
@@ -283,6 +286,32 @@ def test_every_page_is_accessible_and_fits(
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
         assert page.evaluate(OUT_OF_REACH) == [] or path == "audit", path  # whose table scrolls in itself
         assert page.get_by_text("Research use only – not for clinical use", exact=True).first.is_visible()
+
+
+@pytest.fixture(scope="module")
+def report(tiny_bundle, pictures, tmp_path_factory):
+    """A report of the command `screen` with a picture of each outcome."""
+    folder, screener = tmp_path_factory.mktemp("report"), Screener.open(tiny_bundle)
+    files = []
+    for name, outcome in (("A_OD", "refer"), ("A_OS", "negative"), ("B_OD", "insufficient"), ("C", "not_analysed")):
+        files.append(folder / f"{name}_2025-01-31_1.png")
+        Image.fromarray(pictures[outcome]).save(files[-1])
+    with Results(folder / "out", screener.bundle, screener.artifact) as results:
+        records = [record for found in screener.run(files, results) for record in found]
+    write_report(folder / "report.html", records, screener.bundle, folder / "out" / "overlays")
+    return folder / "report.html"
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_report_file_is_accessible_and_fits(chromium, report, width, theme):
+    options = {"viewport": {"width": width, "height": 900}, "color_scheme": theme}
+    with chromium.new_context(**options, bypass_csp=True) as context:  # its policy allows no script, so not axe's
+        page = context.new_page()
+        page.goto(report.as_uri())
+        faults = axe.Axe().run(page).response["violations"]
+        assert [(fault["id"], fault["nodes"][0]["target"]) for fault in faults] == []
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
