@@ -206,11 +206,13 @@ def _captions(record: ScreeningRecord) -> list[str]:
     p, threshold = (values.get(code) for values in (record.probabilities or {}, record.thresholds or {}))
     numbers = "" if p is None or threshold is None else f", probability {p:.2f} (threshold {threshold:.2f})"
     frame = f" - {picture(record)}" if picture(record) else ""
-    below = "" if code in record.triggered else f"NO FINDING: {code} is below its threshold; where the model looked. "
+    meaning = f"Violet: evidence for {code}, relative to the greatest in this image; not the extent of a lesion"
+    if code not in record.triggered:
+        meaning = f"NO FINDING: below its threshold. Violet: where the model looked for {code}"
     return [
         "HEAT MAP - NOT FOR DIAGNOSIS - research software, not for clinical use",
         f"{record.eye or 'Eye unknown'}{frame} - {code} {label_name(record, code)}{numbers}",
-        f"{below}Violet: evidence for {code}, relative to the greatest in this image; not the extent of a lesion",
+        meaning,
     ]
 
 
