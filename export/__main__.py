@@ -161,7 +161,9 @@ def tensorrt(
 ) -> None:
     """Build a TensorRT engine on this machine, compare it with its ONNX model and add it to the bundle.
 
-    The engine runs only on this GPU with this TensorRT. Needs no Keras; see docs/jetson.md. Not yet run on hardware.
+    The engine runs only on this GPU with this TensorRT, 10 or newer. The artifacts called onnx-…-gpu are of opset 20,
+    which every such TensorRT reads; below 10.14 it has no Attention, which ONNX models of opset 23 have. Needs no
+    Keras; see docs/jetson.md. Not yet run on hardware.
 
     [bold]Example[/bold]
 
@@ -170,7 +172,9 @@ def tensorrt(
     from export.to_tensorrt import add_engine
     from keras_realmnet.screening.bundle import Bundle
 
-    made = add_engine(Bundle.load(directory), artifact, tf32, timing_cache)
+    made = add_engine(
+        Bundle.load(directory), artifact, tf32, timing_cache, tell=lambda line: print(line, file=sys.stderr)
+    )
     _print_artifacts(made)
     print(f"written: {made.directory}")
 

@@ -6,8 +6,11 @@ model (float32, float16, bfloat16, QDQ int8 or float8) and not an option here. N
 
 import re
 import tempfile
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -27,13 +30,19 @@ OPERATORS = frozenset(
         *("Relu", "Reshape", "Sigmoid", "Slice", "Softmax", "Sqrt", "Sub", "Sum", "Transpose", "Unsqueeze"),
     }
 )
+ATTENTION_SINCE = (10, 14)  # release notes of onnx-tensorrt 10.14 GA: "Added support for the Attention operator"
 QUANTIZED_TYPES = (TensorProto.INT8, TensorProto.FLOAT8E4M3FN)
 # The oldest GPUs with arithmetic in these types.
 COMPUTE_CAPABILITY = {TensorProto.BFLOAT16: (8, 0), TensorProto.FLOAT8E4M3FN: (8, 9)}
 
 
 def to_tensorrt(
-    onnx_model: Path, path: Path, tf32: bool = True, timing_cache: Path | None = None, workspace: int = 1 << 30
+    onnx_model: Path,
+    path: Path,
+    tf32: bool = True,
+    timing_cache: Path | None = None,
+    workspace: int = 1 << 30,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> Path:
     """Builds the engine of `onnx_model` for this machine's GPU. That takes minutes; with a timing cache less.
 
@@ -41,19 +50,26 @@ def to_tensorrt(
         tf32: multiply float32 with a mantissa of 10 bits, where the GPU can.
         timing_cache: folder of what earlier builds found out about the speed of kernels, one file per device.
         workspace: bytes of GPU memory that a kernel may use beside its input and output.
+        tell: is handed a line as the build goes on.
 
     Raises:
         RealMNetError: no TensorRT here, a model that breaks its rules, or a type this GPU does not compute in.
     """
     onnx_model, path = Path(onnx_model), Path(path)
     model = onnx.load(onnx_model)
-    broken = tensorrt_violations(model)
+    trt = import_tensorrt()
+    version = _version(trt)
+    if version < ATTENTION_SINCE and any(node.op_type == "Attention" for node in model.graph.node):
+        raise RealMNetError(
+            f"{onnx_model}: TensorRT below 10.14 does not read Attention: write the model with opset 20. "
+            f"Received: TensorRT {trt.__version__}"
+        )
+    broken = tensorrt_violations(model, version)
     if broken:
         raise RealMNetError(f"{onnx_model}: not for TensorRT: {'; '.join(broken)}")
     device = TensorRTRuntime.this_device()
     _check_types(model, device, onnx_model)
 
-    trt = import_tensorrt()
     builder = trt.Builder(trt.Logger(trt.Logger.WARNING))
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, builder.logger)
@@ -69,9 +85,14 @@ def to_tensorrt(
         known = cache.read_bytes() if cache.is_file() else b""
         timings = config.create_timing_cache(known) or config.create_timing_cache(b"")  # it may be damaged
         config.set_timing_cache(timings, ignore_mismatch=False)
+    monitor = _progress_monitor(trt, tell)  # it must outlive the build
+    config.progress_monitor = monitor
+    tell("building the engine: the first time this takes minutes")
+    began = time.monotonic()
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise RealMNetError(f"{onnx_model}: TensorRT could not build an engine; its log above says why")
+    tell(f"built in {time.monotonic() - began:.0f} s")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(bytes(plan))
     if cache:
@@ -80,11 +101,17 @@ def to_tensorrt(
     return path
 
 
-def add_engine(bundle: Bundle, source: str, tf32: bool = True, timing_cache: Path | None = None) -> Bundle:
+def add_engine(
+    bundle: Bundle,
+    source: str,
+    tf32: bool = True,
+    timing_cache: Path | None = None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> Bundle:
     """`bundle` after the engine of its ONNX artifact `source` was built and added as `tensorrt-…`.
 
-    The engine is stamped with GPU, compute capability and TensorRT version. Operations and parameters are those of
-    `source`; its memory, on the GPU above all, is not measured.
+    The engine is stamped with `TensorRTRuntime.this_device()`. Operations and parameters are those of `source`; its
+    memory, on the GPU above all, is not measured.
 
     Raises:
         RealMNetError: as `to_tensorrt`, or `source` is no ONNX model.
@@ -96,7 +123,9 @@ def add_engine(bundle: Bundle, source: str, tf32: bool = True, timing_cache: Pat
         raise RealMNetError(f"{made_from.file}: an ONNX artifact expected")
     name = "tensorrt-" + made_from.name.removeprefix("onnx-").removesuffix("-gpu")
     with tempfile.TemporaryDirectory() as folder:
-        plan = to_tensorrt(bundle.directory / made_from.file, Path(folder) / f"{name}.plan", tf32, timing_cache)
+        plan = to_tensorrt(
+            bundle.directory / made_from.file, Path(folder) / f"{name}.plan", tf32, timing_cache, tell=tell
+        )
         image, golden = bundle.golden(made_from.name)
         difference = float(np.abs(TensorRTRuntime(plan).predict(image).probabilities - golden.probabilities).max())
         if not difference <= made_from.tolerance:  # also refuses NaN
@@ -109,8 +138,36 @@ def add_engine(bundle: Bundle, source: str, tf32: bool = True, timing_cache: Pat
         return add_artifacts(bundle, {name: added})
 
 
-def tensorrt_violations(model: onnx.ModelProto) -> list[str]:
-    """One line per rule of TensorRT's that `model` breaks; empty where it breaks none.
+def _version(trt: Any) -> tuple[int, int]:
+    major, minor, *_ = trt.__version__.split(".")
+    return int(major), int(minor)
+
+
+def _progress_monitor(trt: Any, tell: Callable[[str], None]) -> Any:
+    """Tells each step of the outermost phases of a build."""
+
+    class Monitor(trt.IProgressMonitor):
+        def __init__(self):
+            trt.IProgressMonitor.__init__(self)
+            self._steps: dict[str, int] = {}
+
+        def phase_start(self, phase_name, parent_phase, num_steps):
+            if parent_phase is None:
+                self._steps[phase_name] = num_steps
+
+        def step_complete(self, phase_name, step):
+            if phase_name in self._steps:
+                tell(f"{phase_name}: {step + 1} of {self._steps[phase_name]}")
+            return True  # False would cancel the build
+
+        def phase_finish(self, phase_name):
+            self._steps.pop(phase_name, None)
+
+    return Monitor()
+
+
+def tensorrt_violations(model: onnx.ModelProto, version: tuple[int, int] = (10, 0)) -> list[str]:
+    """One line per rule of TensorRT's that `model` breaks; empty where it breaks none. `version`: TensorRT's.
 
     Operations its parser reads; shapes without open batch; Q and DQ with constant scales and zero points of 0, one
     scale per activation, one per output channel of a kernel, of int8 or float8; each Q read by DQ alone, and both
@@ -123,7 +180,8 @@ def tensorrt_violations(model: onnx.ModelProto) -> list[str]:
     for node in graph.node:
         for name in node.input:
             readers.setdefault(name, []).append(node)
-        if node.domain or node.op_type not in OPERATORS:
+        attention = node.op_type == "Attention" and version >= ATTENTION_SINCE
+        if node.domain or not (node.op_type in OPERATORS or attention):
             broken.append(f"{node.name}: the operation {node.op_type} is not one TensorRT reads")
     for value in graph.input:
         if any(not side.dim_value for side in value.type.tensor_type.shape.dim):

@@ -61,7 +61,16 @@ class TimingCache:
         return HostMemory(self.content)
 
 
+class IProgressMonitor:
+    """What a subclass hears of is what TensorRT calls its methods with; its constructor must be called."""
+
+    def __init__(self):
+        self.constructed = True
+
+
 class BuilderConfig:
+    progress_monitor = None
+
     def __init__(self, flags):
         self._flags, self._cache, self.cleared, self.pools = flags, None, set(), {}
 
@@ -130,6 +139,17 @@ def tensorrt(version, memory, builds):
 
         def build_serialized_network(self, network, config):
             builds.append((network, config))
+            monitor = config.progress_monitor
+            if monitor is not None:
+                assert monitor.constructed
+                monitor.phase_start("Building engine", None, 3)
+                monitor.phase_start("Tactic selection", "Building engine", 2)
+                for step in range(2):
+                    assert monitor.step_complete("Tactic selection", step) is True
+                monitor.phase_finish("Tactic selection")
+                for step in range(3):
+                    assert monitor.step_complete("Building engine", step) is True  # False would cancel the build
+                monitor.phase_finish("Building engine")
             if config.get_timing_cache():
                 config.get_timing_cache().content += b"timed"
             return HostMemory(b"PLAN" + version.encode() + b"\0" + network.content)
@@ -192,7 +212,7 @@ def tensorrt(version, memory, builds):
 
     module = types.ModuleType("tensorrt")
     module.__version__ = version
-    for thing in (Builder, Runtime, OnnxParser, Logger, DataType, TensorIOMode, MemoryPoolType):
+    for thing in (Builder, Runtime, OnnxParser, IProgressMonitor, Logger, DataType, TensorIOMode, MemoryPoolType):
         setattr(module, thing.__name__, thing)
     module.NetworkDefinitionCreationFlag = NetworkDefinitionCreationFlag
     module.BuilderFlag = flags
@@ -202,15 +222,21 @@ def tensorrt(version, memory, builds):
 class Memory:
     """The GPU's memory, streams and graphs, behind the calls of `cuda.bindings.runtime`."""
 
-    def __init__(self, name=b"Orin\0\0", capability=(8, 7)):
-        self.name, self.capability = name, capability
+    def __init__(
+        self, name=b"Orin\0\0", capability=(8, 7), multiprocessors=8, memory=int(15.3 * 2**30), refused=None, room=None
+    ):
+        """`refused`: the call that gives an error, once recording has begun. `room`: allocations that the GPU has."""
+        self.name, self.capability, self.multiprocessors, self.total = name, capability, multiprocessors, memory
+        self.refused, self.room = refused, room
         self.device, self.host, self.recording, self.pending = {}, {}, None, []
-        self.launches = 0
+        self.launches, self.streams, self.graphs, self.executables, self.last_error = 0, set(), set(), set(), 0
 
     def device_array(self, address, shape):
         return np.ctypeslib.as_array(self.device[address]).view(np.float32).reshape(shape)
 
     def enqueue(self, stream, work):
+        if self.recording is not None and self.refused == "execute_async_v3":
+            return False
         (self.recording if self.recording is not None else self.pending).append(work)
         return True
 
@@ -218,12 +244,22 @@ class Memory:
         class Error(enum.IntEnum):
             cudaSuccess = 0  # noqa: N815
             cudaErrorInvalidValue = 1  # noqa: N815
+            cudaErrorMemoryAllocation = 2  # noqa: N815
             cudaErrorStreamCaptureUnsupported = 900  # noqa: N815
 
         good = (Error.cudaSuccess,)
         runtime = types.ModuleType("cuda.bindings.runtime")
 
+        def refused(call):
+            """A status other than success stays until it is asked for; a recording it happens in is void."""
+            if self.refused != call:
+                return None
+            self.last_error = Error.cudaErrorStreamCaptureUnsupported
+            return (self.last_error, None)
+
         def allocate(where, size):
+            if where is self.device and self.room is not None and len(where) >= self.room:
+                return (Error.cudaErrorMemoryAllocation, 0)
             buffer = (ctypes.c_byte * size)()
             where[ctypes.addressof(buffer)] = buffer
             return (*good, ctypes.addressof(buffer))
@@ -246,19 +282,53 @@ class Memory:
             return good
 
         def begin(stream, mode):
+            if error := refused("cudaStreamBeginCapture"):
+                return error[:1]
             self.recording = []
+            return good
+
+        def new(kind, content):
+            """A handle of `kind`, which its owner must destroy."""
+            handle = types.SimpleNamespace(content=content)
+            kind.add(id(handle))
+            handle.kind = kind
+            return (*good, handle)
+
+        def destroy(handle):
+            handle.kind.remove(id(handle))
             return good
 
         def end(stream):
             graph, self.recording = self.recording, None
-            return (*good, graph)
+            return refused("cudaStreamEndCapture") or new(self.graphs, graph)
 
-        def launch(graph, stream):
+        def instantiate(graph, flags):
+            return refused("cudaGraphInstantiate") or new(self.executables, graph.content)
+
+        def launch(executable, stream):
             self.launches += 1
-            self.pending.extend(graph)
+            self.pending.extend(executable.content)
             return good
 
-        properties = types.SimpleNamespace(name=self.name, major=self.capability[0], minor=self.capability[1])
+        def create_stream(flags):
+            self.streams.add(7)
+            return (*good, 7)
+
+        def destroy_stream(stream):
+            self.streams.remove(stream)
+            return good
+
+        def last_error():
+            error, self.last_error = self.last_error, 0
+            return (Error(error),)
+
+        properties = types.SimpleNamespace(
+            name=self.name,
+            major=self.capability[0],
+            minor=self.capability[1],
+            multiProcessorCount=self.multiprocessors,
+            totalGlobalMem=self.total,
+        )
         kinds = {f"cudaMemcpy{kind}": kind for kind in ("HostToDevice", "DeviceToHost")}
         runtime.cudaStreamNonBlocking = 1
         runtime.cudaMemcpyKind = types.SimpleNamespace(**kinds)
@@ -269,13 +339,14 @@ class Memory:
         runtime.cudaFree = lambda pointer: free(self.device, pointer)
         runtime.cudaFreeHost = lambda pointer: free(self.host, pointer)
         runtime.cudaMemcpyAsync = copy
-        runtime.cudaStreamCreateWithFlags = lambda flags: (*good, 7)
-        runtime.cudaStreamDestroy = lambda stream: good
+        runtime.cudaGetLastError = last_error
+        runtime.cudaStreamCreateWithFlags = create_stream
+        runtime.cudaStreamDestroy = destroy_stream
         runtime.cudaStreamSynchronize = synchronize
         runtime.cudaStreamBeginCapture = begin
         runtime.cudaStreamEndCapture = end
-        runtime.cudaGraphInstantiate = lambda graph, flags: (*good, graph)
-        runtime.cudaGraphDestroy = lambda graph: good
-        runtime.cudaGraphExecDestroy = lambda graph: good
+        runtime.cudaGraphInstantiate = instantiate
+        runtime.cudaGraphDestroy = destroy
+        runtime.cudaGraphExecDestroy = destroy
         runtime.cudaGraphLaunch = launch
         return runtime

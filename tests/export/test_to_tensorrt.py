@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from export.__main__ import main
@@ -103,7 +104,62 @@ def test_an_engine_is_built_and_runs_as_one_recorded_graph(machine, models, pict
     assert memory.launches == len(pictures)
     del runtime
     gc.collect()
+    assert_nothing_is_held(memory)
+
+
+def assert_nothing_is_held(memory):
     assert memory.device == memory.host == {}
+    assert memory.streams == memory.graphs == memory.executables == set()
+
+
+CAPTURE = ("cudaStreamBeginCapture", "execute_async_v3", "cudaStreamEndCapture", "cudaGraphInstantiate")
+
+
+@pytest.mark.parametrize("call", CAPTURE)
+def test_an_engine_that_cannot_be_recorded_runs_all_the_same(machine, models, pictures, tmp_path, call):
+    memory, _ = machine(refused=call)
+    runtime = ENGINES["tensorrt"](to_tensorrt(models["float32"], tmp_path / "float32.plan"))
+    assert memory.graphs == set()
+    assert memory.recording is None
+    assert memory.last_error == 0  # or the next call would be blamed for it
+    expected = ENGINES["onnxruntime"](models["float32"]).predict(pictures)
+    np.testing.assert_allclose(runtime.predict(pictures).probabilities, expected.probabilities, atol=1e-6)
+    assert memory.launches == 0
+    del runtime
+    gc.collect()
+    assert_nothing_is_held(memory)
+
+
+@pytest.mark.parametrize("room", [0, 2])
+def test_an_engine_that_finds_no_memory_leaves_none_behind(machine, models, tmp_path, room):
+    machine()
+    plan = to_tensorrt(models["float32"], tmp_path / "float32.plan")
+    memory, _ = machine(room=room)
+    with pytest.raises(RealMNetError, match="cudaErrorMemoryAllocation"):
+        ENGINES["tensorrt"](plan)
+    assert_nothing_is_held(memory)
+
+
+def test_an_engine_of_another_kind_leaves_nothing_behind(machine, models, tmp_path):
+    """Its outputs are not those of a network of ours."""
+    machine()
+    model = onnx.load(models["float32"])
+    del model.graph.output[0]
+    onnx.save(model, tmp_path / "other.onnx")
+    plan = to_tensorrt(tmp_path / "other.onnx", tmp_path / "other.plan")
+    memory, _ = machine()
+    with pytest.raises(BundleMismatch, match="expected one float32 input and the outputs"):
+        ENGINES["tensorrt"](plan)
+    assert_nothing_is_held(memory)
+
+
+def test_building_tells_how_far_it_is(machine, models, tmp_path):
+    machine()
+    lines = []
+    to_tensorrt(models["float32"], tmp_path / "a.plan", tell=lines.append)
+    assert lines[0] == "building the engine: the first time this takes minutes"
+    assert "Building engine: 3 of 3" in lines
+    assert lines[-1].startswith("built in ")
 
 
 def test_a_fixed_batch_is_filled_up(machine, models, pictures, tmp_path):
@@ -129,10 +185,11 @@ def test_timings_are_kept_per_device(machine, models, tmp_path):
     machine()
     for _ in range(2):
         to_tensorrt(models["float32"], tmp_path / "a.plan", timing_cache=tmp_path)
-    assert (tmp_path / "Orin-8.7-10.3.0.timing").read_bytes() == b"timedtimed"
-    (tmp_path / "Orin-8.7-10.3.0.timing").write_bytes(b"damaged")
+    kept = tmp_path / "Orin-8.7-8-16-GiB-10.3.0.timing"
+    assert kept.read_bytes() == b"timedtimed"
+    kept.write_bytes(b"damaged")
     to_tensorrt(models["float32"], tmp_path / "a.plan", timing_cache=tmp_path)
-    assert (tmp_path / "Orin-8.7-10.3.0.timing").read_bytes() == b"timed"
+    assert kept.read_bytes() == b"timed"
 
 
 def test_tf32_can_be_switched_off(machine, models, tmp_path):
@@ -144,13 +201,15 @@ def test_tf32_can_be_switched_off(machine, models, tmp_path):
 
 def test_models_and_boards_that_do_not_fit_are_refused(machine, models, tmp_path):
     machine()
-    with pytest.raises(RealMNetError, match="Attention is not one TensorRT reads"):
+    with pytest.raises(RealMNetError, match=r"TensorRT below 10\.14 does not read Attention: .*opset 20"):
         to_tensorrt(models["newest"], tmp_path / "a.plan")
     with pytest.raises(RealMNetError, match=r"FLOAT8E4M3FN needs compute capability 8\.9\. This is Orin, 8\.7"):
         to_tensorrt(models["float8"], tmp_path / "a.plan")
     assert not (tmp_path / "a.plan").exists()
     machine(name=b"Thor", capability=(11, 0))
     to_tensorrt(models["float8"], tmp_path / "a.plan")
+    machine("10.14.1")
+    to_tensorrt(models["newest"], tmp_path / "a.plan")
 
 
 def test_an_engine_joins_a_bundle_stamped_with_its_device(machine, directory):
@@ -159,7 +218,13 @@ def test_an_engine_joins_a_bundle_stamped_with_its_device(machine, directory):
     after = add_engine(before, "onnx-int8-gpu")
     made = after.artifact("tensorrt-int8")
     assert (made.engine, made.precision, made.tolerance) == ("tensorrt", "int8_static", 2e-2)
-    assert made.device == {"GPU": "Orin", "compute capability": "8.7", "TensorRT": "10.3.0"}
+    assert made.device == {
+        "GPU": "Orin",
+        "compute capability": "8.7",
+        "multiprocessors": "8",
+        "memory, at most": "16 GiB",
+        "TensorRT": "10.3.0",
+    }
     assert made.costs == Costs(COSTS.macs, COSTS.parameters)  # the memory was another engine's
     assert after.digest != before.digest
     self_check(after, open_runtime(after, "tensorrt-int8"), "tensorrt-int8")
@@ -178,13 +243,29 @@ def test_the_command_adds_an_engine_and_lists_the_artifacts(machine, directory, 
     )
 
 
-@pytest.mark.parametrize("other", [{"version": "10.13.3"}, {"name": b"Thor", "capability": (11, 0)}])
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"version": "10.13.3"},
+        {"name": b"Thor", "capability": (11, 0)},
+        {"multiprocessors": 16},  # AGX Orin calls itself as Orin NX does
+        {"memory": int(7.4 * 2**30)},
+    ],
+)
 def test_an_engine_is_refused_on_another_device(machine, directory, other):
     machine()
     bundle = add_engine(Bundle.load(directory), "onnx-float32-gpu")
     machine(**other)
     with pytest.raises(BundleMismatch, match=r"tensorrt-float32\.plan: made on GPU Orin.*build it again here"):
         open_runtime(bundle, "tensorrt-float32")
+
+
+@pytest.mark.parametrize("memory", [15.1, 15.4])
+def test_a_board_whose_system_leaves_more_memory_is_the_same_one(machine, directory, memory):
+    machine()
+    bundle = add_engine(Bundle.load(directory), "onnx-float32-gpu")
+    machine(memory=int(memory * 2**30))
+    open_runtime(bundle, "tensorrt-float32")
 
 
 def test_a_plan_of_another_version_or_no_plan_is_refused(machine, models, tmp_path):
