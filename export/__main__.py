@@ -259,7 +259,9 @@ def verify(
 
 @app.command()
 def benchmark(
-    directory: Annotated[Path | None, typer.Argument(metavar="[BUNDLE]", help="Folder of the bundle.")] = None,
+    place: Annotated[
+        Path | None, typer.Argument(metavar="[BUNDLE_OR_FILE]", help="Folder of a bundle, or a .tflite or .onnx file.")
+    ] = None,
     preset: Annotated[str | None, typer.Option(help="Instead of a bundle: random weights, for speed only.")] = None,
     artifact: Annotated[list[str] | None, typer.Option(help="Repeatable. Default: the bundle's default one.")] = None,
     engine: Annotated[list[str] | None, typer.Option(help="litert, onnxruntime, openvino, …; repeatable.")] = None,
@@ -272,12 +274,15 @@ def benchmark(
     rounds: Annotated[int, typer.Option(min=2, help="Turns that each engine has.")] = 12,
     compare: Annotated[
         list[str] | None,
-        typer.Option(help="Interleave with these; repeatable: an artifact, another bundle's folder, or 'all'."),
+        typer.Option(help="Interleave with these; repeatable: an artifact, 'all', a bundle's folder, a model file."),
     ] = None,
     peers: Annotated[
         bool, typer.Option("--peers", help="Interleave with timm's network, and ours with probabilities alone.")
     ] = False,
     peer: Annotated[list[str] | None, typer.Option(help="Only these peers; repeatable.")] = None,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Time by operator, too; of ONNX Runtime and OpenVINO.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for benchmark.json, .md and .png.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of tables.")] = False,
 ) -> None:
@@ -295,20 +300,27 @@ def benchmark(
 
     python -m export benchmark --preset realmnet_21m_384 --peers --threads 2 --threads 1 --out reports/speed_21m_384
     """
-    if (directory is None) == (preset is None):
-        raise typer.BadParameter("name a bundle or a --preset, not both")
+    if (place is None) == (preset is None):
+        raise typer.BadParameter("name a bundle, a model file or a --preset: one of them")
+    if preset is not None and compare:
+        raise typer.BadParameter("--compare is for a bundle or a model file; of a --preset all artifacts take part")
     from export import benchmark as timing
+
+    timing.check_scenario(scenario)
     from export.benchmark_report import tables, write_report
     from keras_realmnet.screening.runtimes import available_threads
+
+    def tell(line: str) -> None:
+        print(line, file=sys.stderr)
 
     work = Path("data/benchmark")
     if preset is not None:
         entrants = timing.of_preset(preset, work / preset, artifact or (), engine or ())
-    elif directory is not None:
-        entrants = timing.of_bundle_and_others(directory, artifact or (), engine or (), compare or ())
+    elif place is not None:
+        entrants = timing.of_bundle_and_others(place, artifact or (), engine or (), compare or ())
     if peers or peer:
         entrants += timing.peers_of(entrants, work, peer or ())
-    files = timing.sources(images or [timing.SAMPLES])
+    files = timing.sources(images or [timing.SAMPLES], tell)
     results = timing.benchmark(
         entrants,
         files,
@@ -316,8 +328,10 @@ def benchmark(
         threads or [available_threads()],
         queries if queries is not None else 50 if len(entrants) == 1 else 12,
         rounds,
-        tell=lambda line: print(line, file=sys.stderr),
+        tell,
     )
+    if profile:
+        timing.profile(results, files, tell)
     summary = timing.summary(results, files, scenario)
     if as_json:
         print(json.dumps(summary, indent=1))

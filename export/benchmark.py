@@ -10,13 +10,14 @@ import json
 import math
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,9 +29,9 @@ from export.preset_models import MODELS_FILE
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.models.presets import REALMNET_PRESETS, TINY_VIT_PRESETS
 from keras_realmnet.screening.bundle import SOURCE_FILE, Bundle
-from keras_realmnet.screening.image_io import may_be_image, read_header
+from keras_realmnet.screening.image_io import may_be_image, read_header, read_image
 from keras_realmnet.screening.preprocessing import PreprocessSpec
-from keras_realmnet.screening.runtimes import ENGINES, engine_environment
+from keras_realmnet.screening.runtimes import ENGINES, engine_class, engine_environment
 
 __all__ = [
     "SAMPLES",
@@ -38,11 +39,14 @@ __all__ = [
     "Contestant",
     "Measured",
     "benchmark",
+    "check_scenario",
     "of_bundle",
     "of_bundle_and_others",
+    "of_file",
     "of_preset",
     "peers_of",
     "percentiles",
+    "profile",
     "ratio_of_medians",
     "sources",
 ]
@@ -69,8 +73,8 @@ PACKAGES = (
 class Contestant:
     """Something that is timed: a model file and the engine that opens it, or a peer (`export.peers`).
 
-    `network`: "5m", "11m" or "21m". `note`: what a reader must know, such as random weights. `accuracy`: of this very
-    artifact against Keras, as its bundle states it.
+    `network`: "5m", "11m" or "21m"; "" of a file that does not tell. `note`: what a reader must know, such as random
+    weights. `accuracy`: of this very artifact against Keras, as its bundle states it.
     """
 
     name: str
@@ -91,6 +95,7 @@ class Measured:
 
     Milliseconds: `inference` by round, `stages` of single images, `queries` by round (one or eight images). `offline`:
     images per second. `memory_mb`: peak of its process. `power`: see `board.PowerLog.between`, with "joules_per_image".
+    `operators`: see `profile`.
     """
 
     contestant: Contestant
@@ -103,6 +108,7 @@ class Measured:
     warm_up_s: float | None = None
     power: dict[str, float] | None = None
     error: str | None = None
+    operators: list[dict[str, Any]] | None = None
 
 
 # ---- who takes part ------------------------------------------------------------------------------------------------
@@ -119,12 +125,10 @@ def of_bundle(
     Raises:
         RealMNetError: no such artifact or engine; or no engine named opens any of them.
     """
-    engines, found = list(engines), []
+    engines, found = _known(engines), []
     for name in list(artifacts) or bundle.artifacts:
         artifact = bundle.artifact(name)
         for engine in engines or (_usual_engines(artifact.engine) if every_engine else [artifact.engine]):
-            if engine not in ENGINES:
-                raise RealMNetError(f"The engine must be one of {', '.join(ENGINES)}. Received: {engine!r}")
             if artifact.file.endswith(ENGINES[engine].SUFFIX):
                 found.append(
                     Contestant(
@@ -144,41 +148,107 @@ def of_bundle(
     return found
 
 
+def _known(engines: Iterable[str]) -> list[str]:
+    engines = list(engines)
+    for engine in engines:
+        engine_class(engine)  # refuses an unknown one
+    return engines
+
+
+def of_file(file: Path, engines: Iterable[str] = ()) -> list[Contestant]:
+    """A model file that is in no bundle, with the engines named that open such files, by default the usual one.
+
+    Raises:
+        RealMNetError: no engine is for such a file, or the engine does not open it.
+    """
+    if not file.is_file():
+        raise RealMNetError(f"{file}: no such file or folder")
+    wanted = _known(engines)
+    known = [name for name, engine in ENGINES.items() if file.suffix == engine.SUFFIX]
+    chosen = [engine for engine in wanted or known[:1] if engine in known]
+    if not known:
+        expected = ", ".join(sorted({engine.SUFFIX for engine in ENGINES.values()}))
+        raise RealMNetError(f"{file}: a bundle's folder or a file that ends in {expected} expected")
+    if not chosen:
+        raise RealMNetError(f"{file}: the engine must be one of {', '.join(known)}. Received: {', '.join(wanted)}")
+    size = ENGINES[chosen[0]](file, threads=1).input_shape[1]
+    if not size:
+        raise RealMNetError(f"{file}: images of a fixed size expected")
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    return [
+        Contestant(
+            name=f"{file.name} ({engine})",
+            engine=engine,
+            file=file,
+            network="",
+            spec=PreprocessSpec(size),
+            modality="uwf_red_green",
+            precision="not stated",
+            sha256=digest,
+        )
+        for engine in chosen
+    ]
+
+
 def of_bundle_and_others(
-    directory: Path, artifacts: Iterable[str], engines: Iterable[str], compared: Iterable[str]
+    place: Path, artifacts: Iterable[str], engines: Iterable[str], compared: Iterable[str]
 ) -> list[Contestant]:
     """The named artifacts of a bundle (its default one where none is named), and what they are compared with.
 
     Args:
-        compared: further artifacts of the bundle ("all": all of them), or folders of other bundles, whose default
-            artifact then takes part.
+        place: folder of the bundle, or a model file that is in none.
+        compared: further artifacts of the bundle ("all": all of them), folders of other bundles, whose default artifact
+            then takes part, or model files.
+
+    Raises:
+        RealMNetError: as `of_bundle` and `of_file`, or something compared is nothing of these.
     """
-    bundle, engines, compared = Bundle.load(directory), list(engines), list(compared)
-    found = of_bundle(bundle, list(artifacts) or [bundle.default_artifact], engines)
+    artifacts, engines = list(artifacts), list(engines)
+    bundle = Bundle.load(place) if place.is_dir() else None
+    if bundle is not None:
+        found = of_bundle(bundle, artifacts or [bundle.default_artifact], engines)
+    elif artifacts:
+        raise RealMNetError(f"{place}: only a bundle has artifacts. Received: {', '.join(artifacts)}")
+    else:
+        found = of_file(place, engines)
     for name in compared:
-        if name == "all":
+        if bundle is not None and name == "all":
             found += of_bundle(bundle, (), engines, every_engine=True)
-        elif name in bundle.artifacts:
+        elif bundle is not None and name in bundle.artifacts:
             found += of_bundle(bundle, [name], engines)
-        else:
+        elif Path(name).is_dir():
             other = Bundle.load(Path(name))
             entrants = of_bundle(other, [other.default_artifact], engines)
             found += [replace(entrant, name=f"{other.name}: {entrant.name}") for entrant in entrants]
+        elif Path(name).is_file():
+            found += of_file(Path(name), engines)
+        else:
+            known = f"{', '.join(bundle.artifacts)}, all, " if bundle is not None else ""
+            raise RealMNetError(
+                f"what is compared must be {known}a bundle's folder or a model file. Received: {name!r}"
+            )
     return list({(entrant.file, entrant.engine): entrant for entrant in found}.values())
 
 
 def of_preset(
     preset: str, folder: Path, artifacts: Collection[str] = (), engines: Iterable[str] = ()
 ) -> list[Contestant]:
-    """The artifacts of a preset with random weights, made in `folder` unless they are there."""
+    """The artifacts of a preset with random weights, made in `folder` unless they are there.
+
+    Raises:
+        RealMNetError: no such preset, artifact or engine, or no engine named opens any of the artifacts.
+    """
+    engines = _known(engines)
     if preset not in REALMNET_PRESETS:
         raise RealMNetError(f"preset must be one of {', '.join(REALMNET_PRESETS)}. Received: {preset!r}")
     if not (folder / MODELS_FILE).is_file():
         _in_a_process("export.preset_models", preset, str(folder))
     models = json.loads((folder / MODELS_FILE).read_text())
-    engines = list(engines)
+    for name in artifacts:
+        if name not in models:
+            raise RealMNetError(f"{preset} has the artifacts {', '.join(models)}. Received: {name!r}")
     row: dict[str, Any] = REALMNET_PRESETS[preset]
-    return [
+    found = [
         Contestant(
             name=f"{name} ({engine})",
             engine=engine,
@@ -195,6 +265,9 @@ def of_preset(
         for engine in engines or _usual_engines(model["engine"])
         if model["file"].endswith(ENGINES[engine].SUFFIX)
     ]
+    if not found:
+        raise RealMNetError(f"{preset}: none of its artifacts is for {', '.join(engines)}")
+    return found
 
 
 def _usual_engines(engine: str) -> list[str]:
@@ -212,6 +285,8 @@ def peers_of(entrants: Sequence[Contestant], folder: Path, names: Collection[str
         RealMNetError: a named peer is no such one, or what it is compared with does not take part.
     """
     like, found = entrants[0], []
+    if not like.network:
+        raise RealMNetError(f"{like.file}: peers are for a bundle or a preset: this file does not tell its network")
     for name in names or PEERS:
         if name not in PEERS:
             raise RealMNetError(f"a peer must be one of {', '.join(PEERS)}. Received: {name!r}")
@@ -265,12 +340,18 @@ def _in_a_process(module: str, *arguments: str) -> None:
         raise RealMNetError(f"python -m {module} {' '.join(arguments)}: {last}{hint}")
 
 
-def sources(paths: Iterable[Path]) -> list[Path]:
+def sources(paths: Iterable[Path], tell: Callable[[str], None] = lambda line: None) -> list[Path]:
     """The readable image files among `paths` and in folders: those of scanner size where there are any, else all.
 
+    Each is decoded once; `tell` is handed a line for each that cannot be.
+
     Raises:
-        RealMNetError: there is none.
+        RealMNetError: there is none, or no such file or folder.
     """
+    paths = list(paths)
+    for path in paths:
+        if not path.exists():
+            raise RealMNetError(f"{path}: no such file or folder")
     files = [
         file
         for path in paths
@@ -280,11 +361,28 @@ def sources(paths: Iterable[Path]) -> list[Path]:
     for file in files:
         try:
             pixels[file] = math.prod(read_header(file).size)
-        except RealMNetError:
-            continue
-    if not pixels:
+        except RealMNetError as error:
+            tell(f"left out: {error}")
+
+    def decodes(file: Path) -> bool:
+        try:
+            read_image(file)
+        except RealMNetError as error:
+            tell(f"left out: {error}")
+            return False
+        return True
+
+    large = [file for file, count in pixels.items() if count >= FULL_SIZE]
+    found = list(filter(decodes, large)) or [file for file in pixels if file not in large and decodes(file)]
+    if not found:
         raise RealMNetError(f"{', '.join(map(str, paths))}: no readable image")
-    return [file for file, count in pixels.items() if count >= FULL_SIZE] or list(pixels)
+    return found
+
+
+def check_scenario(scenario: str) -> None:
+    """Refuses one that is not in `SCENARIOS`."""
+    if scenario not in SCENARIOS:
+        raise RealMNetError(f"scenario must be one of {', '.join(SCENARIOS)}. Received: {scenario!r}")
 
 
 # ---- measuring -----------------------------------------------------------------------------------------------------
@@ -294,11 +392,13 @@ class Worker:
     """A contestant in its own process (`export.benchmark_worker`), doing nothing until it is asked."""
 
     def __init__(self, contestant: Contestant, threads: int):
+        # A pipe that nobody reads would fill up.
+        self._said: IO[str] = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
         self._process = subprocess.Popen(
             [sys.executable, "-m", "export.benchmark_worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=self._said,
             env=engine_environment(),
             text=True,
             bufsize=1,
@@ -330,17 +430,25 @@ class Worker:
             self._process.stdin.write(json.dumps(message) + "\n")
             self._process.stdin.flush()
         except BrokenPipeError as error:
-            raise RealMNetError(f"the process ended with status {self._process.wait()}") from error
+            raise self._death() from error
 
     def _receive(self) -> Any:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise RealMNetError(f"the process ended with status {self._process.wait()}")
+            raise self._death()
         message = json.loads(line)
         if "error" in message:
             raise RealMNetError(message["error"])
         return message["answer"]
+
+    def _death(self) -> RealMNetError:
+        """The status it ended with, and what it said last where it was not killed: the text of an exception."""
+        status = self._process.wait()
+        self._said.seek(0)
+        lines = [line.strip() for line in self._said if line.strip()]
+        said = f": {lines[-1]}" if status > 0 and lines else ""
+        return RealMNetError(f"the process ended with status {status}{said}")
 
     def close(self) -> None:
         assert self._process.stdin is not None
@@ -349,6 +457,7 @@ class Worker:
             self._process.stdin.close()
         self._process.stdout.close()
         self._process.wait()
+        self._said.close()
 
 
 def benchmark(
@@ -367,16 +476,29 @@ def benchmark(
     the rounds, and again, every contestant gets a new process, so that the luck of one with its memory is averaged.
 
     Raises:
-        ValueError: an unknown scenario.
+        RealMNetError: an unknown scenario.
     """
-    if scenario not in SCENARIOS:
-        raise ValueError(f"scenario must be one of {', '.join(SCENARIOS)}. Received: {scenario!r}")
+    check_scenario(scenario)
     results = []
     for count in threads:
         tell(f"{len(contestants)} engines on {count} thread{'s' if count > 1 else ''}")
         with PowerLog() as log:
             results += _group(contestants, files, scenario, count, queries, rounds, log, tell)
     return results
+
+
+def profile(
+    results: Iterable[Measured], files: Sequence[Path], tell: Callable[[str], None] = lambda line: None
+) -> None:
+    """Adds the time by operator to each of `results`, in a process of its own; `tell` says of which there is none."""
+    for result in results:
+        if result.error is None:
+            try:
+                with closing(Worker(result.contestant, result.threads)) as worker:
+                    worker.ask("prepare", files=[str(files[0])])
+                    result.operators = worker.ask("profile")
+            except RealMNetError as error:
+                tell(f"{result.contestant.name}: no profile: {error}")
 
 
 def _group(contestants, files, scenario, threads, queries, rounds, log, tell) -> list[Measured]:
@@ -527,7 +649,9 @@ def _row(result: Measured, results: Sequence[Measured], scenario: str) -> dict[s
         "file": entrant.file.name,
         "sha256": entrant.sha256,
         "precision": entrant.precision,
-        "network": f"tiny_vit_{entrant.network} at {entrant.spec.size}",
+        "network": f"tiny_vit_{entrant.network} at {entrant.spec.size}"
+        if entrant.network
+        else f"at {entrant.spec.size}",
         "threads": result.threads,
         "note": entrant.note,
         "accuracy against Keras": entrant.accuracy,
@@ -553,6 +677,8 @@ def _row(result: Measured, results: Sequence[Measured], scenario: str) -> dict[s
         row["query_ms"] = percentiles(queries) | {"count": len(queries), "figure": figure}
     if result.offline:
         row["images_per_second"] = float(np.median(result.offline))
+    if result.operators is not None:
+        row["operators"] = result.operators
     return row | {"peak_memory_mb": result.memory_mb, "warm_up_s": result.warm_up_s, "power": result.power}
 
 

@@ -22,7 +22,7 @@ def tables(summary: Summary) -> list[Table]:
     for title, columns, rows in _sections(summary):
         table = Table(title=title)
         for column in columns:
-            table.add_column(column, justify="left" if column == "engine" else "right")
+            table.add_column(column, justify="left" if column in ("engine", "operator") else "right")
         for row in rows:
             table.add_row(*row)
         shown.append(table)
@@ -52,6 +52,16 @@ def _sections(summary: Summary) -> Iterable[tuple[str, Sequence[str], list[list[
     columns, rows = _stages(summary)
     if rows:
         yield f"all stages of one image, median ms; {summary['scenario']}", *_filled(columns, rows)
+    for row in results:
+        if "operators" in row:
+            plural = "s" if row["threads"] > 1 else ""
+            title = f"operators of {row['name']}, {row['threads']} thread{plural}, as the engine measures them"
+            yield title, ("operator", "number", "ms", "share"), _operators(row["operators"])
+
+
+def _operators(times: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    whole = sum(time["ms"] for time in times)
+    return [[t["operator"], str(t["count"]), f"{t['ms']:.2f}", f"{t['ms'] / whole:.1%}"] for t in times]
 
 
 def _filled(columns: Sequence[str], rows: list[list[str]]) -> tuple[list[str], list[list[str]]]:

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import cv2
 import numpy as np
 
 from export.board import peak_memory
+from export.operator_profile import operator_times
 from export.peers import PEERS, open_peer
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening import overlay
@@ -35,6 +37,7 @@ class Engine:
     ):
         cv2.setNumThreads(threads)
         self.spec, self.modality, self.threads = PreprocessSpec.from_dict(preprocessing), modality, threads
+        self.engine, self.file = engine, Path(file)
         self.predict: Callable[[np.ndarray], Any]
         if engine in PEERS:
             self.predict = open_peer(engine, network, self.spec.size, threads, Path(file))
@@ -92,6 +95,11 @@ class Engine:
             cv2.setNumThreads(self.threads)
         return count / seconds
 
+    def profile(self) -> list[dict[str, Any]]:
+        """The time by operator; the model is opened anew for it."""
+        times = operator_times(self.engine, self.file, self.threads, self.squares[0][None])
+        return [asdict(time) for time in times]
+
     def _prepared(self, file: str) -> tuple[np.ndarray, FieldGeometry]:
         return preprocess(read_image(file, min_side=self.spec.min_side).pixels, self.spec)
 
@@ -112,6 +120,8 @@ def answer(engine: Engine, request: dict[str, Any]) -> Any:
             return [engine.stages(file) for file in request["files"]]
         case "offline":
             return engine.offline(request["files"], request["count"])
+        case "profile":
+            return engine.profile()
         case "memory":
             return peak_memory()
     raise ValueError(f"unknown request {request}")

@@ -15,7 +15,30 @@ from typing import Any
 
 from keras_realmnet.screening.runtimes import available_threads
 
-__all__ = ["PowerLog", "TegraSample", "machine", "parse_tegrastats", "peak_memory", "total_power"]
+__all__ = ["PowerLog", "TegraSample", "cpu_features", "machine", "parse_tegrastats", "peak_memory", "total_power"]
+
+# What engines multiply faster with, by the name /proc/cpuinfo has for it: x86, then Arm.
+CPU_FEATURES = {
+    "x86": {
+        "avx2": "AVX2",
+        "avx512f": "AVX-512",
+        "avx_vnni": "AVX-VNNI",
+        "avx512_vnni": "AVX-512 VNNI",
+        "avx512_bf16": "AVX-512 bfloat16",
+        "avx512_fp16": "AVX-512 fp16",
+        "amx_int8": "AMX int8",
+        "amx_bf16": "AMX bfloat16",
+    },
+    "arm": {
+        "asimddp": "dot product",
+        "asimdhp": "fp16",
+        "i8mm": "int8 matrix multiply",
+        "bf16": "bfloat16",
+        "sve": "SVE",
+        "sve2": "SVE2",
+        "sme": "SME",
+    },
+}
 
 # Rails that hold what the whole module takes. Boards without one have several supplies that add up; VDDQ_VDD2_1V8AO of
 # the AGX Orin hangs behind VIN_SYS_5V0 and would count twice, NC is not connected.
@@ -129,13 +152,29 @@ def peak_memory() -> float:
     return int(found[1]) / 1024 if found else float("nan")
 
 
+def cpu_features(cpuinfo: str) -> tuple[str, str] | None:
+    """What of `CPU_FEATURES` a processor has and what it lacks, in words, from the text of /proc/cpuinfo.
+
+    What a processor has without Linux saying so (an old kernel) counts as lacking: engines ask Linux, too.
+    """
+    found = re.search(r"^(flags|Features)\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
+    if found is None:
+        return None
+    names, flags = CPU_FEATURES["x86" if found[1] == "flags" else "arm"], found[2].split()
+    has, lacks = ([text for name, text in names.items() if (name in flags) == there] for there in (True, False))
+    return ", ".join(has) or "none", ", ".join(lacks) or "none"
+
+
 def machine() -> dict[str, Any]:
     """What a reader must know of this machine; a Jetson also tells its release, power mode and clocks."""
     cpu = re.search(r"(?:model name|Model)\s*:\s*(.+)", _text("/proc/cpuinfo"))
+    features = cpu_features(_text("/proc/cpuinfo"))
     memory = re.search(r"MemTotal:\s+(\d+) kB", _text("/proc/meminfo"))
     facts = {
         "board": _text("/proc/device-tree/model") or None,
         "cpu": cpu[1].strip() if cpu else platform.processor() or platform.machine(),
+        "cpu_has": features and features[0],
+        "cpu_lacks": features and features[1],
         "cores": available_threads(),
         "memory_gb": round(int(memory[1]) / 1024**2, 1) if memory else None,
         "system": _system(),

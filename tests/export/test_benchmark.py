@@ -12,6 +12,7 @@ from PIL import Image
 from export.__main__ import main
 from export.benchmark import (
     LIVES,
+    Worker,
     benchmark,
     of_bundle,
     of_bundle_and_others,
@@ -21,6 +22,7 @@ from export.benchmark import (
     summary,
 )
 from export.peers import timm_name
+from export.to_onnx import to_onnx
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.bundle import Bundle
 
@@ -56,6 +58,126 @@ def test_images_of_scanner_size_go_before_smaller_ones(tmp_path):
     assert sources([tmp_path]) == [tmp_path / "large.jpg"]
     with pytest.raises(RealMNetError, match="no readable image"):
         sources([tmp_path / "broken.jpg"])
+
+
+def test_a_damaged_image_is_left_out_and_told(tmp_path, samples):
+    """Its header is sound: it is seen only when it is decoded."""
+    whole = samples / "PHANTOM-0003_OS_2026-03-02_1.jpg"
+    (tmp_path / "damaged.jpg").write_bytes(whole.read_bytes()[:60_000])
+    told = []
+    with pytest.raises(RealMNetError, match="no readable image"):
+        sources([tmp_path], told.append)
+    assert len(told) == 1
+    assert "damaged.jpg" in told[0]
+    assert sources([tmp_path, whole], told.append) == [whole]
+    with pytest.raises(RealMNetError, match=r"nowhere: no such file or folder"):
+        sources([tmp_path / "nowhere"])
+
+
+def refusal(arguments, capsys):
+    """The one line that the command says."""
+    assert main(["benchmark", *map(str, arguments)]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert lines[-1].startswith("python -m export: error: ")
+    assert not any("Traceback" in line for line in lines)
+    return lines[-1]
+
+
+@pytest.fixture
+def preset_models(tmp_path, monkeypatch):
+    """Where models of a preset are looked for, there are some; they are never opened."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "data" / "benchmark" / "realmnet_5m_224"
+    folder.mkdir(parents=True)
+    (folder / "float32.tflite").write_bytes(b"model")
+    models = {"float32": {"file": "float32.tflite", "engine": "litert", "precision": "float32"}}
+    (folder / "models.json").write_text(json.dumps(models))
+    return "realmnet_5m_224"
+
+
+def test_wrong_names_are_told_in_one_line(tiny_bundle, preset_models, tmp_path, capsys):
+    for arguments, message in (
+        ([tiny_bundle, "--scenario", "server"], "scenario must be one of singlestream, multistream, offline. Received"),
+        ([tiny_bundle, "--artifact", "int4"], "has the artifacts float32, second. Received: 'int4'"),
+        ([tiny_bundle, "--engine", "abacus"], "The engine must be one of litert, "),
+        ([tiny_bundle, "--compare", "int4"], "what is compared must be float32, second, all, a bundle's folder or"),
+        ([tiny_bundle, "--images", tmp_path / "none"], "none: no such file or folder"),
+        (["--preset", "realmnet_5m"], "preset must be one of realmnet_5m_224"),
+        (["--preset", preset_models, "--artifact", "int4"], "has the artifacts float32. Received: 'int4'"),
+        (["--preset", preset_models, "--engine", "abacus"], "The engine must be one of litert, "),
+        (["--preset", preset_models, "--engine", "openvino"], "none of its artifacts is for openvino"),
+        (["--preset", preset_models, "--peer", "pytorch"], "a peer must be one of "),
+        (["--preset", preset_models, "--compare", "all"], "--compare is for a bundle or a model file"),
+        ([tmp_path / "none.onnx"], "none.onnx: no such file or folder"),
+    ):
+        assert message in refusal(arguments, capsys), arguments
+
+
+def test_a_model_file_without_a_bundle(tiny_bundle, samples, tmp_path, capsys):
+    picture = str(samples / "PHANTOM-0003_OS_2026-03-02_1.jpg")
+    file = tiny_bundle / "float32.tflite"
+    arguments = ["benchmark", str(file), "--threads", "1", "--images", picture, "--rounds", "2", "--queries", "2"]
+    assert main([*arguments, "--compare", str(tiny_bundle), "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["results"]  # the bundle's default artifact is the same file
+    assert (row["file"], row["network"]) == ("float32.tflite", "tiny_vit_21m at 64")
+    assert main([*arguments, "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["results"]
+    assert (row["name"], row["network"], row["precision"]) == ("float32.tflite (litert)", "at 64", "not stated")
+    assert row["inference_ms"]["p50"] > 0
+    (tmp_path / "no.onnx").write_bytes(b"no model")
+    for wrong, message in (
+        ([file, "--artifact", "float32"], "float32.tflite: only a bundle has artifacts. Received: float32"),
+        ([file, "--engine", "openvino"], "float32.tflite: the engine must be one of litert. Received: openvino"),
+        ([file, "--peers"], "peers are for a bundle or a preset"),
+        ([tiny_bundle / "bundle.json"], "bundle.json: a bundle's folder or a file that ends in .onnx, .plan, .tflite"),
+        ([tmp_path / "no.onnx"], "no.onnx: OnnxRuntime cannot open the model"),
+    ):
+        assert message in refusal(wrong, capsys)
+
+
+def test_what_a_worker_says_at_its_end_is_shown(tiny_bundle, monkeypatch, tmp_path):
+    """As where an engine raises what it does not document: here the worker cannot import its first package."""
+    (tmp_path / "cv2.py").write_text("raise RuntimeError('no such instruction on this board')")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    (entrant, _) = of_bundle(Bundle.load(tiny_bundle))
+    with pytest.raises(RealMNetError, match="ended with status 1: RuntimeError: no such instruction on this board"):
+        Worker(entrant, 1)
+
+
+def test_time_by_operator(small_model, samples, tmp_path, capsys):
+    path = to_onnx(small_model, tmp_path / "small.onnx", opset=20)
+    picture = str(samples / "PHANTOM-0003_OS_2026-03-02_1.jpg")
+    arguments = ["benchmark", str(path), "--threads", "1", "--images", picture, "--rounds", "2", "--queries", "0"]
+    engines = ["--engine", "onnxruntime", "--engine", "openvino"]
+    assert main([*arguments, *engines, "--profile", "--json", "--out", str(tmp_path / "report")]) == 0
+    by_onnxruntime, _ = (row["operators"] for row in json.loads(capsys.readouterr().out)["results"])
+    numbers = {row["operator"]: row["count"] for row in by_onnxruntime}
+    assert numbers["LayerNormalization"] == 9
+    times = [row["ms"] for row in by_onnxruntime]
+    assert times == sorted(times, reverse=True)
+    assert times[0] > 0
+    report = (tmp_path / "report" / "benchmark.md").read_text()
+    assert "## Operators of small.onnx (openvino), 1 thread, as the engine measures them" in report
+    assert "| LayerNormalization | 9 |" in report
+
+
+def test_an_engine_that_tells_no_operators_says_so(tiny_bundle, samples, capsys):
+    picture = str(samples / "PHANTOM-0003_OS_2026-03-02_1.jpg")
+    arguments = [
+        "benchmark",
+        str(tiny_bundle),
+        "--threads",
+        "1",
+        "--images",
+        picture,
+        "--rounds",
+        "2",
+        "--queries",
+        "0",
+    ]
+    assert main([*arguments, "--profile"]) == 0
+    message = "float32 (litert): no profile: litert: tells no time of its operators; onnxruntime and openvino do"
+    assert message in capsys.readouterr().err
 
 
 def test_who_takes_part(tiny_bundle):

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from export.board import PowerLog, machine, parse_tegrastats, peak_memory, total_power
+from export.board import PowerLog, cpu_features, machine, parse_tegrastats, peak_memory, total_power
 
 ORIN_NX_JETPACK_5 = (
     "03-30-2023 14:10:05 RAM 3021/15452MB (lfb 2390x4MB) SWAP 0/7726MB (cached 0MB) "
@@ -91,9 +91,33 @@ def test_without_tegrastats_nothing_is_claimed():
     assert log.between([(0, time.monotonic())]) is None
 
 
+ORIN = "processor\t: 0\nFeatures\t: fp asimd fphp asimdhp cpuid asimddp flagm\nCPU part\t: 0xd42\n"
+RASPBERRY_PI_4 = "processor\t: 0\nFeatures\t: fp asimd evtstrm crc32 cpuid\n"
+SAPPHIRE_RAPIDS = (
+    "vendor_id\t: GenuineIntel\nflags\t\t: fpu avx2 avx512f avx512_vnni avx_vnni amx_tile amx_int8 amx_bf16\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "has", "lacks"),
+    [
+        (ORIN, "dot product, fp16", "int8 matrix multiply, bfloat16, SVE, SVE2, SME"),
+        (RASPBERRY_PI_4, "none", "dot product, fp16, int8 matrix multiply, bfloat16, SVE, SVE2, SME"),
+        (
+            SAPPHIRE_RAPIDS,
+            "AVX2, AVX-512, AVX-VNNI, AVX-512 VNNI, AMX int8, AMX bfloat16",
+            "AVX-512 bfloat16, AVX-512 fp16",
+        ),
+    ],
+)
+def test_what_a_processor_multiplies_faster_with(cpuinfo, has, lacks):
+    assert cpu_features(cpuinfo) == (has, lacks)
+    assert cpu_features("model name: none") is None
+
+
 def test_this_machine():
     facts = machine()
-    assert {"cpu", "cores", "memory_gb", "system", "kernel", "python"} <= set(facts)
+    assert {"cpu", "cpu_has", "cpu_lacks", "cores", "memory_gb", "system", "kernel", "python"} <= set(facts)
     assert all(value is not None for value in facts.values())
     before = peak_memory()
     block = bytearray(64 * 1024**2)
