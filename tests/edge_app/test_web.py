@@ -351,6 +351,23 @@ def test_reasons_are_sentences_on_page_and_paper(site, store, screened_box):
             assert all(re.fullmatch(r"[A-Z\d].*[.!?]", line.strip(), re.S) for line in lines), lines
 
 
+def test_a_record_of_the_first_release_is_shown_too(site, store, screened_box):
+    """It knew neither names of labels nor thresholds, and nothing of the patient but the number."""
+    item = screened_box.items["B_OD_2025-01-31_1.png"]
+    new = ("frame", "pictures", "label_set", "condition", "modality", "patient_name", "birth_date", "sex")
+    paths = ", ".join(f"'$.{name}'" for name in (*new, "patient_id_issuer", "accession_number"))
+    with store.write() as db:
+        db.execute(
+            f"UPDATE records SET record = json_set(json_remove(record, {paths}), '$.schema', 1, '$.label_names', NULL,"
+            " '$.thresholds', NULL) WHERE item_id = ?",
+            (item,),
+        )
+    assert store.record(item).record.thresholds is None
+    for path in (f"/items/{item}", f"/items/{item}/report"):
+        assert "A3 Patchy atrophy" in text(site.get(path))
+    assert "A2 Diffuse atrophy (below its threshold)" in text(site.get(f"/items/{item}"))
+
+
 def test_pictures_of_one_object_are_named_and_lead_to_one_another(site, store, pictures, tmp_path, receive_and_screen):
     image = peers.ophthalmic(pictures["negative"], PatientID="", PatientName="")  # nobody knows whose: not combined
     image.NumberOfFrames = 2
