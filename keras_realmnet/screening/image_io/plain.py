@@ -22,6 +22,7 @@ from keras_realmnet.screening.image_io.tiff import find_pages, page_alone
 
 __all__ = ["PlainFile", "decode_jpeg"]
 
+MAX_CHUNKS = 200_000
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 READERS = {"JPEG": JpegImageFile, "PNG": PngImageFile, "TIFF": TiffImageFile, "BMP": BmpImageFile}
 INCOMPLETE = f"the picture is incomplete: its data end early (truncated file). {AGAIN}"
@@ -116,8 +117,12 @@ class PlainFile(Opened):
         return None
 
     def _look_for_more_in_png(self) -> None:
-        end = next((end for kind, _, end in _chunks(self._data) if kind == b"IEND"), len(self._data))
-        if any(kind == b"fdAT" for kind, _, _ in _chunks(self._data)) or PNG_SIGNATURE in self._data[end:]:
+        animated, number, end = False, 0, 0
+        for number, (kind, _, end) in enumerate(_chunks(self._data), 1):  # noqa: B007
+            animated = animated or kind == b"fdAT"
+        if number == MAX_CHUNKS:
+            self.refuse("the file is a PNG of too many parts to be read. Export it as JPEG or DICOM")
+        elif animated or self._data.find(PNG_SIGNATURE, max(end, 1)) > 0:
             self.refuse("the file holds several pictures in one PNG: not analysed. Export each as a file of its own")
 
 
@@ -186,7 +191,9 @@ def _mp_entries(data: bytes, first: Stream) -> list[tuple[int, int]]:
 def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
     """Type, start and end of each whole chunk, to the end chunk."""
     at = len(PNG_SIGNATURE)
-    while at + 12 <= len(data):
+    for _ in range(MAX_CHUNKS):
+        if at + 12 > len(data):
+            return
         end = at + 12 + int.from_bytes(data[at : at + 4], "big")
         if end > len(data):
             return

@@ -16,6 +16,8 @@ JP2 = b"\x00\x00\x00\x0cjP  \r\n\x87\n"
 START = re.compile(rb"\xff\xd8\xff[\xc0-\xcf\xdb-\xff]|\xff\x4f\xff\x51|" + re.escape(JP2))
 # Not 00 (a data byte FF), RSTn (inside of a scan), FF (fill) or what JPEG reserves and JPEG-LS takes for data.
 JPEG_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
+HEADER_MARKER = re.compile(rb"\xff{1,1000}[\xc0-\xcf\xd8-\xfe]")  # where a segment begins, after fill bytes
+UNTIL_END = re.compile(rb"\xff\xd9|\xff\x4f\xff\x51")  # of JPEG 2000: its end, or the next picture's beginning
 SOI, EOI, SOS, APP2 = 0xD8, 0xD9, 0xDA, 0xE2
 CODINGS = {0xC3: "JPEG lossless", 0xF7: "JPEG-LS"}  # by frame header SOFn; the others are "JPEG"
 NO_FRAME_HEADERS = {0xC4, 0xC8, 0xCC}  # DHT, JPG, DAC lie among SOF0 to SOF15
@@ -82,16 +84,14 @@ def _jpeg(data: bytes, start: int) -> Stream | None:
     mp_index: tuple[int, int] | None = None
     at, scan, whole = start + 2, 0, False
     for segment in range(MAX_SEGMENTS):
-        marker = JPEG_MARKER.search(data, at)
-        end = marker.start() if marker else len(data)
-        if not scan and data[at:end].strip(b"\xff"):  # no marker where the next segment should begin
-            if segment < 2 and data[start + 6 : start + 10] not in (b"JFIF", b"Exif"):
+        marker = JPEG_MARKER.search(data, at) if scan else HEADER_MARKER.match(data, at)
+        if marker is None:
+            if scan:
+                at = len(data)
+            elif at < len(data) and segment < 2 and data[start + 6 : start + 10] not in (b"JFIF", b"Exif"):
                 return None
             break
-        if marker is None:
-            at = len(data)
-            break
-        at, kind = marker.end(), marker[0][1]
+        at, kind = marker.end(), marker[0][-1]
         if kind == EOI:
             whole = True
             break
@@ -136,10 +136,10 @@ def _jpeg_2000(data: bytes, start: int) -> Stream | None:
             break
         if marker == b"\xff\x90":  # SOT: the length of its tile part, 0 for "until the end"
             size = _number(data, at + 6, 4)
-            end = data.find(b"\xff\xd9", at) if size == 0 else at + size
-            if end < 0 or size in range(1, 12):
+            following = UNTIL_END.search(data, at) if size == 0 else None
+            if following is None and size < 12:
                 break
-            at = end
+            at = following.start() if following else at + size
             continue
         if marker[:1] != b"\xff" or len(marker) < 2:
             break
