@@ -22,6 +22,7 @@ test: .venv/ready
 ## the proofs of docs/proofs.md at their full counts: hours
 soak: .venv/ready
 	.venv/bin/python tests/proofs/fuzz.py --count 10000
+	.venv/bin/python tests/proofs/frames.py --count 10000
 	.venv/bin/python tests/proofs/idempotency.py --count 1000
 	.venv/bin/python tests/proofs/conformance.py --count 10
 	.venv/bin/python tests/proofs/peer_faults.py --count 20

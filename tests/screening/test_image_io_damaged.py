@@ -243,7 +243,9 @@ def test_a_transfer_syntax_that_contradicts_the_bytes() -> None:
     uncompressed = jpeg_dicom().replace(
         str(JPEGBaseline8Bit).encode(), str(ExplicitVRLittleEndian).encode() + b"\0\0\0"
     )
-    assert_same(read_image(uncompressed).pixels, from_jpeg)
+    items = ITEM + bytes(4) + ITEM + struct.pack("<I", len(JPEG)) + JPEG
+    for data in (uncompressed, with_pixels(uncompressed, JPEG), with_pixels(uncompressed, items)):
+        assert_same(read_image(data).pixels, from_jpeg)
     rle = pydicom.dcmread(io.BytesIO(rle_dicom()))
     rle.file_meta.TransferSyntaxUID = JPEGLSLossless
     file = io.BytesIO()

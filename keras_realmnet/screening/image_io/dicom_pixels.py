@@ -197,6 +197,8 @@ class PixelData:
         there = len(self._value)
         self._size, self.count = size, max(there // size, 1)
         if there < size:  # a part of one picture, which is told when it is read
+            if self._value.startswith(ITEM) or starts_stream(self._value):
+                raise _Doubt(TRUNCATED)
             return
         if length - there > 1:
             raise _Doubt(TRUNCATED)
