@@ -16,7 +16,7 @@ from rich.text import Text
 
 from edge_app.config import DEFAULT_BUNDLE
 from edge_app.intake import find_images
-from edge_app.report import OUTCOME_NAMES, OUTCOME_STYLES, write_report
+from edge_app.report import OUTCOME_NAMES, OUTCOME_STYLES, local_time, write_report
 from edge_app.results import Results
 from edge_app.screen import Screener
 from keras_realmnet.command_line import run
@@ -220,7 +220,7 @@ def _print_backup(folder: Path, manifest: "Manifest") -> None:
     print(
         f"{folder}: {len(manifest.files):,} files, {manifest.bytes >> 20:,} MB; {images:,} images ({waiting:,} not "
         f"screened yet), {counts['records']:,} results, {counts.get('deliveries pending', 0):,} waiting to be sent; "
-        f"made {manifest.made_at} by version {manifest.software}, schema {manifest.schema}"
+        f"made {local_time(manifest.made_at)} by version {manifest.software}, schema {manifest.schema}"
     )
     for path in manifest.missing:
         print(f"missing or damaged at the box: {path}", file=sys.stderr)
