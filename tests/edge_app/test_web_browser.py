@@ -189,9 +189,9 @@ def test_the_class_map_of_each_label_lies_exactly_over_the_image(result):
     options = page.locator("#label option").all_text_contents()
     assert options[0] == "none"
     assert len(options) == 8
-    page.select_option("#label", label="S1 Posterior staphyloma")
+    page.select_option("#label", label="S1 Posterior staphyloma (below its threshold)")
     page.wait_for_function("document.querySelector('.map').src.endsWith('/maps/S1.png')")
-    assert page.locator(".map").get_attribute("alt") == "Class map of S1 Posterior staphyloma"
+    assert page.locator(".map").get_attribute("alt") == "Class map of S1 Posterior staphyloma (below its threshold)"
     page.focus("#opacity")
     for _ in range(4):
         page.keyboard.press("ArrowLeft")
