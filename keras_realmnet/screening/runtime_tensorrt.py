@@ -188,7 +188,7 @@ def _cuda_runtime() -> Any:
         from cuda.bindings import runtime
     except ImportError as error:
         raise RealMNetError(
-            f"TensorRT engines need the package cuda-python, 12.6 or newer ({INSTALL}): {error}"
+            f"TensorRT engines need the package cuda-python of JetPack's CUDA, 12.6 or newer ({INSTALL}): {error}"
         ) from error
     return runtime
 
