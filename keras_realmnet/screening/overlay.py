@@ -44,9 +44,9 @@ LEVELS = (0.5, 0.75)  # of the map's maximum
 DIMMED = 0.6  # brightness outside of the first level
 QUALITY = 88  # JPEG
 # RGB of every class map, the best of a grid of 125 for the pixels of ten real and five synthetic red/green pictures:
-# once mixed in, 95 % of them differ by 42 (CIEDE2000) or more from what they were, to normal eyes and in simulated
-# protanopia and deuteranopia (Machado et al. 2009) alike. Cyan differs by 27, green by 14. Tritanopia, which is rare,
-# sees the least of any colour that these leave: 14.
+# where it lies densest, 95 % of them differ by 42 (CIEDE2000) or more from what they were, to normal eyes and in
+# simulated protanopia and deuteranopia (Machado et al. 2009) alike; with cyan by 27, with green by 14. In tritanopia,
+# which is rare, it is 14; the lines do not depend on colour.
 COLOUR = (192, 0, 255)
 FAINTEST = 0.25  # of the map's maximum: less evidence is not tinted
 DENSEST = 170  # of 255, where the evidence is greatest: the retina shines through
