@@ -16,7 +16,7 @@ from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.bundle import ArtifactSource
 from keras_realmnet.screening.runtimes import engine_class
 
-__all__ = ["ARTIFACTS", "DEFAULT_ARTIFACTS", "ArtifactMaker", "needs_calibration"]
+__all__ = ["ARTIFACTS", "DEFAULT_ARTIFACTS", "ArtifactMaker", "kind_of", "needs_calibration"]
 
 DEFAULT_ARTIFACTS = ("float32", "float16", "int8")
 GOLDEN_TOLERANCE = {"float32": 1e-3, "float16": 5e-3, "int8": 2e-2}  # other processors sum in another order
@@ -72,13 +72,13 @@ class ArtifactMaker:
 
     def make(self, name: str) -> ArtifactSource:
         """The artifact called `name`. Raises RealMNetError for an unknown one."""
-        kind = _kind(name)
+        kind = kind_of(name)
         tolerance = GOLDEN_TOLERANCE[kind.precision.split("_")[0]]
         return ArtifactSource(self._file(name, kind), kind.precision, tolerance, kind.engine)
 
     def _file(self, name, kind):
         if name not in self._made:
-            source = self._model if kind.source is None else self._file(kind.source, _kind(kind.source))
+            source = self._model if kind.source is None else self._file(kind.source, kind_of(kind.source))
             path = self._folder / f"{name}{engine_class(kind.engine).SUFFIX}"
             self._made[name] = kind.make(source, path, self._calibration if kind.precision == "int8_static" else None)
         return self._made[name]
@@ -86,11 +86,12 @@ class ArtifactMaker:
 
 def needs_calibration(name: str) -> bool:
     """Whether the artifact called `name` is made with images. Raises RealMNetError for an unknown one."""
-    kind = _kind(name)
+    kind = kind_of(name)
     return kind.precision == "int8_static" or (kind.source is not None and needs_calibration(kind.source))
 
 
-def _kind(name):
+def kind_of(name: str) -> Kind:
+    """What the artifact called `name` is. Raises RealMNetError for an unknown one."""
     if name not in ARTIFACTS:
         raise RealMNetError(f"an artifact must be one of {', '.join(ARTIFACTS)}. Received: {name!r}")
     return ARTIFACTS[name]

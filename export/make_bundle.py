@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from export.artifacts import DEFAULT_ARTIFACTS, ArtifactMaker, needs_calibration
+from export.artifacts import DEFAULT_ARTIFACTS, ArtifactMaker, kind_of, needs_calibration
 from export.benchmark import SAMPLES
 from export.costs import with_costs
 from export.keras_source import keras_predictions, load_source
@@ -202,16 +202,23 @@ def _made(
     """Artifacts with their costs, how far each is from Keras on `images`, and what Keras gives for these.
 
     Raises:
-        BundleMismatch: one of them breaks a limit of its precision, or does not run.
+        BundleMismatch: some break a limit of their precision, do not run or cannot be made; names each of them.
+        RealMNetError: there is no artifact of a name.
     """
+    for name in artifacts:
+        kind_of(name)  # before anything is made
     maker = ArtifactMaker(model, folder, calibration)
-    sources = {}
+    sources: dict[str, ArtifactSource] = {}
+    parity: dict[str, Parity] = {}
+    failed: dict[str, str] = {}
     for name in artifacts:
         tell(f"making {name}")
-        sources[name] = maker.make(name)
+        try:
+            sources[name] = maker.make(name)
+        except RealMNetError as error:
+            failed[name] = str(error)
     tell(f"Keras float32 on {len(images.pixels)} images")
     expected = keras_predictions(model, images.pixels)
-    parity, failed = {}, {}
     for name, source in sources.items():
         tell(f"{name} on {len(images.pixels)} images")
         try:

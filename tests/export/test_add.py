@@ -4,11 +4,13 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from export.__main__ import main
 from export.parity import LIMITS, Limits
+from keras_realmnet import RealMNet
 from keras_realmnet.screening.bundle import ArtifactSource, Bundle
 from keras_realmnet.screening.runtimes import open_runtime, self_check
 from training.datasets import PhantomDataSet
@@ -149,3 +151,20 @@ def test_wrong_arguments_are_told_in_one_line(place, capsys):
         (["nowhere", "--artifacts", "onnx-float32"], "nowhere/bundle.json: a bundle needs this file"),
     ):
         assert message in refusal(arguments, capsys)
+
+
+def test_every_artifact_that_cannot_be_had_is_named(place, small_model, litert_models, write_small_bundle, capsys):
+    """Its Keras model has a layer of no numbers: quantizing it stops by name, and the float model gives none either."""
+    broken = RealMNet.from_config(small_model.get_config())
+    broken.set_weights(small_model.get_weights())
+    layer = broken.backbone.get_layer("stages_1_blocks_0_mlp_fc2")
+    layer.set_weights([np.full_like(value, np.nan) for value in layer.get_weights()])
+    broken.save("broken.keras")
+    shutil.rmtree("bundle")
+    artifact = ArtifactSource(litert_models["float32"], "float32", 1e-3)
+    write_small_bundle(place / "bundle", {"float32": artifact}, place / "broken.keras")
+    arguments = ["bundle", "--artifacts", "onnx-int8-dynamic,onnx-float32", "--images", "images"]
+    line = refusal(arguments, capsys)
+    assert "onnx-int8-dynamic: " in line
+    assert "mlp_fc2.kernel: not all of its values are finite" in line
+    assert "onnx-float32: " in line.partition("not all of its values are finite")[2]

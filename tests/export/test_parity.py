@@ -42,6 +42,8 @@ def test_each_broken_limit_is_told_and_the_bundle_refused():
         assert figure in told
     with pytest.raises(BundleMismatch, match="float32: largest"):
         refuse({"float32": found})
+    with pytest.raises(BundleMismatch, match=r"int8: does not open; differs from Keras .*float32: largest"):
+        refuse({"float32": found}, failed={"int8": "does not open"})
 
 
 def test_a_float_model_may_change_no_decision_and_an_int8_one_hardly_any():
