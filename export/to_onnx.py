@@ -30,7 +30,8 @@ __all__ = [
 OPSET = 23  # the first with Attention, which ONNX Runtime and OpenVINO run faster than its parts
 PORTABLE_OPSET = {"float32": 20, "float16": 20, "bfloat16": 22}  # without Attention; the first with Gelu in that type
 TF2ONNX_OPSET = 18  # its newest
-# The oldest ONNX Runtime that opens our models of an opset, each tried with `tests/export/test_to_onnx.py`'s network.
+# The oldest ONNX Runtime that opens our models of an opset: 20, 21 and 23 tried with 1.17.3, 1.18.1 and 1.23.2; 18 by
+# ONNX Runtime's own table of compatibility. Of 22 no version older than 1.23 was tried.
 OLDEST_ONNX_RUNTIME = {18: "1.14", 20: "1.17", 21: "1.18", 23: "1.23"}
 PRECISIONS = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
 NCHW_TO_NHWC, NHWC_TO_NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
