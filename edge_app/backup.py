@@ -180,8 +180,8 @@ def _wanted(db: sqlite3.Connection, data_dir: Path) -> dict[str, int]:
     """{path: bytes} of all files that the data base speaks of; of what is not there the bytes are 0."""
     wanted = _objects(db)
     for [item] in db.execute("SELECT id FROM items WHERE state <> 'expired'"):
-        with suppress(FileNotFoundError):
-            for file in os.scandir(data_dir / "results" / str(item)):
+        with suppress(FileNotFoundError), os.scandir(data_dir / "results" / str(item)) as files:
+            for file in files:
                 if not file.name.endswith(TEMPORARY):
                     with suppress(FileNotFoundError):
                         wanted[f"results/{item}/{file.name}"] = file.stat().st_size
