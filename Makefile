@@ -34,6 +34,7 @@ soak: .venv/ready
 	.venv/bin/python tests/proofs/privacy.py
 	.venv/bin/python tests/proofs/slow_requests.py
 	.venv/bin/python tests/proofs/restore.py
+	.venv/bin/python tests/proofs/identity.py
 	.venv/bin/python tests/proofs/soak.py
 	.venv/bin/python tests/proofs/throughput.py
 
