@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -98,6 +99,13 @@ def test_samples_become_the_results_their_readme_promises(samples, tmp_path):
             assert record["reasons"]
     report = (tmp_path / "results" / "report.html").read_text()
     assert all(sample.file_name in report for sample in SAMPLES)
+
+
+def test_the_readme_shows_what_make_screen_prints(samples, tmp_path):
+    (shown,) = re.findall(r"^```\n(Result .*?)^```", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    done = command("edge_app", "screen", samples, "--out", "results", folder=tmp_path)
+    printed = iter(line.rstrip() for line in done.stdout.splitlines())
+    assert [line for line in shown.splitlines() if line not in printed] == []  # in this order
 
 
 def test_a_bundle_with_a_changed_byte_is_refused(samples, tmp_path):
