@@ -2,7 +2,7 @@
 
 Records of one number that contradict in name, birth date, sex or issuer of the number are of different people and are
 never combined. A value that is missing contradicts nothing. Names are compared without case, blanks, separators and
-accents, so that `MÜLLER^Eva`, `Mueller, Eva` and `Muller Eva` are one.
+accents; `MÜLLER^Eva` is written `Mueller, Eva` or `Muller Eva`. These two by themselves contradict, as Xue and Xu do.
 """
 
 import re
@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import combinations
 from typing import Protocol, TypeVar
 
 __all__ = ["Named", "differences", "persons", "plain_name"]
@@ -49,11 +50,6 @@ class _Identity:
     sex: str | None
     issuer: str | None
 
-    @property
-    def known(self) -> int:
-        """How much is known."""
-        return sum(map(bool, self.names)) + sum(v is not None for v in (self.birth_date, self.sex, self.issuer))
-
     def differences(self, other: "_Identity") -> tuple[str, ...]:
         pairs = (
             ("birth date", self.birth_date, other.birth_date),
@@ -73,20 +69,19 @@ def differences(one: Named, other: Named) -> tuple[str, ...]:
 def persons(records: Sequence[R]) -> list[list[R]]:
     """Records of one patient number, person by person, each in the order in which it came.
 
-    All records of a person agree with one another. One that knows too little to tell which of several people it
-    belongs to stays by itself: it could be of either.
+    All records of a person agree with one another. One that agrees with two which contradict each other could be of
+    either: it stays by itself, also beside others that say the same. The order of the records changes nothing of this.
     """
     groups: dict[_Identity, list[int]] = {}
     for number, record in enumerate(records):
         groups.setdefault(_identity(record), []).append(number)
-    found: list[list[_Identity]] = []
-    for identity in sorted(groups, key=lambda identity: (-identity.known, groups[identity][0])):
-        fitting = [person for person in found if not any(identity.differences(member) for member in person)]
-        if len(fitting) == 1:
-            fitting[0].append(identity)
-        else:
-            found.append([identity])
-    numbers = [sorted(number for identity in person for number in groups[identity]) for person in found]
+    agreeing = {one: [other for other in groups if not one.differences(other)] for one in groups}
+    clear = {one for one, others in agreeing.items() if not any(a.differences(b) for a, b in combinations(others, 2))}
+    numbers = [[number] for one in groups if one not in clear for number in groups[one]]
+    for one in groups:
+        person = [other for other in agreeing[one] if other in clear]  # these all agree with the same ones
+        if one in clear and person[0] is one:
+            numbers.append(sorted(number for identity in person for number in groups[identity]))
     return [[records[number] for number in person] for person in sorted(numbers)]
 
 

@@ -24,7 +24,13 @@ from edge_app.report import visits
 from edge_app.store import Result, Store
 from edge_app.web_worklist import Filter, Worklist
 
-FAMILIES = (("Müller", "MUELLER", "Muller"), ("O'Neill", "ONEILL"), ("Łukasz", "Lukasz"), ("Doe", "DOE", "doe"))
+FAMILIES = (
+    ("Müller", "MUELLER"),
+    ("Schröder", "Schroder"),
+    ("O'Neill", "ONEILL"),
+    ("Łukasz", "Lukasz"),
+    ("Doe", "DOE", "doe"),
+)
 GIVEN = ("Eva", "Jane", "Pat", "Ann Mary")
 DAYS = ("20260301", "20260302")
 
