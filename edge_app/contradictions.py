@@ -9,11 +9,11 @@ What one file says against itself (DICOM and its file name, an image and its ser
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from edge_app.identity import differences
+from edge_app.identity import differences, persons
 from keras_realmnet.screening.image_io import parse_file_name
 from keras_realmnet.screening.record import ScreeningRecord
 
-__all__ = ["among_names", "of_one_number", "within_study"]
+__all__ = ["among_names", "no_result", "of_one_number", "within_study"]
 
 
 def within_study(records: Sequence[ScreeningRecord]) -> tuple[str, ...]:
@@ -24,9 +24,14 @@ def within_study(records: Sequence[ScreeningRecord]) -> tuple[str, ...]:
     return (f"the images of this study name different patients ({', '.join(patients)}): find out which is right",)
 
 
-def of_one_number(record: ScreeningRecord, others: Iterable[ScreeningRecord]) -> tuple[str, ...]:
-    """Warnings about a record and others with its patient number that are of somebody else."""
+def of_one_number(record: ScreeningRecord, others: Sequence[ScreeningRecord]) -> tuple[str, ...]:
+    """Warnings about a record and others with its patient number, of which some are of somebody else."""
     found = {difference: None for other in others for difference in differences(record, other)}
+    if not found and len(persons([record, *others])) > 1:
+        return (
+            "the patient number is that of several people, and this image does not say whose it is: it is not combined "
+            "with others; find out which is right",
+        )
     if not found:
         return ()
     another = ", another ".join(found)
@@ -34,6 +39,11 @@ def of_one_number(record: ScreeningRecord, others: Iterable[ScreeningRecord]) ->
         f"the patient number is also that of images of somebody else (another {another}): they are not combined; find "
         "out which is right",
     )
+
+
+def no_result(record: ScreeningRecord) -> str:
+    """What the results of a file's other pictures say of one that has none."""
+    return f"picture {record.frame} of {record.pictures} of the same file has no result"
 
 
 def among_names(paths: Iterable[str], pattern: str) -> tuple[str, ...]:

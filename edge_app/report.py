@@ -2,7 +2,7 @@
 
 import base64
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ from edge_app.terms import person_name, sentence
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening import overlay
 from keras_realmnet.screening.bundle import Bundle
-from keras_realmnet.screening.decision import OUTCOMES, Summary, eye_summary, patient_summary
+from keras_realmnet.screening.decision import OUTCOMES, Graded, GradedImage, Summary, eye_summary, patient_summary
 from keras_realmnet.screening.quality import MODALITY_NAMES
 from keras_realmnet.screening.record import ScreeningRecord
 
@@ -87,13 +87,22 @@ class Visit:
     def records(self) -> tuple[ScreeningRecord, ...]:
         return tuple(record for group in self.eyes for record in group.records)
 
+    @property
+    def eyes_shown(self) -> tuple[str, ...]:
+        return tuple(eye or "unknown" for eye in EYE_ORDER if any(record.eye == eye for record in self.records))
+
     def said(self, field: str) -> tuple[str, ...]:
         """What the images say in a field ("patient_name", "birth_date", "accession_number", ...), each value once."""
         return tuple(dict.fromkeys(value for record in self.records if (value := getattr(record, field))))
 
 
-def visits(records: Sequence[ScreeningRecord]) -> list[Visit]:
-    """Groups records by person, day and eye, worst first. Results of different days are never combined."""
+def visits(
+    records: Sequence[ScreeningRecord], waiting: Callable[[ScreeningRecord], int] = lambda record: 0
+) -> list[Visit]:
+    """Groups records by person, day and eye, worst first. Results of different days are never combined.
+
+    `waiting`: how many pictures wait of the file that begins with this record's picture: its eye is incomplete.
+    """
     numbers: dict[str, list[ScreeningRecord]] = {}
     for record in records:
         numbers.setdefault(record.patient_id or "", []).append(record)
@@ -104,19 +113,28 @@ def visits(records: Sequence[ScreeningRecord]) -> list[Visit]:
             days: dict[str | None, list[ScreeningRecord]] = {}
             for record in person:  # without a patient number not even the day is common to the images
                 days.setdefault(record.study_date if number else None, []).append(record)
-            grouped += [_visit(number or None, day, images, len(people) > 1) for day, images in days.items()]
+            grouped += [_visit(number or None, day, images, len(people) > 1, waiting) for day, images in days.items()]
     grouped.sort(key=_urgency)
     return grouped
 
 
-def _visit(patient: str | None, day: str | None, records: list[ScreeningRecord], shared_number: bool) -> Visit:
+def _visit(
+    patient: str | None,
+    day: str | None,
+    records: list[ScreeningRecord],
+    shared_number: bool,
+    waiting: Callable[[ScreeningRecord], int],
+) -> Visit:
+    to_come = [Graded("not_analysed", record.eye, missing=True) for record in records for _ in range(waiting(record))]
     eyes = []
     for eye in EYE_ORDER if patient else (None,):
         mine = [record for record in records if record.eye == eye or patient is None]
         if mine:
             mine.sort(key=lambda record: (OUTCOMES.index(record.outcome), record.file, record.frame))
-            eyes.append(EyeGroup(eye, eye_summary(mine) if patient else None, tuple(mine)))
-    return Visit(patient, day, patient_summary(records) if patient else None, tuple(eyes), shared_number)
+            graded: list[GradedImage] = [*mine, *(image for image in to_come if image.eye == eye)]
+            eyes.append(EyeGroup(eye, eye_summary(graded) if patient else None, tuple(mine)))
+    summary = patient_summary([*records, *to_come]) if patient else None
+    return Visit(patient, day, summary, tuple(eyes), shared_number)
 
 
 def _urgency(visit: Visit) -> tuple[int, str, str]:

@@ -153,6 +153,8 @@ CREATE UNIQUE INDEX items_network ON items (sop_instance_uid, sha256, frame, bun
 CREATE UNIQUE INDEX items_contents ON items (sha256, frame, bundle) WHERE source <> 'dicom';
 CREATE INDEX items_state ON items (state, crashes, object_id, frame);
 CREATE INDEX items_object ON items (object_id);
+CREATE INDEX items_further ON items (object_id) WHERE frame > 1;
+CREATE INDEX items_uncounted ON items (id) WHERE pictures IS NULL;
 CREATE INDEX items_origin ON items (source, origin, received_at);
 ALTER TABLE records ADD COLUMN patient_name TEXT;
 ALTER TABLE records ADD COLUMN birth_date TEXT;

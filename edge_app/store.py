@@ -532,6 +532,26 @@ class Store:
             if _item(db, item_id).state == "quarantined":
                 _put_record(db, item_id, record, None)
 
+    def uncounted(self, limit: int) -> list[Item]:
+        """Screened objects of which nobody has looked how many pictures they hold: earlier releases saw one alone."""
+        query = "SELECT * FROM items WHERE pictures IS NULL AND state = 'done' ORDER BY id LIMIT ?"
+        return _all(self.db, query, limit)
+
+    def count_pictures(self, item_id: int, pictures: int) -> None:
+        """Keeps how many pictures a screened object holds; unless it is one, the object is screened again."""
+        with self.write() as db:
+            item = _item(db, item_id)
+            if item.state != "done" or item.pictures is not None:
+                return
+            if pictures == 1:
+                db.execute("UPDATE items SET pictures = 1 WHERE id = ?", (item_id,))
+                return
+            db.execute(
+                "UPDATE items SET state = 'pending', attempts = 0, crashes = 0, finished_at = NULL WHERE id = ?",
+                (item_id,),
+            )
+            _audit(db, "box", "screened again", item_id, f"{pictures} pictures, an earlier release saw the first")
+
     def recover(self) -> list[Item]:
         """Before anything else runs: what a dead process left half done.
 
@@ -562,8 +582,9 @@ class Store:
         """Removes contents and results received, screened and delivered before a moment; returns how many.
 
         All three count, since the clock may have been wrong at one of them.
-        Delivered whole: at least one delivery, and none that is pending or dead, of every picture of the object. The
-        identity of the item stays, so that it is not taken in and screened anew; so does the audit trail.
+        Delivered whole: at least one delivery, and none that is pending or dead, of every picture of the object. A
+        patient's day goes as a whole, too: what stays of it must not look better than all of it did. The identity of
+        the item stays, so that it is not taken in and screened anew; so does the audit trail.
         """
         with self.write() as db:
             due = _all(
@@ -577,6 +598,7 @@ class Store:
             ids = {item.id for item in due}
             whole = "SELECT id FROM items WHERE object_id = ?"
             due = [item for item in due if ids.issuperset(row[0] for row in db.execute(whole, (item.object_id,)))]
+            due = _whole_days(db, due)
             for item in due:
                 expire_rows(db, item.id)
         self._remove_expired_files(due)
@@ -670,6 +692,19 @@ class Store:
         """The last results, the latest first."""
         return self._results("1", order="screened_at DESC, item_id DESC", limit=limit)
 
+    def object_records(self, object_id: int) -> list[Result]:
+        """The results of all pictures of one object."""
+        return self._results("item_id IN (SELECT id FROM items WHERE object_id = ?)", object_id)
+
+    def waiting_pictures(self) -> dict[int, int]:
+        """{object: pictures} of opened objects, by the item of their first picture, whose other pictures have no
+        record yet."""
+        rows = self.db.execute(
+            "SELECT object_id, count(*) FROM items WHERE frame > 1 AND state <> 'expired' AND NOT EXISTS"
+            " (SELECT 1 FROM records WHERE item_id = items.id) GROUP BY object_id"
+        )
+        return {row[0]: row[1] for row in rows}
+
     def study_images(self, study_uid: str) -> list[Result]:
         """The results of one Study Instance UID, whatever patient they name."""
         return self._results("study_uid = ?", study_uid)
@@ -740,6 +775,13 @@ class Store:
         result = self.record(item_id)
         if result is not None and not set(warnings) <= set(result.record.warnings):
             self.revise(item_id, lambda record: record.warned(warnings), "box")
+
+    def unwarn(self, item_id: int, warning: str) -> None:
+        """Takes a warning back that no longer holds, as a new revision, if the record has it."""
+        result = self.record(item_id)
+        if result is not None and warning in result.record.warnings:
+            kept = tuple(each for each in result.record.warnings if each != warning)
+            self.revise(item_id, lambda record: replace(record, warnings=kept), "box")
 
     def review(self, item_id: int, user: str, said: Mapping[str, str]) -> None:
         """Keeps what a person says about a result: its "agreement" (agree, disagree), a "note"; all of it or nothing.
@@ -988,6 +1030,23 @@ def only_one(data_dir: Path) -> Iterator[None]:
         except BlockingIOError:
             raise RealMNetError(f"{data_dir}: another box is running in this folder") from None
         yield
+
+
+def _whole_days(db: sqlite3.Connection, due: list[Item]) -> list[Item]:
+    """Those of whose object, study, and patient's day nothing would stay."""
+    together = (
+        "SELECT other.item_id FROM records AS mine JOIN records AS other ON other.item_id = mine.item_id"
+        " OR other.study_uid = mine.study_uid"
+        " OR (other.patient_id = mine.patient_id AND other.study_date IS mine.study_date) WHERE mine.item_id = ?"
+        " UNION SELECT id FROM items WHERE object_id = ?"
+    )
+    needed = {item.id: {row[0] for row in db.execute(together, (item.id, item.object_id))} for item in due}
+    while True:
+        ids = {item.id for item in due}
+        whole = [item for item in due if needed[item.id] <= ids]
+        if len(whole) == len(due):
+            return whole
+        due = whole
 
 
 def expire_rows(db: sqlite3.Connection, item_id: int) -> None:

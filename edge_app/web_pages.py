@@ -365,13 +365,19 @@ def _patient(store: Store, item: Item) -> _Patient | None:
     found = store.record(item.id)
     if found is None:
         return None
-    results = store.patient_records(found.record.patient_id) if found.record.patient_id else [found]
+    number = found.record.patient_id
+    results = store.patient_records(number) if number else store.object_records(item.object_id)
     items = {id(other.record): other.item for other in results}
     result = next(other for other in results if other.item.id == item.id)
     records = [other.record for other in results]
     person = next(p for p in persons(records) if any(record is result.record for record in p))
     mine = {id(record) for record in person}
-    history = [visit for visit in visits(records) if mine.issuperset(map(id, visit.records))]
+    to_come = store.waiting_pictures()
+
+    def waiting(record: ScreeningRecord) -> int:
+        return to_come.get(items[id(record)].id, 0)
+
+    history = [visit for visit in visits(records, waiting) if mine.issuperset(map(id, visit.records))]
     history.sort(key=lambda visit: visit.study_date or "", reverse=True)
     visit = next(v for v in history if any(record is result.record for eye in v.eyes for record in eye.records))
     return _Patient(result, visit, tuple(history), items)

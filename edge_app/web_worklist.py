@@ -2,22 +2,23 @@
 
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from functools import lru_cache
 
 from edge_app.identity import persons, plain_name
 from edge_app.store import Store, timestamp
-from keras_realmnet.screening.decision import OUTCOMES, Outcome, eye_summary, patient_summary
+from keras_realmnet.screening.decision import OUTCOMES, Graded, Outcome, eye_summary, patient_summary
 
 __all__ = ["EYE_UNKNOWN", "Filter", "Row", "Worklist"]
 
 EYE_UNKNOWN = "eye_unknown"  # among the outcomes of a filter: an operator is asked for an eye
 
 IMAGES = """
-SELECT item_id, outcome, eye, score, screened_at, study_date, file_name, accession_number,
-       patient_id, patient_name, birth_date, sex, patient_id_issuer
+SELECT item_id, object_id, outcome, eye, score, screened_at, study_date, file_name, accession_number,
+       patient_id, patient_name, birth_date, sex, patient_id_issuer,
+       outcome = 'not_analysed' AND pictures > 1 AND state <> 'done' AS missing, 0 AS waiting
 FROM records JOIN items ON items.id = item_id ORDER BY item_id
 """
 
@@ -39,17 +40,13 @@ class Filter:
         return bool(self.query or self.outcome or self.since)
 
 
-@dataclass(frozen=True)
-class Graded:
-    outcome: Outcome
-    eye: str | None
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Image(Graded):
-    """What the list needs to know of one record."""
+    """What the list needs to know of one record. `waiting`: pictures of its file that have no record yet."""
 
     item_id: int
+    object_id: int
+    waiting: int
     score: float | None
     screened_at: str
     study_date: str | None
@@ -112,7 +109,8 @@ class Worklist:
         with self._lock:
             changes = self._store.changes()  # read first: what changes in between is seen the next time
             if changes != self._rows[0]:
-                rows = list(_rows(_images(self._store.db.execute(IMAGES))))
+                waiting = self._store.waiting_pictures()
+                rows = list(_rows(_images(self._store.db.execute(IMAGES), waiting)))
                 rows.sort(key=lambda row: row.screened_at, reverse=True)
                 rows.sort(key=lambda row: (OUTCOMES.index(row.outcome), -row.score))
                 self._rows = (changes, rows)
@@ -124,18 +122,20 @@ def _midnight(day: str) -> str:
     return timestamp(datetime.fromisoformat(min(max(day, "1900-01-01"), "9998-12-31")).astimezone())
 
 
-def _images(rows: Iterable[sqlite3.Row]) -> Iterator[Image]:
+def _images(rows: Iterable[sqlite3.Row], waiting: Mapping[int, int]) -> Iterator[Image]:
     for row in rows:
         image = Image(**{field.name: row[field.name] for field in fields(Image)})
+        if image.item_id in waiting:  # those of an object wait with its first picture
+            image = replace(image, waiting=waiting[image.item_id])
         # What another release of the box concluded, this one does not know: somebody must look, as without a result.
         yield image if image.outcome in OUTCOMES else replace(image, outcome="not_analysed")
 
 
 def _rows(images: Iterable[Image]) -> Iterator[Row]:
-    """Images without a patient number may be of different people and stay single."""
+    """Images without a patient number may be of different people: only those of one object stay together."""
     numbers: dict[tuple[str | None, int | None], list[Image]] = {}
     for image in images:
-        numbers.setdefault((image.patient_id, image.item_id if image.patient_id is None else None), []).append(image)
+        numbers.setdefault((image.patient_id, image.object_id if image.patient_id is None else None), []).append(image)
     for of_number in numbers.values():
         people = persons(of_number)
         for person in people:
@@ -148,7 +148,16 @@ def _rows(images: Iterable[Image]) -> Iterator[Row]:
 
 def _row(images: list[Image], shared_number: bool) -> Row:
     worst = min(images, key=lambda image: (OUTCOMES.index(image.outcome), image.item_id))
-    graded = tuple(sorted((image.eye or "", image.outcome) for image in images))
+    graded = tuple(
+        sorted(
+            graded
+            for image in images
+            for graded in (
+                (image.eye or "", image.outcome, bool(image.missing)),
+                *[(image.eye or "", "not_analysed", True)] * image.waiting,
+            )
+        )
+    )
     outcome, eyes = _summary(graded, worst.patient_id is not None)
     name = next((image.patient_name for image in images if image.patient_name), None)
     said = (
@@ -164,7 +173,7 @@ def _row(images: list[Image], shared_number: bool) -> Row:
         study_date=worst.study_date,
         outcome=outcome,
         eyes=eyes,
-        images=len(images),
+        images=len(graded),
         screened_at=max(image.screened_at for image in images),
         score=max((image.score for image in images if image.score is not None), default=-1.0),
         text=" ".join(dict.fromkeys(filter(None, said))).lower(),
@@ -172,10 +181,13 @@ def _row(images: list[Image], shared_number: bool) -> Row:
 
 
 @lru_cache(maxsize=4096)
-def _summary(images: tuple[tuple[str, Outcome], ...], patient_known: bool) -> tuple[Outcome, dict[str | None, Outcome]]:
+def _summary(
+    images: tuple[tuple[str, Outcome, bool], ...], patient_known: bool
+) -> tuple[Outcome, dict[str | None, Outcome]]:
     """The outcome of the patient and of each eye; few combinations occur, so few are computed."""
-    graded = [Graded(outcome, eye or None) for eye, outcome in images]
-    if not patient_known:  # a single image, whose patient's other eye nobody can look for
-        return graded[0].outcome, {graded[0].eye: graded[0].outcome}
-    by_eye = {eye: eye_summary([image for image in graded if image.eye == eye]) for eye in {i.eye for i in graded}}
-    return patient_summary(graded).outcome, {eye: summary.outcome for eye, summary in by_eye.items()}
+    graded = [Graded(outcome, eye or None, missing) for eye, outcome, missing in images]
+    eyes = {i.eye for i in graded}
+    by_eye = {eye: eye_summary([image for image in graded if image.eye == eye]).outcome for eye in eyes}
+    if not patient_known:  # the images of one object, whose patient's other eye nobody can look for
+        return min(by_eye.values(), key=OUTCOMES.index), by_eye
+    return patient_summary(graded).outcome, by_eye

@@ -31,10 +31,11 @@ from numpy.typing import NDArray
 from edge_app import contradictions, logs
 from edge_app.config import Config
 from edge_app.durable import is_full_disk, move_durably, temporary_file, write_durably
+from edge_app.identity import persons
 from edge_app.screen import Known, Screener, retryable
-from edge_app.store import Item, Stale, Store
-from keras_realmnet.errors import EngineFailed, RealMNetError
-from keras_realmnet.screening.image_io import DEFAULT_FILE_NAME_PATTERN
+from edge_app.store import Item, Result, Stale, Store
+from keras_realmnet.errors import EngineFailed, MachineFault, RealMNetError, UnreadableImage
+from keras_realmnet.screening.image_io import DEFAULT_FILE_NAME_PATTERN, read_header
 from keras_realmnet.screening.preprocessing import FieldGeometry
 from keras_realmnet.screening.record import ScreeningRecord
 from keras_realmnet.screening.runtimes import Prediction
@@ -45,6 +46,7 @@ log = logging.getLogger("edge_app.worker")  # also where it runs as __main__
 
 PREVIEW = 2048  # px, longest side
 PREVIEW_QUALITY = 90  # JPEG
+COUNTED_AT_ONCE = 50  # objects of earlier releases that an idle worker looks into
 POLL_SECONDS = 0.1  # how long a new item waits at most
 IDLE_SECONDS = 1.0  # how often an idle worker says so
 FULL_DISK_SECONDS = 5.0  # wait before another attempt where there was no room for a result
@@ -83,12 +85,24 @@ class Worker:
                     said = monotonic()
                 elif monotonic() - said >= IDLE_SECONDS:
                     settled.result()
+                    self._count_pictures()
                     self._say("idle")
                     said = monotonic()
                 else:
                     self.stopping.wait(POLL_SECONDS)
             settled.result()
             settler.submit(self._store.close)
+
+    def _count_pictures(self) -> None:
+        """Looks, while there is nothing else to do, into objects that an earlier release saw one picture of alone."""
+        for item in self._store.uncounted(COUNTED_AT_ONCE):
+            try:
+                pictures = read_header(self._store.object_path(item), self._known(item).name).pictures
+            except UnreadableImage:
+                pictures = 1  # there is a result of it: it could be read once
+            except MachineFault:
+                return  # another time
+            self._with_room(partial(self._store.count_pictures, item.id, pictures))
 
     def _with_room(self, step: Callable[[], T]) -> T | None:
         """Takes a step; where the disk has no room for what comes of it, waits and takes it again."""
@@ -138,16 +152,35 @@ class Worker:
     def _finish(self, item: Item, record: ScreeningRecord, kept: Kept) -> None:
         keep_pictures(self._store.result_dir(item.id), *kept)
         record = self._with_contradictions(item, record)
+        siblings = self._siblings(item)
+        record = record.warned([contradictions.no_result(each.record) for each in siblings if each.record.missing])
         self._store.finish(item.id, record, _score(record), routes(record, self._config), item.attempts)
+        for sibling in siblings:  # it had failed before
+            self._store.unwarn(sibling.item.id, contradictions.no_result(record))
+
+    def _siblings(self, item: Item) -> list[Result]:
+        """The results of the other pictures of the same object."""
+        return [other for other in self._store.object_records(item.object_id) if other.item.id != item.id]
 
     def _set_back(self, item: Item, record: ScreeningRecord) -> None:
         """A fault of the contents is final; after any other the item has another attempt."""
         record = self._with_contradictions(item, record)
         if retryable(record):
             record = replace(record, reasons=tuple(f"this box could not read it: {each}" for each in record.reasons))
-            self._store.release(item.id, record.reasons[0], True, record, item.attempts)
+            after = self._store.release(item.id, record.reasons[0], True, record, item.attempts)
+            final = after.state == "quarantined"
         else:
             self._store.quarantine(item.id, record.reasons[0], record, item.attempts)
+            final = True
+        if final:
+            self._tell_siblings(item, record)
+
+    def _tell_siblings(self, item: Item, record: ScreeningRecord) -> None:
+        """The results of an object's other pictures say that this one has none."""
+        if record.missing:
+            for sibling in self._siblings(item):
+                if not sibling.record.missing:
+                    self._store.warn(sibling.item.id, [contradictions.no_result(record)])
 
     def _known(self, item: Item) -> Known:
         """Files of folders keep their names; an object of the network is named by its UID."""
@@ -162,11 +195,13 @@ class Worker:
         warnings = contradictions.within_study([record, *(other.record for other in others)])
         for other in others:
             store.warn(other.item.id, warnings)
-        for other in store.patient_records(record.patient_id) if record.patient_id else ():
-            found = contradictions.of_one_number(record, [other.record])
-            if found and other.item.id != item.id:
-                store.warn(other.item.id, found)
-                warnings = (*warnings, *found)
+        same = store.patient_records(record.patient_id) if record.patient_id else []
+        same = [other for other in same if other.item.id != item.id]
+        if len(persons([record, *(other.record for other in same)])) > 1:
+            warnings = (*warnings, *contradictions.of_one_number(record, [other.record for other in same]))
+            for other in same:
+                rest = [record, *(each.record for each in same if each is not other)]
+                store.warn(other.item.id, contradictions.of_one_number(other.record, rest))
         names = (*store.names(item.id), item.file_name)
         return record.warned((*warnings, *contradictions.among_names(names, self._known(item).pattern)))
 
@@ -178,6 +213,7 @@ class Worker:
                 self._store.object_path(item), item.sha256, error, self._known(item), item.frame
             )
             self._store.explain(item.id, record)
+            self._tell_siblings(item, record)
 
 
 def routes(record: ScreeningRecord, config: Config) -> list[tuple[str, str]]:

@@ -14,6 +14,7 @@ from keras_realmnet.screening.quality import Quality
 __all__ = [
     "OUTCOMES",
     "Decision",
+    "Graded",
     "GradedImage",
     "OperatingPoint",
     "Outcome",
@@ -144,6 +145,19 @@ class GradedImage(Protocol):
     @property
     def eye(self) -> str | None: ...
 
+    @property
+    def missing(self) -> bool:
+        """Whether it is one of several pictures of a file and has no result (yet): no other image stands for it."""
+
+
+@dataclass(frozen=True)
+class Graded:
+    """A `GradedImage` and nothing else."""
+
+    outcome: Outcome
+    eye: str | None
+    missing: bool = False
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -157,6 +171,8 @@ def eye_summary(records: Sequence[GradedImage]) -> Summary:
     """Combines the images of one eye of one visit: the worst grade, on the best quality.
 
     - refer: at least one image refers;
+    - not_analysed: a picture of a file with several has no result, be it damaged or still waiting: the others of its
+      file are no retakes of it;
     - negative: no image refers and at least one gradable image is negative (a good retake settles a poor first
       image; the ungraded images are named in the reasons);
     - insufficient: no gradable image, at least one of insufficient quality;
@@ -171,6 +187,8 @@ def eye_summary(records: Sequence[GradedImage]) -> Summary:
     ungraded = (f"{unsettled} of {len(outcomes)} images could not be analysed",) if mixed else ()
     if "refer" in outcomes:
         return Summary("refer", ungraded)
+    if missing := sum(record.missing for record in records):
+        return Summary("not_analysed", (f"{missing} of {len(outcomes)} images have no result, of files with several",))
     known = all(record.eye is not None for record in records)
     if "negative" in outcomes and (known or not unsettled):
         return Summary("negative", ungraded)

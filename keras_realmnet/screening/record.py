@@ -94,6 +94,11 @@ class ScreeningRecord:
         """Whether the model's answer became a decision (refer or negative)."""
         return self.outcome in ("refer", "negative")
 
+    @property
+    def missing(self) -> bool:
+        """See `decision.GradedImage`."""
+        return self.pictures > 1 and self.error is not None
+
     def warned(self, warnings: Sequence[str]) -> ScreeningRecord:
         """The record with more warnings, each once."""
         return replace(self, warnings=tuple(dict.fromkeys((*self.warnings, *warnings))))

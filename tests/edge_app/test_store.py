@@ -39,8 +39,10 @@ def receive_file(store: Store, contents: bytes) -> tuple[Item, bool]:
     )
 
 
-def screened(store: Store, contents: bytes = b"image", uid: str = "1.2.3", deliveries=(), score=0.1, **facts) -> Item:
-    receive(store, contents, uid)
+def screened(
+    store: Store, contents: bytes = b"image", uid: str = "1.2.3", deliveries=(), score=0.1, study: str = "1.2", **facts
+) -> Item:
+    receive(store, contents, uid, study_uid=study)
     item = store.claim()
     store.finish(item.id, make_record(**facts), score, deliveries, item.attempts)
     return store.item(item.id)
@@ -208,10 +210,10 @@ def test_an_object_without_an_item_is_found(store):
 
 
 def test_retention_removes_only_what_was_delivered_whole(store):
-    done = screened(store, b"1", "1.1", [("pacs", "sr"), ("pacs", "sc")])
-    waiting = screened(store, b"2", "1.2", [("pacs", "sr"), ("other", "sr")])
-    dead = screened(store, b"3", "1.3", [("pacs", "sr")])
-    nowhere = screened(store, b"4", "1.4")
+    done = screened(store, b"1", "1.1", [("pacs", "sr"), ("pacs", "sc")], study="1", patient_id="A")
+    waiting = screened(store, b"2", "1.2", [("pacs", "sr"), ("other", "sr")], study="2", patient_id="B")
+    dead = screened(store, b"3", "1.3", [("pacs", "sr")], study="3", patient_id="C")
+    nowhere = screened(store, b"4", "1.4", study="4", patient_id="D")
     pending, _ = receive(store, b"5", "1.5")
     for delivery in store.deliveries():
         if delivery.item_id == dead.id:
@@ -558,6 +560,46 @@ def test_an_object_is_removed_by_age_as_a_whole(store):
     again, new = receive(store, b"two")  # sent again: both are screened again
     assert (again.id, new) == (first.id, True)
     assert (store.claim().id, store.claim().id) == (first.id, second.id)
+
+
+def test_a_patients_day_is_removed_by_age_as_a_whole(store):
+    """Else what stays could look better than all of it did: the eye that refers gone, the negative ones left."""
+    refer = screened(store, b"1", "1.1", [("pacs", "sr")], eye="OD", outcome="refer")
+    negative = screened(store, b"2", "1.2", eye="OS", outcome="negative")  # nowhere to go: kept
+    other_day = screened(store, b"3", "1.3", [("pacs", "sr")], study="9", study_date="2024-01-01")
+    for delivery in store.deliveries():
+        store.delivered(delivery.id)
+    tomorrow = datetime.now(timezone.utc) + timedelta(days=1)
+    assert store.expire(tomorrow) == 1
+    assert [store.item(item.id).state for item in (refer, negative, other_day)] == ["done", "done", "expired"]
+
+
+def test_pictures_that_wait_are_counted(store):
+    first = opened(store, receive(store, b"three")[0], 3)
+    assert store.waiting_pictures() == {first.id: 2}
+    second = store.claim()
+    store.finish(second.id, make_record(frame=2, pictures=3), 0.1)
+    assert store.waiting_pictures() == {first.id: 1}
+    assert [r.record.frame for r in store.object_records(first.id)] == [1, 2]
+    store.claim()
+    store.quarantine(store.item(second.id).id + 1, "damaged", make_record(outcome="not_analysed", frame=3, pictures=3))
+    assert store.waiting_pictures() == {}
+
+
+def test_objects_of_an_earlier_release_are_opened_again(old_box):
+    """It saw the first picture of each alone."""
+    store = Store(old_box, "realmnet-demo")
+    first, second, *others = store.uncounted(10)
+    assert len(others) == 2
+    store.count_pictures(first.id, 1)
+    store.count_pictures(second.id, 3)
+    assert [item.id for item in store.uncounted(10)] == [item.id for item in others]
+    assert (store.item(first.id).state, store.item(first.id).pictures) == ("done", 1)
+    again = store.claim()
+    assert again.id == second.id
+    store.finish(again.id, make_record(pictures=3), 0.1)
+    assert store.waiting_pictures() == {second.id: 2}
+    store.close()
 
 
 def test_an_object_is_screened_once_by_each_bundle(tmp_path):

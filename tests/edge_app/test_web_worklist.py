@@ -16,13 +16,26 @@ def store(tmp_path):
     store.close()
 
 
-def screen(store, uid, **facts):
+def screen(store, uid, state="done", **facts):
     sha256, size = store.keep_object([uid.encode()], "dcm")
     identity = {"source": "dicom", "origin": "SCANNER", "sop_instance_uid": uid}
     item, _ = store.add_item(sha256=sha256, extension="dcm", file_name="", bytes=size, **identity)
     assert store.claim().id == item.id
-    store.finish(item.id, make_record(**facts), facts.pop("score", None))
+    if state == "done":
+        store.finish(item.id, make_record(**facts), facts.pop("score", None))
+    else:
+        store.quarantine(item.id, "damaged", make_record(outcome="not_analysed", error="UnreadableImage", **facts))
     return item.id
+
+
+def screen_next(store, **facts):
+    """The next picture of the object that is being screened."""
+    item = store.claim()
+    assert item.frame == facts["frame"]
+    if "error" in facts:
+        store.quarantine(item.id, "damaged", make_record(outcome="not_analysed", **facts))
+    else:
+        store.finish(item.id, make_record(**facts), None)
 
 
 def test_two_people_with_one_patient_number_are_two_lines(store):
@@ -54,6 +67,53 @@ def test_without_a_contradiction_images_stay_together(store):
     screen(store, "1.2", patient_id="77", eye="OS", outcome="negative")
     [row] = Worklist(store).rows(Filter())
     assert (row.outcome, row.patient_name, row.shared_number) == ("negative", "Doe^Jane", False)
+
+
+def eyes(store):
+    [row] = Worklist(store).rows(Filter())
+    [visit] = visits(
+        [result.record for result in store.latest(100)], lambda record: 2 * (record.frame == 1 and record.pictures == 3)
+    )
+    return row.outcome, row.eyes, row.images, visit.summary.outcome if visit.summary else None
+
+
+def test_while_pictures_of_a_file_wait_its_eye_is_not_negative(store):
+    screen(store, "1.1", eye="OS", outcome="negative")
+    screen(store, "1.2", eye="OD", outcome="negative", pictures=3)
+    assert eyes(store) == ("not_analysed", {"OS": "negative", "OD": "not_analysed"}, 4, "not_analysed")
+    screen_next(store, eye="OD", outcome="negative", frame=2, pictures=3)
+    screen_next(store, eye="OD", outcome="negative", frame=3, pictures=3)
+    [row] = Worklist(store).rows(Filter())
+    assert (row.outcome, row.images) == ("negative", 4)
+
+
+def test_a_damaged_picture_is_not_settled_by_another_of_its_file(store):
+    """A good retake settles a poor image; a file's other picture is no retake."""
+    screen(store, "1.1", eye="OS", outcome="negative")
+    screen(store, "1.2", eye="OD", outcome="negative", pictures=2)
+    damaged = {"eye": "OD", "frame": 2, "pictures": 2, "error": "UnreadableImage"}
+    screen_next(store, **damaged)
+    assert eyes(store) == ("not_analysed", {"OS": "negative", "OD": "not_analysed"}, 3, "not_analysed")
+    screen(store, "1.3", eye="OD", outcome="refer")
+    assert eyes(store)[0] == "refer"
+
+
+def test_a_damaged_file_is_still_settled_by_a_good_retake(store):
+    screen(store, "1.1", eye="OS", outcome="negative")
+    screen(store, "1.2", "quarantined", eye="OD")
+    screen(store, "1.3", eye="OD", outcome="negative")
+    assert eyes(store)[0] == "negative"
+
+
+def test_pictures_of_one_file_without_a_patient_number_are_one_line(store):
+    screen(store, "1.1", patient_id=None, eye="OD", outcome="negative", pictures=2)
+    screen_next(store, patient_id=None, eye="OD", outcome="refer", frame=2, pictures=2)
+    screen(store, "1.2", patient_id=None, eye="OD", outcome="negative")
+    rows = Worklist(store).rows(Filter())
+    assert [(row.outcome, row.eyes, row.images) for row in rows] == [
+        ("refer", {"OD": "refer"}, 2),
+        ("negative", {"OD": "negative"}, 1),
+    ]
 
 
 def test_the_report_keeps_people_apart_as_well():

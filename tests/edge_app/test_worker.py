@@ -298,6 +298,8 @@ def test_pictures_of_an_object_whose_first_is_damaged_or_kills_the_worker(box, p
     box.work()
     damaged, good = sorted(box.store.items(), key=lambda item: item.frame)
     assert (damaged.id, damaged.state, good.frame, good.state) == (item.id, "quarantined", 2, "done")
+    [told] = box.store.record(good.id).record.warnings
+    assert told == "picture 1 of 2 of the same file has no result"
     assert box.store.record(good.id).record.outcome == "refer"
 
     image.SOPInstanceUID, image.PixelData = "1.2.3.4", encapsulate([whole, whole])
@@ -309,6 +311,30 @@ def test_pictures_of_an_object_whose_first_is_damaged_or_kills_the_worker(box, p
     killed, good = sorted((i for i in box.store.items() if i.object_id == item.id), key=lambda item: item.frame)
     assert (killed.state, good.state) == ("quarantined", "done")
     assert box.store.record(killed.id).record.patient_id == "T-1"
+    assert box.store.record(good.id).record.warnings == (told,)
+    box.store.retry(killed.id, "anna")
+    box.work()
+    assert box.store.item(killed.id).state == "done"
+    assert box.store.record(good.id).record.warnings == ()  # it holds no longer
+
+
+def test_an_idle_worker_looks_into_objects_that_an_earlier_release_saw_one_picture_of(box, pictures):
+    frames = np.stack([pictures["negative"], pictures["refer"]])
+    stack = peers.ophthalmic(frames[0], NumberOfFrames=2)
+    stack.PixelData = frames.tobytes()
+    items = [peers.take_in(box.store, encoded(stack)), box.receive_dicom(pictures["refer"])]
+    for item, outcome in zip(items, ("negative", "refer"), strict=True):
+        box.store.claim()
+        box.store.finish(item.id, peers.make_record(outcome=outcome), None)
+    with box.store.write() as db:  # as the migration leaves them
+        db.execute("UPDATE items SET pictures = NULL")
+    box.worker._count_pictures()
+    assert [box.store.item(item.id).state for item in items] == ["pending", "done"]
+    box.work()
+    found = {(item.object_id, item.frame): item.state for item in box.store.items()}
+    assert found == {(items[0].id, 1): "done", (items[0].id, 2): "done", (items[1].id, 1): "done"}
+    assert [result.record.outcome for result in box.store.object_records(items[0].id)] == ["negative", "refer"]
+    assert box.store.record(items[1].id).revision == 1
 
 
 def test_after_an_engines_error_its_golden_output_is_asked_for_again(box, pictures, screener):
