@@ -4,8 +4,9 @@
 
 Each file holds 1 to 20 pictures, each of its own colours: DICOM (compressed in JPEG, JPEG 2000 and RLE, with offset
 tables that are right, absent or wrong; uncompressed; Number of Frames right, absent or wrong; pictures split over
-fragments or joined in one; delimiters missing), TIFF and BigTIFF (with previews, masks, SubIFDs), JPEG (MPO, with and
-without thumbnails; one stream behind another). Each is read whole, then once more cut off somewhere.
+fragments or joined in one; delimiters missing, items behind them), TIFF and BigTIFF (with previews, masks, SubIFDs, and
+pictures that are marked as such), JPEG (MPO, with and without thumbnails; one stream behind another), files of two
+formats joined in one. Each is read whole, then once more cut off somewhere.
 """
 
 import argparse
@@ -62,7 +63,7 @@ def make(number: int) -> File:
     count = int(rng.choice([1, 2, 3, 4, 5, 16, 17, 20], p=[0.15, 0.25, 0.2, 0.1, 0.1, 0.1, 0.05, 0.05]))
     size = int(rng.integers(17, 40)), int(rng.integers(17, 40)) * 2  # an even width, for YBR_FULL_422
     pictures = [_picture(rng, *size) for _ in range(count)]
-    maker = (_compressed, _compressed, _uncompressed, _tiff, _jpeg)[number % 5]
+    maker = (_compressed, _compressed, _uncompressed, _tiff, _jpeg, _joined)[number % 6]
     file = maker(rng, pictures)
     file.refused |= count > MAX_PICTURES
     return file
@@ -158,12 +159,16 @@ def _compressed(rng: np.random.Generator, pictures: Pictures) -> File:
         fragments[-1] += b"trailer \xff\xda\xff\xd9" if coding != "RLE" else b"\0\0"
     items = b"".join(ITEM + struct.pack("<I", len(item)) + item for item in (table, *fragments))
     items += (b"\xfe\xff\xdd\xe0" + bytes(4)) * delimited
+    behind = delimited and rng.random() < 0.1
+    if behind:
+        items += ITEM + struct.pack("<I", len(padded[0])) + padded[0] + b"\xfe\xff\xdd\xe0" + bytes(4)
     data = _saved(header) + b"\xe0\x7f\x10\x00OB\0\0\xff\xff\xff\xff" + items
     alone = len(pictures) == 1
     refused = said == "large" or (coding == "RLE" and layout != "one each" and not (alone and layout == "joined"))
     confirmed = delimited or said == "right"
     refused |= not confirmed and max(len(pictures), len(table) // 4) > 1  # more may have followed
-    shape = f"DICOM {coding}, {layout}"
+    refused |= behind
+    shape = f"DICOM {coding}, {layout}" + ", one behind the delimiter" * behind
     return File(shape, data, pictures, refused, coding != "JPEG", said == "right" or delimited)
 
 
@@ -214,10 +219,14 @@ def _tiff(rng: np.random.Generator, pictures: Pictures) -> File:
         first.save(file, "TIFF", save_all=True, append_images=others, compression=compression, big_tiff=big)
         return File(f"TIFF {compression}", file.getvalue(), pictures)
     order, big = str(rng.choice(["<", ">"])), bool(rng.integers(0, 2))
-    extras = str(rng.choice(["none", "previews", "SubIFDs", "masks"]))
+    extras = str(rng.choice(["none", "previews", "SubIFDs", "masks", "large previews", "colour masks"]))
     loops = rng.random() < 0.1
     data = tiff(pictures, order, big, extras, deflated=bool(rng.integers(0, 2)), loops=loops)
-    return File(f"TIFF by hand, {extras}", data, pictures, refused=loops or (big and order == ">"))
+    refused = loops or (big and order == ">")
+    if extras in ("large previews", "colour masks"):
+        pictures = [page for picture in pictures for page in (picture, picture[::-1])]
+        refused |= len(pictures) > MAX_PICTURES
+    return File(f"TIFF by hand, {extras}", data, pictures, refused)
 
 
 def tiff(
@@ -228,7 +237,10 @@ def tiff(
     deflated: bool = False,
     loops: bool = False,
 ) -> bytes:
-    """A TIFF of these pictures, one strip each; `extras`: what stands beside each picture without being one."""
+    """A TIFF of these pictures, one strip each; `extras`: what stands beside each picture without being one.
+
+    "large previews" and "colour masks" are pictures, upside down, that their subfile type alone calls something else.
+    """
     offset, count = ("Q", "Q") if big else ("I", "H")
     mark = b"II" if order == "<" else b"MM"
     data = bytearray(mark + struct.pack(order + ("HHHQ" if big else "HI"), *((43, 8, 0, 0) if big else (42, 0))))
@@ -236,14 +248,15 @@ def tiff(
 
     def write(picture: np.ndarray, *tags: tuple[int, int, int]) -> tuple[int, int]:
         """The picture and its directory; where the directory is, and where its successor's offset stands."""
-        samples = 1 if picture.ndim == 2 else 3
-        strip = zlib.compress(picture.tobytes()) if deflated else picture.tobytes()
+        samples, depth_bits = 1 if picture.ndim == 2 else 3, 1 if picture.dtype == bool else 8
+        raw = (np.packbits(picture, axis=1) if picture.dtype == bool else picture).tobytes()
+        strip = zlib.compress(raw) if deflated else raw
         at = len(data)
         data.extend(strip + b"\0" * (len(strip) % 2))
         bits = len(data)
         data.extend(struct.pack(order + "3H2x", 8, 8, 8))
         wide, long = struct.calcsize(offset), 16 if big else 4
-        depth = struct.pack(order + f"{samples}H", *[8] * samples)
+        depth = struct.pack(order + f"{samples}H", *[depth_bits] * samples)
         entries = {
             256: (4, 1, picture.shape[1]), 257: (4, 1, picture.shape[0]), 259: (3, 1, 8 if deflated else 1),
             258: (3, samples, depth if len(depth) <= wide else bits), 262: (3, 1, 2 if samples == 3 else 1),
@@ -270,7 +283,11 @@ def tiff(
         if extras == "previews":
             pages.insert(int(picture[0, 0, 0]) % 2, write(picture[::2, ::2].copy(), (254, 4, 1)))
         elif extras == "masks":
-            pages.append(write(picture[..., 0].copy(), (254, 4, 4), (262, 3, 4)))
+            pages.append(write(picture[..., 0] > 128, (254, 4, 4), (262, 3, 4)))
+        elif extras == "large previews":
+            pages.append(write(picture[::-1].copy(), (254, 4, 1)))
+        elif extras == "colour masks":
+            pages.append(write(picture[::-1].copy(), (254, 4, 4)))
         for here, following in pages:
             struct.pack_into(order + offset, data, link, here)
             first, link = first or here, following
@@ -318,6 +335,31 @@ def multi_picture(streams: list[tuple[int, bytes]], order: str = "<") -> bytes:
     first = streams[0][1]
     index = b"\xff\xe2" + struct.pack(">H", size - 2) + b"MPF\0" + table
     return first[:2] + index + first[2:] + b"".join(stream for _, stream in streams[1:])
+
+
+# ---- one file behind another -------------------------------------------------------------------------------------
+
+
+def _joined(rng: np.random.Generator, pictures: Pictures) -> File:
+    """A second picture behind the end of the first, in any format; two JPEGs are `_jpeg`'s."""
+    formats = ["JPEG", "PNG", "TIFF", "BMP", "JPEG2000", "DICOM"]
+    first = str(rng.choice([name for name in formats if name != "JPEG2000"]))  # which is read inside of DICOM only
+    second = str(rng.choice([name for name in formats if (first, name) != ("JPEG", "JPEG")]))
+    pictures = [pictures[0], pictures[-1]]
+    parts = []
+    for kind, picture in zip((first, second), pictures, strict=True):
+        if kind == "DICOM":
+            header = _header(picture, ExplicitVRLittleEndian)
+            header.PixelData = picture.tobytes()
+            header["PixelData"].VR = "OB"
+            parts.append(_saved(header))
+        elif kind == "TIFF":
+            options = {"order": str(rng.choice(["<", ">"])), "extras": str(rng.choice(["none", "masks", "SubIFDs"]))}
+            parts.append(tiff([picture], **options, deflated=bool(rng.integers(0, 2))))
+        else:
+            parts.append(_encoded(picture, kind))
+    padding = (b"", bytes(int(rng.integers(1, 600))), b"\xff" * 16, b"\r\n")[int(rng.integers(0, 4))]
+    return File(f"{first} + {second}", padding.join(parts), pictures, refused=True, lossless=False, cuts_show=False)
 
 
 # ---- checking ------------------------------------------------------------------------------------------------------

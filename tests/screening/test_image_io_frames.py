@@ -11,6 +11,7 @@ import numpy as np
 import pydicom
 import pytest
 from PIL import Image
+from PIL.TiffImagePlugin import AppendingTiffWriter
 from pydicom.dataset import Dataset
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
@@ -26,6 +27,7 @@ from keras_realmnet.errors import DecompressionBomb, UnreadableImage
 from keras_realmnet.screening.image_io import MAX_PICTURES, read_header, read_image
 from tests.proofs.frames import multi_picture, tiff
 from tests.screening.image_files import (
+    DELIMITER,
     ITEM,
     assert_same,
     dicom,
@@ -333,6 +335,7 @@ def test_absurd_lists_of_pages_cost_little() -> None:
     assert_refused(many, "more than 1000 pages")
     assert_refused(wide, "list of pages is damaged")
     assert_refused(dicom(np.zeros((1, 2), np.uint8), NumberOfFrames=2**31 - 1), "announces")
+    assert_refused(tiff_of_large_lists(), "no picture")
     empty_items = with_items(jpeg_dicom(jpegs(1)), [b""] * 200_000)
     assert_refused(empty_items, "cannot be told apart")
     starts = jpegs(1)[0] + b"\xff\xd8\xff\xe0\0\x10JFIF" * 200_000
@@ -344,6 +347,19 @@ def test_absurd_lists_of_pages_cost_little() -> None:
     for rest in (bytes(20_000_000), b"\xff" * 20_000_000, b"\xff\xe0\0\2" * 1_000_000, tile * 100_000):
         read_header(jpegs(1)[0] + b"\xff\xd8" * (rest[:2] == b"\xff\xe0") + reaching * (rest[0] % 255 == 0) + rest)
     assert time.process_time() - started < 20
+
+
+def tiff_of_large_lists() -> bytes:
+    """A thousand masks, each of 100000 strips, and directories of metadata below each, of 60000 entries."""
+    data = bytearray(b"II*\0" + struct.pack("<I", 8 + 400_000 + 60_000 * 12))
+    data += struct.pack("<I", 60_000) * 100_000 + struct.pack("<H", 60_000) * 6 * 60_000
+    for number in range(1000):
+        below = 8 + 12 * number
+        entries = [(254, 4, 1, 4), (256, 4, 1, 9), (257, 4, 1, 9), (273, 4, 100_000, 8), (279, 4, 100_000, 8)]
+        entries += [(324, 4, 100_000, 8), (325, 4, 100_000, 8), (34665, 4, 1, below), (34853, 4, 1, below + 4)]
+        data += struct.pack("<H", 9) + b"".join(struct.pack("<HHII", *entry) for entry in entries)
+        data += struct.pack("<I", (len(data) + 4) * (number < 999))
+    return bytes(data)
 
 
 def png_of_chunks(number: int) -> bytes:
@@ -362,6 +378,141 @@ def test_the_pixel_cap_holds_for_each_picture() -> None:
         with pytest.raises(DecompressionBomb, match="60000x60000") as raised:
             read(bytes(data), frame=2)
         assert raised.value.source.frame == 2
+
+
+def test_a_page_as_large_as_the_picture_is_no_preview() -> None:
+    """Whatever its subfile type says: a preview is smaller."""
+    first, second = scene(seed=1), scene(seed=2)
+    assert_holds(tiff([first], extras="large previews"), [first, first[::-1]])
+    for size, pictures in (((96, 60), 2), ((60, 128), 2), ((90, 120), 2), ((48, 64), 1), ((72, 96), 1)):
+        marked = [tiff_page(first), tiff_page(scene(*size, 2), 1)]
+        assert read_header(tiff_of(marked)).pictures == pictures, size
+        assert read_header(tiff_of(marked[::-1])).pictures == pictures, size
+    old = tiff_of([tiff_page(first), tiff_page(second, 2, tag=255)])  # the subfile type of older files
+    assert_holds(old, [first, second])
+
+
+def test_a_mask_has_one_bit() -> None:
+    first = scene(seed=1)
+    assert_holds(tiff([first], extras="masks"), [first])
+    assert_holds(tiff([first], extras="colour masks"), [first, first[::-1]])
+    grey = scene(seed=2)[..., 0]
+    assert_holds(tiff_of([tiff_page(first), tiff_page(grey, 4)]), [first, np.repeat(grey[..., None], 3, axis=2)])
+
+
+def tiff_page(picture: np.ndarray, kind: int = 0, tag: int = 254) -> tuple[Image.Image, dict[int, int]]:
+    return Image.fromarray(picture), {tag: kind}
+
+
+def tiff_of(pages: list[tuple[Image.Image, dict[int, int]]]) -> bytes:
+    file = io.BytesIO()
+    with AppendingTiffWriter(file) as writer:
+        for image, tags in pages:
+            image.save(writer, "TIFF", tiffinfo=tags)
+            writer.newFrame()
+    return file.getvalue()
+
+
+# ---- one file behind another ---------------------------------------------------------------------------------------
+
+FIRST = {
+    "JPEG": lambda: jpegs(1)[0],
+    "PNG": lambda: encoded(scene(), "PNG"),
+    "TIFF": lambda: encoded(scene(), "TIFF"),
+    "TIFF, compressed": lambda: encoded(scene(), "TIFF", compression="jpeg"),
+    "TIFF, many strips": lambda: encoded(scene(), "TIFF", compression="tiff_lzw", strip_size=300),
+    "TIFF, no length": lambda: encoded(scene(), "TIFF").replace(
+        struct.pack("<HHI", 279, 4, 1), b"\x17\xff\4\0\1\0\0\0"
+    ),
+    "TIFF, two pages": lambda: tiff([scene(seed=1), scene(seed=2)]),
+    "BigTIFF": lambda: tiff([scene()], big=True),
+    "BMP": lambda: encoded(scene(), "BMP"),
+    "DICOM": lambda: dicom(scene()),
+    "DICOM, deflated": lambda: dicom(scene(), DeflatedExplicitVRLittleEndian),
+    "DICOM, compressed": lambda: jpeg_dicom(jpegs(1)),
+}
+SECOND = {
+    "JPEG": lambda: jpegs(2)[0],
+    "PNG": lambda: encoded(scene(seed=2), "PNG"),
+    "TIFF": lambda: encoded(scene(seed=2), "TIFF"),
+    "big-endian TIFF": lambda: tiff([scene(seed=2)], ">"),
+    "BMP": lambda: encoded(scene(seed=2), "BMP"),
+    "JPEG 2000": lambda: encoded(scene(seed=2), "JPEG2000"),
+    "JPEG 2000 codestream": lambda: encoded(scene(seed=2), "JPEG2000", no_jp2=True),
+    "DICOM": lambda: dicom(scene(seed=2)),
+    "DICOM without a preamble": lambda: dicom(scene(seed=2))[132:],
+    "DICOM data set": lambda: dicom(scene(seed=2), file_format=False),
+}
+
+
+@pytest.mark.parametrize("second", SECOND)
+@pytest.mark.parametrize("first", FIRST)
+def test_a_picture_behind_the_end_of_another(first: str, second: str) -> None:
+    """It is counted, or the file is refused: never passed over."""
+    data = FIRST[first]()
+    alone = read_header(data)
+    assert alone.pictures == (2 if first == "TIFF, two pages" else 1)
+    read_image(data)
+    for padding in (b"", bytes(512), b"\xff" * 7, b"\r\n"):
+        joined = data + padding + SECOND[second]()
+        if first == second == "JPEG":
+            assert read_header(joined).pictures == 2
+        else:
+            assert_refused(joined, "picture", "not analysed", "on its own" if "DICOM" in first else "xport each")
+
+
+@pytest.mark.parametrize("first", FIRST)
+@pytest.mark.parametrize(
+    "trailer",
+    [
+        bytes(1000), b"\xff" * 40, b"BMW, made by a scanner" + bytes(40), b"II, and MM, too" + bytes(40), b"\xff\xd9",
+        b"\0\0\1\x0a\x0e\0\0\0Image_UTC_Data1680000000000" + bytes(60) + b"SEFT", b"\x08\0\x10\0trailer" + bytes(40),
+        b"\0\0\0\x18ftypmp42\0\0\0\0isommp42" + bytes(100), b"CANON OPTIONAL DATA\0" + b"II*\0" + bytes(40),
+    ],
+)  # fmt: skip
+def test_a_trailer_that_is_no_picture(first: str, trailer: bytes) -> None:
+    data = FIRST[first]()
+    assert read_header(data + trailer).pictures == read_header(data).pictures
+    assert_same(read_image(data + trailer).pixels, read_image(data).pixels)
+
+
+def test_a_picture_behind_a_trailer() -> None:
+    for first in ("PNG", "TIFF", "BMP"):
+        assert_refused(FIRST[first]() + b"trailer" + jpegs(2)[0], "behind")
+        assert_refused(
+            FIRST[first]() + b"trailer" + encoded(scene(), "PNG"), "several pictures" if first == "PNG" else "behind"
+        )
+    first, second = jpegs(1, 2)
+    assert_refused(first + b"trailer" + encoded(scene(), "PNG"), "behind")
+    assert_refused(first + encoded(scene(), "PNG") + second, "behind")
+
+
+def test_a_picture_behind_what_exif_refers_to() -> None:
+    """Directories that hold no page belong to the file, too."""
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0x927C] = jpegs(5)[0]  # a maker note may be anything
+    file = io.BytesIO()
+    Image.fromarray(scene()).save(file, "TIFF", exif=exif)
+    assert_holds(file.getvalue(), [scene()])
+    assert_refused(file.getvalue() + jpegs(2)[0], "behind")
+
+
+def test_an_item_behind_the_delimiter() -> None:
+    frames = [even(frame) for frame in jpegs(1, 2)]
+    item = ITEM + struct.pack("<I", len(frames[1])) + frames[1]
+    for announced in ({}, {"NumberOfFrames": 1}):
+        data = jpeg_dicom(frames[:1], **announced)
+        for gap in (b"", b"\0\0", DELIMITER):
+            assert_refused(with_items(data, frames[:1], delimiter=DELIMITER + gap + item + DELIMITER), "told apart")
+        assert_refused(with_items(data, frames[:1], delimiter=DELIMITER + item), "told apart")
+        assert_refused(with_items(data, frames[:1], delimiter=b"\0\0" + item + DELIMITER), "told apart")
+        again = b"\xe0\x7f\x10\0OB\0\0\xff\xff\xff\xff" + ITEM + bytes(4) + item + DELIMITER
+        assert_refused(with_items(data, frames[:1], delimiter=DELIMITER + again), "told apart")
+    raw = dicom(scene())
+    assert_refused(raw + b"\xe0\x7f\x10\0OB\0\0" + struct.pack("<I", scene().size) + scene().tobytes(), "told apart")
+    signature = b"\xfa\xff\xfa\xffSQ\0\0\xff\xff\xff\xff" + ITEM + struct.pack("<I", 8) + bytes(8) + DELIMITER
+    for data in (raw, jpeg_dicom(frames[:1])):
+        assert_same(read_image(data + signature).pixels, read_image(data).pixels)
 
 
 # ---- JPEG, PNG -----------------------------------------------------------------------------------------------------

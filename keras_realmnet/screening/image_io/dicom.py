@@ -19,6 +19,7 @@ from pydicom.uid import (
 
 from keras_realmnet.errors import DecompressionBomb, UnreadableImage
 from keras_realmnet.screening.image_io.dicom_pixels import PixelData
+from keras_realmnet.screening.image_io.formats import picture_behind
 from keras_realmnet.screening.image_io.names import iso_date
 from keras_realmnet.screening.image_io.source import AGAIN, MAX_BYTES, MAX_PICTURES, Opened, too_many
 from keras_realmnet.screening.image_io.text import decode_text, encodings_of
@@ -65,7 +66,8 @@ class DicomFile(Opened):
                 "or take the picture again"
             )
             return
-        self._pixels = PixelData(self._header, *element)
+        value, vr, length, behind = element
+        self._pixels = PixelData(self._header, value, vr, length, behind)
         self.pictures = self._pixels.count
         if self._pixels.problem:
             self.refuse(self._pixels.problem)
@@ -184,6 +186,8 @@ def _inflated(data: bytes) -> tuple[bytes, str | None]:
         if size > MAX_BYTES:
             raise DecompressionBomb(f"the deflated data set has more than {MAX_BYTES} bytes; export it uncompressed")
     plain = str(ExplicitVRLittleEndian).encode().ljust(len(syntax), b"\0")
+    if picture_behind(inflate.unused_data, 0):
+        parts.append(inflate.unused_data)
     return data[:start].replace(syntax.encode(), plain) + b"".join(parts), syntax
 
 
@@ -209,8 +213,8 @@ def _read_header(data: bytes) -> tuple[pydicom.Dataset, int | None]:
     raise UnreadableImage(f"the header of this DICOM file is damaged. {AGAIN}")
 
 
-def _pixel_element(data: bytes, at: int, header: pydicom.Dataset) -> tuple[bytes, bytes, int] | None:
-    """Value (as far as the file goes), VR and stated length of Pixel Data at `at`; None for another element."""
+def _pixel_element(data: bytes, at: int, header: pydicom.Dataset) -> tuple[bytes, bytes, int, bytes] | None:
+    """Value (as far as the file goes), VR and stated length of Pixel Data at `at`, and what is behind; or None."""
     implicit, little = header.original_encoding
     order: Literal["little", "big"] = "little" if little else "big"
     head = data[at : at + 12]
@@ -223,4 +227,4 @@ def _pixel_element(data: bytes, at: int, header: pydicom.Dataset) -> tuple[bytes
     else:
         vr, length, start = head[4:6], int.from_bytes(head[6:8], order), at + 8
     end = len(data) if length == 0xFFFFFFFF else start + length
-    return data[start:end], vr, length
+    return data[start:end], vr, length, data[end:]

@@ -36,7 +36,8 @@ from pydicom.uid import (
 )
 
 from keras_realmnet.errors import UnreadableImage
-from keras_realmnet.screening.image_io.plain import INCOMPLETE, decode_jpeg
+from keras_realmnet.screening.image_io.formats import picture_behind
+from keras_realmnet.screening.image_io.plain import INCOMPLETE, decode_jpeg, other_between
 from keras_realmnet.screening.image_io.source import AGAIN
 from keras_realmnet.screening.image_io.streams import Stream, TooManyStreams, find_streams, starts_stream
 
@@ -45,6 +46,7 @@ __all__ = ["PixelData"]
 GDCM_SECONDS = 60  # 16 megapixels of JPEG lossless take about one
 
 ITEM, ITEM_DELIMITER, DELIMITER = b"\xfe\xff\x00\xe0", b"\xfe\xff\x0d\xe0", b"\xfe\xff\xdd\xe0"
+PIXEL_DATA = (b"\xe0\x7f\x10\0", b"\x7f\xe0\0\x10")  # its tag, in both byte orders
 UNDEFINED = 0xFFFFFFFF
 # Each coding's transfer syntaxes; the last one stands for it where the object states another.
 SYNTAXES = {
@@ -85,22 +87,24 @@ class _Items(NamedTuple):
     """What the items of encapsulated Pixel Data hold.
 
     `offsets`: how many the offset table in the first item names. `missing`: by how many bytes the last item is longer
-    than the file. `ended`: whether the sequence delimiter is there, so that nothing more was to follow.
+    than the file. `ended`: whether the sequence delimiter is there, so that nothing more was to follow. `behind`: what
+    follows it or, without one, the last item.
     """
 
     fragments: list[bytes]
     offsets: int = 0
     missing: int = 0
     ended: bool = True
+    behind: bytes = b""
 
 
 class PixelData:
-    """Pixel Data's value (as far as the file goes), its VR and stated length, and the header before it.
+    """Pixel Data's value (as far as the file goes), its VR, its stated length, the header before it, the bytes behind.
 
     `count`: how many pictures there are; `problem`: why none can be screened, else empty. `rows`, `columns`: of each.
     """
 
-    def __init__(self, header: pydicom.Dataset, value: bytes, vr: bytes, length: int):
+    def __init__(self, header: pydicom.Dataset, value: bytes, vr: bytes, length: int, behind: bytes):
         self.count, self.problem, self.rows, self.columns = 0, "", 0, 0
         self._syntax = UID(header.file_meta.TransferSyntaxUID)
         self._value, self._vr, self._size = value, "OW" if vr == b"OW" else "OB", 0
@@ -112,6 +116,8 @@ class PixelData:
                 if header.get(keyword) is not None:
                     self._about[keyword] = header[keyword]
             self._find(length, _announced(header))
+            if _goes_on(behind):
+                raise _Doubt(UNCERTAIN)
             self.rows, self.columns = int(self._about.Rows), int(self._about.Columns)
         except _Doubt as doubt:
             self.problem = str(doubt)
@@ -214,6 +220,8 @@ class PixelData:
     def _find_compressed(self, announced: int | None) -> None:
         items = _items(self._value) if self._value.startswith(ITEM) else _Items([self._value])
         fragments = items.fragments
+        if _goes_on(items.behind):
+            raise _Doubt(UNCERTAIN)
         if not any(fragments):
             raise _Doubt(f"the picture's data are missing in this DICOM object: not analysed. {AGAIN}")
         self._default(PixelRepresentation=0, PlanarConfiguration=0)
@@ -237,6 +245,8 @@ class PixelData:
             if starts_stream(fragment) and at not in starts:
                 raise _Doubt(UNCERTAIN)
             at += len(fragment)
+        if other_between(self._value, self._streams):
+            raise _Doubt(UNCERTAIN)
         self.count = len(self._streams)
         first = self._streams[0]
         self._default(
@@ -387,7 +397,15 @@ def _items(value: bytes) -> _Items:
     if at < len(value) < at + 8 and ITEM.startswith(value[at : at + 4]):  # one more was begun
         at += 8
     fragments = [item for item in items if item]
-    return _Items(fragments, len(table) // 4, max(at - len(value), 0), value[at : at + 4] == DELIMITER)
+    ended = value[at : at + 4] == DELIMITER
+    return _Items(fragments, len(table) // 4, max(at - len(value), 0), ended, value[at + 8 * ended :])
+
+
+def _goes_on(behind: bytes) -> bool:
+    """Whether what follows Pixel Data's end holds another item of it, another Pixel Data, or another picture."""
+    while (rest := behind.lstrip(b"\0")).startswith(DELIMITER):
+        behind = rest[8:]
+    return rest.startswith((ITEM, *PIXEL_DATA)) or picture_behind(behind, 0)
 
 
 def _starts_picture(fragment: bytes) -> bool:

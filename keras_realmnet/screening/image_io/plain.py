@@ -16,14 +16,14 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from keras_realmnet.errors import UnreadableImage
+from keras_realmnet.screening.image_io.formats import ANOTHER, PNG_SIGNATURE, picture_behind
 from keras_realmnet.screening.image_io.source import AGAIN, MAX_PICTURES, Opened, too_many
 from keras_realmnet.screening.image_io.streams import Stream, TooManyStreams, find_streams
 from keras_realmnet.screening.image_io.tiff import find_pages, page_alone
 
-__all__ = ["PlainFile", "decode_jpeg"]
+__all__ = ["PlainFile", "decode_jpeg", "other_between"]
 
 MAX_CHUNKS = 200_000
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 READERS = {"JPEG": JpegImageFile, "PNG": PngImageFile, "TIFF": TiffImageFile, "BMP": BmpImageFile}
 INCOMPLETE = f"the picture is incomplete: its data end early (truncated file). {AGAIN}"
 
@@ -38,14 +38,18 @@ class PlainFile(Opened):
         if kind == "JPEG":
             self._find_jpegs()
         elif kind == "TIFF":
-            self._pages, problem = find_pages(data)
+            self._pages, end, problem = find_pages(data)
             self.pictures = len(self._pages)
             if problem:
                 self.refuse(problem)
+            elif picture_behind(data, end):
+                self.refuse(ANOTHER)
             elif data.startswith(b"MM\0+"):  # Pillow takes it for an ordinary TIFF
                 self.refuse("the file is a big-endian BigTIFF, which cannot be read here. Export it as JPEG or DICOM")
         elif kind == "PNG":
             self._look_for_more_in_png()
+        elif picture_behind(data, _end_of_bmp(data)):
+            self.refuse(ANOTHER)
         if self.pictures > MAX_PICTURES:
             self.refuse(too_many(self.pictures))
         self._opened: dict[int, tuple[ImageFile, bytes]] = {}
@@ -114,16 +118,20 @@ class PlainFile(Opened):
         announced = sum(kind >> 16 != 1 for _, kind in entries)
         if self.pictures < announced:
             self.refuse(f"the file announces {announced} pictures, but not all are there: not analysed. {AGAIN}")
+        elif any(stream.coding == "JPEG 2000" for stream in streams) or other_between(self._data, streams):
+            self.refuse(ANOTHER)
         return None
 
     def _look_for_more_in_png(self) -> None:
-        animated, number, end = False, 0, 0
+        animated, number, end, kind = False, 0, 0, b""
         for number, (kind, _, end) in enumerate(_chunks(self._data), 1):  # noqa: B007
             animated = animated or kind == b"fdAT"
         if number == MAX_CHUNKS:
             self.refuse("the file is a PNG of too many parts to be read. Export it as JPEG or DICOM")
         elif animated or self._data.find(PNG_SIGNATURE, max(end, 1)) > 0:
             self.refuse("the file holds several pictures in one PNG: not analysed. Export each as a file of its own")
+        elif kind == b"IEND" and picture_behind(self._data, end):
+            self.refuse(ANOTHER)
 
 
 # ---- JPEG ----------------------------------------------------------------------------------------------------------
@@ -160,6 +168,14 @@ def _imdecode(data: bytes, half: bool) -> NDArray[np.uint8]:
     if pixels is None:
         raise UnreadableImage(f"the picture's data are damaged or end early. {AGAIN}")
     return np.asarray(pixels, np.uint8)
+
+
+def other_between(data: bytes, streams: list[Stream]) -> bool:
+    """Whether a picture of another kind stands behind one of these, which are all the JPEGs of the data."""
+    ends = [*(stream.start for stream in streams[1:]), len(data)]
+    return any(
+        stream.whole and picture_behind(data[stream.end : end], 0) for stream, end in zip(streams, ends, strict=True)
+    )
 
 
 def _mp_entries(data: bytes, first: Stream) -> list[tuple[int, int]]:
@@ -212,6 +228,23 @@ def _check_png(data: bytes) -> None:
             raise UnreadableImage(f"a part of the picture's data is damaged (checksum). {AGAIN}")
     if last != b"IEND":
         raise UnreadableImage(INCOMPLETE)
+
+
+# ---- BMP -----------------------------------------------------------------------------------------------------------
+
+
+def _end_of_bmp(data: bytes) -> int:
+    """Where the pixels end: by their size, or where they are compressed by the file's own length in its header."""
+
+    def number(at: int, size: int) -> int:
+        return int.from_bytes(data[at : at + size], "little", signed=size == 4)
+
+    old = number(14, 4) == 12  # OS/2: sides of two bytes each
+    width, height = (number(18, 2), number(20, 2)) if old else (number(18, 4), abs(number(22, 4)))
+    bits, compression = (number(24, 2), 0) if old else (number(28, 2), number(30, 4))
+    if compression in (1, 2, 4, 5):  # RLE, JPEG, PNG
+        return max(number(2, 4), 0)
+    return max(number(10, 4), 0) + (max(width, 0) * bits + 31) // 32 * 4 * height
 
 
 # ---- orientation ---------------------------------------------------------------------------------------------------

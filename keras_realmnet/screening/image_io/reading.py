@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_realmnet.errors import DecompressionBomb, MachineFault, UnreadableImage
 from keras_realmnet.screening.image_io.dicom import DicomFile
+from keras_realmnet.screening.image_io.formats import format_of
 from keras_realmnet.screening.image_io.names import DEFAULT_FILE_NAME_PATTERN, FileName, parse_file_name
 from keras_realmnet.screening.image_io.plain import PlainFile
 from keras_realmnet.screening.image_io.source import AGAIN, MAX_BYTES, MAX_PIXELS, ImageSource, LoadedImage, Opened
@@ -152,27 +153,6 @@ def _check_machine(error: Exception, name: str) -> None:
         raise _machine_fault(error, name) from error
 
 
-def _format(data: bytes) -> str | None:
-    if data[128:132] == b"DICM":
-        return "DICOM"
-    for magic, name in (
-        (b"\xff\xd8\xff", "JPEG"),
-        (b"\x89PNG\r\n\x1a\n", "PNG"),
-        (b"II*\x00", "TIFF"),
-        (b"MM\x00*", "TIFF"),
-        (b"II+\x00", "TIFF"),  # BigTIFF
-        (b"MM\x00+", "TIFF"),
-        (b"BM", "BMP"),
-        (b"\x02\x00\x00\x00UL", "DICOM"),  # file meta information without a preamble
-    ):
-        if data.startswith(magic):
-            return name
-    # A bare DICOM data set begins with group 0008 (at an element not above 0018, SOP Instance UID).
-    if data[:2] == b"\x08\x00" and len(data) > 16 and data[2] <= 0x18 and data[3] == 0:
-        return "DICOM"
-    return None
-
-
 def _open(data: bytes, name: str, frame: int, pattern: str | re.Pattern[str]) -> tuple[ImageSource, Opened]:
     """The header, and the opened file from which the pixels can be decoded."""
     if frame < 1:
@@ -180,7 +160,7 @@ def _open(data: bytes, name: str, frame: int, pattern: str | re.Pattern[str]) ->
     expected = "a JPEG, PNG, TIFF, BMP or DICOM image was expected"
     if not data:
         raise UnreadableImage(f"the file is empty; {expected}. {AGAIN}", name)
-    kind = _format(data)
+    kind = format_of(data)
     if kind is None:
         raise UnreadableImage(f"the file is no image; {expected}", name)
     try:
