@@ -2,9 +2,11 @@
 
 import logging
 import os
+import socket
 import ssl
 import time
 import zlib
+from contextlib import suppress
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -26,6 +28,9 @@ from pydicom.uid import (
     JPEG2000Lossless,
     JPEGBaseline8Bit,
     JPEGLosslessSV1,
+    MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+    MultiFrameTrueColorSecondaryCaptureImageStorage,
     OphthalmicPhotography8BitImageStorage,
     OphthalmicPhotography16BitImageStorage,
     RLELossless,
@@ -39,16 +44,21 @@ from pynetdicom import _config, events
 from pynetdicom.association import Association
 
 __all__ = [
+    "HEAT_MAP_COMMENTS",
+    "HEAT_MAP_DERIVATION",
+    "HEAT_MAP_SERIES",
     "HEAT_MAP_TYPE",
     "IMPLEMENTATION_UID",
     "IMPLEMENTATION_VERSION",
     "MANUFACTURER",
     "MAX_PDU",
     "NAMESPACE",
+    "SOFTWARE",
     "STORAGE_CLASSES",
     "TRANSFER_SYNTAXES",
     "Said",
     "client_tls",
+    "hang_up",
     "header_of",
     "is_own_result",
     "limit_connection",
@@ -65,14 +75,25 @@ IMPLEMENTATION_VERSION = "REALMNET_BOX_1"  # at most 16 characters
 
 # What the box's own objects say of themselves, so that they are known when they come back.
 MANUFACTURER = "keras-realmnet (research software)"
+SOFTWARE = "keras-realmnet"  # Software Versions begin with it
 HEAT_MAP_TYPE = ("DERIVED", "SECONDARY", "HEATMAP")
+HEAT_MAP_SERIES = "Heat map - NOT FOR DIAGNOSIS"
+HEAT_MAP_COMMENTS = "NOT FOR DIAGNOSIS."  # Image Comments and
+HEAT_MAP_DERIVATION = "Class map of label"  # Derivation Description begin with them
 
+# Without the bilevel one (1.2.840.10008.5.1.4.1.1.7.1): no retina is black and white.
+SECONDARY_CAPTURES = (
+    SecondaryCaptureImageStorage,
+    MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+    MultiFrameTrueColorSecondaryCaptureImageStorage,
+)
 STORAGE_CLASSES = (
     OphthalmicPhotography8BitImageStorage,
     OphthalmicPhotography16BitImageStorage,
     WideFieldOphthalmicPhotographyStereographicProjectionImageStorage,
     WideFieldOphthalmicPhotography3DCoordinatesImageStorage,
-    SecondaryCaptureImageStorage,
+    *SECONDARY_CAPTURES,
     VLPhotographicImageStorage,
 )
 TRANSFER_SYNTAXES = (
@@ -144,12 +165,36 @@ def read_attributes(path: Path) -> Dataset:
 def is_own_result(attributes: Dataset) -> bool:
     """Whether an object says of itself that it is a heat map or report of this software, on this box or another.
 
-    No camera's picture does: it would have to name this software as its maker and call itself a heat map.
+    Archives and gateways remove or rewrite attributes, so a Secondary Capture that calls itself a heat map needs only
+    one more of our marks. No camera's picture has both; one mark alone is not enough.
     """
-    image_type = attributes.get("ImageType") or ""
-    parts = [str(part).strip() for part in ([image_type] if isinstance(image_type, str) else image_type)]
-    is_result = parts[:3] == list(HEAT_MAP_TYPE) or attributes.get("SOPClassUID") == Comprehensive3DSRStorage
-    return is_result and str(attributes.get("Manufacturer") or "").strip() == MANUFACTURER
+    equipment = [attributes, *(attributes.get("ContributingEquipmentSequence") or ())]
+    made, *contributed = [_text(each, "Manufacturer") == MANUFACTURER.casefold() for each in equipment]
+    sop_class = attributes.get("SOPClassUID")
+    if sop_class == Comprehensive3DSRStorage:
+        return made or any(contributed)
+    if _texts(attributes, "ImageType")[:3] != [part.casefold() for part in HEAT_MAP_TYPE]:
+        return False
+    return made or (
+        sop_class in SECONDARY_CAPTURES
+        and (
+            any(contributed)
+            or any(text.startswith(f"{SOFTWARE} ") for each in equipment for text in _texts(each, "SoftwareVersions"))
+            or _text(attributes, "SeriesDescription") == HEAT_MAP_SERIES.casefold()
+            or _text(attributes, "ImageComments").startswith(HEAT_MAP_COMMENTS.casefold())
+            or _text(attributes, "DerivationDescription").startswith(HEAT_MAP_DERIVATION.casefold())
+        )
+    )
+
+
+def _texts(attributes: Dataset, keyword: str) -> list[str]:
+    """The values of an attribute, without spaces around them and whatever their case; none where it is missing."""
+    value = attributes.get(keyword) or ""
+    return [str(part).strip().casefold() for part in ([value] if isinstance(value, str) else value)]
+
+
+def _text(attributes: Dataset, keyword: str) -> str:
+    return str(attributes.get(keyword) or "").strip().casefold()
 
 
 class _Source:
@@ -370,6 +415,15 @@ def limit_connection(event: events.Event, seconds: float) -> None:
     connection: Any = event.assoc.dul.socket
     connection.socket.settimeout(seconds)
     connection.recv = partial(_receive, connection.socket, seconds)
+
+
+def hang_up(association: Association) -> None:
+    """Ends the connection, also where pynetdicom waits for the rest of a PDU or of a TLS handshake."""
+    connection: Any = association.dul.socket
+    opened = connection.socket
+    if opened is not None:
+        with suppress(OSError):  # it has just ended
+            socket.socket.shutdown(opened, socket.SHUT_RD)  # an SSLSocket's own forgets what TLS it speaks
 
 
 def reserve_answers(association: Association) -> None:

@@ -11,7 +11,7 @@ import re
 import socket
 import sqlite3
 import time
-from collections.abc import Callable
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -31,12 +31,14 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from pynetdicom.transport import AssociationServer
 
 from edge_app.config import Config
+from edge_app.config import Dicom as DicomSettings
 from edge_app.dicom import (
     IMPLEMENTATION_UID,
     IMPLEMENTATION_VERSION,
     MAX_PDU,
     STORAGE_CLASSES,
     TRANSFER_SYNTAXES,
+    hang_up,
     is_own_result,
     limit_connection,
     parse_attributes,
@@ -162,7 +164,7 @@ class DicomIntake:
         self._lock = Lock()
         self._writer = ThreadPoolExecutor(1, "dicom-intake")  # one connection to the data base for all associations
         settings = config.dicom
-        entity = AE(settings.ae_title)
+        entity = _Entity(settings.ae_title)
         entity.require_called_aet = settings.require_called_ae_title
         entity.maximum_associations = settings.max_associations
         entity.maximum_pdu_size = MAX_PDU
@@ -180,6 +182,7 @@ class DicomIntake:
             if settings.tls_certificate is not None and settings.tls_key is not None:
                 tls = server_tls(settings.tls_certificate, settings.tls_key, settings.tls_ca)
             self._server = _Server(
+                settings,
                 entity,
                 (settings.host, settings.port),
                 settings.ae_title,
@@ -196,7 +199,6 @@ class DicomIntake:
             )
         except (OSError, ValueError) as error:
             raise RealMNetError(f"DICOM on {settings.host} port {settings.port} cannot start: {error}") from error
-        self._server.accepts = partial(_accepts, settings.allowed_hosts, 2 * settings.max_associations)
         self._thread = Thread(target=self._server.serve_forever, args=(0.1,), name="dicom-intake", daemon=True)
         self._thread.start()
         log.info("DICOM: %s listens on port %d%s", settings.ae_title, self.port, " with TLS" if tls else "")
@@ -223,9 +225,7 @@ class DicomIntake:
                 association.abort(block=False)
         self._ended(ABORT_SECONDS)
         for association in self._server.active_associations:  # its peer has stalled, or said nothing at all
-            with suppress(OSError, AttributeError):  # it has just ended
-                connection: Any = association.dul.socket
-                socket.socket.shutdown(connection.socket, socket.SHUT_RD)
+            hang_up(association)
         self._ended(ABORT_SECONDS)
         self._writer.submit(self.store.close)
         self._writer.shutdown()
@@ -382,10 +382,32 @@ class DicomIntake:
         log.info("DICOM: received and dropped: %s, from %r", kind, _caller(event))
 
 
-class _Server(AssociationServer):
-    """pynetdicom's, with a say in who may connect. Each association is a thread; no peer can hold up the others."""
+class _Entity(AE):
+    """pynetdicom's, which would count connections without an association against the most it may have, too."""
 
-    accepts: Callable[[str, int], bool]
+    @property
+    def active_associations(self) -> list[Association]:
+        """Those that are established or asked for."""
+        return [
+            each
+            for each in super().active_associations
+            if each.requestor.primitive is not None and not (each.is_rejected or each.is_aborted or each.is_released)
+        ]
+
+
+class _Server(AssociationServer):
+    """pynetdicom's, with a say in who may connect. Each association is a thread; no peer can hold up the others.
+
+    A connection that has no association (not yet, no longer, or it was rejected) ends after `acse_timeout_seconds`,
+    whatever comes on it; and gives way to the next where there are twice `max_associations` connections, which leaves
+    room for associations that are rejected politely.
+    """
+
+    def __init__(self, settings: DicomSettings, *arguments: Any):
+        self._settings = settings
+        self._waiting: dict[Association, float] = {}  # without an association, since when
+        self._ended: set[Association] = set()  # by us, their threads still run
+        super().__init__(*arguments)
 
     def get_request(self) -> tuple[socket.socket, Any]:
         peer, address = cast("socket.socket", self.socket).accept()
@@ -394,7 +416,49 @@ class _Server(AssociationServer):
         return peer, address
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
-        return self.accepts(client_address[0], len(self.active_associations))
+        """Whether a connection is taken at all."""
+        host, networks = client_address[0], self._settings.allowed_hosts
+        address = ipaddress.ip_address(host)
+        if networks and not any(address in ipaddress.ip_network(network, strict=False) for network in networks):
+            log.warning("DICOM: connection from %s refused: not an allowed address", host)
+            return False
+        connected = self._look()
+        if connected >= 2 * self._settings.max_associations and not self._make_room():
+            log.warning("DICOM: connection from %s refused: %d are open", host, connected)
+            return False
+        return True
+
+    def service_actions(self) -> None:
+        """Called after every connection and every poll."""
+        super().service_actions()
+        self._look()
+        late = time.monotonic() - self._settings.acse_timeout_seconds
+        for association in [each for each, since in self._waiting.items() if since < late]:
+            self._end(association, "no association in time")
+
+    def _look(self) -> int:
+        """Brings `_waiting` up to date; how many connections there are."""
+        running, now = set(self.active_associations), time.monotonic()
+        self._ended &= running
+        connected = running - self._ended
+        self._waiting = {each: self._waiting.get(each, now) for each in connected if not each.is_established}
+        return len(connected)
+
+    def _make_room(self) -> bool:
+        """Ends the connection that has waited the longest, of the address that has the most of them."""
+        if not self._waiting:
+            return False
+        held = Counter(map(_host, self._waiting))
+        self._end(
+            max(self._waiting, key=lambda each: (held[_host(each)], -self._waiting[each])), "it gives way to the next"
+        )
+        return True
+
+    def _end(self, association: Association, reason: str) -> None:
+        log.warning("DICOM: connection from %s ended: %s", _host(association), reason)
+        del self._waiting[association]
+        self._ended.add(association)
+        hang_up(association)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         log.warning("DICOM: a connection failed", exc_info=True)
@@ -404,16 +468,9 @@ class _Server(AssociationServer):
         self.server_close()
 
 
-def _accepts(networks: tuple[str, ...], most: int, host: str, connected: int) -> bool:
-    """Whether a connection is taken at all; `most` leaves room for associations that are rejected politely."""
-    address = ipaddress.ip_address(host)
-    if networks and not any(address in ipaddress.ip_network(network, strict=False) for network in networks):
-        log.warning("DICOM: connection from %s refused: not an allowed address", host)
-        return False
-    if connected >= most:
-        log.warning("DICOM: connection from %s refused: %d are open", host, connected)
-        return False
-    return True
+def _host(association: Association) -> str:
+    address: Any = association.requestor.address_info
+    return str(address.address)
 
 
 def _offer_others(event: events.Event) -> None:

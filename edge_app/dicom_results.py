@@ -40,7 +40,17 @@ from pydicom.dataelem import DataElement
 from pydicom.sr.codedict import codes
 from pydicom.uid import Comprehensive3DSRStorage
 
-from edge_app.dicom import HEAT_MAP_TYPE, IMPLEMENTATION_UID, IMPLEMENTATION_VERSION, MANUFACTURER, NAMESPACE
+from edge_app.dicom import (
+    HEAT_MAP_COMMENTS,
+    HEAT_MAP_DERIVATION,
+    HEAT_MAP_SERIES,
+    HEAT_MAP_TYPE,
+    IMPLEMENTATION_UID,
+    IMPLEMENTATION_VERSION,
+    MANUFACTURER,
+    NAMESPACE,
+    SOFTWARE,
+)
 from edge_app.exports import STATEMENT
 from edge_app.terms import OUTCOMES, QUALITY, label_code, label_name, picture, purpose, sentence
 from keras_realmnet.errors import RealMNetError
@@ -143,7 +153,7 @@ def heat_map(
         coordinate_system=CoordinateSystemNames.PATIENT,
         patient_orientation=("L", "F"),  # highdicom wants one; the source's follows below
         series_number=9002,
-        series_description="Heat map - NOT FOR DIAGNOSIS",
+        series_description=HEAT_MAP_SERIES,
         transfer_syntax_uid="1.2.840.10008.1.2.1",
         **_identity(record, source, "sc", revision),
     )
@@ -155,9 +165,9 @@ def heat_map(
         document.Laterality = ""
     document.ImageType = list(HEAT_MAP_TYPE)
     document.DateOfSecondaryCapture, document.TimeOfSecondaryCapture = document.ContentDate, document.ContentTime
-    document.ImageComments = f"NOT FOR DIAGNOSIS. {STATEMENT}"
+    document.ImageComments = f"{HEAT_MAP_COMMENTS} {STATEMENT}"
     document.DerivationDescription = (
-        f"Class map of label {label_code(record, record.evidence)} by {record.bundle_name} {record.bundle_version}, "
+        f"{HEAT_MAP_DERIVATION} {label_code(record, record.evidence)} by {record.bundle_name} {record.bundle_version}, "
         f"drawn over a reduced "
         f"copy of {picture(record) or 'the picture'} of the source image. Not for diagnosis."
     )
@@ -309,7 +319,7 @@ def _identity(record: ScreeningRecord, source: Dataset, kind: str, revision: int
         "manufacturer": MANUFACTURER,
         "manufacturer_model_name": record.bundle_name,
         "software_versions": (
-            f"keras-realmnet {version('keras-realmnet')}",
+            f"{SOFTWARE} {version('keras-realmnet')}",
             f"{record.bundle_name} {record.bundle_version}",
         ),
         "device_serial_number": record.bundle_digest,

@@ -9,12 +9,12 @@ import time
 import tracemalloc
 import zlib
 from collections import namedtuple
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 import numpy as np
 import peers
 import pytest
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 from pydicom.uid import (
     JPEG2000,
     MPEG2MPML,
@@ -30,15 +30,25 @@ from pydicom.uid import (
     JPEGBaseline8Bit,
     JPEGLosslessSV1,
     JPEGLSLossless,
+    MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+    MultiFrameSingleBitSecondaryCaptureImageStorage,
+    MultiFrameTrueColorSecondaryCaptureImageStorage,
     RawDataStorage,
     RLELossless,
     SecondaryCaptureImageStorage,
     VLPhotographicImageStorage,
     generate_uid,
 )
-from pynetdicom import AE, dsutils, events
+from pynetdicom import AE, build_context, dsutils, events
 from pynetdicom.dimse_primitives import C_STORE
-from pynetdicom.pdu_primitives import P_DATA
+from pynetdicom.pdu import A_ASSOCIATE_RQ
+from pynetdicom.pdu_primitives import (
+    A_ASSOCIATE,
+    P_DATA,
+    ImplementationClassUIDNotification,
+    MaximumLengthNotification,
+)
 from pynetdicom.sop_class import (
     ModalityPerformedProcedureStep,
     PatientRootQueryRetrieveInformationModelFind,
@@ -474,6 +484,9 @@ OTHERS = {
     RawDataStorage: "Raw Data Storage (1.2.840.10008.5.1.4.1.1.66)",
     Comprehensive3DSRStorage: "Comprehensive 3D SR Storage (1.2.840.10008.5.1.4.1.1.88.34)",
     CTImageStorage: "CT Image Storage (1.2.840.10008.5.1.4.1.1.2)",
+    MultiFrameSingleBitSecondaryCaptureImageStorage: (
+        "Multi-frame Single Bit Secondary Capture Image Storage (1.2.840.10008.5.1.4.1.1.7.1)"
+    ),
     UID("1.2.840.10008.5.1.4.38.1"): "Hanging Protocol Storage (1.2.840.10008.5.1.4.38.1)",
     UID("1.2.840.10008.5.1.4.1.1.77.1.5.999"): "unknown class 1.2.840.10008.5.1.4.1.1.77.1.5.999",
     PRIVATE_CLASS: f"unknown class {PRIVATE_CLASS}",
@@ -568,11 +581,22 @@ def test_a_picture_under_the_name_of_another_class_is_not_dropped(box):
     assert store.dropped() == []
 
 
-def test_a_secondary_capture_and_a_photograph_are_pictures(box):
+@pytest.mark.parametrize(
+    "sop_class",
+    [
+        SecondaryCaptureImageStorage,
+        MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+        MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+        MultiFrameTrueColorSecondaryCaptureImageStorage,
+        VLPhotographicImageStorage,
+    ],
+    ids=lambda uid: uid.keyword,
+)
+def test_a_secondary_capture_and_a_photograph_are_pictures(box, sop_class):
     store, server = box
-    for sop_class in (SecondaryCaptureImageStorage, VLPhotographicImageStorage):
-        assert send(server.port, peers.ophthalmic(SMALL, SOPClassUID=sop_class)) == 0x0000
-    assert len(store.items()) == 2
+    image = peers.ophthalmic(SMALL, SOPClassUID=sop_class, NumberOfFrames=2, PixelData=2 * SMALL.tobytes())
+    assert send(server.port, image) == 0x0000
+    assert [item.sop_class_uid for item in store.items()] == [sop_class]
     assert store.dropped() == []
 
 
@@ -655,17 +679,61 @@ def test_a_heat_map_of_this_software_is_no_picture(box):
     assert [path for path in store.data_dir.rglob("*") if path.suffix in (".dcm", ".part")] == []
 
 
+def equipment(**attributes):
+    """An item of the Contributing Equipment Sequence."""
+    item = Dataset()
+    item.update(attributes)
+    return item
+
+
+OF_A_HEAT_MAP = [
+    {"Manufacturer": dicom.MANUFACTURER.upper()},
+    {"SeriesDescription": "Heat map - NOT FOR DIAGNOSIS"},
+    {"ImageComments": "NOT FOR DIAGNOSIS. Research software: not a medical device, not for clinical use."},
+    {"DerivationDescription": "Class map of label A3 by psmm 1.0, drawn over a reduced copy of the source image."},
+    {"SoftwareVersions": ["keras-realmnet 1.0", "psmm 1.0"]},
+    {"ContributingEquipmentSequence": [equipment(Manufacturer=dicom.MANUFACTURER)]},
+    {"ContributingEquipmentSequence": [equipment(SoftwareVersions="keras-realmnet 1.0")]},
+]
+
+
+@pytest.mark.parametrize("manufacturer", ["ARCHIVE", "", None], ids=str)
+@pytest.mark.parametrize("mark", OF_A_HEAT_MAP, ids=lambda mark: next(iter(mark)))
+def test_one_mark_is_enough_where_an_archive_rewrote_the_others(box, mark, manufacturer):
+    store, server = box
+    assert send(server.port, heat_map(**{"Manufacturer": manufacturer} | mark)) == 0x0000
+    assert store.items() == []
+    assert [each.kind for each in store.dropped()] == ["a result of this software"]
+
+
+@pytest.mark.parametrize("mark", OF_A_HEAT_MAP, ids=lambda mark: next(iter(mark)))
+@pytest.mark.parametrize("image_type", [["ORIGINAL", "PRIMARY", "", "RG"], ["DERIVED", "SECONDARY"], "HEATMAP", None])
+def test_a_mark_alone_makes_no_heat_map(box, mark, image_type):
+    store, server = box
+    assert send(server.port, heat_map(**mark, ImageType=image_type)) == 0x0000
+    assert len(store.items()) == 1
+
+
+@pytest.mark.parametrize("mark", OF_A_HEAT_MAP[1:], ids=lambda mark: next(iter(mark)))
+def test_a_picture_of_a_camera_is_no_heat_map_whatever_its_text_says(box, mark):
+    store, server = box
+    picture = peers.ophthalmic(SMALL, ImageType=list(dicom.HEAT_MAP_TYPE), **mark)
+    assert send(server.port, picture) == 0x0000
+    assert len(store.items()) == 1
+
+
 @pytest.mark.parametrize(
     "attributes",
     [
         {"Manufacturer": "OPTOS"},
         {"Manufacturer": f"{dicom.MANUFACTURER} 2"},
-        {"ImageType": ["ORIGINAL", "PRIMARY", "", "RG"]},
-        {"ImageType": ["DERIVED", "SECONDARY"]},
-        {"ImageType": "HEATMAP"},
-        {"ImageType": None},
         {"Manufacturer": None},
-        {"SeriesDescription": "Heat map - NOT FOR DIAGNOSIS", "Manufacturer": "OPTOS"},
+        {"Manufacturer": "OPTOS", "SeriesDescription": "Heat map"},
+        {"Manufacturer": "OPTOS", "SeriesDescription": "Not for diagnosis"},
+        {"Manufacturer": "OPTOS", "ImageComments": "Heat map. NOT FOR DIAGNOSIS. Research software"},
+        {"Manufacturer": "OPTOS", "DerivationDescription": "Class map"},
+        {"Manufacturer": "OPTOS", "SoftwareVersions": "4.2"},
+        {"Manufacturer": "OPTOS", "ContributingEquipmentSequence": [equipment(Manufacturer="OPTOS")]},
     ],
     ids=str,
 )
@@ -729,6 +797,103 @@ def test_no_more_associations_than_allowed(tmp_path):
         assert server.associations <= 5  # twice the cap, and the one just being looked at
         for connection in silent:
             connection.close()
+
+
+BEGUN = b"\x01\x00\x00\x00\x0f\x00"  # of an association request of 3,840 bytes
+
+
+def association_request(called):
+    """The whole of one, for Verification, as bytes."""
+    request, pdu = A_ASSOCIATE(), A_ASSOCIATE_RQ()
+    request.application_context_name = "1.2.840.10008.3.1.1.1"
+    request.calling_ae_title, request.called_ae_title = "SCANNER", called
+    context = build_context(Verification)
+    context.context_id = 1
+    request.presentation_context_definition_list = [context]
+    longest, implementation = MaximumLengthNotification(), ImplementationClassUIDNotification()
+    implementation.implementation_class_uid = dicom.IMPLEMENTATION_UID
+    request.user_information = [longest, implementation]
+    pdu.from_primitive(request)
+    return pdu.encode()
+
+
+def is_closed(connection):
+    """Whether the box has ended it."""
+    connection.setblocking(False)
+    try:
+        return connection.recv(1000) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
+
+
+@pytest.mark.parametrize("half_open", [2, 4, 12])
+def test_half_open_connections_shut_nobody_out(tmp_path, half_open):
+    with peers.intake(tmp_path / "box", dicom={"max_associations": 2}) as (_, server), ExitStack() as opened:
+        for _ in range(half_open):
+            opened.enter_context(socket.create_connection(("127.0.0.1", server.port))).sendall(BEGUN)
+        with association(server.port) as first, association(server.port) as second:
+            assert first.is_established
+            assert second.is_established
+            with association(server.port) as third:
+                assert third.is_rejected
+            assert first.send_c_echo().Status == 0x0000  # an association gives way to nobody
+        assert send(server.port, peers.ophthalmic(SMALL)) == 0x0000
+
+
+def test_the_longest_waiting_gives_way_first_of_the_address_that_holds_the_most(tmp_path):
+    with peers.intake(tmp_path / "box", dicom={"max_associations": 2}) as (_, server), ExitStack() as opened:
+
+        def connect(source):
+            connection = socket.create_connection(("127.0.0.1", server.port), source_address=(source, 0))
+            opened.enter_context(connection).sendall(BEGUN)
+            return connection
+
+        alone = connect("127.0.0.1")
+        many = [connect("127.0.0.2") for _ in range(4)]
+        wait_for(lambda: is_closed(many[0]), 5)
+        assert not any(is_closed(connection) for connection in (alone, *many[1:]))
+
+
+@pytest.mark.parametrize("asked", [False, True], ids=["half an association request", "after a rejection"])
+def test_bytes_that_trickle_do_not_prolong_the_time_for_an_association(tmp_path, asked):
+    timeouts = {"network_timeout_seconds": 30, "acse_timeout_seconds": 1}
+    with peers.intake(tmp_path / "box", dicom=timeouts) as (_, server):
+        with socket.create_connection(("127.0.0.1", server.port)) as connection:
+            if asked:
+                connection.sendall(association_request("SOMEONE"))
+                assert connection.recv(10) == b"\x03\x00\x00\x00\x00\x04\x00\x01\x01\x07"  # its called title is wrong
+            connection.sendall(BEGUN)
+            started = time.monotonic()
+            while not is_closed(connection):
+                assert time.monotonic() - started < 5
+                with suppress(ConnectionError):
+                    connection.sendall(b"\x00")
+                time.sleep(0.1)
+        wait_for(lambda: server.associations == 0, 5)
+
+
+def test_a_tls_handshake_that_trickles_ends_too(tmp_path, certificate):
+    cert, key = certificate
+    settings = {"network_timeout_seconds": 30, "acse_timeout_seconds": 1, "tls_certificate": cert, "tls_key": key}
+    with peers.intake(tmp_path / "box", dicom=settings) as (_, server):
+        with socket.create_connection(("127.0.0.1", server.port)) as connection:
+            connection.sendall(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")  # the beginning of a ClientHello
+            started = time.monotonic()
+            while not is_closed(connection):
+                assert time.monotonic() - started < 5
+                with suppress(ConnectionError):
+                    connection.sendall(b"\x00")
+                time.sleep(0.1)
+        wait_for(lambda: server.associations == 0, 5)
+
+
+def test_an_association_may_last_longer_than_the_time_to_ask_for_it(tmp_path):
+    timeouts = {"network_timeout_seconds": 30, "acse_timeout_seconds": 0.5}
+    with peers.intake(tmp_path / "box", dicom=timeouts) as (_, server), association(server.port) as opened:
+        time.sleep(1.2)
+        assert opened.send_c_echo().Status == 0x0000
 
 
 @pytest.mark.parametrize(

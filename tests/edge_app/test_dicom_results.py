@@ -9,7 +9,7 @@ import pytest
 from pydicom import Dataset, dcmread
 from pydicom.uid import Comprehensive3DSRStorage, ExplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit
 
-from edge_app.dicom import IMPLEMENTATION_UID, NAMESPACE
+from edge_app.dicom import IMPLEMENTATION_UID, NAMESPACE, is_own_result
 from edge_app.dicom_results import encode, heat_map, structured_report
 from edge_app.screen import Screener
 from edge_app.terms import sentence
@@ -207,6 +207,17 @@ def test_the_heat_map_is_marked_and_shows_the_evidence(screened):
     scale = 1024 / image.pixels.shape[1]
     inside = blue[round(230 * scale) : round(290 * scale), round(380 * scale) : round(450 * scale)]
     assert inside.mean() > 2 * blue.mean()
+
+
+def test_a_heat_map_is_known_by_any_of_its_marks(screened):
+    marks = ("Manufacturer", "SeriesDescription", "ImageComments", "DerivationDescription", "SoftwareVersions")
+    for kept in marks:
+        document = dcmread(peers.BytesIO(encode(screened["refer"].map())))
+        for mark in {*marks} - {kept}:
+            delattr(document, mark)
+        assert is_own_result(document), kept
+        delattr(document, kept)
+        assert not is_own_result(document)
 
 
 def test_a_label_below_its_threshold_is_not_outlined_in_the_heat_map(screened):

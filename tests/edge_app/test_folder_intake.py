@@ -432,7 +432,9 @@ def test_a_file_of_another_kind_is_not_read_whole(share, watch, monkeypatch):
 def test_results_of_this_software_are_not_taken(share, watch):
     own = {"Manufacturer": dicom.MANUFACTURER, "ImageType": list(dicom.HEAT_MAP_TYPE)}
     peers.write(peers.ophthalmic(SMALL, SOPClassUID=SecondaryCaptureImageStorage, **own), share / "map.dcm")
-    report = peers.ophthalmic(SMALL, SOPClassUID=Comprehensive3DSRStorage, Manufacturer=dicom.MANUFACTURER)
+    own |= {"Manufacturer": "", "SeriesDescription": "Heat map - NOT FOR DIAGNOSIS"}
+    peers.write(peers.ophthalmic(SMALL, SOPClassUID=SecondaryCaptureImageStorage, **own), share / "rewritten.dcm")
+    report = peers.ophthalmic(SMALL, SOPClassUID=Comprehensive3DSRStorage, Manufacturer=dicom.MANUFACTURER.upper())
     peers.write(report, share / "report.dcm")
     peers.write(peers.ophthalmic(SMALL), share / "picture.dcm")
     store = watch()
