@@ -27,7 +27,7 @@ from export.network_facts import network_facts
 from export.peers import PEERS, PROBABILITIES_ONLY, REFERENCE, keep_probabilities
 from export.preset_models import MODELS_FILE
 from keras_realmnet.errors import RealMNetError
-from keras_realmnet.models.presets import REALMNET_PRESETS, TINY_VIT_PRESETS
+from keras_realmnet.presets import REALMNET_PRESETS, TINY_VIT_PRESETS
 from keras_realmnet.screening.bundle import SOURCE_FILE, Bundle
 from keras_realmnet.screening.image_io import may_be_image, read_header, read_image
 from keras_realmnet.screening.preprocessing import PreprocessSpec

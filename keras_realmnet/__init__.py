@@ -95,7 +95,7 @@ class _RegisterAfterKeras(MetaPathFinder, Loader):
         _register()
 
 
-if sys.modules.get("keras"):  # None: importing it is forbidden
+if "keras" in sys.modules:
     _register()
 else:
     sys.meta_path.insert(0, _RegisterAfterKeras())

@@ -10,6 +10,7 @@ from numbers import Integral, Real
 from typing import Any
 
 __all__ = [
+    "BACKBONE",
     "BASELINES",
     "CLASSES",
     "HEADS",
@@ -22,6 +23,7 @@ __all__ = [
     "check",
     "count",
     "image_size",
+    "map_offset_rule",
     "number",
     "one_of",
     "optional",
@@ -130,6 +132,16 @@ HEADS: Mapping[str, Mapping[str, Rule]] = {
 
 CLASSES = count(1)
 MAP_OFFSET = pair(number())  # (rows, columns)
+BACKBONE = Rule("a TinyViTBackbone", lambda value: hasattr(value, "image_size") and not isinstance(value, type))
+
+
+def map_offset_rule(height: int, width: int) -> Rule:
+    """An offset that leaves something of class maps of that size."""
+    return Rule(
+        f"(rows, columns), two finite numbers, smaller in size than the maps' {height} × {width} cells",
+        lambda value: MAP_OFFSET.holds(value) and abs(value[0]) < height and abs(value[1]) < width,
+    )
+
 
 TINY_VIT: Mapping[str, Rule] = {
     "image_size": image_size(32),

@@ -9,8 +9,8 @@ import keras
 from keras import layers, ops
 
 from keras_realmnet.models.deploy import expect, expect_last_axis
-from keras_realmnet.models.presets import SCHEMES
 from keras_realmnet.models.tiny_vit import WindowAttention
+from keras_realmnet.presets import SCHEMES
 
 __all__ = ["SCHEMES", "fake_quantize", "quantize_activations", "quantize_weights"]
 

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,33 @@ import json, sys
 from edge_app.__main__ import main
 status = main(sys.argv[1:])
 print(json.dumps({"status": status, "modules": sorted(sys.modules)}))
+"""
+
+
+# Each module of ours is the first to be imported in a process of its own, which then knows all classes of ours. The
+# processes are forks of one that has Keras' parts but not `keras` itself: the order of our modules is what is tested.
+EACH_FIRST = """
+import importlib, os, sys, traceback
+import keras, keras_hub, cv2, sklearn.model_selection
+del sys.modules["keras"]
+failed = []
+for name in sys.argv[1:]:
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            importlib.import_module(name)
+            if "keras" in sys.modules:
+                import keras
+                for known in ("FocalLoss", "WarmupCosine", "RealMNet", "Baseline"):
+                    assert keras.saving.get_registered_object("keras_realmnet>" + known), known
+            status = 0
+        except BaseException:
+            print(name, traceback.format_exc(limit=-3), file=sys.stderr, flush=True)
+        os._exit(status)
+    if os.waitpid(child, 0)[1]:
+        failed.append(name)
+print("failed:", *failed)
 """
 
 
@@ -74,6 +102,20 @@ def test_screening_imports_only_itself_and_errors():
     ours = [(str(f), m) for f, m in found if within(m, ("keras_realmnet", "training", "export", "edge_app"))]
     assert [(f, m) for f, m in ours if not within(m, ("keras_realmnet.screening", "keras_realmnet.errors"))] == []
     assert [(str(f), m) for f, m in found if within(m, FORBIDDEN)] == []
+
+
+def test_each_module_can_be_the_first_that_is_imported():
+    files = [file for package in ("keras_realmnet", "training", "export") for file in (ROOT / package).rglob("*.py")]
+    names = [".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for file in files]
+    assert {"keras_realmnet", "keras_realmnet.models.heads", "training.report", "export.to_onnx"} <= set(names)
+    done = subprocess.run(
+        [sys.executable, "-c", EACH_FIRST, *sorted(names)],
+        cwd=ROOT,
+        env={**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "failed:\n", done.stderr[-5000:]
 
 
 @pytest.mark.parametrize("package", ["keras_realmnet", "training", "export"])

@@ -35,8 +35,16 @@ Settings = Annotated[
 Devices = Annotated[int | None, typer.Option(min=1, help="Devices that share each batch (tensorflow, jax).")]
 Augmenters = Annotated[int, typer.Option("--workers", min=0, help="Processes that augment. 0: threads do it.")]
 Track = Annotated[str | None, typer.Option(help="wandb: send the numbers to Weights & Biases too.")]
+Replicates = Annotated[int, typer.Option(min=0, help="Resamples for the intervals; 0 for none.")]
 Labels = Annotated[list[Path], typer.Option(help="Label list (csv); repeatable.")]
 Vocabulary = Annotated[str, typer.Option("--label-set", help="Vocabulary of the labels: psmm, palm or peripheral.")]
+
+
+def _writable(folder: Path | None) -> Path | None:
+    """An option's folder, refused before the command begins where nothing can be written into it."""
+    from training.folders import check_folder
+
+    return None if folder is None else check_folder(folder)
 
 
 def _use_backend(backend: str | None) -> None:
@@ -55,10 +63,18 @@ def _read_labels(paths: list[Path], label_set: str) -> "LabelTable":
     return concatenate(read_label_table(path, chosen) for path in paths)
 
 
+def _note_spellings(table: "LabelTable") -> None:
+    """Says which patients are written in two ways: what counts patients takes each for two."""
+    from training.label_table import spellings
+
+    for problem in spellings([table]):
+        print(f"note: {problem}", file=sys.stderr)
+
+
 @app.command()
 def fit(
     recipe: Annotated[str, typer.Option(help="Name of a file in training/recipes, such as realmnet_21m_384 or smoke.")],
-    out: Annotated[Path | None, typer.Option(help="Run folder. Default: runs/RECIPE.")] = None,
+    out: Annotated[Path | None, typer.Option(callback=_writable, help="Run folder. Default: runs/RECIPE.")] = None,
     data: Data = None,
     epochs: Epochs = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per step.")] = None,
@@ -96,7 +112,9 @@ def sweep(
     name: Annotated[str | None, typer.Argument(help="Which study; without it, those there are are listed.")] = None,
     recipe: Annotated[str, typer.Option(help="The recipe that the variants change.")] = "realmnet_21m_384",
     only: Annotated[list[str] | None, typer.Option(help="A variant; repeatable. Default: all.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the runs. Default: runs/sweeps/RECIPE/NAME.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(callback=_writable, help="Folder for the runs. Default: runs/sweeps/RECIPE/NAME.")
+    ] = None,
     data: Data = None,
     epochs: Epochs = None,
     settings: Settings = None,
@@ -142,11 +160,13 @@ def protocol(
     name: Annotated[str, typer.Argument(help="cip, mrp or cgp.")],
     data: Annotated[str, typer.Option(help="Folder of the PSMM data set.")],
     recipe: Annotated[list[str] | None, typer.Option(help="A recipe; repeatable. Default: realmnet_21m_384.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the runs. Default: runs/protocols/NAME.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(callback=_writable, help="Folder for the runs. Default: runs/protocols/NAME.")
+    ] = None,
     counts: Annotated[bool, typer.Option("--counts", help="Only count the images and patients of each set.")] = False,
     epochs: Epochs = None,
     settings: Settings = None,
-    bootstrap: Annotated[int, typer.Option(help="Resamples for the intervals.")] = 1000,
+    bootstrap: Replicates = 1000,
     cache: Cache = Path("data/cache"),
     backend: Backend = None,
     devices: Devices = None,
@@ -265,7 +285,7 @@ def evaluate(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder that fit wrote.")],
     data: Data = None,
     cache: Cache = Path("data/cache"),
-    bootstrap: Annotated[int, typer.Option(help="Resamples for the intervals.")] = 1000,
+    bootstrap: Replicates = 1000,
     backend: Backend = None,
 ) -> None:
     """Score a finished run on its test images, again.
@@ -284,11 +304,11 @@ def evaluate(
 def score(
     labels: Annotated[list[Path], typer.Option(help="Label list (csv as PSMM has it); repeatable.")],
     scores: Annotated[Path, typer.Option(help="The model's scores: csv with filename and one column per label.")],
-    bootstrap: Annotated[int, typer.Option(min=0, help="Resamples for the intervals; 0 for none.")] = 1000,
+    bootstrap: Replicates = 1000,
     unit: Annotated[str, typer.Option(help="What is resampled: patient, image, or paper (1,000 images).")] = "patient",
     level: Annotated[str, typer.Option(help="What is scored: image, eye or patient.")] = "image",
     label_set: Vocabulary = "psmm",
-    seed: Annotated[int, typer.Option(help="Of the resampling.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the resampling.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="Only JSON on stdout, with every score.")] = False,
 ) -> None:
     """Score any model from a table of its scores.
@@ -320,7 +340,7 @@ def compare(
     scores: Annotated[list[Path], typer.Option(help="Scores of model A, then, given again, those of model B.")],
     bootstrap: Annotated[int, typer.Option(min=1, help="Resamples for intervals and p-values.")] = 1000,
     label_set: Vocabulary = "psmm",
-    seed: Annotated[int, typer.Option(help="Of the resampling.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the resampling.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="Only JSON on stdout.")] = False,
 ) -> None:
     """Test whether two models differ on the same images.
@@ -391,7 +411,7 @@ def check(
 @app.command()
 def split(
     labels: Labels,
-    out: Annotated[Path, typer.Option(file_okay=False, help="Folder for train.csv, val.csv and test.csv.")],
+    out: Annotated[Path, typer.Option(callback=_writable, help="Folder for train.csv, val.csv and test.csv.")],
     seed: Annotated[int, typer.Option(min=0, help="Of the shuffles; 42 gives PSMM's published sets.")] = 42,
     label_set: Vocabulary = "psmm",
 ) -> None:
@@ -428,6 +448,7 @@ def imbalance(
     from training.resampling import print_imbalance
 
     table = _read_labels(labels, label_set)
+    _note_spellings(table)
     if as_json:
         _print_json({"labels": table.label_set.codes, **measure(table).to_dict()})
     else:
@@ -440,7 +461,7 @@ def resample(
     out: Annotated[Path, typer.Option(dir_okay=False, help="Label list to write.")],
     method: Annotated[str, typer.Option(help="lp-ros, lp-rus, ml-ros, ml-rus, remedial or remedial-hwr.")] = "ml-rus",
     percent: Annotated[float, typer.Option(help="Of the rows, 0 to 100, to delete or to add at most.")] = 20.0,
-    seed: Annotated[int, typer.Option(help="Of the draws.")] = 42,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 42,
     label_set: Vocabulary = "psmm",
 ) -> None:
     """Delete images of frequent labels, or repeat images of rare ones. For training sets only.
@@ -455,6 +476,7 @@ def resample(
     except ValueError as error:
         raise RealMNetError(str(error)) from error
     before = _read_labels(labels, label_set)
+    _note_spellings(before)
     after = resampling.apply(before)
     write_label_table(out, after)
     print_imbalance({"before": before, "after": after})
@@ -464,7 +486,7 @@ def resample(
 @app.command()
 def prepare(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", help="Folders of raw frames.")],
-    out: Annotated[Path, typer.Option(help="Folder for the prepared images.")],
+    out: Annotated[Path, typer.Option(callback=_writable, help="Folder for the prepared images.")],
     size: Annotated[int, typer.Option(min=32, max=4096, help="Side of the images in pixels.")] = 384,
     labels: Annotated[
         list[Path] | None, typer.Option(metavar="FILE", help="Prepare only what this label list names; repeatable.")
@@ -515,7 +537,7 @@ def prepare(
 def download(
     name: Annotated[str, typer.Argument(help="psmm, or a timm name such as tiny_vit_21m_384.dist_in22k_ft_in1k.")],
     out: Annotated[
-        Path | None, typer.Option(file_okay=False, help="Folder. Default: data/psmm, or data/weights/NAME.")
+        Path | None, typer.Option(callback=_writable, help="Folder. Default: data/psmm, or data/weights/NAME.")
     ] = None,
     revision: Annotated[str, typer.Option(help="Branch, tag or commit of the repository.")] = "main",
     endpoint: Annotated[str | None, typer.Option(help="Of the hub. Default: HF_ENDPOINT or huggingface.co.")] = None,
@@ -551,11 +573,11 @@ def download(
 
 @app.command()
 def phantom(
-    out: Annotated[Path, typer.Option(help="Folder for the images and label lists.")],
+    out: Annotated[Path, typer.Option(callback=_writable, help="Folder for the images and label lists.")],
     patients: Annotated[int, typer.Option(min=1, help="Patients; five images each on average.")] = 20,
     width: Annotated[int, typer.Option(min=96, max=4000, help="Width of the images in pixels.")] = 768,
     imbalance: Annotated[str, typer.Option(help="psmm (as in the real data) or balanced.")] = "psmm",
-    seed: Annotated[int, typer.Option(help="Another seed, other eyes.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, other eyes.")] = 0,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes. Default: one per core.")] = None,
 ) -> None:
     """Draw synthetic ultra-widefield images with labels, laid out as PSMM is.
@@ -576,7 +598,9 @@ def phantom(
 
 @app.command()
 def phantom_study(
-    out: Annotated[Path, typer.Option(help="Folder for the images and label lists.")] = Path("data/study"),
+    out: Annotated[Path, typer.Option(callback=_writable, help="Folder for the images and label lists.")] = Path(
+        "data/study"
+    ),
     images: Annotated[int, typer.Option(min=100, help="Images in all.")] = 3600,
     width: Annotated[int, typer.Option(min=96, max=4000, help="Width of the images in pixels.")] = 192,
     seed: Annotated[int, typer.Option(min=0, help="Another seed, other patients.")] = 2026,
@@ -597,7 +621,7 @@ def phantom_study(
 
 @app.command()
 def samples(
-    out: Annotated[Path, typer.Option(help="Folder for the sample files.")] = Path("samples"),
+    out: Annotated[Path, typer.Option(callback=_writable, help="Folder for the sample files.")] = Path("samples"),
 ) -> None:
     """Write the sample images that are shipped with the project, in the formats that clinics send.
 
@@ -612,13 +636,13 @@ def samples(
 @app.command()
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders that fit wrote; several are compared.")],
-    out: Annotated[Path, typer.Option(help="Folder for report.html and figures/.")],
+    out: Annotated[Path, typer.Option(callback=_writable, help="Folder for report.html and figures/.")],
     labels: Annotated[
         list[Path] | None, typer.Option(help="Label list that describes the data (train, test, …); repeatable.")
     ] = None,
     data: Data = None,
     cache: Cache = Path("data/cache"),
-    bootstrap: Annotated[int, typer.Option(min=0, help="Resamples for the intervals; 0 for none.")] = 1000,
+    bootstrap: Replicates = 1000,
     backend: Backend = None,
 ) -> None:
     """Write one page with tables and figures of finished runs, and the figures for a publication.

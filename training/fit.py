@@ -33,8 +33,8 @@ from numpy.typing import NDArray
 from keras_realmnet import losses
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.models.heads import LinearHead, ResidualAttentionHead
-from keras_realmnet.models.presets import REALMNET_PRESETS
 from keras_realmnet.models.realmnet import RealMNet
+from keras_realmnet.presets import REALMNET_PRESETS
 from keras_realmnet.quantization import fake_quantize
 from keras_realmnet.schedules import WarmupCosine
 from keras_realmnet.screening.preprocessing import PreprocessSpec
@@ -42,6 +42,7 @@ from keras_realmnet.weights import transfer_weights
 from training.datasets import ImageSet
 from training.devices import check_same_epoch, on_devices, process_share
 from training.evaluate import evaluate
+from training.folders import check_folder
 from training.input_pipeline import EvaluationBatches, TrainingBatches
 from training.recipe import Recipe
 from training.scores import score
@@ -513,9 +514,10 @@ def fit(
         resume: False starts over: the files of the run in `out` are deleted, and no other file there.
 
     Raises:
-        RealMNetError: `out` holds a run of another recipe or of other data, a finished one, or files that are named as
-            a run's and are none.
+        RealMNetError: `out` cannot be made or written into; or it holds a run of another recipe or of other data, a
+            finished one, or files that are named as a run's and are none.
     """
+    check_folder(out)
     known = _known_recipe(out)
     if known is not None and resume:
         changed = [key for key, value in _json(known).items() if value != _json(recipe)[key]]

@@ -6,7 +6,9 @@ The format of the public PSMM data set. Both of its dialects are read (labels as
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,7 +18,15 @@ from numpy.typing import NDArray
 from keras_realmnet.errors import DataSetError
 from keras_realmnet.screening.labels import PSMM, LabelSet
 
-__all__ = ["LabelTable", "concatenate", "problems_error", "read_csv", "read_label_table", "write_label_table"]
+__all__ = [
+    "LabelTable",
+    "concatenate",
+    "problems_error",
+    "read_csv",
+    "read_label_table",
+    "spellings",
+    "write_label_table",
+]
 
 SHOWN = 20  # problems printed before the rest is only counted
 WORDS = {"true", "false", "yes", "no", "t", "f", "y", "n"}  # how other programs write labels
@@ -180,6 +190,25 @@ def concatenate(tables: Iterable[LabelTable]) -> LabelTable:
         origins=np.concatenate([table.origins for table in tables]),
         extra={name: np.concatenate([table.extra[name] for table in tables]) for name in shared},
     )
+
+
+def spellings(tables: Iterable[LabelTable]) -> Iterator[str]:
+    """Patients whose ids differ only in case, form of the letters, separators or leading zeros, one sentence each."""
+    first: dict[str, tuple[str, str]] = {}
+    reported: set[str] = set()
+    for table in tables:
+        for patient, origin in zip(table.patients.tolist(), table.origins.tolist(), strict=True):
+            known, where = first.setdefault(_spelling(patient), (patient, origin))
+            if known != patient and patient not in reported:
+                reported.add(patient)
+                yield f"{origin}: patient {patient!r} is written {known!r} at {where}"
+
+
+def _spelling(patient: str) -> str:
+    """What is left of an id when spreadsheets and typists have had their way: `Eye_007 ` and `eye-7` are one."""
+    plain = unicodedata.normalize("NFKC", patient).casefold()
+    separated = re.sub(r"[\W_]+", "-", plain).strip("-")
+    return re.sub(r"(?<![0-9])0+(?=[0-9])", "", separated)
 
 
 def write_label_table(path: str | Path, table: LabelTable) -> None:

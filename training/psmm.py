@@ -12,7 +12,6 @@ with own lists can be laid out the same way, or with train.csv, val.csv and test
 import hashlib
 import json
 import re
-import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -23,7 +22,7 @@ import numpy as np
 from keras_realmnet.errors import DataSetError, UnreadableImage
 from keras_realmnet.screening.image_io import ImageSource, LoadedImage, parse_file_name, read_header, read_image
 from keras_realmnet.screening.labels import PSMM, LabelSet
-from training.label_table import LabelTable, read_label_table
+from training.label_table import LabelTable, read_label_table, spellings
 from training.parallel import in_parallel
 from training.stamp import frame_stem, stamp_of
 
@@ -216,7 +215,7 @@ def check(
         problems += _name_problems(table, may_have_folders=prepared)
         if not (resampled and split == "train"):
             problems += [*_repeat_problems(table, paths[split]), *_exclusivity_problems(table)]
-    problems += [*_shared_patients(tables), *_spellings(tables)]
+    problems += [*_shared_patients(tables), *spellings(tables.values())]
     return problems + _image_problems(folder, tables, paths, fast, workers)
 
 
@@ -286,25 +285,6 @@ def _shared_patients(tables: Mapping[str, LabelTable]) -> Iterator[str]:
             if where[0] != split and patient not in reported:
                 reported.add(patient)
                 yield f"{origin}: patient {patient} is in the {split} set and, at {where[1]}, in the {where[0]} set"
-
-
-def _spellings(tables: Mapping[str, LabelTable]) -> Iterator[str]:
-    """Patients whose ids differ only in case, form of the letters, separators or leading zeros."""
-    first: dict[str, tuple[str, str]] = {}
-    reported: set[str] = set()
-    for table in tables.values():
-        for patient, origin in zip(table.patients.tolist(), table.origins.tolist(), strict=True):
-            known, where = first.setdefault(_spelling(patient), (patient, origin))
-            if known != patient and patient not in reported:
-                reported.add(patient)
-                yield f"{origin}: patient {patient!r} is written {known!r} at {where}"
-
-
-def _spelling(patient: str) -> str:
-    """What is left of an id when spreadsheets and typists have had their way: `Eye_007 ` and `eye-7` are one."""
-    plain = unicodedata.normalize("NFKC", patient).casefold()
-    separated = re.sub(r"[\W_]+", "-", plain).strip("-")
-    return re.sub(r"(?<![0-9])0+(?=[0-9])", "", separated)
 
 
 def _image_problems(

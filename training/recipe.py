@@ -25,7 +25,7 @@ from keras_realmnet.arguments import (
     one_of,
     optional,
 )
-from keras_realmnet.models.presets import BASELINE_PRESETS, REALMNET_PRESETS, SCHEMES
+from keras_realmnet.presets import BASELINE_PRESETS, REALMNET_PRESETS, SCHEMES
 from keras_realmnet.screening.preprocessing import PreprocessSpec
 from training.augmentation import Augmentation
 from training.datasets import DATA_SETS, DataSet, PsmmDataSet, with_folder
@@ -81,7 +81,7 @@ class Recipe:
     train_share: float = 1.0  # of the training patients: label efficiency
     resampling: Resampling | None = None  # of the training images, after that
 
-    preset: str = "realmnet_21m_384"  # or a baseline: a row of keras_realmnet.models.presets
+    preset: str = "realmnet_21m_384"  # or a baseline: a row of keras_realmnet.presets
     head: str = "residual_attention"  # or "linear"; baselines have a linear one of their own
     head_options: Mapping[str, Any] = field(default_factory=dict)  # num_heads, lam of ResidualAttentionHead
     model_options: Mapping[str, Any] = field(default_factory=dict)  # further arguments of the backbone
@@ -263,9 +263,9 @@ def _converted(name: str, old: Any, kind: Any, value: Any, assignment: str) -> A
     """`value` as the field `name`, of type `kind` and now `old`, takes it."""
     if name == "phases":
         try:
-            return tuple(Phase(*phase) for phase in value)
+            return tuple(Phase(**phase) if isinstance(phase, dict) else Phase(*phase) for phase in value)
         except TypeError as error:
-            raise ValueError(f"{assignment!r}: expected pairs (epochs, size)") from error
+            raise ValueError(f"{assignment!r}: expected pairs (epochs, size), such as [(2, 64)]") from error
     if name == "resampling" and value is not None:
         try:
             return Resampling(*((value,) if isinstance(value, str) else value))

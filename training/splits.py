@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
 from keras_realmnet.errors import DataSetError
-from training.label_table import LabelTable
+from training.label_table import LabelTable, problems_error, spellings
 
 __all__ = ["patient_share", "print_counts", "split_patients"]
 
@@ -29,9 +29,12 @@ def split_patients(table: LabelTable, seed: int = 42) -> dict[str, LabelTable]:
         "train", "validation" and "test", each with its rows in the table's order; no patient is in two of them.
 
     Raises:
-        DataSetError: an image is listed twice, or some label has too few patients for three sets.
+        DataSetError: an image is listed twice, a patient is written in two ways, or some label has too few patients
+            for three sets.
     """
     _check_unique(table)
+    if problems := list(spellings([table])):
+        raise problems_error(problems)
     patients, strata = _strata(table)
     try:
         train, held_out, _, held_out_strata = train_test_split(

@@ -10,7 +10,7 @@ from keras_realmnet import arguments
 from keras_realmnet.arguments import BASELINES, check
 from keras_realmnet.errors import WeightsMismatch
 from keras_realmnet.models.network import Network, precision
-from keras_realmnet.models.presets import BASELINE_PRESETS, preset
+from keras_realmnet.presets import BASELINE_PRESETS, preset
 
 __all__ = ["Baseline"]
 

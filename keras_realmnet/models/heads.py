@@ -4,9 +4,9 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from keras_realmnet.arguments import CLASSES, HEADS, MAP_OFFSET, check
+from keras_realmnet.arguments import CLASSES, HEADS, MAP_OFFSET, Rule, check
 
-__all__ = ["EXPLANATIONS", "ClassMaps", "LinearHead", "ResidualAttentionHead", "grad_cam_plus_plus"]
+__all__ = ["EXPLANATIONS", "HEAD", "ClassMaps", "LinearHead", "ResidualAttentionHead", "grad_cam_plus_plus"]
 
 EXPLANATIONS = ("grad_cam", "grad_cam_plus_plus")
 
@@ -225,6 +225,12 @@ class LinearHead(_Head):
     def _mean_gradient_products(self, features):
         gradients = ops.squeeze(self._gradients(features), axis=2)
         return ops.matmul(features, ops.transpose(gradients, (0, 2, 1)))
+
+
+HEAD = Rule(
+    "a LinearHead or a ResidualAttentionHead",
+    lambda value: isinstance(value, LinearHead | ResidualAttentionHead),
+)
 
 
 @keras.saving.register_keras_serializable("keras_realmnet")

@@ -41,7 +41,14 @@ def measure_map_offset(model, images, classes=None, batch_size=16) -> MapOffset:
     Args:
         images: float or uint8 (n, h, w, 3), 0–255; a hundred or more with findings.
         classes: indices of the labels whose maps count: those that show something in one place. Default: all.
+
+    Raises:
+        ValueError: no image, or images of another shape than the model's input.
     """
+    shape = np.shape(images)
+    if len(shape) != 4 or not shape[0] or shape[1:] != model.input_shape[1:]:
+        expected = ", ".join(map(str, model.input_shape[1:]))
+        raise ValueError(f"images must be (n, {expected}), n at least 1. Received: shape {shape}")
     classes = range(model.num_classes) if classes is None else classes
     explained = keras.Model(model.input, [model.output, ClassMaps(model.head)(model.feature_map)])
     batches = [np.asarray(images[i : i + batch_size], "float32") for i in range(0, len(images), batch_size)]

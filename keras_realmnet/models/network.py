@@ -24,6 +24,11 @@ def precision(dtype):
 class Network(keras.Model):
     """A functional model; those with arguments of their own pass their config through `saved` and `restored`."""
 
+    @property
+    def input_spec(self):
+        """The shape of the images as it is: Keras' own lets a last axis of 1 pass, and layers inside then fail."""
+        return [keras.layers.InputSpec(shape=spec.shape, name=spec.name) for spec in super().input_spec]
+
     def load_weights(self, filepath, skip_mismatch=False, **kwargs):
         """As Keras does.
 

@@ -3,11 +3,11 @@
 import keras
 from keras import layers
 
-from keras_realmnet.arguments import MAP_OFFSET, check
-from keras_realmnet.models.heads import ClassMaps, LinearHead, ResidualAttentionHead
+from keras_realmnet.arguments import BACKBONE, check, map_offset_rule
+from keras_realmnet.models.heads import HEAD, ClassMaps, LinearHead, ResidualAttentionHead
 from keras_realmnet.models.network import Network, precision
-from keras_realmnet.models.presets import REALMNET_PRESETS, preset
 from keras_realmnet.models.tiny_vit import EPSILON, TinyViTBackbone, load_initial_weights
+from keras_realmnet.presets import REALMNET_PRESETS, preset
 
 __all__ = ["RealMNet"]
 
@@ -31,7 +31,7 @@ class RealMNet(Network):
     """
 
     def __init__(self, backbone, head, map_offset=(0.0, 0.0), name=None, dtype=None):
-        check("RealMNet", {"map_offset": MAP_OFFSET}, {"map_offset": map_offset})
+        check("RealMNet", {"backbone": BACKBONE, "head": HEAD}, {"backbone": backbone, "head": head})
         with precision(dtype):
             inputs = keras.Input((*backbone.image_size, 3), name="images")
             x = backbone(layers.Rescaling(1 / 255, name="rescaling")(inputs))
@@ -41,7 +41,21 @@ class RealMNet(Network):
         self.feature_map = x  # symbolic, (batch, h/32, w/32, features): what the head and the class maps work on
         self.backbone = backbone
         self.head = head
-        self.map_offset = tuple(map(float, map_offset))
+        self.map_offset = map_offset
+
+    @property
+    def map_offset(self):
+        """(rows, columns), in cells; see the class.
+
+        Raises:
+            ValueError: set to anything but two finite numbers, each smaller in size than that side of the maps.
+        """
+        return self._map_offset
+
+    @map_offset.setter
+    def map_offset(self, value):
+        check("RealMNet", {"map_offset": map_offset_rule(*self.feature_map.shape[1:3])}, {"map_offset": value})
+        self._map_offset = tuple(map(float, value))
 
     @property
     def image_size(self):
@@ -114,6 +128,7 @@ class RealMNet(Network):
         overrides |= {argument: value for argument, value in given.items() if value is not None}
         backbone = TinyViTBackbone(**{**preset(REALMNET_PRESETS, name), **overrides}, name="backbone", dtype=dtype)
         head = head if head is not None else ResidualAttentionHead(num_classes, name="head")
+        check("RealMNet", {"head": HEAD}, {"head": head})
         if head.num_classes != num_classes:
             raise ValueError(f"head must have num_classes = {num_classes}. Received: {head.num_classes}")
         return load_initial_weights(cls(backbone, head, map_offset, name=name, dtype=dtype), load_weights)

@@ -8,9 +8,9 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from keras_realmnet.arguments import CLASSES, TINY_VIT, check
+from keras_realmnet.arguments import BACKBONE, CLASSES, TINY_VIT, check
 from keras_realmnet.models.network import Network, precision
-from keras_realmnet.models.presets import TINY_VIT_PRESETS, preset
+from keras_realmnet.presets import TINY_VIT_PRESETS, preset
 
 __all__ = ["TinyViTBackbone", "TinyViTImageClassifier", "WindowAttention", "load_initial_weights"]
 
@@ -349,7 +349,8 @@ class TinyViTImageClassifier(Network):
     """
 
     def __init__(self, backbone, num_classes=1000, name=None, dtype=None):
-        check("TinyViTImageClassifier", {"num_classes": CLASSES}, {"num_classes": num_classes})
+        rules = {"backbone": BACKBONE, "num_classes": CLASSES}
+        check("TinyViTImageClassifier", rules, {"backbone": backbone, "num_classes": num_classes})
         with precision(dtype):
             inputs = keras.Input((*backbone.image_size, 3), name="images")
             x = layers.GlobalAveragePooling2D(name="head_pool")(backbone(inputs))

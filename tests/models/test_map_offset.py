@@ -43,6 +43,29 @@ def test_flipping_tells_by_how_much_a_network_answers_beside_its_evidence(offset
     assert measure_map_offset(model, images, classes=[0]) == found  # of the network, whatever is moved back already
 
 
+@pytest.mark.parametrize(
+    "images",
+    [spots(0), spots(2)[..., :1], spots(2)[:, :8], spots(1)[0], "x"],
+    ids=["none", "one channel", "not high", "one", "text"],
+)
+def test_images_that_are_none_are_refused(images):
+    with pytest.raises(ValueError, match=r"^images must be \(n, 48, 48, 3\), n at least 1\. Received: "):
+        measure_map_offset(moving_network(0, 0), images)
+
+
+@pytest.mark.parametrize(
+    "offset", ["ab", 1, (1,), (1, 2, 3), (float("nan"), 1), (1, float("inf")), (99, 1), (0, -6), (True, 0)]
+)
+def test_an_offset_no_map_can_have_is_refused(offset):
+    model = moving_network(0, 0)
+    model.map_offset = 5.5, -5
+    with pytest.raises(ValueError, match=r"^map_offset must be .* Received: "):
+        model.map_offset = offset
+    assert model.map_offset == (5.5, -5.0)
+    with pytest.raises(ValueError, match=r"^map_offset must be .* Received: "):
+        RealMNet(model.backbone, ResidualAttentionHead(2), map_offset=offset)
+
+
 def test_few_maps_tell_nothing():
     model = moving_network(1, 0)
     assert measure_map_offset(model, spots(29), [0]).rows == 0

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_realmnet import LinearHead, RealMNet, ResidualAttentionHead, TinyViTBackbone, losses
+from keras_realmnet import LinearHead, RealMNet, ResidualAttentionHead, TinyViTBackbone, TinyViTImageClassifier, losses
 from keras_realmnet.models.heads import EXPLANATIONS
 
 TINY = {"embed_dims": (16, 32, 64, 64), "depths": (1, 1, 2, 1), "num_heads": (1, 1, 2, 2)}
@@ -122,6 +122,29 @@ def test_jit_compiled_predictions_agree(images):
     expected = ops.convert_to_numpy(model(images))
     model.compile(loss=losses.AsymmetricLoss(), jit_compile=keras.backend.backend() != "torch")
     np.testing.assert_allclose(model.predict(images, verbose=0), expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("head", ["foo", LinearHead, keras.layers.Dense(7)], ids=["text", "class", "layer"])
+def test_a_head_that_is_none_is_refused(head):
+    expected = r"^head must be a LinearHead or a ResidualAttentionHead\. Received: "
+    with pytest.raises(ValueError, match=expected):
+        RealMNet.from_preset("realmnet_5m_224", head=head)
+    with pytest.raises(ValueError, match=expected):
+        RealMNet(tiny().backbone, head)
+
+
+def test_a_backbone_that_is_none_is_refused():
+    with pytest.raises(ValueError, match=r"^backbone must be a TinyViTBackbone\. Received: 'foo'"):
+        RealMNet("foo", LinearHead(3))
+    with pytest.raises(ValueError, match=r"^backbone must be a TinyViTBackbone\. Received: 'foo'"):
+        TinyViTImageClassifier("foo", 3)
+
+
+@pytest.mark.parametrize("axes", [(..., slice(1)), (..., 0), (0,)], ids=["one channel", "no channel", "no batch"])
+def test_images_of_another_shape_are_refused_in_one_line(images, axes):
+    for network in (tiny(), tiny().inference_model(), tiny().backbone):
+        with pytest.raises(ValueError, match=r"^Input .* expected [^\n]*\Z"):
+            network(images[axes])
 
 
 def test_head_must_have_the_number_of_classes():

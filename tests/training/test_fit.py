@@ -318,6 +318,21 @@ def command(*args, cwd):
         (["fit", "--recipe", "smoke", "--set", "x=1"], "'x' is not one of"),
         (["fit", "--recipe", "smoke", "--backend", "theano"], "backend must be one of tensorflow, jax, torch"),
         (["fit", "--recipe", "smoke", "--no-such-option"], "No such option"),
+        (["fit", "--recipe", "smoke", "--out", "/dev/null"], "/dev/null: cannot be made a folder to write into"),
+        (["phantom", "--out", "/dev/null/x"], "/dev/null/x: cannot be made a folder to write into"),
+        (["report", "run", "--out", "/dev/null"], "/dev/null: cannot be made a folder to write into"),
+        (
+            ["evaluate", "run", "--bootstrap", "-5"],
+            "Invalid value for '--bootstrap': Input should be greater than or equal to 0",
+        ),
+        (
+            ["protocol", "cip", "--data", "x", "--bootstrap", "-5"],
+            "Invalid value for '--bootstrap': Input should be greater than or equal to 0",
+        ),
+        (
+            ["phantom", "--out", "x", "--seed", "-1"],
+            "Invalid value for '--seed': Input should be greater than or equal to 0",
+        ),
         (["phantom", "--out", "x", "--imbalance", "even"], "imbalance is one of psmm, balanced"),
     ],
 )
@@ -388,6 +403,21 @@ def test_starting_over_deletes_the_runs_own_files_and_no_other(tmp_path, palm):
     events = [name for name in second if "tfevents" in name and "train" in name]
     assert len(events) <= 1
     assert not set(events) & set(first)
+
+
+@pytest.mark.parametrize("place", ["a_file", "a_file/run", "/proc/run", "x" * 300])
+def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_read(tmp_path, place):
+    (tmp_path / "a_file").write_text("mine")
+    recipe = with_data(QUICK, str(tmp_path / "no_data"))
+    with pytest.raises(RealMNetError, match=rf"{place}: cannot be made a folder to write into \("):
+        fit(recipe, tmp_path / place, cache=tmp_path / "cache")
+    assert contents(tmp_path) == {"a_file": b"mine"}
+
+
+def test_looking_whether_a_folder_can_be_made_leaves_none(tmp_path):
+    with pytest.raises(RealMNetError, match="no_data"):
+        fit(with_data(QUICK, str(tmp_path / "no_data")), tmp_path / "runs" / "one", cache=tmp_path / "cache")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_is_no_run_loses_nothing(tmp_path, palm):

@@ -82,6 +82,7 @@ def test_epochs_are_shared_among_the_phases(epochs, expected):
         ("loss=TwoWayLoss", "loss", "TwoWayLoss"),
         ("ema_momentum=0.99", "ema_momentum", 0.99),
         ("phases=[(2, 96), (1, 224)]", "phases", (Phase(2, 96), Phase(1, 224))),
+        ("phases=[{'epochs': 2, 'size': 64}]", "phases", (Phase(2, 64),)),
         ("loss_options={'margin': 0.05}", "loss_options", {"margin": 0.05}),
         ("resampling=ml-ros", "resampling", Resampling("ml-ros")),
         ("resampling=('lp-rus', 10)", "resampling", Resampling("lp-rus", 10)),
@@ -122,6 +123,16 @@ def test_override_reaches_into_parts():
 def test_bad_override_is_refused(assignment):
     with pytest.raises(ValueError, match=r"learning_rate|no_such|seed|noise|phases|method|protocol|margn"):
         override(Recipe(name="x"), assignment)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["3", "(2, 64)", "{'epochs': 2, 'size': 64}", "[{'epochs': 2}]", "[{'epochs': 2, 'px': 64}]", "[(2, 64, 1)]"],
+)
+def test_phases_written_otherwise_are_refused_with_the_form(text):
+    with pytest.raises(ValueError, match=r"expected pairs \(epochs, size\), such as \[\(2, 64\)\]$") as error:
+        override(Recipe(name="x"), f"phases={text}")
+    assert str(error.value).startswith(repr(f"phases={text}"))
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import json
 from itertools import pairwise
 
 import numpy as np
@@ -104,7 +105,7 @@ SHARES = (0.2, 0.4, 0.6, 0.8, 1.0)
 
 
 @given(patients=st.integers(1, 60), seed=st.integers(0, 100))
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 def test_shares_are_nested_and_of_the_size_asked_for(patients, seed):
     table = psmm_sized_table(rows=10 * patients, seed=seed)
     parts = [patients_of(patient_share(table, share, seed)) for share in SHARES]
@@ -139,6 +140,14 @@ def test_an_impossible_share_is_refused(share):
         patient_share(psmm_sized_table(rows=10), share)
 
 
+@pytest.mark.parametrize("other", ["hosp-001", "HOSP-1", "hosp_001"])
+def test_a_patient_written_in_two_ways_is_refused(other):
+    patients = [f"HOSP-{k:03d}" for k in range(60)]
+    table = table_of([*patients, other], [f"S0 A{k % 5}" for k in range(61)])
+    with pytest.raises(DataSetError, match=rf"list\.csv:62: patient '{other}' is written 'HOSP-001' at list\.csv:3"):
+        split_patients(table)
+
+
 # ---- command ----
 
 
@@ -168,3 +177,22 @@ def test_commands_take_another_vocabulary(tmp_path, capsys):
     assert main(["resample", *labels, "--method", "lp-rus", "--out", str(tmp_path / "fewer.csv")]) == 0
     assert main(["imbalance", *labels[:2], "--label-set", "cats"]) == 2
     assert "label set must be one of psmm, palm, peripheral. Received: 'cats'" in capsys.readouterr().err
+
+
+def test_commands_say_that_a_patient_is_written_in_two_ways(tmp_path, capsys):
+    rows = "".join(f"{int(k % 3 == 0)},{int(k % 3 == 1)},{int(k % 3 == 2)},0,0,{k}.jpg,P-{k}\n" for k in range(60))
+    (tmp_path / "one.csv").write_text("P0,P1,P2,P3,P4,filename,ID\n" + rows)
+    (tmp_path / "two.csv").write_text("P0,P1,P2,P3,P4,filename,ID\n1,0,0,0,0,x.jpg,p-007 \n")
+    labels = ["--label-set", "peripheral"]
+    for name in ("one.csv", "two.csv"):
+        labels += ["--labels", str(tmp_path / name)]
+    found = f"{tmp_path / 'two.csv'}:2: patient 'p-007' is written 'P-7' at {tmp_path / 'one.csv'}:9"
+    assert main(["split", *labels, "--out", str(tmp_path / "sets")]) == 2
+    assert capsys.readouterr().err == f"python -m training: error: 1 problem: {found}\n"
+    assert not (tmp_path / "sets").exists()
+    assert main(["imbalance", *labels, "--json"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == f"note: {found}\n"
+    assert json.loads(captured.out)["labels"] == ["P0", "P1", "P2", "P3", "P4"]
+    assert main(["resample", *labels, "--method", "lp-rus", "--out", str(tmp_path / "fewer.csv")]) == 0
+    assert capsys.readouterr().err == f"note: {found}\n"
