@@ -63,12 +63,15 @@ def add(
     source: Annotated[
         Path | None, typer.Option(help="The bundle's Keras model, for a bundle that is without source.keras.")
     ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace artifacts that are there, and what was measured on them.")
+    ] = False,
 ) -> None:
     """Add model files to a bundle, made from its Keras model, such as the ONNX models that TensorRT builds from.
 
     Each is measured against Keras, as those of [bold]export bundle[/bold] are, before it is in the bundle; one that
     differs by more than the stated limits is refused and the bundle stays as it was. What is in the bundle is not
-    touched; its digest changes, since bundle.json names more files.
+    touched without [bold]--replace[/bold]; its digest changes, since bundle.json names more files.
 
     Images: without any, the project's samples. Static int8 needs some of the kind that is screened, a hundred or
     more: of --images every second one calibrates and the others are measured on; of --data and --run training images
@@ -87,13 +90,20 @@ def add(
     for path in [*(images or []), data, run_folder]:
         if path is not None:
             _must_exist(path)
-    from export.make_bundle import add_to_bundle
+    from export.make_bundle import add_to_bundle, evidence
     from export.parity import limits_of
-    from keras_realmnet.screening.bundle import Bundle
+    from keras_realmnet.screening.bundle import Bundle, against_keras
 
     names = [part.strip() for part in artifacts.split(",")]
+    before = Bundle.load(directory)
+    there = [name for name in before.artifacts if name in names]
+    if there and not replace:
+        raise RealMNetError(
+            f"{directory}: already there: {', '.join(there)}. What is there, and what was measured on it, is replaced "
+            "with --replace only"
+        )
     made, parity, used = add_to_bundle(
-        Bundle.load(directory), names, images or [], data, run_folder, source, lambda line: print(line, file=sys.stderr)
+        before, names, images or [], data, run_folder, source, lambda line: print(line, file=sys.stderr)
     )
     _print(parity, used.left_out)
     _print_artifacts(made)
@@ -101,6 +111,9 @@ def add(
         unjudged = found.unjudged(limits_of(made.artifacts[name].precision))
         if unjudged:
             print(f"{name}: {unjudged}")
+    for name in there:
+        old, new = (evidence(bundle.scores.get(against_keras(name))) for bundle in (before, made))
+        print(f"{name}: replaced; measured before: {old}; now: {new}")
     print(f"added to {made.directory}: {', '.join(parity)}; its digest is now {made.digest[:16]}…")
 
 
@@ -142,7 +155,7 @@ def onnx(
         if route == "tf2onnx":
             to_onnx_by_tf2onnx(model, out, batch or None)
         else:
-            to_onnx(model, out, batch or None, opset or OPSET, precision)
+            to_onnx(model, out, batch or None, OPSET if opset is None else opset, precision)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     print(f"written: {out}: {opens_in(out)}")

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_realmnet import RealMNet  # also registers the classes that a saved model names
+from keras_realmnet import RealMNet  # the import also registers the classes that a saved model names
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.bundle import SOURCE_FILE, Bundle
 from keras_realmnet.screening.folder_change import sha256_of
@@ -22,7 +22,8 @@ def load_source(bundle: Bundle, path: Path | None = None) -> RealMNet:
         path: a copy of it, by default the one in the bundle's folder.
 
     Raises:
-        RealMNetError: the bundle was stripped of it (a box does not need it), or `path` is another model.
+        RealMNetError: the bundle was stripped of it (a box does not need it), `path` is another model, or the model is
+            no RealMNet.
     """
     if path is None:
         path = bundle.directory / (bundle.source_file or SOURCE_FILE)
@@ -38,7 +39,10 @@ def load_source(bundle: Bundle, path: Path | None = None) -> RealMNet:
             f"{path}: not the Keras model that {bundle.directory} was made from: {stated} is stated there. "
             f"Received: {received[:16]}…"
         )
-    return keras.saving.load_model(path)
+    model = keras.saving.load_model(path)
+    if not isinstance(model, RealMNet):
+        raise RealMNetError(f"{path}: a RealMNet expected. Received: {type(model).__name__}")
+    return model
 
 
 def keras_predictions(model: RealMNet, images: NDArray[np.uint8], batch_size: int = 16) -> Prediction:

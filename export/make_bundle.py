@@ -35,7 +35,7 @@ from keras_realmnet.screening.labels import LABEL_SETS, LabelSet
 from keras_realmnet.screening.preprocessing import PreprocessSpec
 from keras_realmnet.screening.runtimes import Prediction, engine_class
 
-__all__ = ["INTENDED_USE", "add_to_bundle", "bundle_from_run"]
+__all__ = ["INTENDED_USE", "add_to_bundle", "bundle_from_run", "evidence"]
 
 INTENDED_USE = (
     "Research only. Not a medical device, not for clinical use: the model was not validated on patients and must not "
@@ -160,7 +160,7 @@ def add_to_bundle(
     if calibrated and data_set is None and not files:
         raise RealMNetError(
             f"{', '.join(calibrated)}: static int8 needs images like those that are screened: name them by --images, "
-            f"or what the network was trained on by --data or --run. {bundle.training_data.get('statement', '')}"
+            f"or what the network was trained on by --data or --run. {bundle.training_data['statement']}"
         )
     model = load_source(bundle, source)
     calibration = None
@@ -185,6 +185,15 @@ def add_to_bundle(
             versions=_versions_of_added(bundle, sources),
         )
     return added, parity, images
+
+
+def evidence(score: Any) -> str:
+    """On what an artifact was measured, as its entry of a bundle's scores says, which is nobody's form; for people."""
+    if not isinstance(score, dict) or "images" not in score:
+        return "nothing stated"
+    said = [str(score["on"])] if "on" in score else []
+    said.append("without labels" if score.get("macro_auroc") is None else "with AUROC and mAP")
+    return f"{score['images']} image{'' if score['images'] == 1 else 's'} ({', '.join(said)})"
 
 
 def _made(

@@ -49,17 +49,18 @@ def to_onnx(
 
     Args:
         batch_size: `None` leaves it open.
-        opset: at least `PORTABLE_OPSET[precision]`, which older engines read; Attention is one operation from 23 on.
+        opset: from `PORTABLE_OPSET[precision]`, which older engines read, to `OPSET`, where Attention is one operation.
         precision: one of `PRECISIONS`, of weights and activations. In the smaller ones the first convolution, whose
             weights contain the scale of the pixels, and the head, which decides, stay float32.
 
     Raises:
-        ValueError: for another precision or an older opset.
+        ValueError: for another precision or opset.
+        RealMNetError: `model` is no RealMNet, or as `graph_to_onnx`.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}. Received: {precision!r}")
-    if opset < PORTABLE_OPSET[precision]:
-        raise ValueError(f"opset must be at least {PORTABLE_OPSET[precision]} in {precision}. Received: {opset}")
+    if opset not in range(PORTABLE_OPSET[precision], OPSET + 1):
+        raise ValueError(f"opset must be {PORTABLE_OPSET[precision]} to {OPSET} in {precision}. Received: {opset!r}")
     return save_checked(graph_to_onnx(deploy_graph(model, batch_size=batch_size), opset, precision), path)
 
 
@@ -102,8 +103,15 @@ def opens_in(path: Path) -> str:
 
 
 def save_checked(model: onnx.ModelProto, path: Path) -> Path:
-    """Infers the shapes inside `model`, checks it, notes which engines open it and writes it to `path`."""
-    oldest = next(version for opset, version in OLDEST_ONNX_RUNTIME.items() if opset >= opset_of(model))
+    """Infers the shapes inside `model`, checks it, notes which engines open it and writes it to `path`.
+
+    Raises RealMNetError for an opset that was not tried with an engine.
+    """
+    oldest = next((version for opset, version in OLDEST_ONNX_RUNTIME.items() if opset >= opset_of(model)), None)
+    if oldest is None:
+        raise RealMNetError(
+            f"{path}: an opset of at most {max(OLDEST_ONNX_RUNTIME)} expected. Received: {opset_of(model)}"
+        )
     helper.set_model_props(model, {"opens in": f"ONNX Runtime {oldest} or newer (opset {opset_of(model)})"})
     model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
     onnx.checker.check_model(model, full_check=True)

@@ -95,7 +95,7 @@ class _RegisterAfterKeras(MetaPathFinder, Loader):
         _register()
 
 
-if "keras" in sys.modules:
+if sys.modules.get("keras"):  # None: importing it is forbidden
     _register()
 else:
     sys.meta_path.insert(0, _RegisterAfterKeras())

@@ -161,7 +161,7 @@ def test_transfer_refuses_another_network():
         transfer_weights(classifier(), TinyViTBackbone(64, **TINY))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(2, 40), st.integers(2, 40), st.integers(0, 2**32 - 1))
 def test_attention_bias_resize_equals_pytorch(old, new, seed):
     torch = pytest.importorskip("torch")

@@ -19,7 +19,7 @@ import typer
 
 from export.benchmark import SAMPLES, sources
 from keras_realmnet.command_line import run
-from keras_realmnet.errors import RealMNetError, UnreadableImage
+from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.image_io import read_header, read_image
 from keras_realmnet.screening.preprocessing import PreprocessSpec, preprocess
 
@@ -66,18 +66,14 @@ def main_command(
     table = Table(title="JPEG to model input, CPU time on one thread")
     for heading in ("file", "pixels", "MB", "model", "full, ms", "half, ms", "ratio"):
         table.add_column(heading, justify="left" if heading == "file" else "right")
-    for file in sources(images or [SAMPLES]):
+    for file in sources(images or [SAMPLES], lambda line: print(line, file=sys.stderr)):
         header = read_header(file)
         if header.format != "JPEG":
             continue
         for side in size or [224, 384, 512]:
             if max(header.size) < 2 * (PreprocessSpec(side, reduction=2).min_side or 0):
                 continue
-            try:
-                full, half = measure(file, side, repetitions)
-            except UnreadableImage as error:
-                print(error, file=sys.stderr)
-                break
+            full, half = measure(file, side, repetitions)
             shape, megabytes = f"{header.width} × {header.height}", f"{file.stat().st_size / 1e6:.2f}"
             table.add_row(
                 file.name,

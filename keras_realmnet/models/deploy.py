@@ -215,11 +215,15 @@ def deploy_graph(model: RealMNet, outputs=OUTPUTS, batch_size: int | None = 1) -
         (batch_size, dim), the mean over the positions of the map that the head works on.
 
     Raises:
-        ValueError: for no output, or one of another name.
-        RealMNetError: a layer, or a setting of one, that is not known here; names it.
+        ValueError: for no output, or one of another name; for a batch size that is none.
+        RealMNetError: `model` is no RealMNet; a layer, or a setting of one, that is not known here; names it.
     """
     if not outputs or set(outputs) - set(OUTPUTS):
         raise ValueError(f"outputs must be some of {', '.join(OUTPUTS)}. Received: {outputs}")
+    if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
+        raise ValueError(f"batch_size must be a whole number, 1 or more, or None. Received: {batch_size!r}")
+    if not isinstance(model, RealMNet):
+        raise RealMNetError(f"a RealMNet expected. Received: {type(model).__name__}")
     if type(model.head) not in (LinearHead, ResidualAttentionHead):
         _refuse(model.head, "a LinearHead or a ResidualAttentionHead expected")
     rescaling = model.get_layer("rescaling")

@@ -132,6 +132,8 @@ class Costs:
             raise ValueError(
                 f"a peak memory comes with what was measured. Received: {memory!r}, {self.peak_memory_of!r}"
             )
+        if self.peak_memory_of is not None:
+            _check_line("'peak_memory_of'", self.peak_memory_of)
 
 
 @dataclass(frozen=True)
@@ -281,6 +283,9 @@ class Bundle:
             _check_fits(artifact, label_set, spec)
         for field in ("name", "version", "modality"):
             _check_line(field, document[field])
+        _check_text("intended_use", document["intended_use"])
+        _check_text("operating_point.chosen", operating_point.chosen)
+        _check_text("training_data.statement", document["training_data"].get("statement"))
         if document["modality"] not in MODALITIES:
             raise ValueError(f"modality must be one of {', '.join(MODALITIES)}. Got: {document['modality']!r}")
         if document["default_artifact"] not in artifacts:
@@ -365,7 +370,8 @@ def write_bundle(
         artifacts: {artifact name: model file}; names of letters, digits, "-" and "_".
         golden_image: uint8 of shape (1, size, size, 3), already preprocessed; a picture the model has much to say on.
         source: the Keras model file the artifacts were made from, kept as `source.keras`.
-        training_data, scores, versions: JSON-safe mappings for people (what it was trained on, measured, made with).
+        training_data, scores, versions: JSON-safe mappings for people (what it was trained on, measured, made with);
+            `statement` of `training_data` says in words what it was trained on.
 
     Raises:
         ValueError: arguments that do not fit each other.
@@ -627,6 +633,12 @@ def _check_file_name(name: str) -> str:
 def _check_line(what: str, text: str) -> None:
     if not text.strip() or not text.isprintable():
         raise ValueError(f"{what} must be a line of text. Received: {text!r}")
+
+
+def _check_text(what: str, text: object) -> None:
+    """As `_check_line`; the text may have several lines."""
+    if not isinstance(text, str) or not text.strip() or not all(line.isprintable() for line in text.splitlines()):
+        raise ValueError(f"{what} must be a text for people. Received: {text!r}")
 
 
 def _check_fits(artifact: Artifact, label_set: LabelSet, spec: PreprocessSpec) -> None:

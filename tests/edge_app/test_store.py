@@ -792,9 +792,7 @@ class Life(RuleBasedStateMachine):
 
 
 TestLife = Life.TestCase
-TestLife.settings = settings(
-    max_examples=20, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
-)
+TestLife.settings = settings(max_examples=20, stateful_step_count=25, suppress_health_check=list(HealthCheck))
 
 
 def test_what_folders_hold_and_is_not_taken_is_what_was_seen_last(store):

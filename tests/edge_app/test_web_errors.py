@@ -140,9 +140,7 @@ def test_a_filter_that_fails_is_not_remembered(site, monkeypatch):
 
 # ---- anything at all ---------------------------------------------------------------------------------------------
 
-relaxed = settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+relaxed = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 values = st.one_of(st.sampled_from([*DAYS, *TEXTS, *NUMBERS]), st.text(max_size=300))
 fields = st.sampled_from(
     [

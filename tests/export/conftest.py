@@ -92,7 +92,7 @@ def write_small_bundle():
             artifacts=artifacts,
             default_artifact=next(iter(artifacts)),
             golden_image=np.full((1, 64, 64, 3), 90, np.uint8),
-            training_data={},
+            training_data={"statement": "None: random weights."},
             scores={},
             versions={},
             intended_use="Tests only.",

@@ -4,14 +4,16 @@ import json
 import shutil
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
 
 from export.__main__ import main
+from export.make_bundle import evidence
 from export.parity import LIMITS, Limits
 from keras_realmnet import RealMNet
-from keras_realmnet.screening.bundle import ArtifactSource, Bundle
+from keras_realmnet.screening.bundle import ArtifactSource, Bundle, add_artifacts, against_keras
 from keras_realmnet.screening.runtimes import open_runtime, self_check
 from training.datasets import PhantomDataSet
 from training.phantom import cohort
@@ -97,6 +99,14 @@ def test_a_bundle_that_never_had_a_keras_model_is_refused(place, litert_models, 
     assert "model.keras: not the Keras model that without was made from: no model is stated there" in line
 
 
+def test_a_bundle_of_another_keras_model_is_refused(place, litert_models, write_small_bundle, capsys):
+    keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten()]).save("other.keras")
+    artifact = ArtifactSource(litert_models["float32"], "float32", 1e-3)
+    write_small_bundle(place / "without", {"float32": artifact}, place / "other.keras")
+    line = refusal(["without", "--artifacts", "onnx-float32"], capsys)
+    assert "without/source.keras: a RealMNet expected. Received: Sequential" in line
+
+
 def test_an_artifact_that_computes_something_else_is_not_added(place, capsys, monkeypatch):
     monkeypatch.setitem(LIMITS, "float32", Limits(0.0, None, None, None, None))
     line = refusal(["bundle", "--artifacts", "onnx-float32-gpu", "--images", "images"], capsys)
@@ -139,6 +149,42 @@ def test_the_training_images_of_a_run_calibrate_and_its_test_images_measure(plac
     found = Bundle.load("bundle").scores["onnx-int8-gpu against Keras"]
     assert (found["images"], found["on"]) == (counts["test"], "test split of phantom")
     assert found["macro_auroc"] is not None
+
+
+def test_an_artifact_that_is_there_is_replaced_only_when_asked_for(place, capsys):
+    """Its evidence may be the better one: what is replaced by what is said."""
+    labelled = {"images": 678, "macro_auroc": {"a": 0.99}, "mean_ap": {"a": 0.9}, "on": "test split of phantom"}
+    add_artifacts(Bundle.load("bundle"), {}, {against_keras("float32"): labelled})
+    arguments = ["bundle", "--artifacts", "float32,onnx-float32", "--images", "images"]
+    line = refusal(arguments, capsys)
+    assert line.endswith(
+        "bundle: already there: float32. What is there, and what was measured on it, is replaced with --replace only"
+    )
+    assert main(["add", *arguments, "--replace"]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "replaced" in line]
+    assert line == (
+        "float32: replaced; measured before: 678 images (test split of phantom, with AUROC and mAP); "
+        "now: 5 images (image files, without labels)"
+    )
+    after = Bundle.load("bundle")
+    assert after.scores[against_keras("float32")]["images"] == 5
+    assert list(after.artifacts) == ["float32", "onnx-float32"]
+    assert main(["add", "bundle", "--artifacts", "onnx-float32-gpu", "--images", "images", "--replace"]) == 0
+    assert "replaced" not in capsys.readouterr().out  # there was none
+
+
+@pytest.mark.parametrize(
+    ("stated", "words"),
+    [
+        (None, "nothing stated"),
+        ("by eye", "nothing stated"),  # bundle.json may say anything there
+        ({"flips": 0}, "nothing stated"),
+        ({"images": 1, "macro_auroc": {}}, "1 image (with AUROC and mAP)"),
+        ({"images": 678, "macro_auroc": None, "on": "mine"}, "678 images (mine, without labels)"),
+    ],
+)
+def test_evidence_is_told_as_far_as_it_is_stated(stated, words):
+    assert evidence(stated) == words
 
 
 def test_wrong_arguments_are_told_in_one_line(place, capsys):

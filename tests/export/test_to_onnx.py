@@ -107,7 +107,7 @@ def test_bfloat16_is_valid_and_needs_a_newer_opset(small_model, tmp_path):
     path = to_onnx(small_model, tmp_path / "bfloat16.onnx", opset=PORTABLE_OPSET["bfloat16"], precision="bfloat16")
     kinds = {c.name: c.data_type for c in onnx.load(path).graph.initializer}
     assert kinds["stages_2_blocks_0_mlp_fc1.kernel"] == onnx.TensorProto.BFLOAT16
-    with pytest.raises(ValueError, match=r"at least 22 in bfloat16\. Received: 20"):
+    with pytest.raises(ValueError, match=r"opset must be 22 to 23 in bfloat16\. Received: 20"):
         to_onnx(small_model, tmp_path / "no.onnx", opset=20, precision="bfloat16")
     with pytest.raises(ValueError, match="'int8'"):
         to_onnx(small_model, tmp_path / "no.onnx", precision="int8")
@@ -124,13 +124,22 @@ def test_the_command_writes_a_bundles_model(small_model, litert_models, write_sm
     for refused, message in (
         (["--route", "keras"], "--route must be own or tf2onnx. Received: keras"),
         (["--route", "tf2onnx", "--precision", "float16"], "--opset and --precision are for the own route"),
-        (["--opset", "17"], "opset must be at least 20 in float32. Received: 17"),
+        (["--opset", "17"], "opset must be 20 to 23 in float32. Received: 17"),
+        (["--opset", "0"], "opset must be 20 to 23 in float32. Received: 0"),
+        (["--opset", "99"], "opset must be 20 to 23 in float32. Received: 99"),
     ):
         assert main([*arguments, *refused]) == 2
         assert message in capsys.readouterr().err
     (tmp_path / "bundle" / "source.keras").unlink()
     assert main(arguments) == 2
     assert "source.keras: no such file; the Keras model is needed" in capsys.readouterr().err
+
+
+def test_an_opset_that_is_none_is_refused_with_those_there_are(small_model, tmp_path):
+    for opset in (OPSET + 1, 99, -1, "20", 20.5, None):
+        with pytest.raises(ValueError, match=rf"opset must be 20 to {OPSET} in float32\. Received: {opset!r}"):
+            to_onnx(small_model, tmp_path / "no.onnx", opset=opset)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

@@ -76,7 +76,7 @@ def made_bundle(models, pictures, tmp_path_factory):
         },
         default_artifact="onnx-float32-gpu",
         golden_image=pictures[:1],
-        training_data={},
+        training_data={"statement": "None: random weights."},
         scores={},
         versions={},
         intended_use="tests",

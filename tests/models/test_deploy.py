@@ -212,6 +212,20 @@ def test_the_epsilon_of_each_norm_is_its_own():
     assert_equal(model, deploy_graph(model, batch_size=3), pictures(3, model.image_size))
 
 
+def test_what_is_no_realmnet_is_refused():
+    for other, received in (
+        (keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten()], name="mine"), "Sequential"),
+        ("model.keras", "str"),
+        (None, "NoneType"),
+    ):
+        with pytest.raises(RealMNetError, match=rf"a RealMNet expected\. Received: .*{received}"):
+            deploy_graph(other)
+    model = tiny(ResidualAttentionHead(7, name="head"))
+    for batch_size in (0, -1, 1.5, "2"):
+        with pytest.raises(ValueError, match=rf"batch_size must be .* Received: {batch_size!r}"):
+            deploy_graph(model, batch_size=batch_size)
+
+
 def test_an_offset_of_the_pixels_stops_it():
     model = tiny(ResidualAttentionHead(7, name="head"))
     model.get_layer("rescaling").offset = -0.5

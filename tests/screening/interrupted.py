@@ -44,7 +44,7 @@ def change(how: str, directory: Path, models: Path) -> None:
         artifacts=sources,
         default_artifact="float32",
         golden_image=255 - bundle.golden()[0],
-        training_data={},
+        training_data={"statement": "None: drawn by hand."},
         scores={},
         versions={},
         intended_use="Tests only.",

@@ -28,6 +28,7 @@ from keras_realmnet.screening.bundle import (
     against_keras,
     write_bundle,
 )
+from keras_realmnet.screening.decision import OperatingPoint
 from keras_realmnet.screening.folder_change import FolderChange
 from keras_realmnet.screening.labels import PALM, PSMM, Label, LabelSet
 from keras_realmnet.screening.preprocessing import PreprocessSpec
@@ -134,6 +135,49 @@ def test_a_signed_bundle_must_still_make_sense(copy, changes, message):
         Bundle.load(copy)
 
 
+@pytest.mark.parametrize(
+    "place",
+    [("name",), ("version",), ("intended_use",), ("operating_point", "chosen"), ("training_data", "statement")],
+    ids=".".join,
+)
+def test_what_a_bundle_tells_people_is_a_text(copy, place):
+    """Name, version, intended use, training data and where the thresholds come from stand on every report."""
+    *path, last = place
+    original = json.loads((copy / "bundle.json").read_bytes())
+    for value in ("", " \n\t", "\u200b", "a\0b", 3, None):
+        document = json.loads(json.dumps(original))
+        fields = document
+        for step in path:
+            fields = fields[step]
+        fields[last] = value
+        resigned(copy, **document)
+        with pytest.raises(BundleMismatch, match=rf"bundle\.json: .*{last}.* (must be|expected)"):
+            Bundle.load(copy)
+
+
+def test_texts_for_people_may_have_lines(copy):
+    text = "For research.\nNot for patients – não, 不."
+    training_data = {"statement": text, "images": 3}
+    resigned(copy, intended_use=text, training_data=training_data)
+    bundle = Bundle.load(copy)
+    assert (bundle.intended_use, bundle.training_data) == (text, training_data)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"intended_use": ""},
+        {"training_data": {}},
+        {"operating_point": OperatingPoint(dict.fromkeys(PSMM.pathologic, 0.5), chosen=" ")},
+    ],
+)
+def test_a_bundle_that_does_not_tell_people_is_not_written(tiny_bundle, copy, changes):
+    before = contents(copy)
+    with pytest.raises(ValueError, match="must be a text for people"):
+        rewritten(tiny_bundle, copy, **changes)
+    assert contents(copy) == before
+
+
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff\xfe"])
 def test_what_is_no_bundle_file_is_refused(copy, content):
     (copy / "bundle.json").write_bytes(content)
@@ -193,6 +237,7 @@ def test_costs_are_stated_where_they_are_known(tiny_bundle, tmp_path, costs, siz
         ({"macs": 1, "parameters": 1, "peak_memory_mb": "9", "peak_memory_of": "x"}, "peak_memory_mb: a number"),
         ({"macs": 1, "parameters": 1, "peak_memory_mb": 10**400, "peak_memory_of": "x"}, "`peak_memory_mb` must be"),
         ({"macs": 1, "parameters": 1, "peak_memory_mb": 9}, "comes with what was measured"),
+        ({"macs": 1, "parameters": 1, "peak_memory_mb": 9, "peak_memory_of": " "}, "'peak_memory_of' must be a line"),
         ({"macs": 1}, "parameters"),
         ({"macs": 1, "parameters": 1, "watts": 5}, "watts"),
         ([1, 2], "costs: an object expected"),
@@ -536,7 +581,7 @@ def places(value: object, path: tuple = ()) -> list[tuple]:
     return ([path] if path else []) + [place for step in steps for place in places(value[step], (*path, step))]
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_whatever_a_signed_bundle_json_says_it_is_loaded_or_refused_in_one_line(tiny_bundle, tmp_path_factory, data):
     directory = tmp_path_factory.getbasetemp() / "mutated"

@@ -93,7 +93,7 @@ def test_an_operating_point_must_fit_the_labels():
     assert OperatingPoint.from_dict(POINT.to_dict()) == POINT
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.floats(0, 1, width=32), min_size=7, max_size=7), st.integers(0, 6), st.floats(0, 1, width=32))
 def test_more_probability_never_turns_a_referral_into_a_negative(values, index, higher):
     raised = list(values)
@@ -102,7 +102,7 @@ def test_more_probability_never_turns_a_referral_into_a_negative(values, index, 
         assert decide(np.array(raised), GRADABLE, PSMM, POINT).outcome == "refer"
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.sampled_from(OUTCOMES), max_size=5))
 def test_the_rule_for_an_eye(outcomes):
     received = eye_summary([record(o) for o in outcomes]).outcome

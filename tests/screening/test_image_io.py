@@ -250,7 +250,7 @@ def test_own_file_name_pattern() -> None:
     assert parse_file_name("OS-77.jpg", r"(?P<eye>OD|OS)-(?P<patient_id>\d+)") == FileName("77", "OS", None, None)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.text(max_size=40))
 def test_any_text_is_a_name(name: str) -> None:
     parsed = parse_file_name(name)
@@ -429,7 +429,7 @@ def halved(image: np.ndarray) -> np.ndarray:
     return cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     height=st.integers(100, 300),
     width=st.integers(100, 300),
@@ -570,7 +570,7 @@ def seeds() -> tuple[bytes, ...]:
     )
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(data=st.data())
 def test_damaged_bytes_give_a_picture_or_a_clear_error(data: st.DataObject) -> None:
     for original in seeds():

@@ -52,7 +52,7 @@ def test_output_and_geometry_of_a_known_picture() -> None:
 sides = st.integers(24, 900)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(height=sides, width=sides, size=st.integers(8, 512), seed=st.integers(0, 99), fill=st.floats(0.5, 1.3))
 def test_points_go_there_and_back(height: int, width: int, size: int, seed: int, fill: float) -> None:
     _, geometry = preprocess(field_image(height, width, fill), PreprocessSpec(size))
@@ -76,7 +76,7 @@ def test_a_dot_is_found_where_the_geometry_says() -> None:
 borders = st.integers(0, 400)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     height=st.integers(150, 800), width=st.integers(150, 800), top=borders, bottom=borders, left=borders, right=borders
 )
@@ -109,7 +109,7 @@ def test_half_size_decoding_gives_nearly_the_same_input(samples: Path, size: int
     assert max(halved.box[2] - halved.box[0], halved.box[3] - halved.box[1]) > 1.5 * size
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(
     height=st.integers(2, 3000),
     width=st.integers(2048, 3000),
@@ -140,7 +140,7 @@ def test_the_same_scene_at_two_scales_gives_nearly_the_same_input(scale: float) 
     assert np.abs(one.astype(float) - other).mean() < 1.5
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10_000))
 def test_specks_text_and_noise_in_the_border_do_not_widen_the_crop(seed: int) -> None:
     rng = np.random.default_rng(seed)

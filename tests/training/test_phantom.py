@@ -25,7 +25,7 @@ def masks_of(phantom):
     return {name: getattr(phantom, name) for name in names} | phantom.lesion_masks
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 2**40),
     grade=st.sampled_from([None, 0, 1, 2, 3, 4]),
@@ -71,7 +71,7 @@ def test_truth_is_consistent(seed, grade, staphyloma, view):
     assert 0.02 < phantom.vessel_mask.mean() < 0.2
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 2**31), eye=st.sampled_from(["OD", "OS"]), view=st.integers(0, 2))
 def test_the_disc_is_on_the_nasal_side(seed, eye, view):
     phantom = render(seed, width=WIDTH, eye=eye, view=view)

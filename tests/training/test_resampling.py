@@ -94,7 +94,7 @@ matrices = st.integers(2, 7).flatmap(
 
 
 @given(labels=matrices)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_measures_are_the_loops(labels):
     labels = [*labels, [1] * len(labels[0])]  # the loop needs every label
     counts, irlbl, mean_ir, scumble = loop_imbalance([tuple(row) for row in labels])
@@ -109,7 +109,7 @@ def test_measures_are_the_loops(labels):
 
 @pytest.mark.parametrize("method", METHODS)
 @given(labels=matrices, percent=st.floats(0, 100), seed=st.integers(0, 1000))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_methods_are_the_loops(method, labels, percent, seed):
     table = table_of([*labels, [1] * len(labels[0])])
     ours = Resampling(method, percent, seed).apply(table)

@@ -78,7 +78,7 @@ def multilabel(draw):
     return y_true, draw(hnp.arrays(np.float64, (n, 7), elements=elements))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(multilabel())
 def test_every_score_is_scikit_learns(data):
     y_true, y_score = data
@@ -288,7 +288,7 @@ def test_an_eye_with_one_image_is_that_image(cohort):
         np.testing.assert_array_equal(getattr(each, name), getattr(images, name))
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(multilabel(), st.data())
 def test_groups_are_what_the_rule_says(data, more):
     """The rule, image by image."""

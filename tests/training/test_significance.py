@@ -49,7 +49,7 @@ def two_models(draw):
     return y_true, draw(hnp.arrays(np.float64, (2, n), elements=elements))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(two_models())
 def test_delong_is_the_definition(data):
     y_true, y_scores = data

@@ -105,7 +105,7 @@ SHARES = (0.2, 0.4, 0.6, 0.8, 1.0)
 
 
 @given(patients=st.integers(1, 60), seed=st.integers(0, 100))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_shares_are_nested_and_of_the_size_asked_for(patients, seed):
     table = psmm_sized_table(rows=10 * patients, seed=seed)
     parts = [patients_of(patient_share(table, share, seed)) for share in SHARES]
