@@ -91,7 +91,11 @@ def arrive(box: served.Box) -> None:
     assert served.send(box.dicom_port, other_class) == 0x0000  # noted and dropped
     rejected = AE("SCANNER")
     rejected.add_requested_context(good.SOPClassUID)
-    assert rejected.associate("127.0.0.1", box.dicom_port, ae_title=CANARY).is_rejected
+    peers.wait_until(  # a busy box may end it before it has answered
+        lambda: rejected.associate("127.0.0.1", box.dicom_port, ae_title=CANARY).is_rejected,
+        60,
+        "a foreign title rejected",
+    )
 
 
 def put_files(share: Path) -> None:
