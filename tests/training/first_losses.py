@@ -60,7 +60,7 @@ def halves() -> list[float]:
     x, y = TrainingBatches(data, 64, RECIPE.batch_size, RECIPE.augmentation, RECIPE.seed, epoch=1)[0]  # Keras' first
     half = len(x) // 2
     parts = ((x[:half], y[:half]), (x[half:], y[half:]))
-    return [float(model.loss(labels, model(part, training=True))) for part, labels in parts]
+    return [float(keras.ops.convert_to_numpy(model.loss(labels, model(part, training=True)))) for part, labels in parts]
 
 
 def main(steps: int, devices: int, accumulate: int) -> list[float]:
