@@ -119,6 +119,14 @@ def screened_box(_screened, tmp_path) -> ScreenedBox:
 
 
 @pytest.fixture
+def store(screened_box):
+    """The store of `screened_box`."""
+    store = screened_box.store()
+    yield store
+    store.close()
+
+
+@pytest.fixture
 def receive_and_screen(screened_box):
     """receive_and_screen(path) takes a file into `screened_box` and has the real worker screen it; gives the item."""
 

@@ -24,13 +24,6 @@ from keras_realmnet.screening.decision import OUTCOMES, patient_summary
 
 
 @pytest.fixture
-def store(screened_box):
-    store = screened_box.store()
-    yield store
-    store.close()
-
-
-@pytest.fixture
 def site(screened_box, store):
     """A browser on the machine itself."""
     app = make_app(screened_box.config(), store, screened_box.bundle)

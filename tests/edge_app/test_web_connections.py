@@ -32,13 +32,6 @@ def short(monkeypatch):
 
 
 @pytest.fixture
-def store(screened_box):
-    store = screened_box.store()
-    yield store
-    store.close()
-
-
-@pytest.fixture
 def serve(screened_box, store):
     """serve(**settings) starts a server and returns its port."""
     with ExitStack() as stack:

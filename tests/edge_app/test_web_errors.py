@@ -49,13 +49,6 @@ NUMBERS = ["-1", "0", "9" * 9, "9" * 10, "9" * 19, "9" * 5000, "1e9", "٣", "²"
 
 
 @pytest.fixture
-def store(screened_box):
-    store = screened_box.store()
-    yield store
-    store.close()
-
-
-@pytest.fixture
 def site(screened_box, store):
     app = make_app(screened_box.config(), store, screened_box.bundle)
     return TestClient(app, base_url="http://localhost", client=("127.0.0.1", 50000), follow_redirects=False)
