@@ -26,7 +26,7 @@ from edge_app.durable import has_room
 from edge_app.file_kinds import HEAD, READ, kind_of
 from edge_app.screen import printable
 from edge_app.store import NotTaken, Store, timestamp
-from keras_realmnet.screening.image_io import EXTENSIONS, MAX_BYTES, may_be_image
+from keras_realmnet.screening.image_io import MAX_BYTES, may_be_image, named_as_image
 
 __all__ = ["FolderIntake", "looks_whole", "start"]
 
@@ -160,9 +160,9 @@ class _Watcher(threading.Thread):
         Taken is what has the name or the first bytes of an image: a damaged one must not vanish.
         """
         kind = kind_of(file.read(HEAD))
-        if path.name.lower() in SILENT or (_named_as_image(path) and not may_be_image(path)):
+        if path.name.lower() in SILENT or (named_as_image(path) and not may_be_image(path)):
             return ""
-        if not _named_as_image(path) and kind not in READ:
+        if not named_as_image(path) and kind not in READ:
             return "" if kind == "text" else kind or "of unknown kind"
         if version.size > MAX_BYTES:
             return f"larger than {MAX_BYTES >> 20} MB"
@@ -231,12 +231,6 @@ def looks_whole(file: BinaryIO) -> bool:
     if head[:4] in (b"II*\0", b"MM\0*"):  # TIFF 6.0: the offset of the first directory, which most writers put last
         return int.from_bytes(head[4:], "little" if head[:2] == b"II" else "big") < size
     return size > 0
-
-
-def _named_as_image(path: Path) -> bool:
-    """Whether the name alone makes `may_be_image` look at it as one."""
-    extension = path.suffix.lower()
-    return not extension or extension in EXTENSIONS or extension[1:].isdigit()
 
 
 def _files(folder: Path) -> Iterator[tuple[Path, _Version | OSError]]:

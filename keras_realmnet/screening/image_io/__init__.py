@@ -6,7 +6,7 @@ holds several pictures gives each by its number, or none: never the first one as
 """
 
 from keras_realmnet.screening.image_io.names import DEFAULT_FILE_NAME_PATTERN, FileName, parse_file_name
-from keras_realmnet.screening.image_io.reading import EXTENSIONS, may_be_image, read_header, read_image
+from keras_realmnet.screening.image_io.reading import EXTENSIONS, may_be_image, named_as_image, read_header, read_image
 from keras_realmnet.screening.image_io.source import MAX_BYTES, MAX_PICTURES, MAX_PIXELS, ImageSource, LoadedImage
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "ImageSource",
     "LoadedImage",
     "may_be_image",
+    "named_as_image",
     "parse_file_name",
     "read_header",
     "read_image",

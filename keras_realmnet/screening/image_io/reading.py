@@ -15,7 +15,7 @@ from keras_realmnet.screening.image_io.names import DEFAULT_FILE_NAME_PATTERN, F
 from keras_realmnet.screening.image_io.plain import PlainFile
 from keras_realmnet.screening.image_io.source import AGAIN, MAX_BYTES, MAX_PIXELS, ImageSource, LoadedImage, Opened
 
-__all__ = ["EXTENSIONS", "may_be_image", "read_header", "read_image"]
+__all__ = ["EXTENSIONS", "may_be_image", "named_as_image", "read_header", "read_image"]
 
 # Usual endings, for those who look for images in a folder; reading goes by content.
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".dcm", ".dicom"})
@@ -24,16 +24,20 @@ CV2_NO_MEMORY = -4  # cv::Error::StsNoMem
 NOT_IMAGES = frozenset({"dicomdir", "license", "makefile", "readme"})
 
 
+def named_as_image(file: Path) -> bool:
+    """Whether the name is an image's. No extension, or digits as the end of a UID, is DICOM's habit."""
+    extension = file.suffix.lower()
+    return not extension or extension in EXTENSIONS or extension[1:].isdigit()
+
+
 def may_be_image(file: Path) -> bool:
     """Whether a file found in a folder should be read: a damaged image must not vanish.
 
-    It is passed over only if hidden, or if neither its name nor its contents are an image's. No extension, or digits as
-    the end of a UID, is DICOM's habit.
+    It is passed over only if hidden, or if neither its name nor its contents are an image's.
     """
     if file.name.startswith(".") or file.name.lower() in NOT_IMAGES:
         return False
-    extension = file.suffix.lower()
-    if not extension or extension in EXTENSIONS or extension[1:].isdigit():
+    if named_as_image(file):
         return True
     try:
         read_header(file)

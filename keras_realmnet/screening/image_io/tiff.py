@@ -195,13 +195,19 @@ def _unstated(data: bytes, values: dict[int, int], layout: _Layout, parts: int) 
     return np.full(parts, about[LENGTH][0] * np.ceil(about[WIDTH][0] * bits / 8))
 
 
-def _array(data: bytes, entry: int, layout: _Layout) -> NDArray[np.float64]:
-    """As `_values`, of many numbers, and none where they are damaged: what decodes the picture tells."""
+def _place(data: bytes, entry: int, layout: _Layout) -> tuple[int, int, int]:
+    """Where the numbers of an entry begin, how many bytes each has (0: no whole numbers), and how many they are."""
     size = SIZES.get(_number(data, entry + 2, 2, layout), 0)
     count = _number(data, entry + 4, layout.of_offset, layout)
     at = entry + 4 + layout.of_offset
     if size * count > layout.of_offset:
         at = _number(data, at, layout.of_offset, layout)
+    return at, size, count
+
+
+def _array(data: bytes, entry: int, layout: _Layout) -> NDArray[np.float64]:
+    """As `_values`, of many numbers, and none where they are damaged: what decodes the picture tells."""
+    at, size, count = _place(data, entry, layout)
     if not size or count > MAX_PARTS or at + size * count > len(data):
         return np.zeros(0)
     kind = np.dtype(f"{'<' if layout.order == 'little' else '>'}u{size}")
@@ -210,11 +216,7 @@ def _array(data: bytes, entry: int, layout: _Layout) -> NDArray[np.float64]:
 
 def _values(data: bytes, entry: int, layout: _Layout) -> list[int]:
     """The whole numbers of an entry of a directory."""
-    size = SIZES.get(_number(data, entry + 2, 2, layout), 0)
-    count = _number(data, entry + 4, layout.of_offset, layout)
-    at = entry + 4 + layout.of_offset
-    if size * count > layout.of_offset:
-        at = _number(data, at, layout.of_offset, layout)
+    at, size, count = _place(data, entry, layout)
     if not size or count > MAX_PAGES or at + size * count > len(data):
         raise _Damaged
     return [_number(data, at + n * size, size, layout) for n in range(count)]
