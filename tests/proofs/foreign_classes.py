@@ -10,6 +10,7 @@ acknowledged object without its line. Where Orthanc is installed, it forwards th
 """
 
 import argparse
+import itertools
 import json
 import random
 import re
@@ -93,7 +94,7 @@ def _document(sop_class: UID, **attributes: object) -> Dataset:
 
 @dataclass
 class Sender(threading.Thread):
-    """Sends studies until told to stop, each again until all of it is acknowledged.
+    """Sends so many studies, then more until told that it is enough; each again until all of it is acknowledged.
 
     acknowledged: {kind: how often}, of every attempt. pictures: {SOP Instance UID} of what was acknowledged.
     """
@@ -104,6 +105,7 @@ class Sender(threading.Thread):
     dcmtk: bool
     own: list[Path]
     studies: int
+    enough: threading.Event
     again: int = 0
     acknowledged: Counter[str] = field(default_factory=Counter)
     pictures: set[str] = field(default_factory=set)
@@ -116,7 +118,9 @@ class Sender(threading.Thread):
 
     def run(self) -> None:
         try:
-            for number in range(self.studies):
+            for number in itertools.count():
+                if number >= self.studies and self.enough.is_set():
+                    return
                 objects = study(self.folder / f"{number}", number, self.own, self.dcmtk)
                 while not self._send(objects):
                     self.again += 1
@@ -178,6 +182,8 @@ def run(folder: Path, bundle: Path, studies: int, kills: int, seed: int = 0) -> 
         ]
         quiet = _senders(box, folder / "quiet", own, studies, "QUIET")
         for sender in quiet:
+            sender.enough.set()
+        for sender in quiet:
             sender.start()
         for sender in quiet:
             sender.join()
@@ -185,9 +191,8 @@ def run(folder: Path, bundle: Path, studies: int, kills: int, seed: int = 0) -> 
         with box.store() as store:
             assert _noted(store) == _acknowledged(quiet), "not one line for each object"
         found["forwarded by Orthanc"] = _forwarded(box, folder, own)
-        killed_at = _kill_while_they_send(
-            box, busy := _senders(box, folder / "busy", own, studies, "BUSY"), kills, seed
-        )
+        busy = _senders(box, folder / "busy", own, studies, "BUSY")
+        _kill_while_they_send(box, busy, kills, seed)
         box.wait_until_idle(600)
         with box.store() as store:
             for item in store.items("quarantined", limit=100_000):  # killed again and again by chance
@@ -202,7 +207,7 @@ def run(folder: Path, bundle: Path, studies: int, kills: int, seed: int = 0) -> 
         "pictures, each with one result": sum(len(sender.pictures) for sender in (*quiet, *busy)) + 1,
         "other objects, one line each": _acknowledged(quiet).total(),
         **found,
-        "kills": killed_at,
+        "kills": kills,
         "other objects acknowledged between kills, each with its line": _acknowledged(busy).total(),
         "studies begun anew": sum(sender.again for sender in busy),
     }
@@ -211,26 +216,29 @@ def run(folder: Path, bundle: Path, studies: int, kills: int, seed: int = 0) -> 
 def _senders(box: served.Box, folder: Path, own: list[Path], studies: int, title: str) -> list[Sender]:
     with_dcmtk = (False,) if peers.missing("storescu") else (True, False)
     names = {True: "STORESCU", False: "PYNETDICOM"}
-    return [Sender(box, folder / names[dcmtk], f"{title}-{names[dcmtk]}", dcmtk, own, studies) for dcmtk in with_dcmtk]
+    return [
+        Sender(box, folder / names[dcmtk], f"{title}-{names[dcmtk]}", dcmtk, own, studies, threading.Event())
+        for dcmtk in with_dcmtk
+    ]
 
 
-def _kill_while_they_send(box: served.Box, senders: list[Sender], kills: int, seed: int) -> int:
-    """Kills the box, all of its processes at once, so often, or until all is sent; it runs again at the end."""
-    rng, killed = random.Random(seed), 0
+def _kill_while_they_send(box: served.Box, senders: list[Sender], kills: int, seed: int) -> None:
+    """Kills the box, all of its processes at once, so often while every sender has more to send; it runs at the end."""
+    rng = random.Random(seed)
     for sender in senders:
         sender.start()
-    while any(sender.is_alive() for sender in senders):
-        if killed < kills:
-            box.wait_until_listening()
-            time.sleep(rng.uniform(0, 1.5))
-            box.kill()
-            box.start()
-            killed += 1
-        else:
-            time.sleep(0.1)
+    for _ in range(kills):
+        box.wait_until_listening()
+        time.sleep(rng.uniform(0, 1.5))
+        assert all(sender.is_alive() for sender in senders), [sender.failed for sender in senders]
+        box.kill()
+        box.start()
+    for sender in senders:
+        sender.enough.set()
+    for sender in senders:
+        sender.join()
     assert not any(sender.failed for sender in senders), "a sender failed"
     box.wait_until_ready()
-    return killed
 
 
 def _forwarded(box: served.Box, folder: Path, own: list[Path]) -> int | None:

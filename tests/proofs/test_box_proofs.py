@@ -32,7 +32,7 @@ def test_a_backup_of_a_box_at_work_is_a_whole_box(tmp_path, tiny_bundle):
 
 def test_pictures_among_other_objects_all_arrive_and_the_rest_is_noted(tmp_path, tiny_bundle):
     found = foreign_classes.run(tmp_path, tiny_bundle, studies=2, kills=2)
-    assert found["kills"] == 2
+    assert found["studies begun anew"] >= 1  # a kill fell into a study
     assert found["other objects, one line each"] >= 16
 
 
