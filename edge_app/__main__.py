@@ -19,7 +19,7 @@ from edge_app.intake import find_images
 from edge_app.report import OUTCOME_NAMES, OUTCOME_STYLES, local_time, write_report
 from edge_app.results import Results
 from edge_app.screen import Screener
-from keras_realmnet.command_line import run
+from keras_realmnet.command_line import ShowVersion, run
 from keras_realmnet.screening.decision import OUTCOMES
 from keras_realmnet.screening.record import ScreeningRecord
 
@@ -40,7 +40,7 @@ class Engine(str, Enum):
 
 
 @app.callback()
-def commands() -> None:
+def commands(version: ShowVersion = False) -> None:
     """Screens fundus images for pathologic myopia on this machine: no network, no TensorFlow.
 
     Research use only, not for clinical use.

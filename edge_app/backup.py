@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 
 from edge_app import schema
 from edge_app.durable import TEMPORARY, free_bytes, make_folder, sync, write_durably
 from edge_app.store import RESTORING, Store, expire_rows, only_one, timestamp
+from keras_realmnet import __version__
 from keras_realmnet.errors import RealMNetError
 
 __all__ = ["Manifest", "back_up", "restore", "verify"]
@@ -122,8 +122,7 @@ def _copy_box(data_dir: Path, part: Path, progress: Progress) -> Manifest:
             counts = _counts(db)
             [user_version] = db.execute("PRAGMA user_version").fetchone()
     files[DATABASE] = _hash(part / DATABASE)
-    software = version("keras-realmnet")
-    return Manifest(timestamp(), software, user_version, counts, files, tuple(sorted(missing)))
+    return Manifest(timestamp(), __version__, user_version, counts, files, tuple(sorted(missing)))
 
 
 def _expire(db: sqlite3.Connection, items: Iterable[int]) -> None:

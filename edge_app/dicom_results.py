@@ -8,7 +8,6 @@ they contain. No length and no area is ever stated: the projection stretches the
 import io
 from collections.abc import Iterator
 from datetime import datetime
-from importlib.metadata import version
 from typing import Any
 from uuid import uuid5
 
@@ -53,6 +52,7 @@ from edge_app.dicom import (
 )
 from edge_app.exports import STATEMENT
 from edge_app.terms import OUTCOMES, QUALITY, label_code, label_name, picture, purpose, sentence
+from keras_realmnet import __version__
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening import overlay
 from keras_realmnet.screening.preprocessing import FieldGeometry
@@ -319,7 +319,7 @@ def _identity(record: ScreeningRecord, source: Dataset, kind: str, revision: int
         "manufacturer": MANUFACTURER,
         "manufacturer_model_name": record.bundle_name,
         "software_versions": (
-            f"{SOFTWARE} {version('keras-realmnet')}",
+            f"{SOFTWARE} {__version__}",
             f"{record.bundle_name} {record.bundle_version}",
         ),
         "device_serial_number": record.bundle_digest,

@@ -35,6 +35,7 @@ from edge_app.status import not_taken
 from edge_app.store import Item, Result, Review, Stale, Store, seconds_since
 from edge_app.web_auth import PERMISSIONS, ROLES, Login, Permission, TooManyAttempts, User, csrf_token, new_token
 from edge_app.web_worklist import EYE_UNKNOWN, Filter, Worklist
+from keras_realmnet import __version__
 from keras_realmnet.screening.bundle import Bundle
 from keras_realmnet.screening.decision import OUTCOMES
 from keras_realmnet.screening.record import ScreeningRecord
@@ -718,7 +719,7 @@ def health(visitor: Visitor) -> Response:
             "keeps results for": f"{config.retention.days} days" if config.retention.days else "ever",
         },
         versions={
-            "this software": version("keras-realmnet"),
+            "this software": __version__,
             "model": f"{site.bundle.name} {site.bundle.version}",
             "Python": python_version(),
             **{name: version(name) for name in ("ai-edge-litert", "opencv-python-headless", "pydicom", "pynetdicom")},

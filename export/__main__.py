@@ -9,15 +9,15 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from keras_realmnet.command_line import run
+from keras_realmnet.command_line import ShowVersion, run
 from keras_realmnet.errors import RealMNetError
 
-app = typer.Typer(
-    help="Turn trained weights into a deployable bundle, and prove that it computes what the Keras model does.",
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-    add_completion=False,
-)
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", add_completion=False)
+
+
+@app.callback()
+def commands(version: ShowVersion = False) -> None:
+    """Turn trained weights into a deployable bundle, and prove that it computes what the Keras model does."""
 
 
 @app.command()

@@ -56,7 +56,7 @@ __all__ = [
     "transfer_weights",
     "weights",
 ]
-__version__ = "0.1.0"
+__version__ = "0.1.0"  # of everything here: the wheel, the commands, the box and what it writes
 
 
 def __getattr__(name: str) -> object:

@@ -2,12 +2,14 @@
 
 import runpy
 import sys
+from typing import Annotated
 
 import typer
 
+from keras_realmnet import __version__
 from keras_realmnet.errors import RealMNetError
 
-__all__ = ["main", "run"]
+__all__ = ["ShowVersion", "main", "run"]
 
 PARTS = {
     "edge_app": "screen images on the box: files, folders, DICOM in; decisions and a report out",
@@ -16,6 +18,19 @@ PARTS = {
 }
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 SHORTCUTS = {"screen": ("edge_app", "screen")}
+SOFTWARE = f"keras-realmnet {__version__}"
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(SOFTWARE)
+        raise typer.Exit
+
+
+# The option of every part's callback; what the callback is handed is always False.
+ShowVersion = Annotated[
+    bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Tell the version and exit.")
+]
 
 
 def run(app: typer.Typer, prog: str, args: list[str] | None = None) -> int:
@@ -68,6 +83,9 @@ def main() -> None:
         for part, purpose in PARTS.items():
             print(f"  {part:<12} {purpose}")
         print("\nrealmnet PART --help tells more.")
+        sys.exit(0)
+    if args[0] == "--version":
+        print(SOFTWARE)
         sys.exit(0)
     part, *before = SHORTCUTS.get(args[0], (args[0],))
     if part not in PARTS:

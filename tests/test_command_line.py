@@ -6,6 +6,7 @@ from typing import Annotated
 import pytest
 import typer
 
+from keras_realmnet import __version__
 from keras_realmnet.command_line import run
 from keras_realmnet.errors import UnreadableImage
 
@@ -70,6 +71,17 @@ def test_every_part_teaches_and_refuses(part, args):
         assert done.returncode == 2
         assert f"{part}: error: " in done.stderr
         assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "module", ["edge_app.__main__", "training.__main__", "export.__main__", "keras_realmnet.command_line"]
+)
+def test_every_command_tells_the_one_version(module):
+    code = f"import sys; from {module} import main; sys.argv[1:] = ['--version']; sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1]
+    )
+    assert (done.returncode, done.stdout) == (0, f"keras-realmnet {__version__}\n"), done.stderr
 
 
 @pytest.mark.parametrize(

@@ -184,7 +184,7 @@ def complaint(module: str, arguments: list[str], whole: bool) -> str | None:
     words, name = list(arguments), module
     while hasattr(command, "commands"):
         if not words or words[0].startswith("-") or words[0] == "…":
-            return None if not whole or words == ["--help"] else f"{name}: no command"
+            return None if not whole or words in (["--help"], ["--version"]) else f"{name}: no command"
         if words[0] not in command.commands:
             return f"{name}: no command {words[0]!r}"
         name = f"{name} {words[0]}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from keras_realmnet.command_line import run
+from keras_realmnet.command_line import ShowVersion, run
 from keras_realmnet.errors import RealMNetError
 
 if TYPE_CHECKING:
@@ -17,11 +17,7 @@ if TYPE_CHECKING:
     from training.label_table import LabelTable
     from training.recipe import Recipe
 
-app = typer.Typer(
-    help="Make synthetic images, train networks and score them. Research software: not for clinical use.",
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-)
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
 
 BACKENDS = ("tensorflow", "jax", "torch")
 Backend = Annotated[str | None, typer.Option(help="Keras backend: tensorflow (default), jax or torch.")]
@@ -38,6 +34,11 @@ Track = Annotated[str | None, typer.Option(help="wandb: send the numbers to Weig
 Replicates = Annotated[int, typer.Option(min=0, help="Resamples for the intervals; 0 for none.")]
 Labels = Annotated[list[Path], typer.Option(help="Label list (csv); repeatable.")]
 Vocabulary = Annotated[str, typer.Option("--label-set", help="Vocabulary of the labels: psmm, palm or peripheral.")]
+
+
+@app.callback()
+def commands(version: ShowVersion = False) -> None:
+    """Make synthetic images, train networks and score them. Research software: not for clinical use."""
 
 
 def _writable(folder: Path | None) -> Path | None:

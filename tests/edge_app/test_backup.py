@@ -23,6 +23,7 @@ from edge_app.__main__ import main
 from edge_app.backup import back_up, restore, verify
 from edge_app.serve import _recover
 from edge_app.store import Store, only_one
+from keras_realmnet import __version__
 from keras_realmnet.errors import RealMNetError
 
 TABLES = ("items", "records", "deliveries", "reviews", "users", "seen_files")
@@ -66,7 +67,7 @@ def test_everything_is_there_after_a_restore_and_goes_on_from_there(box, tmp_pat
     before = trail(store)
     manifest = back_up(box.data_dir, tmp_path / "backup")
     assert manifest.missing == ()
-    assert manifest.schema == len(schema.MIGRATIONS)
+    assert (manifest.software, manifest.schema) == (__version__, len(schema.MIGRATIONS))
     assert manifest.counts["items pending"] == 1
     assert verify(tmp_path / "backup") == manifest
     assert restore(tmp_path / "backup", tmp_path / "again") == manifest

@@ -13,6 +13,7 @@ from edge_app.dicom import IMPLEMENTATION_UID, NAMESPACE, is_own_result
 from edge_app.dicom_results import encode, heat_map, structured_report
 from edge_app.screen import Screener
 from edge_app.terms import sentence
+from keras_realmnet import __version__
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.image_io import read_header
 from keras_realmnet.screening.preprocessing import FieldGeometry
@@ -188,6 +189,7 @@ def test_both_land_in_the_study_of_the_image(screen, pictures):
         assert {keyword: str(document[keyword].value) for keyword in said} == said
         assert document.file_meta.ImplementationClassUID == IMPLEMENTATION_UID
         assert document.ContentQualification == "RESEARCH"
+        assert document.SoftwareVersions[0] == f"keras-realmnet {__version__}"
 
 
 def test_the_heat_map_is_marked_and_shows_the_evidence(screened):

@@ -20,6 +20,7 @@ from edge_app.store import NotTaken, timestamp
 from edge_app.terms import sentence
 from edge_app.web import make_app
 from edge_app.web_worklist import Filter, Worklist
+from keras_realmnet import __version__
 from keras_realmnet.screening.decision import OUTCOMES, patient_summary
 
 
@@ -186,6 +187,7 @@ def test_every_page_says_that_it_is_research(site, screened_box):
     item = screened_box.items["dicom"]
     for path in ("/", f"/items/{item}", f"/items/{item}/report", "/quarantine", "/deliveries", "/health", "/about"):
         assert "Research use only – not for clinical use" in text(site.get(path))
+    assert f"this software {__version__} " in text(site.get("/health"))
 
 
 def test_an_image_that_was_not_analysed_says_so(site, screened_box):
