@@ -14,18 +14,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from edge_app.analysis.intake import find_images
+from edge_app.analysis.results import Results
+from edge_app.analysis.screen import Screener
 from edge_app.config import DEFAULT_BUNDLE
-from edge_app.intake import find_images
-from edge_app.report import OUTCOME_NAMES, OUTCOME_STYLES, local_time, write_report
-from edge_app.results import Results
-from edge_app.screen import Screener
+from edge_app.present.report import OUTCOME_NAMES, OUTCOME_STYLES, local_time, write_report
 from keras_realmnet.command_line import ShowVersion, run
 from keras_realmnet.screening.decision import OUTCOMES
 from keras_realmnet.screening.record import ScreeningRecord
 
 if TYPE_CHECKING:
-    from edge_app.backup import Manifest
-    from edge_app.store import Store
+    from edge_app.store.backup import Manifest
+    from edge_app.store.store import Store
 
 __all__ = ["app", "main"]
 
@@ -96,7 +96,7 @@ def screen(
     with Results(out, screener.bundle, screener.artifact) as results:
         with _progress(errors) as progress:
             if engine is Engine.ray:
-                from edge_app.archive import screen_archive
+                from edge_app.analysis.archive import screen_archive
 
                 records = screen_archive(
                     screener, intake.files, results, overwrite, workers=workers, threads=threads or 1, address=address
@@ -140,7 +140,7 @@ def serve(config: ConfigFile = None) -> int:
     - REALMNET_BOX__DATA_DIR=/var/lib/realmnet python -m edge_app serve
     """
     from edge_app.config import load_config
-    from edge_app.serve import serve as run_box
+    from edge_app.processes.serve import serve as run_box
 
     return run_box(load_config(config))
 
@@ -154,8 +154,8 @@ def status(
 
     **Exit status**: 0 healthy; 1 something is wrong; 2 a setting is refused, or no box has run there.
     """
-    from edge_app import status as box_status
     from edge_app.config import load_config
+    from edge_app.health import status as box_status
 
     return box_status.show(load_config(config), Console(width=None if sys.stdout.isatty() else 120), patients)
 
@@ -172,8 +172,8 @@ def backup(
 
     **Exit status**: 0 done; 1 done, but files were missing or damaged at the box itself, which are named; 2 refused.
     """
-    from edge_app import backup as box_backup
     from edge_app.config import load_config
+    from edge_app.store import backup as box_backup
 
     os.umask(0o077)
     with _progress(Console(stderr=True)) as progress:
@@ -195,8 +195,8 @@ def restore(
 
     **Exit status**: 0 done; 1 done, but files were missing at the box when the backup was made; 2 refused.
     """
-    from edge_app import backup as box_backup
     from edge_app.config import load_config
+    from edge_app.store import backup as box_backup
 
     os.umask(0o077)
     with _progress(Console(stderr=True)) as progress:
@@ -238,7 +238,7 @@ def user_add(
     config: ConfigFile = None,
 ) -> None:
     """Let somebody log in; asks for a password of at least 12 characters."""
-    from edge_app import web_auth
+    from edge_app.web import auth as web_auth
 
     web_auth.add_user(_store(config), name, role, _ask_password())
 
@@ -246,7 +246,7 @@ def user_add(
 @user.command("password")
 def user_password(name: UserName, config: ConfigFile = None) -> None:
     """Set a new password; ends the person's sessions."""
-    from edge_app import web_auth
+    from edge_app.web import auth as web_auth
 
     web_auth.set_password(_store(config), name, _ask_password())
 
@@ -254,7 +254,7 @@ def user_password(name: UserName, config: ConfigFile = None) -> None:
 @user.command("remove")
 def user_remove(name: UserName, config: ConfigFile = None) -> None:
     """Let somebody no longer log in, at once; what they did stays in the audit trail."""
-    from edge_app import web_auth
+    from edge_app.web import auth as web_auth
 
     web_auth.remove_user(_store(config), name)
 
@@ -262,7 +262,7 @@ def user_remove(name: UserName, config: ConfigFile = None) -> None:
 @user.command("list")
 def user_list(config: ConfigFile = None) -> None:
     """Show who may log in."""
-    from edge_app import web_auth
+    from edge_app.web import auth as web_auth
 
     for person in web_auth.users(_store(config)):
         print(f"{person.name}\t{person.role}")
@@ -270,7 +270,7 @@ def user_list(config: ConfigFile = None) -> None:
 
 def _store(config: Path | None) -> "Store":
     from edge_app.config import load_config
-    from edge_app.store import Store
+    from edge_app.store.store import Store
 
     return Store(load_config(config).data_dir)
 

@@ -348,7 +348,9 @@ def test_functions_and_classes_exist(document):
 
 
 def test_an_unknown_name_is_found():
-    text = "`export.to_onnx.nothing(x)`, `export.to_onnx.to_onnx`, `keras_realmnet.Nobody`, `edge_app/worker.py`"
+    text = (
+        "`export.to_onnx.nothing(x)`, `export.to_onnx.to_onnx`, `keras_realmnet.Nobody`, `edge_app/processes/worker.py`"
+    )
     assert unknown_names(text) == ["export.to_onnx.nothing", "keras_realmnet.Nobody"]
 
 

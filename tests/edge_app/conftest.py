@@ -11,10 +11,10 @@ import pydicom
 import pytest
 from PIL import Image
 
+from edge_app.analysis.screen import Screener
 from edge_app.config import Config
-from edge_app.screen import Screener
-from edge_app.store import Store
-from edge_app.worker import Worker
+from edge_app.processes.worker import Worker
+from edge_app.store.store import Store
 from keras_realmnet.screening.bundle import Bundle
 from training.phantom import render
 

@@ -21,7 +21,7 @@ for module in sys.argv[2:]:
     importlib.import_module(module)
 """
 OPTIONAL = {"onnx", "scipy", "onnxruntime"}
-BOX = ("edge_app.__main__", "edge_app.serve", "keras_realmnet.screening.runtimes")
+BOX = ("edge_app.__main__", "edge_app.processes.serve", "keras_realmnet.screening.runtimes")
 
 
 @pytest.mark.parametrize(

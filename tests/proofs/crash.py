@@ -138,7 +138,7 @@ def _wait_for(box: served.Box, moment: str) -> None:
     if moment != "starting":
         box.wait_until_listening()
     if moment == "screening":  # there always is a backlog by then
-        box.wait_for(lambda: box.has_said("edge_app.worker: item"), 120)
+        box.wait_for(lambda: box.has_said("edge_app.processes.worker: item"), 120)
 
 
 def _kill(box: served.Box, kind: str) -> bool:

@@ -41,7 +41,7 @@ from pydicom.uid import (
 from pynetdicom import AE
 
 from edge_app.dicom import reserve_answers
-from edge_app.store import Store
+from edge_app.store.store import Store
 
 OWN = "a result of this software"
 UNKNOWN = UID("1.2.840.10008.5.1.4.1.1.77.1.5.999")

@@ -21,9 +21,9 @@ import served
 from pydicom import Dataset
 
 from edge_app.identity import differences
-from edge_app.report import visits
-from edge_app.store import Result, Store
-from edge_app.web_worklist import Filter, Worklist
+from edge_app.present.report import visits
+from edge_app.store.store import Result, Store
+from edge_app.web.worklist import Filter, Worklist
 
 FAMILIES = (
     ("Müller", "MUELLER"),

@@ -15,8 +15,8 @@ import peers
 from pydicom import dcmread
 from pydicom.uid import generate_uid
 
-from edge_app import delivery
-from edge_app.store import Store
+from edge_app.outbox import delivery
+from edge_app.store.store import Store
 
 FAULTS = {
     "--refuse": ("--refuse",),

@@ -31,12 +31,12 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from edge_app import dicom_intake
+from edge_app.analysis.screen import Screener
 from edge_app.config import Config
-from edge_app.dicom_intake import DicomIntake
-from edge_app.screen import Screener
-from edge_app.store import Item, Store, timestamp
-from edge_app.worker import Worker
+from edge_app.inbox import dicom_intake
+from edge_app.inbox.dicom_intake import DicomIntake
+from edge_app.processes.worker import Worker
+from edge_app.store.store import Item, Store, timestamp
 from keras_realmnet.screening.image_io import read_image
 from keras_realmnet.screening.record import ScreeningRecord
 

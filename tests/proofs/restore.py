@@ -26,7 +26,7 @@ from pathlib import Path
 import served
 from crash import Scanner
 
-from edge_app.store import Store
+from edge_app.store.store import Store
 
 KEPT_SECONDS = 5.0  # age at which delivered results are removed
 EXPIRY_SECONDS = 0.2  # between removals
@@ -96,7 +96,9 @@ def _standstill(box: served.Box) -> Iterator[None]:
     out = box.folder / "out"
     out.rename(out.with_name("away"))
     time.sleep(1.0)
-    halted = [pid for pid in box.processes() if b"edge_app.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    halted = [
+        pid for pid in box.processes() if b"edge_app.processes.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
     for pid in halted:
         os.kill(pid, signal.SIGSTOP)
     time.sleep(1.0)

@@ -20,7 +20,7 @@ from pydicom import Dataset
 from pynetdicom import AE
 
 from edge_app.dicom import reserve_answers
-from edge_app.store import Store
+from edge_app.store.store import Store
 from training.phantom import render
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -115,7 +115,9 @@ class Box:
 
     def stop(self) -> int:
         """SIGTERM, once the start is over (before, it ends at once, by the signal); returns the exit status."""
-        self.wait_for(lambda: b"edge_app.serve: ready" in self.log.read_bytes()[self._started :], READY_SECONDS)
+        self.wait_for(
+            lambda: b"edge_app.processes.serve: ready" in self.log.read_bytes()[self._started :], READY_SECONDS
+        )
         self._process.terminate()
         return self._process.wait(120)
 

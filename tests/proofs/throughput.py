@@ -29,7 +29,7 @@ import peers
 import served
 from pydicom.uid import JPEGBaseline8Bit, generate_uid
 
-from edge_app.screen import Screener
+from edge_app.analysis.screen import Screener
 from keras_realmnet.screening.image_io import read_image
 from keras_realmnet.screening.preprocessing import preprocess
 

@@ -1,0 +1,356 @@
+"""THE path: image file → image_io → quality → preprocessing → runtime → decision → ScreeningRecord.
+
+Every stage is a function of `keras_realmnet.screening`, the same that training and export call; this file only
+composes them. Whatever goes wrong with an image becomes a record with its reason; nothing stops the run.
+"""
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_app.analysis.results import Results
+from keras_realmnet.errors import EngineFailed, RealMNetError
+from keras_realmnet.screening import overlay
+from keras_realmnet.screening.bundle import Bundle
+from keras_realmnet.screening.decision import decide
+from keras_realmnet.screening.image_io import (
+    DEFAULT_FILE_NAME_PATTERN,
+    ImageSource,
+    parse_file_name,
+    read_header,
+    read_image,
+)
+from keras_realmnet.screening.preprocessing import FieldGeometry, preprocess
+from keras_realmnet.screening.quality import assess
+from keras_realmnet.screening.record import ScreeningRecord
+from keras_realmnet.screening.runtimes import Prediction, Runtime, open_runtime, self_check
+
+__all__ = ["Image", "Known", "Screener", "contents_of", "retryable"]
+
+# A file's path, the SHA-256 of its contents, and what gives a new record of each of its pictures.
+Image = tuple[Path, str | None, Callable[[], list[ScreeningRecord]]]
+
+# Faults of the file itself: screening it again cannot help. After any other error it is tried again.
+FILLED = (  # fields of the record that the file itself fills
+    *("sha256", "frame", "pictures", "patient_id", "eye", "eye_source", "study_date"),
+    *("patient_name", "birth_date", "sex", "patient_id_issuer", "accession_number"),
+)
+
+CONTENT_FAULTS = frozenset({"UnreadableImage", "DecompressionBomb"})
+
+
+# Is handed what a record does not hold: pixels, uint8 RGB (h, w, 3); prediction and geometry unless the image was not
+# gradable.
+Keep = Callable[[NDArray[np.uint8], "Prediction | None", "FieldGeometry | None"], None]
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a file beside its contents: its `name` and `folder` where it came from.
+
+    `pattern`: of file names that tell patient, eye and date.
+    """
+
+    name: str
+    folder: str
+    pattern: str = DEFAULT_FILE_NAME_PATTERN
+
+    @classmethod
+    def of(cls, path: Path) -> "Known":
+        return cls(printable(path.name), printable(str(path.absolute().parent)))
+
+
+@dataclass(frozen=True)
+class Screener:
+    """A verified bundle with one opened artifact, ready to screen."""
+
+    bundle: Bundle
+    runtime: Runtime
+    artifact: str
+
+    @classmethod
+    def open(cls, directory: Path, artifact: str | None = None, threads: int | None = None) -> "Screener":
+        """Loads and verifies a bundle, opens an artifact and checks its golden output on this machine.
+
+        Raises:
+            BundleMismatch: the bundle is incomplete or changed, or computes something else here.
+            RealMNetError: no such artifact, or a package is missing.
+        """
+        bundle = Bundle.load(directory)
+        runtime = open_runtime(bundle, artifact, threads)
+        self_check(bundle, runtime, artifact)
+        return cls(bundle, runtime, bundle.artifact(artifact).name)
+
+    def run(self, files: Iterable[Path], results: Results, overwrite: bool = False) -> Iterator[list[ScreeningRecord]]:
+        """Yields the records of each file, one per picture, in order; they are stored before they are handed on.
+
+        A file that already has a record with the same contents, bundle and artifact is not screened again (unless
+        `overwrite`), and of several files with the same contents only the first is.
+        """
+
+        def images() -> Iterator[Image]:
+            for path in files:
+                sha256 = contents_of(path)
+                yield path, sha256, partial(self.screen_file, path, sha256, results.overlays)
+
+        return self.keep(images(), results, overwrite)
+
+    def keep(
+        self, images: Iterable[Image], results: Results, overwrite: bool = False
+    ) -> Iterator[list[ScreeningRecord]]:
+        """`run` for images that may be screened elsewhere."""
+        fresh: set[str | None] = set()  # contents screened in this run
+        for path, sha256, screened in images:
+            known = [] if overwrite else results.of_file(path, sha256)
+            twins = results.of_contents(sha256) if not overwrite or sha256 in fresh else []
+            if known and not any(map(retryable, known)):
+                yield known
+                continue
+            if twins and not any(map(retryable, twins)):
+                records = [self._duplicate(path, twin) for twin in twins]
+            else:
+                records = screened()
+                fresh.add(sha256)
+            for record in records:
+                results.append(record)
+            yield records
+
+    def failure(
+        self, path: Path, sha256: str | None, error: Exception, known: Known | None = None, frame: int = 1
+    ) -> ScreeningRecord:
+        """The record of a picture whose analysis `error` stopped; of the file itself only the header is read."""
+        known = known or Known.of(path)
+        facts = {**self._identity(known, frame), "sha256": sha256, **_header_facts(path, known, frame)}
+        return ScreeningRecord(**{**facts, **_failed(error)})
+
+    def screen_file(self, path: Path, sha256: str | None, overlays: Path | None) -> list[ScreeningRecord]:
+        """`screen` of every picture that a file holds; a file that holds none has one record, which says why."""
+        first = self.screen(path, sha256, overlays)
+        return [first, *(self.screen(path, sha256, overlays, frame=n) for n in range(2, first.pictures + 1))]
+
+    def screen(
+        self,
+        path: Path,
+        sha256: str | None,
+        overlays: Path | None,
+        known: Known | None = None,
+        keep: Keep | None = None,
+        frame: int = 1,
+    ) -> ScreeningRecord:
+        """Screens one picture, writes its overlay, returns its record. Raises nothing on account of the image.
+
+        After a failure that need not be the file's, the engine must give the golden output again.
+
+        Args:
+            overlays: folder for the overlay picture; None: none is drawn.
+            known: where the file came from; by default, where it lies.
+            keep: called with pixels, prediction and geometry once they are there.
+            frame: which of the file's pictures, from 1.
+
+        Raises:
+            EngineFailed: the engine fails for good, or computes something else by now.
+        """
+        known = known or Known.of(path)
+        started = perf_counter()
+        timings: dict[str, float] = {}
+        facts: dict[str, Any] = {**self._identity(known, frame), "sha256": sha256, "timings_ms": timings}
+        try:
+            self._analyse(path, known, facts, _stopwatch(timings), overlays, keep)
+        except Exception as error:
+            # Whatever was found before the failure stays, but no outcome and no probability does.
+            facts.update(_header_facts(path, known, frame) if "source" not in facts else {})
+            facts.update(triggered=(), probabilities=None, evidence=None, overlay=None, **_failed(error))
+        timings["total"] = round((perf_counter() - started) * 1000, 2)
+        record = ScreeningRecord(**facts)
+        if retryable(record):
+            self.check()
+        return record
+
+    def check(self) -> None:
+        """Raises EngineFailed unless the engine gives the golden output, as it did when it was opened."""
+        try:
+            self_check(self.bundle, self.runtime, self.artifact)
+        except Exception as error:
+            raise EngineFailed(f"the engine fails on this machine, start again: {_explain(error)}") from error
+
+    def _analyse(
+        self,
+        path: Path,
+        known: Known,
+        facts: dict[str, Any],
+        timed: Callable[[str], Any],
+        overlays: Path | None,
+        keep: Keep | None,
+    ) -> None:
+        bundle = self.bundle
+        with timed("decode"):
+            loaded = read_image(
+                path, known.name, frame=facts["frame"], min_side=bundle.spec.min_side, file_name_pattern=known.pattern
+            )
+        facts.update(_source_facts(loaded.source))
+        with timed("quality"):
+            quality = assess(loaded.pixels, loaded.source, bundle.modality)
+        facts["quality"] = dict(quality.measures)
+
+        probabilities, evidence, prediction, geometry = None, None, None, None
+        if quality.verdict == "gradable":  # nothing else may reach the model
+            with timed("preprocess"):
+                square, geometry = preprocess(loaded.pixels, bundle.spec)
+            with timed("inference"):
+                prediction = self.runtime.predict(square[None])
+            probabilities = prediction.probabilities[0]
+        decision = decide(probabilities, quality, bundle.label_set, bundle.operating_point)
+        facts.update(outcome=decision.outcome, reasons=decision.reasons, triggered=decision.triggered)
+        if prediction is not None and geometry is not None and probabilities is not None:
+            p = dict(zip(bundle.label_set.codes, (float(value) for value in probabilities), strict=True))
+            facts.update(probabilities=p, evidence=self._most_relevant(p))
+            facts["thresholds"] = dict(bundle.operating_point.thresholds)
+            facts["label_names"] = {label.code: label.name for label in bundle.label_set.labels}
+            class_map = prediction.class_maps[0, ..., bundle.label_set.codes.index(facts["evidence"])]
+            finding = facts["evidence"] in decision.triggered
+            evidence = overlay.Evidence(class_map, geometry, self._title(p, facts["evidence"]), finding)
+
+        if keep is not None:
+            keep(loaded.pixels, prediction, geometry)
+        if overlays is None:
+            return
+        with timed("overlay"):
+            picture = (str(facts["frame"]),) if facts["pictures"] > 1 else ()
+            name = _overlay_name(known.name, loaded.source.sha256, bundle.digest, self.artifact, *picture)
+            facts["overlay"] = name
+            try:
+                overlay.draw(overlays / name, loaded.pixels, evidence)
+            except Exception as error:  # the result stands without its picture
+                facts["overlay"] = None
+                facts["warnings"] = (*facts["warnings"], f"the overlay could not be drawn ({_explain(error)})")
+
+    def _identity(self, known: Known, frame: int) -> dict[str, Any]:
+        """What is known before the file is opened."""
+        artifact = self.bundle.artifact(self.artifact)
+        patient_id, eye, date, _ = parse_file_name(known.name, known.pattern) or (None, None, None, None)
+        return {
+            "file": known.name,
+            "folder": known.folder,
+            "frame": frame,
+            "patient_id": patient_id,
+            "eye": eye,
+            "eye_source": None if eye is None else "file name",
+            "study_date": date,
+            "bundle_name": self.bundle.name,
+            "bundle_version": self.bundle.version,
+            "bundle_digest": self.bundle.digest,
+            "artifact": self.artifact,
+            "model_sha256": artifact.sha256,
+            "spec_hash": self.bundle.spec.hash,
+            "label_set": self.bundle.label_set.name,
+            "condition": self.bundle.label_set.condition,
+            "modality": self.bundle.modality,
+            "screened_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        }
+
+    def _duplicate(self, path: Path, twin: ScreeningRecord) -> ScreeningRecord:
+        """The record of a file whose bytes were screened under another name; a contradiction of names is told."""
+        known = Known.of(path)
+        facts = self._identity(known, twin.frame) | _header_facts(path, known, twin.frame)
+        record = replace(twin, **facts, duplicate_of=twin.duplicate_of or twin.file, timings_ms={})
+        if (record.patient_id, record.eye) != (twin.patient_id, twin.eye):
+            note = f"same contents as {twin.file}, which names another patient or eye: find out which is right"
+            record = replace(record, warnings=(*record.warnings, note))
+        return record
+
+    def _most_relevant(self, probabilities: dict[str, float]) -> str:
+        """The pathologic label that exceeds its threshold most, or comes closest to it."""
+        thresholds = self.bundle.operating_point.thresholds
+        return max(self.bundle.label_set.pathologic, key=lambda code: probabilities[code] - thresholds[code])
+
+    def _title(self, probabilities: dict[str, float], code: str) -> str:
+        label, threshold = self.bundle.label_set[code], self.bundle.operating_point.thresholds[code]
+        relation = "reaches" if probabilities[code] >= threshold else "no finding, below"
+        return f"{code} {label.name}: probability {probabilities[code]:.2f}, {relation} threshold {threshold:.2f}"
+
+
+def printable(text: str) -> str:
+    """`text` with bytes of a file name that are no UTF-8 replaced, so that it can be stored and shown."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _header_facts(path: Path, known: Known, frame: int) -> dict[str, Any]:
+    """The record's fields that the header fills, as far as it can be read; nothing is decoded."""
+    try:
+        return _source_facts(read_header(path, known.name, frame=frame, file_name_pattern=known.pattern))
+    except RealMNetError:
+        return {}
+
+
+def _source_facts(source: ImageSource) -> dict[str, Any]:
+    """The record's fields that the file itself fills; the rest of what it says goes to `source`."""
+    said = {key: value for key, value in asdict(source).items() if value is not None and value != ()}
+    own = {key: said.pop(key, None) for key in FILLED}
+    own["warnings"] = said.pop("warnings", ())
+    return {**own, "source": said}
+
+
+def _stopwatch(timings: dict[str, float]) -> Callable[[str], Any]:
+    """A context manager that writes the milliseconds of its block into `timings`, also when the block raises."""
+
+    @contextmanager
+    def timed(stage: str) -> Iterator[None]:
+        started = perf_counter()
+        try:
+            yield
+        finally:
+            timings[stage] = round((perf_counter() - started) * 1000, 2)
+
+    return timed
+
+
+def _failed(error: Exception) -> dict[str, Any]:
+    """The record's fields that say why there is no result."""
+    return {"outcome": "not_analysed", "reasons": (_explain(error),), "error": type(error).__name__}
+
+
+def _explain(error: Exception) -> str:
+    """One line for a person: our own errors speak for themselves, foreign ones are introduced."""
+    text = " ".join(printable(str(error)).split())
+    if isinstance(error, RealMNetError):
+        return getattr(error, "problem", None) or text  # the record has the file's name already
+    if isinstance(error, MemoryError):
+        return "the memory of this machine did not suffice"
+    if isinstance(error, OSError):
+        return f"the file cannot be read on this machine: {error.strerror or text}"
+    return f"the analysis failed: {type(error).__name__}{': ' + text if text else ''}"
+
+
+def contents_of(path: Path) -> str | None:
+    """SHA-256 of the file's bytes; None where it cannot be read."""
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError:
+        return None
+    return digest.hexdigest()
+
+
+def retryable(record: ScreeningRecord) -> bool:
+    """Whether what stopped the analysis may not be the file's fault."""
+    return record.error is not None and record.error not in CONTENT_FAULTS
+
+
+def _overlay_name(name: str, *identity: str) -> str:
+    """A file name that is safe on any system, readable, the same in every run and of no other image or model."""
+    ascii_name = unicodedata.normalize("NFKD", Path(name).stem).encode("ascii", "ignore").decode()
+    readable = re.sub(r"[^A-Za-z0-9_-]+", "-", ascii_name).strip("-")[:48] or "image"
+    return f"{readable}-{hashlib.sha256(' '.join(identity).encode()).hexdigest()[:16]}.jpg"

@@ -1,0 +1,1 @@
+"""How the box is: for people and for monitors."""

@@ -1,0 +1,1 @@
+"""A result in other forms: page, JSON, CSV, FHIR, DICOM."""

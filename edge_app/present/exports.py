@@ -1,0 +1,75 @@
+"""A screening result as JSON and as CSV, for whoever files or counts results without DICOM or FHIR."""
+
+import csv
+import io
+from collections.abc import Iterable
+from typing import Any
+
+from edge_app.store.store import Result
+
+__all__ = ["STATEMENT", "as_csv", "as_dict", "cell", "uids"]
+
+STATEMENT = (
+    "Research software: not a medical device, not for clinical use. Not for diagnosis. "
+    "A missing result is never a negative one."
+)
+COLUMNS = (
+    *("item", "revision", "outcome", "patient_id", "eye", "eye_source", "study_date", "reasons", "warnings"),
+    *("screened_at", "received_at", "received_from", "study_instance_uid", "sop_instance_uid", "file", "sha256"),
+    *("bundle_name", "bundle_version", "bundle_digest", "artifact", "model_sha256"),
+    *("frame", "pictures", "patient_name", "birth_date", "sex", "patient_id_issuer", "accession_number"),
+    *("condition", "modality", "label_set"),
+)
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would calculate instead of show
+
+
+def as_dict(result: Result) -> dict[str, Any]:
+    """Everything that is known: the record, the object it is about, and which revision of the result it is."""
+    record, item = result.record.to_dict(), result.item
+    del record["folder"]  # where the box keeps it is nobody else's business
+    study, instance = uids(result)
+    return {
+        "statement": STATEMENT,
+        "item": item.id,
+        "revision": result.revision,
+        "received_at": item.received_at,
+        "received_from": item.origin,
+        "study_instance_uid": study,
+        "sop_instance_uid": instance,
+        **record,
+    }
+
+
+def uids(result: Result) -> tuple[str | None, str | None]:
+    """Study and SOP Instance UID of the image; None where it is not DICOM."""
+    item, said = result.item, result.record.source
+    return (
+        item.study_uid or said.get("study_instance_uid"),
+        item.sop_instance_uid or said.get("sop_instance_uid"),
+    )
+
+
+def as_csv(results: Iterable[Result]) -> str:
+    """One line per result under a line of names; what is not known is empty, a list is joined by "; "."""
+    rows = [_row(result) for result in results]
+    labels = dict.fromkeys(name for row in rows for name in row)
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(labels), restval="")
+    writer.writeheader()
+    writer.writerows({name: cell(value) for name, value in row.items()} for row in rows)
+    return buffer.getvalue()
+
+
+def _row(result: Result) -> dict[str, Any]:
+    document = as_dict(result)
+    row = {name: document[name] for name in COLUMNS}
+    for name, values in (("probability", result.record.probabilities), ("threshold", result.record.thresholds)):
+        row.update({f"{name}_{code}": value for code, value in (values or {}).items()})
+    return row | {"statement": STATEMENT}
+
+
+def cell(value: Any) -> Any:
+    """A value for a CSV file: a list joined by "; "; a quote before text that a spreadsheet would calculate."""
+    if isinstance(value, list):
+        value = "; ".join(value)
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value

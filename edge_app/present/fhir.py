@@ -1,0 +1,254 @@
+"""A screening result as FHIR R4: a Bundle of one DiagnosticReport, its Observations and the Device that made them.
+
+Where there is no result there is no value but a `dataAbsentReason`. Identifiers are derived from the image and the
+model: the same result is always the same resource, a later revision a later version of it. docs/dicom.md maps the
+record's fields; https://hl7.org/fhir/R4/diagnosticreport.html and observation.html define the resources.
+"""
+
+import re
+from typing import Any
+from uuid import uuid5
+
+from edge_app.dicom import NAMESPACE
+from edge_app.present.exports import STATEMENT, uids
+from edge_app.present.terms import OUTCOMES, label_code, label_name, name_parts, picture, purpose, sentence
+from edge_app.store.store import Result
+
+__all__ = ["CODE_SYSTEM", "bundle"]
+
+CODE_SYSTEM = f"urn:oid:2.25.{uuid5(NAMESPACE, 'coding scheme').int}"  # of labels and outcomes; the SR's 99REALMNET
+SNOMED = "http://snomed.info/sct"
+EYES = {"OD": ("18944008", "Right eye structure"), "OS": ("8966001", "Left eye structure")}
+GENDERS = {"M": "male", "F": "female", "O": "other"}
+# Component groups of a DICOM person name (PS3.5 6.2.1.2), as FHIR's data type extension HumanName tells them apart.
+NAME_GROUPS = ("ABC", "IDE", "SYL")
+NAME_REPRESENTATION = "http://hl7.org/fhir/StructureDefinition/iso21090-EN-representation"
+IDENTIFIER_TYPES = "http://terminology.hl7.org/CodeSystem/v2-0203"
+ABSENT = {
+    "insufficient": ("unknown", "Insufficient quality: retake or refer. This is not a negative result."),
+    "not_analysed": ("not-performed", "Not analysed: no result. This is not a negative result."),
+}
+
+
+def bundle(result: Result) -> dict[str, Any]:
+    """The Bundle, of type "collection", ready for `json.dumps`."""
+    record = result.record
+    device = _device(result)
+    observations = [_outcome(result, device["id"])]
+    observations += [_label(result, device["id"], code) for code in record.probabilities or {}]
+    report = _diagnostic_report(result, observations)
+    return {
+        "resourceType": "Bundle",
+        "type": "collection",
+        "identifier": {"system": "urn:ietf:rfc:3986", "value": f"urn:uuid:{_uuid(result, 'bundle', result.revision)}"},
+        "timestamp": record.screened_at,
+        "entry": [
+            {"fullUrl": f"urn:uuid:{resource['id']}", "resource": resource}
+            for resource in (report, *observations, device)
+        ],
+    }
+
+
+def _diagnostic_report(result: Result, observations: list[dict[str, Any]]) -> dict[str, Any]:
+    record = result.record
+    outcome = ABSENT[record.outcome][1] if record.outcome in ABSENT else OUTCOMES[record.outcome][1]
+    return _without_nothing(
+        {
+            "resourceType": "DiagnosticReport",
+            "id": _uuid(result, "report"),
+            "meta": _meta(result),
+            "basedOn": _order(result),
+            "identifier": [{"system": "urn:ietf:rfc:3986", "value": f"urn:uuid:{_uuid(result, 'report')}"}],
+            "status": "preliminary",  # no person has looked at it
+            "category": [{"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v2-0074", "code": "IMG"}]}],
+            "code": {
+                "coding": [{"system": "http://loinc.org", "code": "18748-4"}],
+                "text": purpose(record),
+            },
+            **_subject(result),
+            "effectiveDateTime": record.study_date,
+            "issued": record.screened_at,
+            "result": [_reference("Observation", each["id"]) for each in observations],
+            "imagingStudy": _study(result),
+            "conclusion": " ".join((sentence(outcome), *_sentences(result), STATEMENT)),
+        }
+    )
+
+
+def _outcome(result: Result, device: str) -> dict[str, Any]:
+    record = result.record
+    code, meaning = OUTCOMES[record.outcome]
+    coding = {"system": CODE_SYSTEM, "code": code, "display": meaning}
+    if record.outcome not in ABSENT:
+        value = {"valueCodeableConcept": {"coding": [coding], "text": meaning}}
+    else:
+        absent, text = ABSENT[record.outcome]
+        system = "http://terminology.hl7.org/CodeSystem/data-absent-reason"
+        value = {"dataAbsentReason": {"coding": [{"system": system, "code": absent}, coding], "text": text}}
+    notes = [*_sentences(result), STATEMENT]
+    if instance := uids(result)[1]:
+        frame = f", {picture(record)}" if picture(record) else ""
+        notes.append(f"Source image: SOP Instance UID {instance}{frame}")
+    observation = _observation(result, device, "outcome", "OUTCOME", "Screening outcome", purpose(record))
+    return observation | value | {"note": [{"text": note} for note in notes]}
+
+
+def _label(result: Result, device: str, code: str) -> dict[str, Any]:
+    record = result.record
+    probability = (record.probabilities or {})[code]
+    threshold = (record.thresholds or {}).get(code)
+    name = label_name(record, code)
+    observation = _observation(result, device, code, label_code(record, code), name, f"Probability: {name}")
+    observation["valueQuantity"] = _fraction(probability)
+    if threshold is not None:
+        relation = "at or above" if probability >= threshold else "below"
+        observation["interpretation"] = [{"text": f"{relation} the decision threshold"}]
+        observation["referenceRange"] = [{"high": _fraction(threshold), "text": "below the decision threshold"}]
+    return observation
+
+
+def _observation(result: Result, device: str, key: str, code: str, display: str, text: str) -> dict[str, Any]:
+    """What all observations say alike. `key`: tells the resource from the result's others."""
+    record = result.record
+    site = EYES.get(record.eye or "")
+    category = {"system": "http://terminology.hl7.org/CodeSystem/observation-category", "code": "imaging"}
+    return _without_nothing(
+        {
+            "resourceType": "Observation",
+            "id": _uuid(result, key),
+            "meta": _meta(result),
+            "status": "preliminary",
+            "category": [{"coding": [category]}],
+            "code": _own_code(code, display, text),
+            **_subject(result),
+            "effectiveDateTime": record.study_date,
+            "issued": record.screened_at,
+            "bodySite": site
+            and {"coding": [{"system": SNOMED, "code": site[0], "display": site[1]}], "text": record.eye},
+            "device": _reference("Device", device),
+            "derivedFrom": _study(result),
+            "component": _frame(result),
+        }
+    )
+
+
+def _device(result: Result) -> dict[str, Any]:
+    record = result.record
+    versions = {
+        "bundle": record.bundle_version,
+        "bundle digest": record.bundle_digest,
+        "model SHA-256": record.model_sha256,
+        "artifact": record.artifact,
+        "preprocessing": record.spec_hash,
+    }
+    return {
+        "resourceType": "Device",
+        "id": str(uuid5(NAMESPACE, f"{record.bundle_digest}/{record.artifact}")),
+        "manufacturer": "keras-realmnet (research software)",
+        "deviceName": [{"name": record.bundle_name, "type": "model-name"}],
+        "version": [{"type": {"text": kind}, "value": value} for kind, value in versions.items()],
+        "note": [{"text": f"{purpose(record)}. {STATEMENT}"}],
+    }
+
+
+def _meta(result: Result) -> dict[str, Any]:
+    tag = {"system": "http://terminology.hl7.org/CodeSystem/v3-ActReason", "code": "HRESCH"}  # healthcare research
+    return {"versionId": str(result.revision), "tag": [tag]}
+
+
+def _subject(result: Result) -> dict[str, Any]:
+    """The patient, contained in the resource that is about it: the box keeps no register of patients."""
+    record = result.record
+    assigner = {"display": record.patient_id_issuer} if record.patient_id_issuer else None
+    identifier = _without_nothing({"value": record.patient_id, "assigner": assigner})
+    patient = _without_nothing(
+        {
+            "identifier": [identifier] if record.patient_id else [],
+            "name": _names(record.patient_name or ""),
+            "gender": GENDERS.get((record.sex or "").upper()),
+            "birthDate": record.birth_date if re.fullmatch(r"\d{4}-\d\d-\d\d", record.birth_date or "") else None,
+        }
+    )
+    if not patient:
+        return {}
+    reference = {"reference": "#patient", "type": "Patient"}
+    subject = reference | ({"identifier": identifier} if record.patient_id else {})
+    return {"contained": [{"resourceType": "Patient", "id": "patient", **patient}], "subject": subject}
+
+
+def _names(name_said: str) -> list[dict[str, Any]]:
+    """A DICOM person name: one HumanName per component group (alphabetic, ideographic, phonetic)."""
+    groups = name_said.split("=")
+    names = []
+    for group, representation in zip(groups, NAME_GROUPS, strict=False):
+        family, given, middle, prefix, suffix = name_parts(group)
+        name = _without_nothing(
+            {
+                "text": " ".join(part for part in (prefix, given, middle, family, suffix) if part),
+                "family": family,
+                "given": [*given.split(), *middle.split()],
+                "prefix": prefix.split(),
+                "suffix": suffix.split(),
+            }
+        )
+        if name and len(groups) > 1:
+            name["extension"] = [{"url": NAME_REPRESENTATION, "valueCode": representation}]
+        names.append(name)
+    return [name for name in names if name]
+
+
+def _order(result: Result) -> list[dict[str, Any]]:
+    """The order by its accession number, as https://hl7.org/fhir/R4/imagingstudy.html has it."""
+    number = result.record.accession_number
+    kind = {"coding": [{"system": IDENTIFIER_TYPES, "code": "ACSN"}]}
+    return [{"type": "ServiceRequest", "identifier": {"type": kind, "value": number}}] if number else []
+
+
+def _frame(result: Result) -> list[dict[str, Any]]:
+    """Which picture of the object it is, where that holds several."""
+    record = result.record
+    if record.pictures < 2:
+        return []
+    return [
+        {"code": _own_code("FRAME", "Number of the picture", "Frame"), "valueInteger": record.frame},
+        {
+            "code": _own_code("PICTURES", "Number of pictures of the object", "Pictures"),
+            "valueInteger": record.pictures,
+        },
+    ]
+
+
+def _own_code(code: str, display: str, text: str) -> dict[str, Any]:
+    return {"coding": [{"system": CODE_SYSTEM, "code": code, "display": display}], "text": text}
+
+
+def _study(result: Result) -> list[dict[str, Any]]:
+    """The study by its UID, as https://hl7.org/fhir/R4/imagingstudy.html asks."""
+    uid, _ = uids(result)
+    identifier = {"system": "urn:dicom:uid", "value": f"urn:oid:{uid}"}
+    return [{"type": "ImagingStudy", "identifier": identifier}] if uid else []
+
+
+def _sentences(result: Result) -> list[str]:
+    """Reasons and warnings, as sentences."""
+    return [sentence(text) for text in (*result.record.reasons, *result.record.warnings)]
+
+
+def _fraction(value: float) -> dict[str, Any]:
+    return {"value": value, "unit": "1", "system": "http://unitsofmeasure.org", "code": "1"}
+
+
+def _reference(kind: str, identifier: str) -> dict[str, str]:
+    return {"reference": f"urn:uuid:{identifier}", "type": kind}
+
+
+def _uuid(result: Result, *parts: object) -> str:
+    record = result.record
+    frame = (f"frame {record.frame}",) if record.pictures > 1 else ()
+    identity = (uids(result)[1], record.sha256, *frame, record.bundle_digest, record.artifact, *parts)
+    return str(uuid5(NAMESPACE, "/".join(map(str, ("fhir", *identity)))))
+
+
+def _without_nothing(resource: dict[str, Any]) -> dict[str, Any]:
+    """FHIR knows no null and no empty list: what is not known is left out."""
+    return {name: value for name, value in resource.items() if value not in (None, [], "")}

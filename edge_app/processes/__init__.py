@@ -1,0 +1,1 @@
+"""The processes of a running box: one that watches, those that receive and deliver, one that screens."""

@@ -1,0 +1,329 @@
+"""The screening process: claims items one by one, sends each along THE path and commits its result.
+
+A process of its own, since decoders meet foreign bytes: it may be killed at any moment, its memory is capped, and what
+it was doing is in the store. The supervisor (supervisor.py) starts it as `python -m edge_app.processes.worker` with the
+settings as one line of JSON on stdin, whose end means that the supervisor is dead. On stdout it says "ready", "idle",
+"screening ID", "done ID" and "waiting" (for room on the disk), where an item may be done after the next is begun;
+SIGTERM lets it finish the item and end.
+"""
+
+import fcntl
+import logging
+import os
+import resource
+import signal
+import sqlite3
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from time import monotonic
+from typing import TypeVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_app import contradictions, logs
+from edge_app.analysis.screen import Known, Screener, retryable
+from edge_app.config import Config
+from edge_app.identity import persons
+from edge_app.store.durable import is_full_disk, move_durably, temporary_file, write_durably
+from edge_app.store.store import Item, Result, Stale, Store
+from keras_realmnet.errors import EngineFailed, MachineFault, RealMNetError, UnreadableImage
+from keras_realmnet.screening.image_io import DEFAULT_FILE_NAME_PATTERN, read_header
+from keras_realmnet.screening.preprocessing import FieldGeometry
+from keras_realmnet.screening.record import ScreeningRecord
+from keras_realmnet.screening.runtimes import Prediction
+
+__all__ = ["Worker", "keep_pictures", "main", "routes"]
+
+log = logging.getLogger("edge_app.processes.worker")  # also where it runs as __main__
+
+PREVIEW = 2048  # px, longest side
+PREVIEW_QUALITY = 90  # JPEG
+COUNTED_AT_ONCE = 50  # objects of earlier releases that an idle worker looks into
+POLL_SECONDS = 0.1  # how long a new item waits at most
+IDLE_SECONDS = 1.0  # how often an idle worker says so
+FULL_DISK_SECONDS = 5.0  # wait before another attempt where there was no room for a result
+T = TypeVar("T")
+# Pixels, uint8 RGB (h, w, 3); prediction and geometry unless the image never reached the model.
+Kept = tuple[NDArray[np.uint8], Prediction | None, FieldGeometry | None]
+
+
+class Worker:
+    """Screens what the store holds, until told to stop."""
+
+    def __init__(self, config: Config, store: Store, screener: Screener, say: Callable[[str], None]):
+        self._config, self._store, self._screener, self._say = config, store, screener, say
+        self._patterns = {folder.name: folder.file_name_pattern for folder in config.folder}
+        self.stopping = threading.Event()
+
+    def run(self) -> None:
+        """Screens one item while the one before is written down: neither waits for the other's core or disk."""
+        self._say("ready")
+        self._explain_the_killed()
+        said = monotonic()
+        with ThreadPoolExecutor(1, "settle") as settler:
+            settled = settler.submit(lambda: None)
+            while not self.stopping.is_set():
+                item = self._with_room(self._store.claim)
+                if item is not None:
+                    alone = item.crashes > 0  # a suspect's next death must fall on nobody else
+                    if alone:
+                        settled.result()
+                    self._say(f"screening {item.id}")
+                    found = self._screen(item)
+                    settled.result()  # at most two pictures in memory, and a failure ends the process
+                    settled = settler.submit(self._settle, item, *found)
+                    if alone:
+                        settled.result()
+                    said = monotonic()
+                elif monotonic() - said >= IDLE_SECONDS:
+                    settled.result()
+                    self._count_pictures()
+                    self._say("idle")
+                    said = monotonic()
+                else:
+                    self.stopping.wait(POLL_SECONDS)
+            settled.result()
+            settler.submit(self._store.close)
+
+    def _count_pictures(self) -> None:
+        """Looks, while there is nothing else to do, into objects that an earlier release saw one picture of alone."""
+        for item in self._store.uncounted(COUNTED_AT_ONCE):
+            try:
+                pictures = read_header(self._store.object_path(item), self._known(item).name).pictures
+            except UnreadableImage:
+                pictures = 1  # there is a result of it: it could be read once
+            except MachineFault:
+                return  # another time
+            self._with_room(partial(self._store.count_pictures, item.id, pictures))
+
+    def _with_room(self, step: Callable[[], T]) -> T | None:
+        """Takes a step; where the disk has no room for what comes of it, waits and takes it again."""
+        while True:
+            try:
+                return step()
+            except (OSError, sqlite3.OperationalError) as error:
+                if not is_full_disk(error):
+                    raise
+                log.error("no room on the disk: waiting")
+                self._say("waiting")
+                if self.stopping.wait(FULL_DISK_SECONDS):
+                    return None
+
+    def _screen(self, item: Item) -> tuple[ScreeningRecord, Kept | None]:
+        """Sends one item along THE path; nothing is written yet. Raises EngineFailed: the process must end."""
+        kept: list[Kept] = []
+        record = self._screener.screen(
+            self._store.object_path(item),
+            item.sha256,
+            None,
+            self._known(item),
+            lambda *found: kept.append(found),
+            item.frame,
+        )
+        return record, kept[0] if kept else None
+
+    def _settle(self, item: Item, record: ScreeningRecord, kept: Kept | None) -> None:
+        """Writes down what came of an item, and says so."""
+        self._with_room(partial(self._commit, item, record, kept))
+        log.info("item %d: %s in %.0f ms", item.id, record.error or record.outcome, record.timings_ms["total"])
+        self._say(f"done {item.id}")
+
+    def _commit(self, item: Item, record: ScreeningRecord, kept: Kept | None) -> None:
+        """Raises OSError or sqlite3.OperationalError of a full disk."""
+        try:
+            if record.sha256 != item.sha256:
+                reason = "the stored contents are no longer those received"
+                self._store.quarantine(item.id, reason, attempt=item.attempts)
+            elif record.error is not None or kept is None:
+                self._set_back(item, record)
+            else:
+                self._finish(item, record, kept)
+        except Stale:
+            log.warning("item %d: another process has taken over", item.id)
+
+    def _finish(self, item: Item, record: ScreeningRecord, kept: Kept) -> None:
+        keep_pictures(self._store.result_dir(item.id), *kept)
+        record = self._with_contradictions(item, record)
+        siblings = self._siblings(item)
+        record = record.warned([contradictions.no_result(each.record) for each in siblings if each.record.missing])
+        self._store.finish(item.id, record, _score(record), routes(record, self._config), item.attempts)
+        for sibling in siblings:  # it had failed before
+            self._store.unwarn(sibling.item.id, contradictions.no_result(record))
+
+    def _siblings(self, item: Item) -> list[Result]:
+        """The results of the other pictures of the same object."""
+        return [other for other in self._store.object_records(item.object_id) if other.item.id != item.id]
+
+    def _set_back(self, item: Item, record: ScreeningRecord) -> None:
+        """A fault of the contents is final; after any other the item has another attempt."""
+        record = self._with_contradictions(item, record)
+        if retryable(record):
+            record = replace(record, reasons=tuple(f"this box could not read it: {each}" for each in record.reasons))
+            after = self._store.release(item.id, record.reasons[0], True, record, item.attempts)
+            final = after.state == "quarantined"
+        else:
+            self._store.quarantine(item.id, record.reasons[0], record, item.attempts)
+            final = True
+        if final:
+            self._tell_siblings(item, record)
+
+    def _tell_siblings(self, item: Item, record: ScreeningRecord) -> None:
+        """The results of an object's other pictures say that this one has none."""
+        if record.missing:
+            for sibling in self._siblings(item):
+                if not sibling.record.missing:
+                    self._store.warn(sibling.item.id, [contradictions.no_result(record)])
+
+    def _known(self, item: Item) -> Known:
+        """Files of folders keep their names; an object of the network is named by its UID."""
+        pattern = self._patterns.get(item.origin, DEFAULT_FILE_NAME_PATTERN)
+        return Known(item.file_name or f"{item.sop_instance_uid}.dcm", item.origin, pattern)
+
+    def _with_contradictions(self, item: Item, record: ScreeningRecord) -> ScreeningRecord:
+        """The record with what contradicts the images of its study or patient number, which are told too, or its own
+        other names."""
+        store, study = self._store, item.study_uid or record.source.get("study_instance_uid")
+        others = [other for other in store.study_images(study) if other.item.id != item.id] if study else []
+        warnings = contradictions.within_study([record, *(other.record for other in others)])
+        for other in others:
+            store.warn(other.item.id, warnings)
+        same = store.patient_records(record.patient_id) if record.patient_id else []
+        same = [other for other in same if other.item.id != item.id]
+        if len(persons([record, *(other.record for other in same)])) > 1:
+            warnings = (*warnings, *contradictions.of_one_number(record, [other.record for other in same]))
+            for other in same:
+                rest = [record, *(each.record for each in same if each is not other)]
+                store.warn(other.item.id, contradictions.of_one_number(other.record, rest))
+        names = (*store.names(item.id), item.file_name)
+        return record.warned((*warnings, *contradictions.among_names(names, self._known(item).pattern)))
+
+    def _explain_the_killed(self) -> None:
+        """A record for items that killed their workers, so that they show beside the patient's other images."""
+        for item in self._store.unexplained():
+            error = RealMNetError(f"the analysis was given up: {item.reason}")
+            record = self._screener.failure(
+                self._store.object_path(item), item.sha256, error, self._known(item), item.frame
+            )
+            self._store.explain(item.id, record)
+            self._tell_siblings(item, record)
+
+
+def routes(record: ScreeningRecord, config: Config) -> list[tuple[str, str]]:
+    """(destination, kind) of every result of this record that is to leave.
+
+    DICOM results need a DICOM image to refer to, a heat map needs evidence to show.
+    """
+    is_dicom = record.source.get("study_instance_uid") is not None
+    possible = {"sr": is_dicom, "sc": is_dicom and record.evidence is not None}
+    return [
+        (destination.name, kind)
+        for destination in config.destination
+        if record.outcome in destination.outcomes
+        for kind in destination.results
+        if possible.get(kind, True)
+    ]
+
+
+def keep_pictures(
+    folder: Path, pixels: NDArray[np.uint8], prediction: Prediction | None, geometry: FieldGeometry | None
+) -> None:
+    """Writes what the web page and the heat map are made of, durably.
+
+    preview.jpg: the image, its longest side at most PREVIEW px and a whole fraction of the image's: OpenCV averages ten
+    times as fast then. maps.npz, unless the image never reached the model: `class_maps` float16 (h', w', classes) over
+    the model's square, `box` int (x0, y0, x1, y1), the crop that the square was made of, in pixels of the preview.
+    """
+    height, width = pixels.shape[:2]
+    fraction = -(-max(height, width) // PREVIEW)
+    size = max(1, width // fraction), max(1, height // fraction)
+    preview = pixels if fraction == 1 else cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    quality = (cv2.IMWRITE_JPEG_QUALITY, PREVIEW_QUALITY)
+    encoded = cv2.imencode(".jpg", cv2.cvtColor(preview, cv2.COLOR_RGB2BGR), quality)[1]
+    write_durably(folder / "preview.jpg", encoded.tobytes())
+    maps = folder / "maps.npz"
+    maps.unlink(missing_ok=True)  # of an earlier attempt
+    if prediction is not None and geometry is not None:
+        box = np.round(np.array(geometry.box) * (*size, *size) / (width, height, width, height)).astype(np.int32)
+        with temporary_file(folder) as file:
+            np.savez_compressed(file, class_maps=prediction.class_maps[0].astype(np.float16), box=box)
+            move_durably(file, maps)
+
+
+def _score(record: ScreeningRecord) -> float | None:
+    """See `Store.finish`."""
+    if record.probabilities is None or record.thresholds is None:
+        return None
+    return max(record.probabilities[code] - threshold for code, threshold in record.thresholds.items())
+
+
+# ---- the process ----------------------------------------------------------------------------------------------------
+
+
+def main() -> int:
+    """Exit status 0: told to stop; 2: the bundle, the model or the data base is refused (one line on stderr).
+
+    1: anything else, such as an engine that failed while it worked; a new process may be luckier.
+    """
+    config = Config.model_validate_json(sys.stdin.buffer.readline())
+    logs.set_up(config.log_level)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the supervisor, which knows what to do
+    threading.Thread(target=_die_with_supervisor, daemon=True).start()
+    say = _speaker()
+    _limit(config.screening.memory_mb)
+    try:
+        store = Store(config.data_dir)
+        with (config.data_dir / "worker.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # until a predecessor that lost its supervisor is gone
+            worker = Worker(config, store, Screener.open(config.bundle, config.artifact, config.threads), say)
+            signal.signal(signal.SIGTERM, lambda *_: worker.stopping.set())
+            worker.run()
+    except EngineFailed as error:
+        log.critical("%s", error)
+        return 1
+    except RealMNetError as error:
+        log.critical("%s", error)
+        return 2
+    except Exception as error:
+        log.critical("stopped by %s", logs.where(error))
+        return 1
+    return 0
+
+
+def _die_with_supervisor() -> None:
+    while os.read(0, 4096):  # not through sys.stdin, whose lock would outlive this process's main thread
+        pass
+    os._exit(3)
+
+
+def _speaker() -> Callable[[str], None]:
+    """Writes lines to what was stdout; whatever else writes there goes to stderr from now on."""
+    channel = os.dup(1)
+    os.dup2(2, 1)
+
+    def say(line: str) -> None:
+        os.write(channel, f"{line}\n".encode())  # whole: two threads speak
+
+    return say
+
+
+def _limit(memory_mb: int) -> None:
+    """Caps the memory that this process may write to, and offers it to the kernel first when memory runs out.
+
+    RLIMIT_DATA, not RLIMIT_AS: mapped model files and reserved address space cost nothing.
+    """
+    limit = memory_mb << 20
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("500")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

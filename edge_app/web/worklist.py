@@ -1,0 +1,193 @@
+"""The worklist: one line per person and day, worst first, of all that was screened."""
+
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from datetime import datetime
+from functools import lru_cache
+
+from edge_app.identity import persons, plain_name
+from edge_app.store.store import Store, timestamp
+from keras_realmnet.screening.decision import OUTCOMES, Graded, Outcome, eye_summary, patient_summary
+
+__all__ = ["EYE_UNKNOWN", "Filter", "Row", "Worklist"]
+
+EYE_UNKNOWN = "eye_unknown"  # among the outcomes of a filter: an operator is asked for an eye
+
+IMAGES = """
+SELECT item_id, object_id, outcome, eye, score, screened_at, study_date, file_name, accession_number,
+       patient_id, patient_name, birth_date, sex, patient_id_issuer,
+       outcome = 'not_analysed' AND pictures > 1 AND state <> 'done' AS missing, 0 AS waiting
+FROM records JOIN items ON items.id = item_id ORDER BY item_id
+"""
+
+
+@dataclass(frozen=True)
+class Filter:
+    """query: parts of patient number, name, birth date, accession number, study date, file name; all must be found.
+
+    outcome: of the patient, or EYE_UNKNOWN, or "".
+
+    since: ISO 8601 day in local time, or "".
+    """
+
+    query: str = ""
+    outcome: str = ""
+    since: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.query or self.outcome or self.since)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image(Graded):
+    """What the list needs to know of one record. `waiting`: pictures of its file that have no record yet."""
+
+    item_id: int
+    object_id: int
+    waiting: int
+    score: float | None
+    screened_at: str
+    study_date: str | None
+    file_name: str
+    accession_number: str | None
+    patient_id: str | None
+    patient_name: str | None
+    birth_date: str | None
+    sex: str | None
+    patient_id_issuer: str | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One person on one day. `item_id`: of the worst image. `eyes`: the outcome of each eye that has an image.
+
+    `shared_number`: images of somebody else have the same patient number.
+    """
+
+    item_id: int
+    patient_id: str | None
+    patient_name: str | None
+    birth_date: str | None
+    shared_number: bool
+    study_date: str | None
+    outcome: Outcome
+    eyes: dict[str | None, Outcome]
+    images: int
+    screened_at: str
+    score: float
+    text: str
+
+    def matches(self, filter: Filter, since: str) -> bool:
+        return (
+            all(word in self.text for word in filter.query.split())
+            and (
+                not filter.outcome
+                or self.outcome == filter.outcome
+                or (filter.outcome == EYE_UNKNOWN and None in self.eyes)
+            )
+            and self.screened_at >= since
+        )
+
+
+class Worklist:
+    """Rows are kept in memory and made anew when the store has changed: 10,000 images are grouped in a blink."""
+
+    def __init__(self, store: Store):
+        self._store = store
+        self._lock = threading.Lock()
+        self._rows: tuple[int, list[Row]] = (-1, [])
+
+    def rows(self, filter: Filter) -> list[Row]:
+        """The rows that match, worst first: by outcome, then by how far a probability exceeds its threshold."""
+        query = Filter(filter.query.strip().lower(), filter.outcome, filter.since)
+        since = _midnight(filter.since) if filter.since else ""
+        return [row for row in self._current() if row.matches(query, since)]
+
+    def _current(self) -> list[Row]:
+        with self._lock:
+            changes = self._store.changes()  # read first: what changes in between is seen the next time
+            if changes != self._rows[0]:
+                waiting = self._store.waiting_pictures()
+                rows = list(_rows(_images(self._store.db.execute(IMAGES), waiting)))
+                rows.sort(key=lambda row: row.screened_at, reverse=True)
+                rows.sort(key=lambda row: (OUTCOMES.index(row.outcome), -row.score))
+                self._rows = (changes, rows)
+            return self._rows[1]
+
+
+def _midnight(day: str) -> str:
+    """When an ISO 8601 day begins here, as the store writes it. At the ends of the calendar there are no time zones."""
+    return timestamp(datetime.fromisoformat(min(max(day, "1900-01-01"), "9998-12-31")).astimezone())
+
+
+def _images(rows: Iterable[sqlite3.Row], waiting: Mapping[int, int]) -> Iterator[Image]:
+    for row in rows:
+        image = Image(**{field.name: row[field.name] for field in fields(Image)})
+        if image.item_id in waiting:  # those of an object wait with its first picture
+            image = replace(image, waiting=waiting[image.item_id])
+        # What another release of the box concluded, this one does not know: somebody must look, as without a result.
+        yield image if image.outcome in OUTCOMES else replace(image, outcome="not_analysed")
+
+
+def _rows(images: Iterable[Image]) -> Iterator[Row]:
+    """Images without a patient number may be of different people: only those of one object stay together."""
+    numbers: dict[tuple[str | None, int | None], list[Image]] = {}
+    for image in images:
+        numbers.setdefault((image.patient_id, image.object_id if image.patient_id is None else None), []).append(image)
+    for of_number in numbers.values():
+        people = persons(of_number)
+        for person in people:
+            days: dict[str | None, list[Image]] = {}
+            for image in person:
+                days.setdefault(image.study_date, []).append(image)
+            for day in days.values():
+                yield _row(day, len(people) > 1)
+
+
+def _row(images: list[Image], shared_number: bool) -> Row:
+    worst = min(images, key=lambda image: (OUTCOMES.index(image.outcome), image.item_id))
+    graded = tuple(
+        sorted(
+            graded
+            for image in images
+            for graded in (
+                (image.eye or "", image.outcome, bool(image.missing)),
+                *[(image.eye or "", "not_analysed", True)] * image.waiting,
+            )
+        )
+    )
+    outcome, eyes = _summary(graded, worst.patient_id is not None)
+    name = next((image.patient_name for image in images if image.patient_name), None)
+    said = (
+        *(worst.patient_id, name, name and plain_name(name), worst.study_date),
+        *(value for image in images for value in (image.birth_date, image.accession_number, image.file_name)),
+    )
+    return Row(
+        item_id=worst.item_id,
+        patient_id=worst.patient_id,
+        patient_name=name,
+        birth_date=next((image.birth_date for image in images if image.birth_date), None),
+        shared_number=shared_number,
+        study_date=worst.study_date,
+        outcome=outcome,
+        eyes=eyes,
+        images=len(graded),
+        screened_at=max(image.screened_at for image in images),
+        score=max((image.score for image in images if image.score is not None), default=-1.0),
+        text=" ".join(dict.fromkeys(filter(None, said))).lower(),
+    )
+
+
+@lru_cache(maxsize=4096)
+def _summary(
+    images: tuple[tuple[str, Outcome, bool], ...], patient_known: bool
+) -> tuple[Outcome, dict[str | None, Outcome]]:
+    """The outcome of the patient and of each eye; few combinations occur, so few are computed."""
+    graded = [Graded(outcome, eye or None, missing) for eye, outcome, missing in images]
+    eyes = {i.eye for i in graded}
+    by_eye = {eye: eye_summary([image for image in graded if image.eye == eye]).outcome for eye in eyes}
+    if not patient_known:  # the images of one object, whose patient's other eye nobody can look for
+        return min(by_eye.values(), key=OUTCOMES.index), by_eye
+    return patient_summary(graded).outcome, by_eye
