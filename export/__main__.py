@@ -92,7 +92,7 @@ def add(
             _must_exist(path)
     from export.make_bundle import add_to_bundle, evidence
     from export.parity import limits_of
-    from keras_realmnet.screening.bundle import Bundle, against_keras
+    from keras_realmnet.screening.bundle.bundle import Bundle, against_keras
 
     names = [part.strip() for part in artifacts.split(",")]
     before = Bundle.load(directory)
@@ -148,7 +148,7 @@ def onnx(
         )
     from export.keras_source import load_source
     from export.to_onnx import OPSET, opens_in, to_onnx, to_onnx_by_tf2onnx
-    from keras_realmnet.screening.bundle import Bundle
+    from keras_realmnet.screening.bundle.bundle import Bundle
 
     model = load_source(Bundle.load(directory))
     try:
@@ -183,7 +183,7 @@ def tensorrt(
     python -m export tensorrt bundles/mine --artifact onnx-int8-gpu
     """
     from export.to_tensorrt import add_engine
-    from keras_realmnet.screening.bundle import Bundle
+    from keras_realmnet.screening.bundle.bundle import Bundle
 
     made = add_engine(
         Bundle.load(directory), artifact, tf32, timing_cache, tell=lambda line: print(line, file=sys.stderr)
@@ -239,7 +239,7 @@ def verify(
     other = data or run_folder or reference
     for source in sources if other is None else [other]:
         _must_exist(source)
-    from keras_realmnet.screening.bundle import Bundle
+    from keras_realmnet.screening.bundle.bundle import Bundle
 
     loaded = Bundle.load(directory)
     from export import verify as contract
@@ -321,7 +321,7 @@ def benchmark(
 
     timing.check_scenario(scenario)
     from export.benchmark_report import tables, write_report
-    from keras_realmnet.screening.runtimes import available_threads
+    from keras_realmnet.screening.engines.base import available_threads
 
     def tell(line: str) -> None:
         print(line, file=sys.stderr)
@@ -400,7 +400,7 @@ def localize(
     python -m export localize bundles/realmnet-demo --out reports/localization
     """
     from export.localization import localize, table, write
-    from keras_realmnet.screening.bundle import Bundle
+    from keras_realmnet.screening.bundle.bundle import Bundle
     from training.datasets import PhantomDataSet
 
     found = localize(Bundle.load(directory), PhantomDataSet(test_patients=patients), bootstrap)

@@ -28,10 +28,11 @@ from export.peers import PEERS, PROBABILITIES_ONLY, REFERENCE, keep_probabilitie
 from export.preset_models import MODELS_FILE
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.presets import REALMNET_PRESETS, TINY_VIT_PRESETS
-from keras_realmnet.screening.bundle import SOURCE_FILE, Bundle
+from keras_realmnet.screening.bundle.bundle import SOURCE_FILE, Bundle
+from keras_realmnet.screening.engines.base import engine_environment
+from keras_realmnet.screening.engines.registry import ENGINES, engine_class
 from keras_realmnet.screening.image_io import may_be_image, read_header, read_image
 from keras_realmnet.screening.preprocessing import PreprocessSpec
-from keras_realmnet.screening.runtimes import ENGINES, engine_class, engine_environment
 
 __all__ = [
     "SAMPLES",

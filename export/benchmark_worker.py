@@ -23,10 +23,11 @@ from export.operator_profile import operator_times
 from export.peers import PEERS, open_peer
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening import overlay
+from keras_realmnet.screening.engines.base import Prediction
+from keras_realmnet.screening.engines.registry import engine_class
 from keras_realmnet.screening.image_io import read_image
 from keras_realmnet.screening.preprocessing import FieldGeometry, PreprocessSpec, preprocess
 from keras_realmnet.screening.quality import assess
-from keras_realmnet.screening.runtimes import Prediction, engine_class
 
 
 class Engine:

@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from keras_realmnet.screening.runtimes import available_threads
+from keras_realmnet.screening.engines.base import available_threads
 
 __all__ = ["PowerLog", "TegraSample", "cpu_features", "machine", "parse_tegrastats", "peak_memory", "total_power"]
 

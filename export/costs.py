@@ -7,7 +7,7 @@ from pathlib import Path
 
 from export.benchmark import SAMPLES, Contestant, Worker, sources
 from export.network_facts import network_facts
-from keras_realmnet.screening.bundle import ArtifactSource, Costs
+from keras_realmnet.screening.bundle.bundle import ArtifactSource, Costs
 from keras_realmnet.screening.image_io import read_header
 from keras_realmnet.screening.preprocessing import PreprocessSpec
 

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from keras_realmnet import RealMNet  # the import also registers the classes that a saved model names
 from keras_realmnet.errors import RealMNetError
-from keras_realmnet.screening.bundle import SOURCE_FILE, Bundle
-from keras_realmnet.screening.folder_change import sha256_of
-from keras_realmnet.screening.runtimes import Prediction
+from keras_realmnet.screening.bundle.bundle import SOURCE_FILE, Bundle
+from keras_realmnet.screening.bundle.folder_change import sha256_of
+from keras_realmnet.screening.engines.base import Prediction
 
 __all__ = ["keras_predictions", "load_source"]
 

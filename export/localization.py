@@ -23,7 +23,7 @@ from keras_realmnet import RealMNet
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.models.heads import ClassMaps
 from keras_realmnet.models.map_offset import FOUND
-from keras_realmnet.screening.bundle import Bundle
+from keras_realmnet.screening.bundle.bundle import Bundle
 from keras_realmnet.screening.overlay import draw_levels
 from keras_realmnet.screening.preprocessing import FieldGeometry, PreprocessSpec, preprocess
 from training import figures

@@ -22,7 +22,7 @@ from export.verify import CACHE, Images, data_of_folder, data_of_run, images_of_
 from keras_realmnet import RealMNet
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.models.map_offset import MapOffset, measure_map_offset
-from keras_realmnet.screening.bundle import (
+from keras_realmnet.screening.bundle.bundle import (
     SOURCE_FILE,
     ArtifactSource,
     Bundle,
@@ -31,9 +31,10 @@ from keras_realmnet.screening.bundle import (
     write_bundle,
 )
 from keras_realmnet.screening.decision import OperatingPoint
+from keras_realmnet.screening.engines.base import Prediction
+from keras_realmnet.screening.engines.registry import engine_class
 from keras_realmnet.screening.labels import LABEL_SETS, LabelSet
 from keras_realmnet.screening.preprocessing import PreprocessSpec
-from keras_realmnet.screening.runtimes import Prediction, engine_class
 
 __all__ = ["INTENDED_USE", "add_to_bundle", "bundle_from_run", "evidence"]
 

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from keras_realmnet.errors import BundleMismatch, RealMNetError
 from keras_realmnet.screening.decision import OperatingPoint
+from keras_realmnet.screening.engines.base import OUTPUTS, Prediction
 from keras_realmnet.screening.labels import LabelSet
-from keras_realmnet.screening.runtime_base import OUTPUTS
-from keras_realmnet.screening.runtimes import Prediction, Runtime
+from keras_realmnet.screening.runtimes import Runtime
 from training.scores import Cases
 from training.significance import Difference, paired_difference
 

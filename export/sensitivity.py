@@ -17,7 +17,7 @@ from export.quantize_litert import BACKBONE_DENSE, LAYER_GROUPS, quantize_groups
 from export.to_litert import to_litert
 from keras_realmnet import RealMNet
 from keras_realmnet.errors import RealMNetError
-from keras_realmnet.screening.runtimes import LiteRTRuntime
+from keras_realmnet.screening.engines.litert import LiteRTRuntime
 
 __all__ = ["Sensitivity", "model_and_images", "sensitivities", "table", "write_report"]
 
@@ -116,7 +116,7 @@ def model_and_images(
     if (place / "bundle.json").is_file():
         from export.keras_source import load_source
         from export.verify import images_of_files
-        from keras_realmnet.screening.bundle import Bundle
+        from keras_realmnet.screening.bundle.bundle import Bundle
 
         if not sources:
             raise RealMNetError(f"{place} is a bundle: name the images to measure on with --images")

@@ -8,8 +8,8 @@ import keras
 import numpy as np
 
 from keras_realmnet import RealMNet
+from keras_realmnet.deploy.graph import deploy_graph
 from keras_realmnet.errors import RealMNetError
-from keras_realmnet.models.deploy import deploy_graph
 from keras_realmnet.models.tiny_vit import WindowAttention
 
 __all__ = ["to_litert"]

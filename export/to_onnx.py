@@ -12,8 +12,8 @@ from keras import layers
 from onnx import TensorProto, helper, numpy_helper
 
 from keras_realmnet import RealMNet
+from keras_realmnet.deploy.graph import DeployedWindowAttention, deploy_graph, erf_gelu, expect, expect_last_axis
 from keras_realmnet.errors import RealMNetError
-from keras_realmnet.models.deploy import DeployedWindowAttention, deploy_graph, erf_gelu, expect, expect_last_axis
 from keras_realmnet.models.heads import MAX_POOLING, ClassMaps, LinearHead, ResidualAttentionHead, moved_back
 
 __all__ = [

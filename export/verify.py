@@ -16,14 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.parity import Parity, finite, limits_of, measure, runtime_predictions, unlike
-from keras_realmnet.errors import BundleMismatch, RealMNetError, UnreadableImage
-from keras_realmnet.screening.arrays import ArrayArchive
-from keras_realmnet.screening.bundle import Bundle
-from keras_realmnet.screening.form import check_form
-from keras_realmnet.screening.image_io import may_be_image, read_image
+from keras_realmnet.errors import BundleMismatch, RealMNetError
+from keras_realmnet.screening.bundle.arrays import ArrayArchive
+from keras_realmnet.screening.bundle.bundle import Bundle
+from keras_realmnet.screening.bundle.form import check_form
+from keras_realmnet.screening.engines.base import Prediction
+from keras_realmnet.screening.image_io import UnreadableImage, may_be_image, read_image
 from keras_realmnet.screening.preprocessing import preprocess
 from keras_realmnet.screening.quality import assess
-from keras_realmnet.screening.runtimes import Prediction, open_runtime, self_check
+from keras_realmnet.screening.runtimes import open_runtime, self_check
 
 __all__ = [
     "Images",

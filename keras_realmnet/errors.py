@@ -3,41 +3,18 @@
 Every message names the file or value received and what was expected; the command line prints it as one line.
 """
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from keras_realmnet.screening.image_io import ImageSource
-
 __all__ = [
     "BundleMismatch",
     "DataSetError",
-    "DecompressionBomb",
     "EngineFailed",
     "MachineFault",
     "RealMNetError",
-    "UnreadableImage",
     "WeightsMismatch",
 ]
 
 
 class RealMNetError(Exception):
     """Base of every error that is the input's fault rather than a bug."""
-
-
-class UnreadableImage(RealMNetError):
-    """A file that is not an image, is damaged or truncated, or uses a coding this machine cannot decode.
-
-    `problem`: the sentence for a person, without the file's name; the message is `name: problem`. `source`: what the
-    file says about itself, where at least its header could be read, else None.
-    """
-
-    def __init__(self, problem: str, name: str | None = None, source: "ImageSource | None" = None):
-        super().__init__(problem if name is None else f"{name}: {problem}")
-        self.problem, self.source = problem, source
-
-
-class DecompressionBomb(UnreadableImage):
-    """An image whose header announces more pixels or bytes than the caps allow; nothing of it was decoded."""
 
 
 class MachineFault(RealMNetError):

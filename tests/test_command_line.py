@@ -8,7 +8,7 @@ import typer
 
 from keras_realmnet import __version__
 from keras_realmnet.command_line import run
-from keras_realmnet.errors import UnreadableImage
+from keras_realmnet.screening.image_io import UnreadableImage
 
 app = typer.Typer()
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from export.network_facts import network_facts
-from keras_realmnet.screening.bundle import Bundle
+from keras_realmnet.screening.bundle.bundle import Bundle
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "bundles" / "realmnet-demo"

@@ -31,11 +31,11 @@ from keras import ops
 from numpy.typing import NDArray
 
 from keras_realmnet import losses
+from keras_realmnet.deploy.quantization import fake_quantize
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.models.heads import LinearHead, ResidualAttentionHead
 from keras_realmnet.models.realmnet import RealMNet
 from keras_realmnet.presets import REALMNET_PRESETS
-from keras_realmnet.quantization import fake_quantize
 from keras_realmnet.schedules import WarmupCosine
 from keras_realmnet.screening.preprocessing import PreprocessSpec
 from keras_realmnet.weights import transfer_weights

@@ -21,8 +21,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from keras_realmnet.errors import DataSetError, RealMNetError, UnreadableImage
-from keras_realmnet.screening.image_io import EXTENSIONS, read_header, read_image
+from keras_realmnet.errors import DataSetError, RealMNetError
+from keras_realmnet.screening.image_io import EXTENSIONS, UnreadableImage, read_header, read_image
 from keras_realmnet.screening.labels import PSMM, LabelSet
 from keras_realmnet.screening.preprocessing import PreprocessSpec, preprocess
 from training.contact_sheet import contact_sheet

@@ -19,8 +19,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from keras_realmnet.errors import DataSetError, UnreadableImage
-from keras_realmnet.screening.image_io import ImageSource, LoadedImage, parse_file_name, read_header, read_image
+from keras_realmnet.errors import DataSetError
+from keras_realmnet.screening.image_io import (
+    ImageSource,
+    LoadedImage,
+    UnreadableImage,
+    parse_file_name,
+    read_header,
+    read_image,
+)
 from keras_realmnet.screening.labels import PSMM, LabelSet
 from training.label_table import LabelTable, read_label_table, spellings
 from training.parallel import in_parallel

@@ -109,7 +109,7 @@ class Recipe:
     augmentation: Augmentation = field(default_factory=Augmentation)
     ema_momentum: float | None = None  # per step; the averaged weights are then what is validated and kept
     mixed_precision: bool = False  # bfloat16 computation, float32 weights
-    fake_quantization: str | None = None  # of keras_realmnet.quantization: train as that int8 artifact computes
+    fake_quantization: str | None = None  # of keras_realmnet.deploy.quantization: train as that int8 artifact computes
     validate_every: int = 5  # epochs
     seed: int = 42
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 
 from keras_realmnet.errors import RealMNetError
-from keras_realmnet.screening.bundle import Bundle
+from keras_realmnet.screening.bundle.bundle import Bundle
 from keras_realmnet.screening.record import ScreeningRecord
 
 __all__ = ["Results"]

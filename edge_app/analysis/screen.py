@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from edge_app.analysis.results import Results
 from keras_realmnet.errors import EngineFailed, RealMNetError
 from keras_realmnet.screening import overlay
-from keras_realmnet.screening.bundle import Bundle
+from keras_realmnet.screening.bundle.bundle import Bundle
 from keras_realmnet.screening.decision import decide
+from keras_realmnet.screening.engines.base import Prediction
 from keras_realmnet.screening.image_io import (
     DEFAULT_FILE_NAME_PATTERN,
     ImageSource,
@@ -34,7 +35,7 @@ from keras_realmnet.screening.image_io import (
 from keras_realmnet.screening.preprocessing import FieldGeometry, preprocess
 from keras_realmnet.screening.quality import assess
 from keras_realmnet.screening.record import ScreeningRecord
-from keras_realmnet.screening.runtimes import Prediction, Runtime, open_runtime, self_check
+from keras_realmnet.screening.runtimes import Runtime, open_runtime, self_check
 
 __all__ = ["Image", "Known", "Screener", "contents_of", "retryable"]
 

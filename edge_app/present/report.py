@@ -13,7 +13,7 @@ from edge_app.identity import persons
 from edge_app.present.terms import person_name, sentence
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening import overlay
-from keras_realmnet.screening.bundle import Bundle
+from keras_realmnet.screening.bundle.bundle import Bundle
 from keras_realmnet.screening.decision import OUTCOMES, Graded, GradedImage, Summary, eye_summary, patient_summary
 from keras_realmnet.screening.quality import MODALITY_NAMES
 from keras_realmnet.screening.record import ScreeningRecord

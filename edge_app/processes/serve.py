@@ -23,7 +23,7 @@ from edge_app.outbox import delivery
 from edge_app.processes.supervisor import ScreeningProcess
 from edge_app.store.store import Store, only_one
 from keras_realmnet.errors import RealMNetError
-from keras_realmnet.screening.bundle import Bundle
+from keras_realmnet.screening.bundle.bundle import Bundle
 
 __all__ = ["Box", "serve"]
 

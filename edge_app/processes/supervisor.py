@@ -18,7 +18,7 @@ from time import monotonic
 from edge_app import logs
 from edge_app.config import Config
 from edge_app.store.store import Item, Store
-from keras_realmnet.screening.runtimes import engine_environment
+from keras_realmnet.screening.engines.base import engine_environment
 
 __all__ = ["ScreeningProcess"]
 

@@ -34,11 +34,11 @@ from edge_app.config import Config
 from edge_app.identity import persons
 from edge_app.store.durable import is_full_disk, move_durably, temporary_file, write_durably
 from edge_app.store.store import Item, Result, Stale, Store
-from keras_realmnet.errors import EngineFailed, MachineFault, RealMNetError, UnreadableImage
-from keras_realmnet.screening.image_io import DEFAULT_FILE_NAME_PATTERN, read_header
+from keras_realmnet.errors import EngineFailed, MachineFault, RealMNetError
+from keras_realmnet.screening.engines.base import Prediction
+from keras_realmnet.screening.image_io import DEFAULT_FILE_NAME_PATTERN, UnreadableImage, read_header
 from keras_realmnet.screening.preprocessing import FieldGeometry
 from keras_realmnet.screening.record import ScreeningRecord
-from keras_realmnet.screening.runtimes import Prediction
 
 __all__ = ["Worker", "keep_pictures", "main", "routes"]
 

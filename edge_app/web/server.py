@@ -38,7 +38,7 @@ from edge_app.web.auth import LOCAL_USER, Permission, csrf_token, is_token, new_
 from edge_app.web.connections import WRITE_BUFFER, Settings
 from edge_app.web.pages import STATIC, UNCERTAIN, UNREADABLE, Site, Visitor, storage_words
 from keras_realmnet.errors import RealMNetError
-from keras_realmnet.screening.bundle import Bundle
+from keras_realmnet.screening.bundle.bundle import Bundle
 
 __all__ = ["WebServer", "make_app", "start"]
 

@@ -17,7 +17,7 @@ import typer
 from onnx import TensorProto, helper
 
 from keras_realmnet.command_line import run
-from keras_realmnet.screening.runtimes import available_threads
+from keras_realmnet.screening.engines.base import available_threads
 
 __all__ = ["multiply_peak"]
 

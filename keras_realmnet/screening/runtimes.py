@@ -1,40 +1,15 @@
-"""The engines that run a bundle's models, behind one `predict`. Each engine's package is imported on use."""
+"""The engines that run a bundle's models, opened by artifact and checked, behind one `predict`."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from keras_realmnet.errors import BundleMismatch, RealMNetError
-from keras_realmnet.screening.runtime_base import EngineRuntime, Prediction, available_threads, engine_environment
-from keras_realmnet.screening.runtime_litert import LiteRTRuntime
-from keras_realmnet.screening.runtime_onnx import CudaOnnxRuntime, OnnxRuntime, OpenVINORuntime, TensorRTOnnxRuntime
-from keras_realmnet.screening.runtime_tensorrt import TensorRTRuntime
+from keras_realmnet.screening.bundle.bundle import Bundle
+from keras_realmnet.screening.engines.base import EngineRuntime, Prediction
+from keras_realmnet.screening.engines.registry import engine_class
 
-if TYPE_CHECKING:
-    from keras_realmnet.screening.bundle import Bundle
-
-__all__ = [
-    "ENGINES",
-    "LiteRTRuntime",
-    "Prediction",
-    "Runtime",
-    "available_threads",
-    "engine_environment",
-    "open_runtime",
-    "self_check",
-]
-
-# By the name that bundle.json and `open_runtime` use. Several of them may open the same file.
-ENGINES: dict[str, type[EngineRuntime]] = {
-    "litert": LiteRTRuntime,
-    "onnxruntime": OnnxRuntime,
-    "onnxruntime-cuda": CudaOnnxRuntime,
-    "onnxruntime-tensorrt": TensorRTOnnxRuntime,
-    "openvino": OpenVINORuntime,
-    "tensorrt": TensorRTRuntime,
-}
+__all__ = ["Runtime", "open_runtime", "self_check"]
 
 
 class Runtime(Protocol):
@@ -75,14 +50,6 @@ def open_runtime(
             f"the model has {runtime.input_name!r} {runtime.input_shape}"
         )
     return runtime
-
-
-def engine_class(name: str) -> type[EngineRuntime]:
-    """The class behind an engine's name. Raises RealMNetError for an unknown one."""
-    try:
-        return ENGINES[name]
-    except KeyError:
-        raise RealMNetError(f"The engine must be one of {', '.join(ENGINES)}. Received: {name!r}") from None
 
 
 def _readable(device: dict[str, str] | None) -> str:

@@ -15,7 +15,7 @@ from edge_app.analysis.screen import Screener
 from edge_app.config import Config
 from edge_app.processes.worker import Worker
 from edge_app.store.store import Store
-from keras_realmnet.screening.bundle import Bundle
+from keras_realmnet.screening.bundle.bundle import Bundle
 from training.phantom import render
 
 

@@ -13,7 +13,7 @@ from export.__main__ import main
 from export.make_bundle import evidence
 from export.parity import LIMITS, Limits
 from keras_realmnet import RealMNet
-from keras_realmnet.screening.bundle import ArtifactSource, Bundle, add_artifacts, against_keras
+from keras_realmnet.screening.bundle.bundle import ArtifactSource, Bundle, add_artifacts, against_keras
 from keras_realmnet.screening.runtimes import open_runtime, self_check
 from training.datasets import PhantomDataSet
 from training.phantom import cohort

@@ -24,7 +24,7 @@ from export.benchmark import (
 from export.peers import timm_name
 from export.to_onnx import to_onnx
 from keras_realmnet.errors import RealMNetError
-from keras_realmnet.screening.bundle import Bundle
+from keras_realmnet.screening.bundle.bundle import Bundle
 
 
 def test_percentiles_of_known_times():

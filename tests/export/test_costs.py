@@ -4,7 +4,7 @@ import pytest
 
 from export.costs import costs_of, with_costs
 from keras_realmnet.errors import RealMNetError
-from keras_realmnet.screening.bundle import ArtifactSource, Bundle
+from keras_realmnet.screening.bundle.bundle import ArtifactSource, Bundle
 from keras_realmnet.screening.preprocessing import PreprocessSpec
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from export.__main__ import main
 from export.localization import LESION_OF, localize, points_at
 from keras_realmnet.errors import RealMNetError
-from keras_realmnet.screening.bundle import ArtifactSource, Bundle
+from keras_realmnet.screening.bundle.bundle import ArtifactSource, Bundle
 from keras_realmnet.screening.preprocessing import FieldGeometry
 from training.datasets import PhantomDataSet
 

@@ -7,8 +7,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from export.parity import LIMITS, Parity, limits_of, measure, refuse
 from keras_realmnet.errors import BundleMismatch, RealMNetError
 from keras_realmnet.screening.decision import OperatingPoint
+from keras_realmnet.screening.engines.base import Prediction
 from keras_realmnet.screening.labels import PALM
-from keras_realmnet.screening.runtimes import Prediction
 
 POINT = OperatingPoint(thresholds={"P": 0.5}, chosen="for this test")
 

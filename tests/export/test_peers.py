@@ -13,10 +13,10 @@ from export.benchmark import Contestant, benchmark, peers_of, summary
 from export.network_facts import network_facts
 from export.peers import PROBABILITIES_ONLY, keep_probabilities, open_peer
 from export.to_onnx import to_onnx
+from keras_realmnet.deploy.graph import deploy_graph
 from keras_realmnet.errors import RealMNetError
-from keras_realmnet.models.deploy import deploy_graph
+from keras_realmnet.screening.engines.registry import ENGINES
 from keras_realmnet.screening.preprocessing import PreprocessSpec
-from keras_realmnet.screening.runtimes import ENGINES
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,11 @@ from export.parity import LIMITS, measure, runtime_predictions
 from export.quantize_litert import LITERT_ARTIFACTS, quantize_groups
 from export.to_litert import to_litert
 from keras_realmnet import RealMNet
+from keras_realmnet.deploy.quantization import SCHEMES, fake_quantize, quantize_activations, quantize_weights
 from keras_realmnet.errors import RealMNetError
-from keras_realmnet.quantization import SCHEMES, fake_quantize, quantize_activations, quantize_weights
 from keras_realmnet.screening.decision import OperatingPoint
+from keras_realmnet.screening.engines.litert import LiteRTRuntime
 from keras_realmnet.screening.labels import PSMM
-from keras_realmnet.screening.runtimes import LiteRTRuntime
 
 PLAIN = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES  # a delegate hides the tensors of what it takes over
 POINT = OperatingPoint(thresholds=dict.fromkeys(PSMM.pathologic, 0.5), chosen="for this test")

@@ -12,7 +12,7 @@ from export.to_onnx import opens_in, opset_of, to_onnx
 from export.to_tensorrt import tensorrt_violations
 from keras_realmnet import RealMNet
 from keras_realmnet.errors import RealMNetError
-from keras_realmnet.screening.runtimes import ENGINES
+from keras_realmnet.screening.engines.registry import ENGINES
 
 DENSE = 4 * 6  # query, key, value, proj, fc1 and fc2 of four blocks
 

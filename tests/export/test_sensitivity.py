@@ -8,7 +8,7 @@ from PIL import Image
 from export import sensitivity
 from export.__main__ import main
 from export.quantize_litert import LAYER_GROUPS
-from keras_realmnet.screening.bundle import ArtifactSource
+from keras_realmnet.screening.bundle.bundle import ArtifactSource
 from training.datasets import PhantomDataSet
 from training.fit import build_model
 from training.phantom import cohort

@@ -5,8 +5,8 @@ from export.keras_source import keras_predictions
 from export.parity import LIMITS, measure, runtime_predictions
 from keras_realmnet.models.tiny_vit import WindowAttention
 from keras_realmnet.screening.decision import OperatingPoint
+from keras_realmnet.screening.engines.litert import LiteRTRuntime
 from keras_realmnet.screening.labels import PSMM
-from keras_realmnet.screening.runtimes import LiteRTRuntime
 
 POINT = OperatingPoint(thresholds=dict.fromkeys(PSMM.pathologic, 0.5), chosen="for this test")
 

@@ -9,10 +9,10 @@ import pytest
 from export.__main__ import main
 from export.to_onnx import OPSET, PORTABLE_OPSET, graph_to_onnx, to_onnx, to_onnx_by_tf2onnx
 from keras_realmnet import LinearHead, RealMNet, TinyViTBackbone
+from keras_realmnet.deploy.graph import erf_gelu
 from keras_realmnet.errors import RealMNetError
-from keras_realmnet.models.deploy import erf_gelu
 from keras_realmnet.models.heads import ClassMaps, ResidualAttentionHead
-from keras_realmnet.screening.bundle import ArtifactSource
+from keras_realmnet.screening.bundle.bundle import ArtifactSource
 
 OUTPUTS = ["probabilities", "class_maps", "features"]
 

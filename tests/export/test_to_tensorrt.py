@@ -17,11 +17,12 @@ from export.quantize_onnx import to_onnx_int8
 from export.to_onnx import to_onnx
 from export.to_tensorrt import add_engine, to_tensorrt
 from keras_realmnet.errors import BundleMismatch, RealMNetError
-from keras_realmnet.screening.bundle import ArtifactSource, Bundle, Costs, write_bundle
+from keras_realmnet.screening.bundle.bundle import ArtifactSource, Bundle, Costs, write_bundle
 from keras_realmnet.screening.decision import OperatingPoint
+from keras_realmnet.screening.engines.registry import ENGINES
 from keras_realmnet.screening.labels import PSMM
 from keras_realmnet.screening.preprocessing import PreprocessSpec
-from keras_realmnet.screening.runtimes import ENGINES, open_runtime, self_check
+from keras_realmnet.screening.runtimes import open_runtime, self_check
 
 COSTS = Costs(macs=123, parameters=45, peak_memory_mb=67.0, peak_memory_of="ONNX Runtime")
 

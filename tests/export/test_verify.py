@@ -13,7 +13,7 @@ from PIL import Image
 
 from export.__main__ import main
 from export.keras_source import keras_predictions
-from keras_realmnet.screening.bundle import ArtifactSource, Costs, _digest, _serialize
+from keras_realmnet.screening.bundle.bundle import ArtifactSource, Costs, _digest, _serialize
 from keras_realmnet.screening.image_io import read_image
 from keras_realmnet.screening.preprocessing import preprocess
 from training.datasets import PhantomDataSet

@@ -4,8 +4,8 @@ import pytest
 from keras import ops
 
 from keras_realmnet import LinearHead, RealMNet, ResidualAttentionHead, TinyViTBackbone
+from keras_realmnet.deploy.graph import _fold_batch_norm, _fold_layer_norm, deploy_graph
 from keras_realmnet.errors import RealMNetError
-from keras_realmnet.models.deploy import _fold_batch_norm, _fold_layer_norm, deploy_graph
 
 TINY = {"embed_dims": (16, 32, 64, 64), "depths": (1, 1, 2, 1), "num_heads": (1, 1, 2, 2)}
 

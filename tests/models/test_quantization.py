@@ -6,8 +6,8 @@ from keras import ops
 from onnx.reference import ReferenceEvaluator
 
 from keras_realmnet import RealMNet, ResidualAttentionHead, TinyViTBackbone
+from keras_realmnet.deploy.quantization import fake_quantize, quantize_activations, quantize_weights
 from keras_realmnet.errors import RealMNetError
-from keras_realmnet.quantization import fake_quantize, quantize_activations, quantize_weights
 
 RNG = np.random.default_rng(0)
 ACTIVATIONS = (RNG.normal(0.4, 1, (64, 48)) * np.logspace(-3, 2, 64)[:, None]).astype("float32")
@@ -90,7 +90,7 @@ def test_only_rounding_tells_the_quantized_network_from_the_float_one(monkeypatc
     rounded = numpy(model(images))
     assert 1e-5 < np.abs(rounded - expected).max() < 0.2
     for name in ("quantize_activations", "quantize_weights"):
-        monkeypatch.setattr(f"keras_realmnet.quantization.{name}", lambda x: x)
+        monkeypatch.setattr(f"keras_realmnet.deploy.quantization.{name}", lambda x: x)
     np.testing.assert_allclose(numpy(model(images)), expected, rtol=1e-4, atol=1e-5)
 
 

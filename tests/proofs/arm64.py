@@ -47,7 +47,7 @@ CPU revision\t: 1
 """
 CHECK = """
 import sys
-from keras_realmnet.screening.bundle import Bundle
+from keras_realmnet.screening.bundle.bundle import Bundle
 from keras_realmnet.screening.runtimes import open_runtime, self_check
 directory, artifact = sys.argv[1:]
 bundle = Bundle.load(directory)
@@ -169,7 +169,7 @@ def pins(python: str) -> Iterator[str]:
 
 
 def for_processors(directory: Path) -> list[str]:
-    from keras_realmnet.screening.bundle import Bundle
+    from keras_realmnet.screening.bundle.bundle import Bundle
 
     return [
         name for name, found in Bundle.load(directory).artifacts.items() if found.engine in ("litert", "onnxruntime")
@@ -185,7 +185,7 @@ def with_every_artifact(directory: Path, copy: Path) -> Path:
     from export.benchmark import SAMPLES
     from export.keras_source import load_source
     from export.verify import images_of_files
-    from keras_realmnet.screening.bundle import Bundle, add_artifacts
+    from keras_realmnet.screening.bundle.bundle import Bundle, add_artifacts
 
     shutil.copytree(directory, copy)
     bundle = Bundle.load(copy)

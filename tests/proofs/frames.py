@@ -37,8 +37,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from keras_realmnet.errors import UnreadableImage
-from keras_realmnet.screening.image_io import MAX_PICTURES, read_header, read_image
+from keras_realmnet.screening.image_io import MAX_PICTURES, UnreadableImage, read_header, read_image
 
 ITEM = b"\xfe\xff\x00\xe0"
 LOSSY = 4.0  # mean difference that JPEG may make; different pictures differ by more than 20

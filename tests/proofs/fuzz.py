@@ -29,8 +29,8 @@ from PIL import Image
 from pydicom.encaps import encapsulate
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 
-from keras_realmnet.errors import DecompressionBomb, RealMNetError
-from keras_realmnet.screening.image_io import read_image
+from keras_realmnet.errors import RealMNetError
+from keras_realmnet.screening.image_io import DecompressionBomb, read_image
 from keras_realmnet.screening.quality import assess
 from training.sample_files import SAMPLES
 

@@ -16,18 +16,13 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from keras_realmnet.errors import BundleMismatch, RealMNetError
-from keras_realmnet.screening import bundle as bundle_module
-from keras_realmnet.screening.bundle import ArtifactSource, Bundle, add_artifacts
+from keras_realmnet.screening.bundle import bundle as bundle_module
+from keras_realmnet.screening.bundle.bundle import ArtifactSource, Bundle, add_artifacts
+from keras_realmnet.screening.engines.base import EngineRuntime, available_threads, engine_environment
+from keras_realmnet.screening.engines.litert import LiteRTRuntime
+from keras_realmnet.screening.engines.registry import ENGINES
 from keras_realmnet.screening.labels import PSMM
-from keras_realmnet.screening.runtime_base import EngineRuntime
-from keras_realmnet.screening.runtimes import (
-    ENGINES,
-    LiteRTRuntime,
-    available_threads,
-    engine_environment,
-    open_runtime,
-    self_check,
-)
+from keras_realmnet.screening.runtimes import open_runtime, self_check
 
 
 def tiny_network(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,15 @@ holds several pictures gives each by its number, or none: never the first one as
 
 from keras_realmnet.screening.image_io.names import DEFAULT_FILE_NAME_PATTERN, FileName, parse_file_name
 from keras_realmnet.screening.image_io.reading import EXTENSIONS, may_be_image, named_as_image, read_header, read_image
-from keras_realmnet.screening.image_io.source import MAX_BYTES, MAX_PICTURES, MAX_PIXELS, ImageSource, LoadedImage
+from keras_realmnet.screening.image_io.source import (
+    MAX_BYTES,
+    MAX_PICTURES,
+    MAX_PIXELS,
+    DecompressionBomb,
+    ImageSource,
+    LoadedImage,
+    UnreadableImage,
+)
 
 __all__ = [
     "DEFAULT_FILE_NAME_PATTERN",
@@ -15,9 +23,11 @@ __all__ = [
     "MAX_BYTES",
     "MAX_PICTURES",
     "MAX_PIXELS",
+    "DecompressionBomb",
     "FileName",
     "ImageSource",
     "LoadedImage",
+    "UnreadableImage",
     "may_be_image",
     "named_as_image",
     "parse_file_name",

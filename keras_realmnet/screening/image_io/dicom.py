@@ -17,11 +17,18 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from keras_realmnet.errors import DecompressionBomb, UnreadableImage
 from keras_realmnet.screening.image_io.dicom_pixels import PixelData
 from keras_realmnet.screening.image_io.formats import picture_behind
 from keras_realmnet.screening.image_io.names import iso_date
-from keras_realmnet.screening.image_io.source import AGAIN, MAX_BYTES, MAX_PICTURES, Opened, too_many
+from keras_realmnet.screening.image_io.source import (
+    AGAIN,
+    MAX_BYTES,
+    MAX_PICTURES,
+    DecompressionBomb,
+    Opened,
+    UnreadableImage,
+    too_many,
+)
 from keras_realmnet.screening.image_io.text import decode_text, encodings_of
 
 __all__ = ["DicomFile"]

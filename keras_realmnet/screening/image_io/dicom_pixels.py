@@ -35,10 +35,9 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from keras_realmnet.errors import UnreadableImage
 from keras_realmnet.screening.image_io.formats import picture_behind
 from keras_realmnet.screening.image_io.plain import INCOMPLETE, decode_jpeg, other_between
-from keras_realmnet.screening.image_io.source import AGAIN
+from keras_realmnet.screening.image_io.source import AGAIN, UnreadableImage
 from keras_realmnet.screening.image_io.streams import Stream, TooManyStreams, find_streams, starts_stream
 
 __all__ = ["PixelData"]

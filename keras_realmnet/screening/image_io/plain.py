@@ -15,9 +15,8 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-from keras_realmnet.errors import UnreadableImage
 from keras_realmnet.screening.image_io.formats import ANOTHER, PNG_SIGNATURE, picture_behind
-from keras_realmnet.screening.image_io.source import AGAIN, MAX_PICTURES, Opened, too_many
+from keras_realmnet.screening.image_io.source import AGAIN, MAX_PICTURES, Opened, UnreadableImage, too_many
 from keras_realmnet.screening.image_io.streams import Stream, TooManyStreams, find_streams
 from keras_realmnet.screening.image_io.tiff import find_pages, page_alone
 

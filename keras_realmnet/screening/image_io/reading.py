@@ -8,12 +8,21 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from keras_realmnet.errors import DecompressionBomb, MachineFault, UnreadableImage
+from keras_realmnet.errors import MachineFault
 from keras_realmnet.screening.image_io.dicom import DicomFile
 from keras_realmnet.screening.image_io.formats import format_of
 from keras_realmnet.screening.image_io.names import DEFAULT_FILE_NAME_PATTERN, FileName, parse_file_name
 from keras_realmnet.screening.image_io.plain import PlainFile
-from keras_realmnet.screening.image_io.source import AGAIN, MAX_BYTES, MAX_PIXELS, ImageSource, LoadedImage, Opened
+from keras_realmnet.screening.image_io.source import (
+    AGAIN,
+    MAX_BYTES,
+    MAX_PIXELS,
+    DecompressionBomb,
+    ImageSource,
+    LoadedImage,
+    Opened,
+    UnreadableImage,
+)
 
 __all__ = ["EXTENSIONS", "may_be_image", "named_as_image", "read_header", "read_image"]
 

@@ -7,9 +7,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_realmnet.errors import UnreadableImage
+from keras_realmnet.errors import RealMNetError
 
-__all__ = ["AGAIN", "MAX_BYTES", "MAX_PICTURES", "MAX_PIXELS", "ImageSource", "LoadedImage", "Opened", "too_many"]
+__all__ = [
+    "AGAIN",
+    "MAX_BYTES",
+    "MAX_PICTURES",
+    "MAX_PIXELS",
+    "DecompressionBomb",
+    "ImageSource",
+    "LoadedImage",
+    "Opened",
+    "UnreadableImage",
+    "too_many",
+]
 
 MAX_PIXELS = 100_000_000  # of one picture: six times the largest ultra-widefield one (4000 x 4000)
 MAX_BYTES = 512 * 1024**2  # of one file
@@ -63,6 +74,22 @@ class ImageSource:
         if self.width is None or self.height is None:
             raise UnreadableImage("the file holds no picture that can be screened", source=self)
         return self.width, self.height
+
+
+class UnreadableImage(RealMNetError):
+    """A file that is not an image, is damaged or truncated, or uses a coding this machine cannot decode.
+
+    `problem`: the sentence for a person, without the file's name; the message is `name: problem`. `source`: what the
+    file says about itself, where at least its header could be read, else None.
+    """
+
+    def __init__(self, problem: str, name: str | None = None, source: ImageSource | None = None):
+        super().__init__(problem if name is None else f"{name}: {problem}")
+        self.problem, self.source = problem, source
+
+
+class DecompressionBomb(UnreadableImage):
+    """An image whose header announces more pixels or bytes than the caps allow; nothing of it was decoded."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from edge_app.__main__ import main
 from edge_app.analysis.results import Results
 from edge_app.analysis.screen import Screener
 from keras_realmnet.errors import EngineFailed
-from keras_realmnet.screening import bundle as bundle_module
+from keras_realmnet.screening.bundle import bundle as bundle_module
 from keras_realmnet.screening.image_io import MAX_PICTURES
 from keras_realmnet.screening.record import ScreeningRecord
 

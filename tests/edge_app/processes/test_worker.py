@@ -144,7 +144,7 @@ from pathlib import Path
 import numpy as np
 from edge_app.processes.worker import keep_pictures
 from keras_realmnet.screening.preprocessing import FieldGeometry
-from keras_realmnet.screening.runtimes import Prediction
+from keras_realmnet.screening.engines.base import Prediction
 calls = iter(range(int(sys.argv[2]), -1, -1))
 really = os.fsync
 os.fsync = lambda handle: really(handle) if next(calls) else os.kill(os.getpid(), signal.SIGKILL)

@@ -10,7 +10,7 @@ from pydicom.data import get_charset_files
 from pydicom.uid import ImplicitVRLittleEndian
 
 from keras_realmnet.screening.image_io import ImageSource, read_header
-from tests.screening.image_files import dicom, scene
+from tests.screening.image_io.image_files import dicom, scene
 
 # PS3.5 Annexes H, I, J, K and pydicom's documentation: Specific Character Set, Patient's Name, what it says.
 NAMES = {

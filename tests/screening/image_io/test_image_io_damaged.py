@@ -20,10 +20,9 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from keras_realmnet.errors import UnreadableImage
-from keras_realmnet.screening.image_io import may_be_image, read_header, read_image
+from keras_realmnet.screening.image_io import UnreadableImage, may_be_image, read_header, read_image
 from tests.proofs.frames import multi_picture, tiff
-from tests.screening.image_files import (
+from tests.screening.image_io.image_files import (
     DELIMITER,
     ITEM,
     assert_same,

@@ -30,9 +30,16 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from keras_realmnet.errors import DecompressionBomb, MachineFault, UnreadableImage
-from keras_realmnet.screening.image_io import FileName, parse_file_name, read_header, read_image
-from tests.screening.image_files import assert_same, dicom, encoded, scene, transcoded
+from keras_realmnet.errors import MachineFault
+from keras_realmnet.screening.image_io import (
+    DecompressionBomb,
+    FileName,
+    UnreadableImage,
+    parse_file_name,
+    read_header,
+    read_image,
+)
+from tests.screening.image_io.image_files import assert_same, dicom, encoded, scene, transcoded
 
 # ---- formats -------------------------------------------------------------------------------------------------------
 

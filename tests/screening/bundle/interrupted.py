@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from keras_realmnet.errors import BundleMismatch, RealMNetError
-from keras_realmnet.screening.bundle import (
+from keras_realmnet.screening.bundle.bundle import (
     BUNDLE_FILE,
     ArtifactSource,
     Bundle,
@@ -21,7 +21,7 @@ from keras_realmnet.screening.bundle import (
     add_artifacts,
     write_bundle,
 )
-from keras_realmnet.screening.folder_change import FolderChange
+from keras_realmnet.screening.bundle.folder_change import FolderChange
 
 TOUCHING = ("open", "os.", "shutil.")  # audit events that come before a change of files
 

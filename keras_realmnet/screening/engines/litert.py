@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_realmnet.errors import BundleMismatch
-from keras_realmnet.screening.runtime_base import OUTPUTS, EngineRuntime
+from keras_realmnet.screening.engines.base import OUTPUTS, EngineRuntime
 
 __all__ = ["LiteRTRuntime"]
 

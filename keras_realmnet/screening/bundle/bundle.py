@@ -25,15 +25,15 @@ from typing import Any, NoReturn
 import numpy as np
 
 from keras_realmnet.errors import BundleMismatch, RealMNetError
-from keras_realmnet.screening.arrays import ArrayArchive
+from keras_realmnet.screening.bundle.arrays import ArrayArchive
+from keras_realmnet.screening.bundle.folder_change import FolderChange, sha256_of
+from keras_realmnet.screening.bundle.form import check_form
 from keras_realmnet.screening.decision import OperatingPoint
-from keras_realmnet.screening.folder_change import FolderChange, sha256_of
-from keras_realmnet.screening.form import check_form
+from keras_realmnet.screening.engines.base import OUTPUTS, Prediction
+from keras_realmnet.screening.engines.registry import engine_class
 from keras_realmnet.screening.labels import LABEL_SETS, Label, LabelSet
 from keras_realmnet.screening.preprocessing import PreprocessSpec
 from keras_realmnet.screening.quality import MODALITIES
-from keras_realmnet.screening.runtime_base import OUTPUTS, Prediction
-from keras_realmnet.screening.runtimes import engine_class
 from keras_realmnet.screening.upgrade import Step, upgrade
 
 __all__ = [
@@ -140,7 +140,7 @@ class Costs:
 class Artifact:
     """One model file of a bundle.
 
-    engine: a name of `runtimes.ENGINES`. precision: "float32", "int8", ... as the exporter names it.
+    engine: a name of `engines.registry.ENGINES`. precision: "float32", "int8", ... as the exporter names it.
     input_shape: (batch, size, size, 3); `None` for a batch of any size.
     output_shapes: for one image, {"probabilities": (1, classes), "class_maps": (1, h', w', classes)}.
     tolerance: largest difference the golden check allows, see `runtimes.self_check`.

@@ -8,7 +8,7 @@ import re
 import keras
 from keras import layers, ops
 
-from keras_realmnet.models.deploy import expect, expect_last_axis
+from keras_realmnet.deploy.graph import expect, expect_last_axis
 from keras_realmnet.models.tiny_vit import WindowAttention
 from keras_realmnet.presets import SCHEMES
 
@@ -45,7 +45,7 @@ def _straight_through(x, quantized):
 def fake_quantize(model, scheme: str):
     """Lets the backbone of `model`, a RealMNet, compute as the artifact `scheme` will. Its weights stay what they are.
 
-    The affine part of a LayerNorm counts to the dense layer after it, as in `models.deploy`; BatchNorm and the scale
+    The affine part of a LayerNorm counts to the dense layer after it, as in `deploy.graph`; BatchNorm and the scale
     of the attention only scale whole units, which quantization per unit does not feel.
 
     Args:

@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from keras_realmnet.errors import BundleMismatch, RealMNetError
-from keras_realmnet.screening import bundle as bundle_module
-from keras_realmnet.screening.bundle import (
+from keras_realmnet.screening.bundle import bundle as bundle_module
+from keras_realmnet.screening.bundle.bundle import (
     BUNDLE_FILE,
     ArtifactSource,
     Bundle,
@@ -28,12 +28,12 @@ from keras_realmnet.screening.bundle import (
     against_keras,
     write_bundle,
 )
+from keras_realmnet.screening.bundle.folder_change import FolderChange
 from keras_realmnet.screening.decision import OperatingPoint
-from keras_realmnet.screening.folder_change import FolderChange
 from keras_realmnet.screening.labels import PALM, PSMM, Label, LabelSet
 from keras_realmnet.screening.preprocessing import PreprocessSpec
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 FILES = ("bundle.json", "float32.tflite", "second.tflite", "golden.npz")
 
 

@@ -23,10 +23,9 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from keras_realmnet.errors import DecompressionBomb, UnreadableImage
-from keras_realmnet.screening.image_io import MAX_PICTURES, read_header, read_image
+from keras_realmnet.screening.image_io import MAX_PICTURES, DecompressionBomb, UnreadableImage, read_header, read_image
 from tests.proofs.frames import multi_picture, tiff
-from tests.screening.image_files import (
+from tests.screening.image_io.image_files import (
     DELIMITER,
     ITEM,
     assert_same,
