@@ -42,7 +42,7 @@ def bundle(
     python -m export bundle --weights runs/phantom_5m_160 --out bundles/mine --artifacts int8,onnx-int8,onnx-float16-gpu
     """
     _must_exist(weights)
-    from export.make_bundle import bundle_from_run
+    from export.bundling.make_bundle import bundle_from_run
 
     made, parity = bundle_from_run(weights, out, name, version, [part.strip() for part in artifacts.split(",")])
     _print(parity)
@@ -90,8 +90,8 @@ def add(
     for path in [*(images or []), data, run_folder]:
         if path is not None:
             _must_exist(path)
-    from export.make_bundle import add_to_bundle, evidence
-    from export.parity import limits_of
+    from export.bundling.make_bundle import add_to_bundle, evidence
+    from export.contract.parity import limits_of
     from keras_realmnet.screening.bundle.bundle import Bundle, against_keras
 
     names = [part.strip() for part in artifacts.split(",")]
@@ -146,8 +146,8 @@ def onnx(
         raise typer.BadParameter(
             "--opset and --precision are for the own route; tf2onnx writes its newest opset, float32"
         )
-    from export.keras_source import load_source
-    from export.to_onnx import OPSET, opens_in, to_onnx, to_onnx_by_tf2onnx
+    from export.contract.keras_source import load_source
+    from export.conversion.to_onnx import OPSET, opens_in, to_onnx, to_onnx_by_tf2onnx
     from keras_realmnet.screening.bundle.bundle import Bundle
 
     model = load_source(Bundle.load(directory))
@@ -182,7 +182,7 @@ def tensorrt(
 
     python -m export tensorrt bundles/mine --artifact onnx-int8-gpu
     """
-    from export.to_tensorrt import add_engine
+    from export.conversion.to_tensorrt import add_engine
     from keras_realmnet.screening.bundle.bundle import Bundle
 
     made = add_engine(
@@ -233,7 +233,7 @@ def verify(
     """
     if sum(map(bool, (images, data, run_folder, reference))) > 1:
         raise typer.BadParameter("--images, --data, --run and --reference name what to verify on: one of them")
-    from export.benchmark import SAMPLES
+    from export.speed.benchmark import SAMPLES
 
     sources = images or [SAMPLES]
     other = data or run_folder or reference
@@ -242,7 +242,7 @@ def verify(
     from keras_realmnet.screening.bundle.bundle import Bundle
 
     loaded = Bundle.load(directory)
-    from export import verify as contract
+    from export.contract import verify as contract
 
     if data:
         chosen = contract.images_of_data(data, loaded)
@@ -317,10 +317,10 @@ def benchmark(
         raise typer.BadParameter("name a bundle, a model file or a --preset: one of them")
     if preset is not None and compare:
         raise typer.BadParameter("--compare is for a bundle or a model file; of a --preset all artifacts take part")
-    from export import benchmark as timing
+    from export.speed import benchmark as timing
 
     timing.check_scenario(scenario)
-    from export.benchmark_report import tables, write_report
+    from export.speed.benchmark_report import tables, write_report
     from keras_realmnet.screening.engines.base import available_threads
 
     def tell(line: str) -> None:
@@ -377,7 +377,7 @@ def sensitivity(
     for path in [place, *(images or [])]:
         _must_exist(path)
 
-    from export import sensitivity as report
+    from export.contract import sensitivity as report
 
     model, pixels, calibration = report.model_and_images(place, images, number)
     found = report.sensitivities(model, pixels, calibration, tell=lambda line: print(line, file=sys.stderr))
@@ -399,7 +399,7 @@ def localize(
 
     python -m export localize bundles/realmnet-demo --out reports/localization
     """
-    from export.localization import localize, table, write
+    from export.contract.localization import localize, table, write
     from keras_realmnet.screening.bundle.bundle import Bundle
     from training.datasets import PhantomDataSet
 

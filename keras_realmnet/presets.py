@@ -47,8 +47,8 @@ BASELINE_PRESETS = {
     },
 }
 
-# Of quantization-aware training, by the artifact of `export.quantize_litert` that the network is to become: which
-# convolutions are int8 beside the backbone's dense layers.
+# Of quantization-aware training, by the artifact (`export.conversion.quantize_litert`) that the network is to become:
+# which convolutions are int8 beside the backbone's dense layers.
 SCHEMES = {
     "int8": r"(?!)",  # none
     "int8_mixed": r"stages_0_blocks_\d+_conv[13]_conv",

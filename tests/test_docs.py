@@ -326,7 +326,7 @@ def names_in(module: Path) -> set[str]:
 
 
 def unknown_names(text: str) -> list[str]:
-    """Names like `export.to_onnx.to_onnx` or `keras_realmnet.RealMNet` that no module of the project has."""
+    """Names like `export.conversion.to_onnx.to_onnx` or `keras_realmnet.RealMNet` that no module of the project has."""
     code = " ".join((*inline(text), *fenced(text, "python")))
     unknown = []
     for name in re.findall(rf"(?<![\w./-])(?:{'|'.join(PACKAGES)})(?:\.[A-Za-z_]\w*)+", code):
@@ -349,9 +349,9 @@ def test_functions_and_classes_exist(document):
 
 def test_an_unknown_name_is_found():
     text = (
-        "`export.to_onnx.nothing(x)`, `export.to_onnx.to_onnx`, `keras_realmnet.Nobody`, `edge_app/processes/worker.py`"
+        "`export.contract.verify.nothing(x)`, `export.contract.verify.verify`, `keras_realmnet.Nobody`, `edge_app/x.py`"
     )
-    assert unknown_names(text) == ["export.to_onnx.nothing", "keras_realmnet.Nobody"]
+    assert unknown_names(text) == ["export.contract.verify.nothing", "keras_realmnet.Nobody"]
 
 
 @every_document

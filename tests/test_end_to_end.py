@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from export.network_facts import network_facts
+from export.speed.network_facts import network_facts
 from keras_realmnet.screening.bundle.bundle import Bundle
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import typer
 
-from export.benchmark import SAMPLES, sources
+from export.speed.benchmark import SAMPLES, sources
 from keras_realmnet.command_line import run
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.image_io import read_header, read_image

@@ -67,7 +67,7 @@ class RealMNet(Network):
         return self.head.num_classes
 
     def inference_model(self, explanation="grad_cam"):
-        """This network, sharing its weights, with the outputs a screening needs; as ONNX: `export.to_onnx.to_onnx`.
+        """This network, sharing its weights, with the outputs a screening needs (as ONNX: `export.conversion.to_onnx`).
 
         Args:
             explanation: what the class maps are, "grad_cam" or "grad_cam_plus_plus" (the publication's).

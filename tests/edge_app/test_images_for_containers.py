@@ -28,7 +28,16 @@ BOX = ("edge_app.__main__", "edge_app.processes.serve", "keras_realmnet.screenin
     ("dockerfile", "modules"),
     [
         ("Dockerfile", BOX),
-        ("Dockerfile.jetpack", (*BOX, "export.__main__", "export.to_tensorrt", "export.verify", "export.benchmark")),
+        (
+            "Dockerfile.jetpack",
+            (
+                *BOX,
+                "export.__main__",
+                "export.conversion.to_tensorrt",
+                "export.contract.verify",
+                "export.speed.benchmark",
+            ),
+        ),
     ],
 )
 def test_an_image_has_what_its_commands_import(dockerfile, modules, tmp_path):

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
-from export.quantize_litert import LITERT_ARTIFACTS
-from export.to_litert import to_litert
+from export.conversion.quantize_litert import LITERT_ARTIFACTS
+from export.conversion.to_litert import to_litert
 from keras_realmnet import RealMNet, ResidualAttentionHead, TinyViTBackbone
 from keras_realmnet.screening.bundle.bundle import write_bundle
 from keras_realmnet.screening.decision import OperatingPoint

@@ -181,10 +181,10 @@ def with_every_artifact(directory: Path, copy: Path) -> Path:
 
     Calibrated on `samples/`: it matters here that an artifact computes the same everywhere, not what.
     """
-    from export.artifacts import ARTIFACTS, ArtifactMaker
-    from export.benchmark import SAMPLES
-    from export.keras_source import load_source
-    from export.verify import images_of_files
+    from export.contract.keras_source import load_source
+    from export.contract.verify import images_of_files
+    from export.conversion.artifacts import ARTIFACTS, ArtifactMaker
+    from export.speed.benchmark import SAMPLES
     from keras_realmnet.screening.bundle.bundle import Bundle, add_artifacts
 
     shutil.copytree(directory, copy)

@@ -1,0 +1,1 @@
+"""A run becomes a bundle; a bundle gets further artifacts."""

@@ -1,0 +1,1 @@
+"""Whether an artifact still does what the network does."""

@@ -1,0 +1,1 @@
+"""A Keras network in, artifacts out: one file per format and one per way of quantizing it."""
