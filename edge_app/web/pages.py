@@ -35,8 +35,8 @@ from edge_app.store.store import Item, Result, Review, Stale, Store, seconds_sin
 from edge_app.web import images as web_images
 from edge_app.web.auth import PERMISSIONS, ROLES, Login, Permission, TooManyAttempts, User, csrf_token, new_token
 from edge_app.web.worklist import EYE_UNKNOWN, Filter, Worklist
-from keras_realmnet.screening.bundle.bundle import Bundle
 from keras_realmnet import __version__
+from keras_realmnet.screening.bundle.bundle import Bundle
 from keras_realmnet.screening.decision import OUTCOMES
 from keras_realmnet.screening.record import ScreeningRecord
 

@@ -56,8 +56,8 @@ class Network(keras.Model):
         if format == "onnx":
             raise RealMNetError(
                 "Keras' own ONNX export cannot convert this network (no Erfc in TensorFlow's converter, no shapes in "
-                "PyTorch's, none with JAX). Use export.conversion.to_onnx.to_onnx(model, path), which exports a RealMNet "
-                "from any backend, or python -m export onnx BUNDLE"
+                "PyTorch's, none with JAX). Use export.conversion.to_onnx.to_onnx(model, path), which exports a "
+                "RealMNet from any backend, or python -m export onnx BUNDLE"
             )
         return super().export(filepath, format=format, **kwargs)
 
