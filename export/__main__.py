@@ -401,7 +401,7 @@ def localize(
     """
     from export.contract.localization import localize, table, write
     from keras_realmnet.screening.bundle.bundle import Bundle
-    from training.datasets import PhantomDataSet
+    from training.datasets.datasets import PhantomDataSet
 
     found = localize(Bundle.load(directory), PhantomDataSet(test_patients=patients), bootstrap)
     write(found, out)

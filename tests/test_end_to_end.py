@@ -81,7 +81,7 @@ def test_the_shipped_bundle_says_what_it_is():
 
 
 def test_samples_become_the_results_their_readme_promises(samples, tmp_path):
-    from training.sample_files import SAMPLES
+    from training.phantoms.sample_files import SAMPLES
 
     done = command("edge_app", "screen", samples, "--out", tmp_path / "results", "--json")
     assert done.returncode == 1, done.stderr

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from keras_realmnet.screening.labels import LabelSet
-    from training.label_table import LabelTable
+    from training.data.label_table import LabelTable
     from training.recipe import Recipe
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
@@ -43,7 +43,7 @@ def commands(version: ShowVersion = False) -> None:
 
 def _writable(folder: Path | None) -> Path | None:
     """An option's folder, refused before the command begins where nothing can be written into it."""
-    from training.folders import check_folder
+    from training.fitting.folders import check_folder
 
     return None if folder is None else check_folder(folder)
 
@@ -58,7 +58,7 @@ def _use_backend(backend: str | None) -> None:
 
 
 def _read_labels(paths: list[Path], label_set: str) -> "LabelTable":
-    from training.label_table import concatenate, read_label_table
+    from training.data.label_table import concatenate, read_label_table
 
     chosen = _label_set(label_set)
     return concatenate(read_label_table(path, chosen) for path in paths)
@@ -66,7 +66,7 @@ def _read_labels(paths: list[Path], label_set: str) -> "LabelTable":
 
 def _note_spellings(table: "LabelTable") -> None:
     """Says which patients are written in two ways: what counts patients takes each for two."""
-    from training.label_table import spellings
+    from training.data.label_table import spellings
 
     for problem in spellings([table]):
         print(f"note: {problem}", file=sys.stderr)
@@ -137,7 +137,7 @@ def sweep(
 
     python -m training sweep loss --recipe study_realmnet --only bce --only two_way
     """
-    from training.sweeps import SWEEPS, run_sweep
+    from training.studies.sweeps import SWEEPS, run_sweep
 
     if name is None:
         for sweep_name, description in SWEEPS.items():
@@ -150,7 +150,7 @@ def sweep(
         rows = run_sweep(name, base, folder, train, only or ())
     except ValueError as error:
         raise RealMNetError(str(error)) from error
-    from training.score_rows import print_rows
+    from training.scoring.score_rows import print_rows
 
     print_rows(rows, ["variant"])
     print(f"written: {folder / 'sweep.csv'}")
@@ -185,12 +185,12 @@ def protocol(
 
     python -m training protocol cip --data PSMM --recipe realmnet_21m_384 --recipe swin_b_384
     """
-    from training.protocols import protocol_runs, run_protocol, training_counts
+    from training.studies.protocols import protocol_runs, run_protocol, training_counts
 
     recipes = [_recipe(each, None, epochs, None, None, settings) for each in recipe or ["realmnet_21m_384"]]
     try:
         if counts:
-            from training.splits import print_counts
+            from training.data.splits import print_counts
 
             for part, chosen in protocol_runs(name, recipes[0], data).items():
                 print(f"{name} {part}")
@@ -201,7 +201,7 @@ def protocol(
         rows = run_protocol(name, recipes, data, folder, train, bootstrap)
     except ValueError as error:
         raise RealMNetError(str(error)) from error
-    from training.score_rows import print_rows
+    from training.scoring.score_rows import print_rows
 
     print_rows(rows, ["recipe", "tested_on", "images"])
     print(f"written: {folder / 'protocol.csv'}")
@@ -243,7 +243,8 @@ def _training(
         raise typer.BadParameter(f"track must be wandb. Received: {track!r}")
 
     def train(recipe: "Recipe", folder: Path, resume: bool = True) -> object:
-        from training.fit import Resources, fit
+        from training.fitting.fit import fit
+        from training.fitting.loop import Resources
 
         return fit(recipe, folder, cache=cache, resume=resume, resources=Resources(devices, workers, track))
 
@@ -266,7 +267,7 @@ def augmentations(
     import numpy as np
     from PIL import Image
 
-    from training.augmentation_sheet import augmentation_sheet
+    from training.input.augmentation_sheet import augmentation_sheet
 
     chosen = _recipe(recipe, data, None, None, None, settings)
     training_set = chosen.data.load("train", chosen.spec(), cache)
@@ -296,7 +297,7 @@ def evaluate(
     [bold]Example[/bold]: python -m training evaluate runs/phantom_5m_224
     """
     _use_backend(backend)
-    from training.evaluate import evaluate as evaluate_run
+    from training.scoring.evaluate import evaluate as evaluate_run
 
     evaluate_run(run_folder, data=data, cache=cache, replicates=bootstrap)
 
@@ -320,8 +321,8 @@ def score(
 
     [bold]Example[/bold]: python -m training score --labels test.csv --scores runs/mine/test_scores.csv --level eye
     """
-    from training.evaluate import LEVELS, print_level, score_table
-    from training.scores import UNITS, Bootstrap
+    from training.scoring.evaluate import LEVELS, print_level, score_table
+    from training.scoring.scores import UNITS, Bootstrap
 
     for option, value, allowed in (("unit", unit, UNITS), ("level", level, LEVELS)):
         if value not in allowed:
@@ -351,7 +352,7 @@ def compare(
 
     [bold]Example[/bold]: python -m training compare --labels test.csv --scores a_scores.csv --scores b_scores.csv
     """
-    from training.evaluate import compare_tables, print_comparison
+    from training.scoring.evaluate import compare_tables, print_comparison
 
     if len(scores) != 2:
         raise typer.BadParameter(f"--scores must be given twice, for A and for B. Received: {len(scores)}")
@@ -396,8 +397,8 @@ def check(
 
     [bold]Example[/bold]: python -m training check data/PSMM
     """
-    from training.psmm import check as problems_of
-    from training.psmm import print_summary, read_tables, unlisted
+    from training.data.psmm import check as problems_of
+    from training.data.psmm import print_summary, read_tables, unlisted
 
     tables = read_tables(folder, train, _label_set(label_set))
     problems = problems_of(folder, tables, fast=fast, resampled=resampled, workers=workers)
@@ -422,8 +423,8 @@ def split(
 
     [bold]Example[/bold]: python -m training split --labels train.csv --labels val.csv --labels test.csv --out sets
     """
-    from training.label_table import write_label_table
-    from training.splits import print_counts, split_patients
+    from training.data.label_table import write_label_table
+    from training.data.splits import print_counts, split_patients
 
     sets = split_patients(_read_labels(labels, label_set), seed)
     for name, table in zip(("train", "val", "test"), sets.values(), strict=True):
@@ -445,8 +446,8 @@ def imbalance(
 
     [bold]Example[/bold]: python -m training imbalance --labels train.csv
     """
-    from training.resampling import imbalance as measure
-    from training.resampling import print_imbalance
+    from training.data.resampling import imbalance as measure
+    from training.data.resampling import print_imbalance
 
     table = _read_labels(labels, label_set)
     _note_spellings(table)
@@ -469,8 +470,8 @@ def resample(
 
     [bold]Example[/bold]: python -m training resample --labels train.csv --method ml-rus --percent 20 --out fewer.csv
     """
-    from training.label_table import write_label_table
-    from training.resampling import Resampling, print_imbalance
+    from training.data.label_table import write_label_table
+    from training.data.resampling import Resampling, print_imbalance
 
     try:
         resampling = Resampling(method, percent, seed)
@@ -505,8 +506,8 @@ def prepare(
     [bold]Example[/bold]: python -m training prepare RAW --out data/mine --labels train.csv --labels val.csv
     """
     from keras_realmnet.screening.preprocessing import PreprocessSpec
-    from training.prepare import FORMATS, SHEET
-    from training.prepare import prepare as prepare_images
+    from training.data.prepare import FORMATS, SHEET
+    from training.data.prepare import prepare as prepare_images
 
     if image_format not in FORMATS:
         raise typer.BadParameter(f"--format must be one of {', '.join(FORMATS)}. Received: {image_format!r}")
@@ -557,8 +558,8 @@ def download(
 
     python -m training download tiny_vit_21m_384.dist_in22k_ft_in1k
     """
-    from training.download import PROVENANCE, WEIGHTS, unpack
-    from training.download import download as fetch
+    from training.data.download import PROVENANCE, WEIGHTS, unpack
+    from training.data.download import download as fetch
 
     if unpack_only and name != "psmm":
         raise typer.BadParameter(f"--unpack-only is for psmm. Received: {name!r}")
@@ -587,7 +588,7 @@ def phantom(
 
     [bold]Example[/bold]: python -m training phantom --out data/phantoms --patients 50
     """
-    from training.phantom import cohort, write_psmm_tree
+    from training.phantoms.phantom import cohort, write_psmm_tree
 
     try:
         cases = cohort(patients, seed=seed, imbalance=imbalance)
@@ -614,7 +615,7 @@ def phantom_study(
 
     [bold]Example[/bold]: python -m training phantom-study --out data/study
     """
-    from training.phantom_study import write_study
+    from training.phantoms.phantom_study import write_study
 
     write_study(out, images, width=width, seed=seed, workers=workers)
     print(f"written: {images} images, {out}")
@@ -628,7 +629,7 @@ def samples(
 
     [bold]Example[/bold]: python -m training samples --out samples
     """
-    from training.sample_files import write_samples
+    from training.phantoms.sample_files import write_samples
 
     write_samples(out)
     print(f"written: {out}")
@@ -653,7 +654,7 @@ def report(
     [bold]Example[/bold]: python -m training report runs/a runs/b --labels train.csv --labels test.csv --out reports/ab
     """
     _use_backend(backend)
-    from training.report import write_report
+    from training.report.report import write_report
 
     page = write_report(runs, out, labels or (), data=data, cache=cache, replicates=bootstrap)
     print(f"written: {page}")

@@ -8,7 +8,7 @@ import ast
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from importlib import import_module
-from pkgutil import iter_modules
+from pkgutil import walk_packages
 from typing import Any
 
 from keras_realmnet.arguments import (
@@ -27,11 +27,11 @@ from keras_realmnet.arguments import (
 )
 from keras_realmnet.presets import BASELINE_PRESETS, REALMNET_PRESETS, SCHEMES
 from keras_realmnet.screening.preprocessing import PreprocessSpec
-from training.augmentation import Augmentation
-from training.datasets import DATA_SETS, DataSet, PsmmDataSet, with_folder
-from training.resampling import Resampling
+from training.data.resampling import Resampling
+from training.datasets.datasets import DATA_SETS, DataSet, PsmmDataSet, with_folder
+from training.input.augmentation import Augmentation
 
-__all__ = ["Phase", "Recipe", "load_recipe", "override", "recipe_names", "with_data"]
+__all__ = ["Phase", "Recipe", "load_recipe", "override", "recipe_modules", "recipe_names", "with_data"]
 
 _POSITIVE, _NOT_NEGATIVE = number(0, above=True), number(0)
 _OWN_OPTIONS = ("image_size", "drop_path_rate")  # of the network, which are fields of the recipe
@@ -86,7 +86,7 @@ class Recipe:
     head_options: Mapping[str, Any] = field(default_factory=dict)  # num_heads, lam of ResidualAttentionHead
     model_options: Mapping[str, Any] = field(default_factory=dict)  # further arguments of the backbone
     drop_path_rate: float = 0.5
-    weights: str | None = None  # what training starts from: see training.fit.load_initial_weights; None: random
+    weights: str | None = None  # what training starts from: see training.fitting.start.initial_model; None: random
 
     phases: tuple[Phase, ...] = (Phase(epochs=50, size=384),)
     batch_size: int = 64  # 16 per GPU on 4 GPUs
@@ -190,17 +190,24 @@ class Recipe:
         return cls(**values)
 
 
-def recipe_names() -> list[str]:
+def recipe_modules() -> dict[str, str]:
+    """{name of a recipe: its module}."""
     from training import recipes
 
-    return sorted(module.name for module in iter_modules(recipes.__path__))
+    modules = walk_packages(recipes.__path__, f"{recipes.__name__}.")
+    return {module.name.rpartition(".")[2]: module.name for module in modules if not module.ispkg}
+
+
+def recipe_names() -> list[str]:
+    return sorted(recipe_modules())
 
 
 def load_recipe(name: str) -> Recipe:
-    """The recipe of `recipes/<name>.py`. Raises ValueError that lists the names there are."""
-    if name not in recipe_names():
-        raise ValueError(f"recipe must be one of {', '.join(recipe_names())}. Received: {name!r}")
-    return import_module(f"training.recipes.{name}").RECIPE
+    """The recipe of the file `<name>.py` under `recipes/`. Raises ValueError that lists the names there are."""
+    modules = recipe_modules()
+    if name not in modules:
+        raise ValueError(f"recipe must be one of {', '.join(sorted(modules))}. Received: {name!r}")
+    return import_module(modules[name]).RECIPE
 
 
 def with_data(recipe: Recipe, folder: str) -> Recipe:

@@ -69,7 +69,7 @@ def bundle_from_run(
             images.
         BundleMismatch: an artifact differs from Keras by more than `export.contract.parity.LIMITS`; nothing is written.
     """
-    from training.fit import load_run
+    from training.runs import load_run
 
     run = Path(weights)
     run = run.parent if run.is_file() else run

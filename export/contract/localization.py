@@ -26,11 +26,11 @@ from keras_realmnet.models.map_offset import FOUND
 from keras_realmnet.screening.bundle.bundle import Bundle
 from keras_realmnet.screening.overlay import draw_levels
 from keras_realmnet.screening.preprocessing import FieldGeometry, PreprocessSpec, preprocess
-from training import figures
-from training.datasets import PhantomDataSet
-from training.parallel import in_parallel
-from training.phantom import PhantomCase
-from training.scores import Interval, draws, interval
+from training.data.parallel import in_parallel
+from training.datasets.datasets import PhantomDataSet
+from training.phantoms.phantom import PhantomCase
+from training.report import figures
+from training.scoring.scores import Interval, draws, interval
 
 __all__ = ["KINDS", "LESION_OF", "Localization", "Pointing", "localize", "points_at", "table", "write"]
 

@@ -12,8 +12,8 @@ from keras_realmnet.screening.decision import OperatingPoint
 from keras_realmnet.screening.engines.base import OUTPUTS, Prediction
 from keras_realmnet.screening.labels import LabelSet
 from keras_realmnet.screening.runtimes import Runtime
-from training.scores import Cases
-from training.significance import Difference, paired_difference
+from training.scoring.scores import Cases
+from training.scoring.significance import Difference, paired_difference
 
 __all__ = [
     "CONTRACT_IMAGES",

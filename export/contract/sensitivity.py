@@ -124,7 +124,7 @@ def model_and_images(
         model, pixels = load_source(bundle), images_of_files(sources, bundle).pixels
     else:
         from export.contract.verify import CACHE
-        from training.fit import load_run
+        from training.runs import load_run
 
         if sources:
             raise RealMNetError(f"{place} is a run: its own validation images are measured on, not --images")

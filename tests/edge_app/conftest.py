@@ -16,7 +16,7 @@ from edge_app.config import Config
 from edge_app.processes.worker import Worker
 from edge_app.store.store import Store
 from keras_realmnet.screening.bundle.bundle import Bundle
-from training.phantom import render
+from training.phantoms.phantom import render
 
 
 @pytest.fixture(scope="session")

@@ -32,7 +32,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, RLELos
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.image_io import DecompressionBomb, read_image
 from keras_realmnet.screening.quality import assess
-from training.sample_files import SAMPLES
+from training.phantoms.sample_files import SAMPLES
 
 MEMORY = 2 * 1024**3  # bytes of data a child may hold
 SECONDS = 20  # for one file

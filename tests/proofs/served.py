@@ -21,7 +21,7 @@ from pynetdicom import AE
 
 from edge_app.dicom import reserve_answers
 from edge_app.store.store import Store
-from training.phantom import render
+from training.phantoms.phantom import render
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}

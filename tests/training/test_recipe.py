@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from training.augmentation import Augmentation
-from training.datasets import PalmDataSet, PhantomDataSet, PsmmDataSet
-from training.download import SOURCES, WEIGHTS
-from training.recipe import Phase, Recipe, load_recipe, override, recipe_names
-from training.resampling import Resampling
+from training.data.download import SOURCES, WEIGHTS
+from training.data.resampling import Resampling
+from training.datasets.datasets import PalmDataSet, PhantomDataSet, PsmmDataSet
+from training.input.augmentation import Augmentation
+from training.recipe import Phase, Recipe, load_recipe, override, recipe_modules, recipe_names
 
 
 def test_defaults_are_the_published_settings():
@@ -40,9 +40,7 @@ def test_the_published_recipes_start_from_what_download_fetches(size):
     assert path.parent.parent == WEIGHTS
     assert path.name in SOURCES[path.parent.name].files
     assert f"_{size}." in path.parent.name
-    assert (
-        f"python -m training download {path.parent.name}\n" in import_module(f"training.recipes.{recipe.name}").__doc__
-    )
+    assert f"python -m training download {path.parent.name}\n" in import_module(recipe_modules()[recipe.name]).__doc__
 
 
 def test_unknown_recipe_lists_the_known_ones():

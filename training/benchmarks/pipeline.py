@@ -21,9 +21,9 @@ import typer
 from keras_realmnet.command_line import run
 from keras_realmnet.screening.image_io import read_image
 from keras_realmnet.screening.preprocessing import PreprocessSpec, preprocess
-from training.augment_workers import AugmentedImages, WorkerPool
-from training.datasets import ImageSet
-from training.phantom import cohort, encode_jpeg
+from training.datasets.datasets import ImageSet
+from training.input.augment_workers import AugmentedImages, WorkerPool
+from training.phantoms.phantom import cohort, encode_jpeg
 from training.recipe import load_recipe
 
 __all__ = ["benchmark"]
@@ -57,8 +57,9 @@ def _rate(work: Callable[[], Any], images: int, seconds: float) -> float:
 
 def benchmark(recipe_name: str, batch_size: int, processes: int, seconds: float) -> dict[str, float]:
     """{part: images per second}."""
-    from training.fit import build_model, compile_model
-    from training.input_pipeline import TrainingBatches
+    from training.fitting.start import compile_model
+    from training.input.input_pipeline import TrainingBatches
+    from training.runs import build_model
 
     recipe = load_recipe(recipe_name)
     size = recipe.image_size

@@ -2,8 +2,8 @@
 
 `python -m training.benchmarks.resampling [--labels FILE]... [--repeats 5]`: without label lists, on 43,371 rows with
 PSMM's label combinations. The loops follow the published pseudocode row by row and share nothing with
-`training.resampling` but the draws, so that the tests can ask for equal results. Their time ends with a list of rows;
-ours includes the new table with its names and patients.
+`training.data.resampling` but the draws, so that the tests can ask for equal results. Their time ends with a list of
+rows; ours includes the new table with its names and patients.
 """
 
 import time
@@ -15,8 +15,8 @@ import numpy as np
 import typer
 
 from keras_realmnet.command_line import run
-from training.label_table import LabelTable, concatenate, read_label_table
-from training.resampling import Resampling, imbalance
+from training.data.label_table import LabelTable, concatenate, read_label_table
+from training.data.resampling import Resampling, imbalance
 
 __all__ = ["LOOPS", "benchmark", "loop_imbalance", "psmm_sized_table"]
 

@@ -3,8 +3,8 @@
     python -m training.benchmarks.scores
 
 Synthetic truth and scores of the size of PSMM's test set (6,574 images of 684 patients, 7 labels at PSMM's
-frequencies), every score of `training.scores`, resampled by image. scikit-learn is looped over the first few of the
-same replicates and extrapolated linearly.
+frequencies), every score of `training.scoring.scores`, resampled by image. scikit-learn is looped over the first few
+of the same replicates and extrapolated linearly.
 """
 
 import time
@@ -19,7 +19,7 @@ from sklearn import metrics
 
 from keras_realmnet.screening.decision import OperatingPoint
 from keras_realmnet.screening.labels import PSMM
-from training.scores import RULES, Bootstrap, Cases, draws, resample
+from training.scoring.scores import RULES, Bootstrap, Cases, draws, resample
 
 __all__ = ["measure", "psmm_like", "scikit_learn_scores"]
 
@@ -41,7 +41,7 @@ def psmm_like(images: int = IMAGES, patients: int = PATIENTS, seed: int = 0) -> 
 
 
 def scikit_learn_scores(cases: Cases) -> dict[str, float]:
-    """Every score of `training.scores` by scikit-learn's own functions; complete truth with both classes per label."""
+    """Every score of ours by scikit-learn's own functions; complete truth with both classes per label."""
     y_true, y_score, codes = cases.y_true.astype(int), cases.y_score, cases.label_set.codes
     scores: dict[str, float] = {}
 

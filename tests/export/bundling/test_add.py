@@ -15,8 +15,8 @@ from export.contract.parity import LIMITS, Limits
 from keras_realmnet import RealMNet
 from keras_realmnet.screening.bundle.bundle import ArtifactSource, Bundle, add_artifacts, against_keras
 from keras_realmnet.screening.runtimes import open_runtime, self_check
-from training.datasets import PhantomDataSet
-from training.phantom import cohort
+from training.datasets.datasets import PhantomDataSet
+from training.phantoms.phantom import cohort
 from training.recipe import load_recipe, override
 
 

@@ -9,10 +9,10 @@ from export.__main__ import main
 from export.contract import sensitivity
 from export.conversion.quantize_litert import LAYER_GROUPS
 from keras_realmnet.screening.bundle.bundle import ArtifactSource
-from training.datasets import PhantomDataSet
-from training.fit import build_model
-from training.phantom import cohort
+from training.datasets.datasets import PhantomDataSet
+from training.phantoms.phantom import cohort
 from training.recipe import Recipe, load_recipe, override
+from training.runs import build_model
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,148 @@
+import re
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+from training.input.augmentation import Augmentation, augment, color_jitter, cutmix, mix_batch, mixup, random_affine
+
+NONE = Augmentation.none()
+
+
+def image(size=32, seed=0):
+    return np.random.default_rng(seed).integers(40, 216, (size, size, 3)).astype(np.uint8)
+
+
+def test_none_changes_nothing():
+    np.testing.assert_array_equal(augment(image(), np.random.default_rng(0), NONE), image())
+    images, labels = np.ones((4, 8, 8, 3), np.float32), np.eye(4, dtype=np.float32)
+    mixed = mix_batch(images, labels, np.random.default_rng(0), NONE)
+    assert mixed[0] is images
+    assert mixed[1] is labels
+
+
+def test_same_seed_same_image_and_the_input_is_left_alone():
+    always = replace(NONE, erase=1, affine=1, horizontal_flip=1, vertical_flip=1, blur=1, jitter=1, noise=1)
+    source = image()
+    first = augment(source, np.random.default_rng((1, 2)), always)
+    np.testing.assert_array_equal(first, augment(source, np.random.default_rng((1, 2)), always))
+    assert (first != augment(source, np.random.default_rng((1, 3)), always)).any()
+    np.testing.assert_array_equal(source, image())
+    assert first.dtype == np.uint8
+    assert first.shape == source.shape
+
+
+@pytest.mark.parametrize("name", ["erase", "affine", "horizontal_flip", "vertical_flip", "blur", "jitter", "noise"])
+def test_each_operation_has_its_own_probability(name):
+    settings = replace(NONE, **{name: 0.3}, blur_sigma=(0.5, 1.0))
+    changed = [(augment(image(), np.random.default_rng(k), settings) != image()).any() for k in range(1000)]
+    assert abs(np.mean(changed) - 0.3) < 5 * np.sqrt(0.3 * 0.7 / 1000)
+
+
+def test_operations_happen_independently():
+    both = replace(NONE, horizontal_flip=0.5, vertical_flip=0.5)
+    flips = [image(), image()[:, ::-1], image()[::-1], image()[::-1, ::-1]]
+    counts = np.zeros(4)
+    for k in range(1000):
+        result = augment(image(), np.random.default_rng(k), both)
+        counts += [np.array_equal(result, flip) for flip in flips]
+    assert counts.sum() == 1000
+    assert (abs(counts - 250) < 5 * np.sqrt(1000 * 0.25 * 0.75)).all()
+
+
+def test_erasing_fills_a_rectangle_of_the_stated_area():
+    settings = replace(NONE, erase=1)
+    for k in range(50):
+        erased = (augment(np.zeros((100, 100, 3), np.uint8), np.random.default_rng(k), settings) == 128).all(axis=2)
+        rows, columns = np.flatnonzero(erased.any(axis=1)), np.flatnonzero(erased.any(axis=0))
+        assert erased.sum() == len(rows) * len(columns)  # one full rectangle
+        assert 0.04 <= erased.mean() <= 0.31  # .05 to .3, up to rounding
+        assert 0.28 <= len(rows) / len(columns) <= 3.5
+
+
+def test_affine_without_ranges_is_the_identity_and_rotation_turns_about_the_centre():
+    still = replace(NONE, scale=(1, 1), rotation=0, shear=0)
+    np.testing.assert_array_equal(random_affine(image(), np.random.default_rng(0), still), image())
+    disc = np.zeros((65, 65, 3), np.uint8)
+    cv2.circle(disc, (32, 32), 12, (255, 255, 255), -1)
+    for k in range(20):
+        turned = random_affine(disc, np.random.default_rng(k), replace(still, rotation=90))
+        assert abs(turned.astype(int) - disc).mean() < 3
+        grown = random_affine(disc, np.random.default_rng(k), replace(still, scale=(1.2, 1.2)))
+        assert grown.sum() / disc.sum() == pytest.approx(1.44, rel=0.03)
+
+
+def test_color_jitter_matches_the_plain_definition():
+    settings = replace(NONE, hue=0)
+    for k in range(20):
+        rng = np.random.default_rng(k)
+        b, c, s = 1 + rng.uniform(-1, 1, 3) * 0.25
+        x = image().astype(float)
+        luma = [0.299, 0.587, 0.114]
+        x = s * x + (1 - s) * (x @ luma)[..., None]
+        x = b * (c * x + (1 - c) * (image() @ luma).mean())
+        result = color_jitter(image(), np.random.default_rng(k), settings)
+        assert abs(result - np.clip(x, 0, 255)).max() <= 1
+
+
+def test_a_turn_of_the_hue_keeps_the_value():
+    settings = replace(NONE, brightness=0, contrast=0, saturation=0, hue=0.25)
+    result = color_jitter(image(), np.random.default_rng(1), settings)
+    assert abs(result.max(axis=2).astype(int) - image().max(axis=2)).max() <= 2
+    assert (result != image()).any()
+
+
+def test_noise_has_the_stated_variance():
+    settings = replace(NONE, noise=1, noise_variance=(30.0, 30.0))
+    grey = np.full((200, 200, 3), 128, np.uint8)
+    noise = augment(grey, np.random.default_rng(0), settings).astype(float) - 128
+    assert abs(noise.mean()) < 0.1
+    assert noise.var() == pytest.approx(30 + 1 / 12, rel=0.03)  # rounding adds 1/12
+
+
+def test_mixup_weighs_images_and_labels_alike():
+    rng = np.random.default_rng(0)
+    labels = np.eye(8, dtype=np.float32)
+    images = labels[:, None, None, :3] * np.ones((1, 4, 4, 1), np.float32)
+    mixed, mixed_labels = mixup(images, labels, rng, 0.6)
+    np.testing.assert_allclose(mixed[:, 0, 0], mixed_labels[:, :3], rtol=1e-6)
+    np.testing.assert_allclose(mixed_labels.sum(axis=1), 1, rtol=1e-6)
+
+
+def test_cutmix_labels_follow_the_area():
+    labels = np.eye(8, dtype=np.float32)
+    images = np.broadcast_to(labels[:, None, None, :], (8, 16, 16, 8)).copy()
+    for k in range(20):
+        mixed, mixed_labels = cutmix(images, labels, np.random.default_rng(k), 1.0)
+        np.testing.assert_allclose(mixed.mean(axis=(1, 2)), mixed_labels, atol=1e-6)
+
+
+def test_a_batch_is_mixed_up_or_cut_or_neither():
+    labels = np.eye(4, dtype=np.float32)
+    images = np.random.default_rng(0).random((4, 16, 16, 3)).astype(np.float32)
+    kinds = {"none": 0, "mixup": 0, "cutmix": 0}
+    for k in range(1000):
+        mixed, mixed_labels = mix_batch(images, labels, np.random.default_rng(k), Augmentation())
+        assert mixed.dtype == mixed_labels.dtype == np.float32
+        if mixed is images:
+            kinds["none"] += 1
+        else:  # a cut leaves every pixel that of some image
+            whole = (mixed[0][None] == images).all(axis=-1).any(axis=0).all()
+            kinds["cutmix" if whole else "mixup"] += 1
+    # A permutation may leave image 0 in its place, which looks like a cut: a quarter of the mixups.
+    assert abs(kinds["none"] - 400) < 5 * np.sqrt(240)
+    assert abs(kinds["mixup"] - 225) < 5 * np.sqrt(175)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"mixup": 0.6, "cutmix": 0.6}, "mixup + cutmix must be at most 1. Received: 0.6 + 0.6"),
+        ({"blur": 1.2}, "blur must be a number at least 0 and at most 1. Received: 1.2"),
+        ({"noise": -0.1}, "noise must be a number at least 0 and at most 1. Received: -0.1"),
+    ],
+)
+def test_impossible_probabilities_are_refused(settings, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        Augmentation(**settings)

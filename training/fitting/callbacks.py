@@ -1,0 +1,133 @@
+"""What happens beside the steps of a training: seeds, validation, history, and a stop where the loss is no number."""
+
+import csv
+import hashlib
+import math
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_realmnet.errors import RealMNetError
+from training.datasets.datasets import ImageSet
+from training.fitting.checkpoints import copies, use_averages
+from training.recipe import Recipe
+from training.runs import predict, recipe_json
+from training.scoring.scores import score
+
+__all__ = ["History", "NonFiniteLoss", "SeedRandomLayers", "StopOnNonFiniteLoss", "Validate", "WeightsAndBiases"]
+
+
+class NonFiniteLoss(RealMNetError):
+    """The loss became NaN or infinite; the last checkpoint is from before that."""
+
+
+class SeedRandomLayers(keras.callbacks.Callback):
+    """Starts drop path's generators anew with each epoch, by (seed, epoch): Keras keeps them out of its checkpoints."""
+
+    def __init__(self, seed: int):
+        super().__init__()
+        self.seed = seed
+
+    def on_epoch_begin(self, epoch, logs=None):
+        for k, variable in enumerate(v for v in self.model.variables if v.path.endswith("seed_generator_state")):
+            variable.assign(np.random.SeedSequence((self.seed, epoch, k)).generate_state(2))
+
+
+class StopOnNonFiniteLoss(keras.callbacks.Callback):
+    """Stops with an error before an epoch with a non-finite loss can become a checkpoint."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        loss = float((logs or {}).get("loss", 0.0))
+        if not math.isfinite(loss):
+            step = int(self.model.optimizer.iterations)
+            raise NonFiniteLoss(f"the loss became {loss} at step {step}: lower learning_rate or check the data")
+
+
+class Validate(keras.callbacks.Callback):
+    """Adds scores on the validation split to the epoch's logs, with the averaged weights where there are any."""
+
+    def __init__(self, data: ImageSet, recipe: Recipe):
+        super().__init__()
+        self.data, self.recipe = data, recipe
+
+    def on_epoch_end(self, epoch, logs=None):
+        if (epoch + 1) % self.recipe.validate_every and epoch + 1 != self.recipe.epochs:
+            return
+        weights = copies(self.model.trainable_variables)
+        use_averages(self.model)
+        predicted = predict(self.model, self.data, self.recipe.batch_size)
+        scores = score(self.data.labels, predicted, self.data.label_set)
+        for variable, value in zip(self.model.trainable_variables, weights, strict=True):
+            variable.assign(value)
+        for name in ("macro_auroc", "map", "pathologic_auroc"):
+            if scores[name].value is not None:
+                logs[f"val_{name}"] = scores[name].value
+        found = ", ".join(f"{name[4:]} {value:.4f}" for name, value in logs.items() if name.startswith("val_"))
+        print(f"epoch {epoch + 1}, validation: {found}", flush=True)
+
+
+class History(keras.callbacks.Callback):
+    """`history.csv`, one row per epoch; rows of epochs that a resumed run repeats are replaced."""
+
+    COLUMNS = (
+        "epoch",
+        "size",
+        "seconds",
+        "learning_rate",
+        "loss",
+        "val_macro_auroc",
+        "val_map",
+        "val_pathologic_auroc",
+    )
+
+    def __init__(self, path: Path, first_epoch: int):
+        super().__init__()
+        self.path, self.rows = path, []
+        if path.is_file():
+            with path.open(newline="") as file:
+                self.rows = [row for row in csv.DictReader(file) if int(row["epoch"]) <= first_epoch]
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.began = time.monotonic()
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs = logs or {}
+        seconds = round(time.monotonic() - self.began, 1)
+        row = {"epoch": epoch + 1, "size": self.model.image_size[0], "seconds": seconds}
+        row["learning_rate"] = float(ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        self.rows.append({**row, **{name: logs[name] for name in self.COLUMNS if name in logs and name not in row}})
+        temporary = self.path.with_suffix(".tmp")
+        with temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, self.COLUMNS)
+            writer.writeheader()
+            writer.writerows(self.rows)
+        temporary.replace(self.path)
+
+
+class WeightsAndBiases(keras.callbacks.Callback):
+    """Sends each epoch's numbers to Weights & Biases, into one run of theirs however often ours is resumed."""
+
+    def __init__(self, recipe: Recipe, folder: Path):
+        super().__init__()
+        try:
+            import wandb
+        except ModuleNotFoundError as error:
+            raise RealMNetError("--track wandb needs the package wandb: pip install wandb") from error
+        identity = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
+        self.run = wandb.init(
+            project="keras-realmnet",
+            name=recipe.name,
+            id=identity,
+            resume="allow",
+            dir=folder,
+            config=recipe_json(recipe),
+        )
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.run.log({"epoch": epoch + 1, **(logs or {})})
+
+    def on_train_end(self, logs=None):
+        self.run.finish()

@@ -1,0 +1,89 @@
+"""Training with Keras: from a recipe to a run folder that is enough to repeat the run, to resume it and to export it.
+
+A run folder holds: `recipe.json`, `run.json` (command, versions, git commit, data hashes), `history.csv`,
+`tensorboard/` (where TensorFlow is installed), `checkpoint-NNNN.weights.h5` while it is training, and in the end
+`weights.weights.h5` (the averaged weights where the recipe averages; always of the last epoch, as in the paper),
+`scores.json` and `*_scores.csv`.
+
+A run is deterministic: on the same machine, backend and versions the same recipe gives the same weights, interrupted
+(killed, power lost, disk full) or not; bitwise on TensorFlow's CPU backend; GPU kernels may add up in another order.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from keras_realmnet.errors import RealMNetError
+from training.data.splits import patient_share
+from training.datasets.datasets import ImageSet
+from training.fitting.checkpoints import save_whole
+from training.fitting.folders import check_folder
+from training.fitting.loop import Resources, train
+from training.fitting.run_folder import Begin, check_same_data, known_recipe, run_facts
+from training.recipe import Recipe
+from training.runs import recipe_json
+from training.scoring.evaluate import evaluate
+
+__all__ = ["fit", "training_images"]
+
+
+def training_images(recipe: Recipe, data: ImageSet) -> ImageSet:
+    """What `recipe` trains on, of the images of its training split: a share of the patients, then resampled.
+
+    Raises:
+        DataSetError: labels that are not known cannot be resampled.
+    """
+    if recipe.train_share < 1:
+        data = data.like(patient_share(data.table(), recipe.train_share, recipe.seed))
+    if recipe.resampling is not None:
+        data = data.like(recipe.resampling.apply(data.table()))
+    return data
+
+
+def fit(
+    recipe: Recipe,
+    out: Path,
+    cache: Path = Path("data/cache"),
+    resume: bool = True,
+    resources: Resources | None = None,
+) -> dict[str, Any]:
+    """Prepares the data, trains, evaluates; everything ends up in `out`. Returns what `evaluate` found.
+
+    What is in `out` changes when training begins, not before: a start that fails leaves it as it was.
+
+    Args:
+        resume: False starts over: the files of the run in `out` are deleted, and no other file there.
+
+    Raises:
+        RealMNetError: `out` cannot be made or written into; or it holds a run of another recipe or of other data, a
+            finished one, or files that are named as a run's and are none.
+    """
+    check_folder(out)
+    known = known_recipe(out)
+    if known is not None and resume:
+        changed = [key for key, value in recipe_json(known).items() if value != recipe_json(recipe)[key]]
+        if changed:
+            raise RealMNetError(
+                f"{out} holds a run with another {', '.join(changed)}: choose another --out, or start over with "
+                "--no-resume"
+            )
+        if (out / "weights.weights.h5").is_file():
+            if not (out / "scores.json").is_file():  # interrupted while it was scored
+                return evaluate(out, cache=cache)
+            raise RealMNetError(f"{out} holds a finished run: choose another --out, or start over with --no-resume")
+    spec = recipe.spec(max(phase.size for phase in recipe.phases))
+    data, validation = (recipe.data.load(split, spec, cache) for split in ("train", "validation"))
+    if data is None:
+        raise RealMNetError(f"recipe {recipe.name!r}: its data has nothing to train on")
+    data = training_images(recipe, data)
+    facts = run_facts(recipe, data, validation, spec)
+    if resume:
+        check_same_data(out / "run.json", facts)
+    begin = Begin(recipe, facts, out, resume)
+
+    verbose = "auto" if sys.stdout.isatty() else 2
+    model = train(recipe, data, validation, out, verbose, resources, [begin], resume)
+    save_whole(model, out / "weights.weights.h5")
+    for path in out.glob("checkpoint-????.weights.h5"):
+        path.unlink()
+    return evaluate(out, cache=cache)

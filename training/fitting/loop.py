@@ -1,0 +1,123 @@
+"""From images to a trained network, phase by phase, each begun from a checkpoint."""
+
+import importlib.metadata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+
+from keras_realmnet.deploy.quantization import fake_quantize
+from keras_realmnet.errors import RealMNetError
+from training.datasets.datasets import ImageSet
+from training.fitting.callbacks import History, SeedRandomLayers, StopOnNonFiniteLoss, Validate, WeightsAndBiases
+from training.fitting.checkpoints import SaveCheckpoint, last_epoch, move_to_size, restore, use_averages
+from training.fitting.devices import check_same_epoch, on_devices, process_share
+from training.input.input_pipeline import TrainingBatches
+from training.recipe import Recipe
+from training.runs import build_model
+
+__all__ = ["Resources", "installed", "train"]
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a run may use; it changes the speed, not the result (but see `training.fitting.devices` on BatchNorm).
+
+    `devices`: GPUs or other devices that share each batch; None: one. `processes`: worker processes that augment; 0:
+    threads do. `track`: None or "wandb".
+    """
+
+    devices: int | None = None
+    processes: int = 0
+    track: str | None = None
+
+
+def train(
+    recipe: Recipe,
+    data: ImageSet,
+    validation: ImageSet | None,
+    out: Path,
+    verbose: int | str = "auto",
+    resources: Resources | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    resume: bool = True,
+):
+    """Trains `recipe` on `data`, continuing from the newest checkpoint in `out`; `callbacks` are called before ours.
+
+    Args:
+        resume: False: from the first epoch, whatever checkpoint there is; `callbacks` may then remove it.
+
+    Returns:
+        The trained, not compiled model at the last phase's size, with averaged weights where the recipe averages.
+
+    Raises:
+        NonFiniteLoss: the loss is NaN or infinite.
+        RealMNetError: a checkpoint cannot be written; or the devices are not there.
+    """
+    resources = resources or Resources()
+    keras.config.set_dtype_policy("mixed_bfloat16" if recipe.mixed_precision else "float32")
+    # Whole steps of the optimizer: no gradient is left over at the end of an epoch.
+    steps = len(data) // recipe.batch_size // recipe.accumulate * recipe.accumulate
+    if steps == 0:
+        needed = recipe.batch_size * recipe.accumulate
+        raise RealMNetError(f"a step of {recipe.name!r} takes {needed} images; there are {len(data)}")
+    with on_devices(resources.devices, recipe.batch_size):
+        # Each phase begins as a resumed run does, from the checkpoint: one path for both.
+        epoch = last_epoch(out) if resume else 0
+        while epoch < recipe.epochs:
+            check_same_epoch(epoch)
+            _train_phase(recipe, data, validation, out, epoch, steps, verbose, resources, callbacks)
+            epoch = last_epoch(out)
+        model = restore(recipe, out, recipe.epochs, steps)
+        use_averages(model)
+        weights = model.get_weights()
+    trained = build_model(recipe, recipe.image_size)
+    trained.set_weights(weights)
+    return trained
+
+
+def _train_phase(recipe, data, validation, out, epoch, steps, verbose, resources: Resources, further) -> None:
+    """From `epoch` to the end of its phase."""
+    keras.utils.set_random_seed(recipe.seed)  # for the weights of a new run
+    phase, end = recipe.phase_of(epoch)
+    model = restore(recipe, out, epoch, steps)
+    if model.image_size[0] != phase.size:
+        model = move_to_size(model, recipe, phase.size, steps)
+    if recipe.fake_quantization is not None:
+        fake_quantize(model, recipe.fake_quantization)
+    print(f"epochs {epoch + 1} to {end} of {recipe.epochs}: {phase.size} px, {steps} steps of {recipe.batch_size}")
+    callbacks = [SeedRandomLayers(recipe.seed), StopOnNonFiniteLoss(), *further]
+    share = process_share()
+    if validation is not None and share == (0, 1):  # several machines cannot predict each for itself meanwhile
+        callbacks.append(Validate(validation, recipe))
+    out.mkdir(parents=True, exist_ok=True)
+    callbacks.append(History(out / "history.csv", epoch))
+    if installed("tensorflow"):
+        callbacks.append(keras.callbacks.TensorBoard(out / "tensorboard", write_graph=False))
+    if resources.track == "wandb":
+        callbacks.append(WeightsAndBiases(recipe, out))
+    callbacks.append(SaveCheckpoint(out))
+    batches = TrainingBatches(
+        data,
+        phase.size,
+        recipe.batch_size,
+        recipe.augmentation,
+        recipe.seed,
+        epoch,
+        processes=resources.processes,
+        batches=steps,
+        share=share,
+    )
+    try:
+        model.fit(batches, epochs=end, initial_epoch=epoch, shuffle=False, callbacks=callbacks, verbose=verbose)
+    finally:
+        batches.close()
+
+
+def installed(package: str) -> bool:
+    try:
+        importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True

@@ -1,0 +1,114 @@
+"""What a run folder holds beside the weights: the recipe, and what a reader needs to repeat the run."""
+
+import importlib.metadata
+import json
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_realmnet.errors import RealMNetError
+from keras_realmnet.screening.preprocessing import PreprocessSpec
+from training.datasets.datasets import ImageSet
+from training.fitting.loop import installed
+from training.recipe import Recipe
+from training.runs import read_recipe, recipe_json
+
+__all__ = ["OWN_FILES", "PACKAGES", "Begin", "check_same_data", "known_recipe", "run_facts"]
+
+# What a run folder holds of ours, and what --no-resume deletes there.
+OWN_FILES = (
+    *("recipe.json", "run.json", "history.csv", "scores.json", "validation_scores.csv", "test_scores.csv"),
+    *("recipe.tmp", "run.tmp", "history.tmp", "scores.tmp", "unfinished.weights.h5"),
+    *("weights.weights.h5", "checkpoint-[0-9][0-9][0-9][0-9].weights.h5", "tensorboard/*/events.out.tfevents.*"),
+)
+PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy", "opencv-python-headless", "scikit-learn")
+
+
+class Begin(keras.callbacks.Callback):
+    """Makes `out` the folder of this run as its training begins, once all that may be wrong with its start is past."""
+
+    def __init__(self, recipe: Recipe, facts: dict[str, Any], out: Path, resume: bool):
+        super().__init__()
+        self.recipe, self.facts, self.out, self.resume = recipe, facts, out, resume
+        self.begun = False
+
+    def on_train_begin(self, logs=None):
+        if self.begun:  # another phase
+            return
+        if not self.resume:
+            for path in sorted(_own_files(self.out), key=lambda path: path.name == "recipe.json"):  # that one last
+                path.unlink()
+        for name, content in (("recipe.json", recipe_json(self.recipe)), ("run.json", self.facts)):
+            temporary = self.out / f"{name.removesuffix('.json')}.tmp"
+            temporary.write_text(json.dumps(content, indent=1) + "\n")
+            temporary.replace(self.out / name)
+        self.begun = True
+
+
+def _own_files(out: Path) -> list[Path]:
+    """What `fit` and `evaluate` have written into the run folder `out`."""
+    return [path for pattern in OWN_FILES for path in out.glob(pattern) if path.is_file()]
+
+
+def known_recipe(out: Path) -> Recipe | None:
+    """The recipe of the run in `out`, if there is one.
+
+    Raises:
+        RealMNetError: files are in the place of a run's, but none of ours.
+    """
+    if (out / "recipe.json").is_file():
+        return read_recipe(out / "recipe.json")
+    found = sorted(_own_files(out))
+    if found:
+        raise RealMNetError(
+            f"{found[0]}: not the file of a run, for there is no recipe.json beside it; choose another --out"
+        )
+    return None
+
+
+def check_same_data(recorded: Path, facts: dict[str, Any]) -> None:
+    """Raises RealMNetError where a run began with other data than it would go on with."""
+    if not recorded.is_file():
+        return
+    try:
+        before = json.loads(recorded.read_text(encoding="utf-8"))["data_sha256"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise RealMNetError(f"{recorded}: damaged ({error}); start over with --no-resume") from error
+    for split in {**before, **facts["data_sha256"]}:
+        if before.get(split) != facts["data_sha256"].get(split):
+            raise RealMNetError(
+                f"{recorded}: the run began with other {split} images or labels than there are now; put them back, "
+                "choose another --out, or start over with --no-resume"
+            )
+
+
+def run_facts(recipe: Recipe, data: ImageSet, validation: ImageSet | None, spec: PreprocessSpec) -> dict[str, Any]:
+    """What a reader needs to repeat the run, beside the recipe."""
+    sets = {"train": data} if validation is None else {"train": data, "validation": validation}
+    git = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+    )
+    return {
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "machine": platform.platform(),
+        "backend": keras.backend.backend(),
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES if installed(name)},
+        "git_commit": git.stdout.strip() or None,
+        "seed": recipe.seed,
+        "training_data": recipe.data.describe(),
+        "images": {split: len(images) for split, images in sets.items()},
+        "patients": {split: len(set(images.patients)) for split, images in sets.items()},
+        "label_counts": {
+            split: dict(zip(images.label_set.codes, np.nansum(images.labels, axis=0).astype(int).tolist(), strict=True))
+            for split, images in sets.items()
+        },
+        "data_sha256": {split: images.sha256 for split, images in sets.items()},
+        "preprocess": spec.to_dict(),
+        "preprocess_hash": spec.hash,
+    }

@@ -1,0 +1,94 @@
+"""Batches for Keras: NumPy and OpenCV only, the same on every backend.
+
+What a batch holds depends on (seed, epoch, index) alone, never on the number of workers or on what ran before: a
+resumed run sees exactly what the uninterrupted one would have seen. Keras' threads fetch batches ahead of the model
+(OpenCV and NumPy release the interpreter lock while they work); on machines with many cores worker processes augment.
+"""
+
+import os
+
+import keras
+import numpy as np
+
+from training.datasets.datasets import ImageSet, resize_square
+from training.input.augment_workers import AugmentedImages, WorkerPool
+from training.input.augmentation import Augmentation, mix_batch
+
+__all__ = ["EvaluationBatches", "TrainingBatches"]
+
+
+class TrainingBatches(keras.utils.PyDataset):
+    """Shuffled, augmented batches: images float32 (batch, size, size, 3), 0-255, and labels float32 (batch, classes).
+
+    An incomplete last batch is left out (which images it would have held changes with every epoch's order).
+
+    Args:
+        data: what to draw from; its labels must all be known.
+        size: side of the images in pixels.
+        seed, epoch: where the order starts. Keras moves on to the next epoch after each, and once before the first.
+        workers: threads that prepare batches ahead; `None`: all cores but one.
+        processes: worker processes that augment for these threads; 0: the threads do it. To be closed by `close`.
+        batches: of an epoch; `None`: as many as there are.
+        share: (k, n): this is process k of n that train together; it gives its n-th part of every batch.
+    """
+
+    def __init__(
+        self,
+        data: ImageSet,
+        size: int,
+        batch_size: int,
+        augmentation: Augmentation,
+        seed: int,
+        epoch: int = 0,
+        workers: int | None = None,
+        processes: int = 0,
+        batches: int | None = None,
+        share: tuple[int, int] = (0, 1),
+    ):
+        threads = workers or processes or max(1, (os.cpu_count() or 1) - 1)
+        super().__init__(workers=threads, max_queue_size=max(8, 2 * threads))
+        if len(data) < batch_size:
+            raise ValueError(f"batch_size must be at most the number of images, {len(data)}. Received: {batch_size}")
+        self.data, self.size, self.batch_size = data, size, batch_size
+        self.augmentation, self.seed, self.epoch = augmentation, seed, epoch
+        self.batches = len(data) // batch_size if batches is None else batches
+        self.share = share
+        source = AugmentedImages.of(data, size, augmentation, seed)
+        self._pool = WorkerPool(source, processes) if processes else None
+        self._augmented = self._pool or source
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def on_epoch_end(self) -> None:
+        self.epoch += 1
+
+    def close(self) -> None:
+        """Ends the worker processes, if there are any."""
+        if self._pool is not None:
+            self._pool.close()
+
+    def __getitem__(self, batch: int):
+        # Separate streams: order of the epoch, each image, each batch.
+        order = np.random.default_rng((self.seed, self.epoch, 0)).permutation(len(self.data))
+        chosen = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+        process, processes = self.share
+        chosen = np.array_split(chosen, processes)[process]
+        images = self._augmented.batch(self.epoch, chosen).astype(np.float32)
+        rng = np.random.default_rng((self.seed, self.epoch, 2, batch, *([process] if processes > 1 else [])))
+        return mix_batch(images, self.data.labels[chosen], rng, self.augmentation)
+
+
+class EvaluationBatches(keras.utils.PyDataset):
+    """All images in their order, as they are: float32 (batch, size, size, 3), 0-255."""
+
+    def __init__(self, data: ImageSet, size: int, batch_size: int):
+        super().__init__()
+        self.data, self.size, self.batch_size = data, size, batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self.data) // self.batch_size)
+
+    def __getitem__(self, batch: int):
+        chosen = range(batch * self.batch_size, min((batch + 1) * self.batch_size, len(self.data)))
+        return (np.stack([resize_square(self.data.image(k), self.size) for k in chosen]).astype(np.float32),)

@@ -1,0 +1,1 @@
+"""Synthetic ultra-widefield images with exact truth."""

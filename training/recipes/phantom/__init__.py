@@ -1,0 +1,1 @@
+"""Networks trained on drawn images; the shipped one is among them."""

@@ -1,0 +1,1 @@
+"""The published networks and the baselines they were compared with, on PSMM."""

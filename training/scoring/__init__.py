@@ -1,0 +1,1 @@
+"""Scores with intervals, of images, eyes and patients; and comparisons."""
