@@ -201,7 +201,7 @@ def complaint(module: str, arguments: list[str], whole: bool) -> str | None:
     if "recipe" in given:
         recipes = given["recipe"] if isinstance(given["recipe"], list) else [given["recipe"]]
         for recipe in recipes:
-            if not recipe.isupper() and not (ROOT / "training" / "recipes" / f"{recipe}.py").is_file():
+            if not recipe.isupper() and not any((ROOT / "training" / "recipes").rglob(f"{recipe}.py")):
                 return f"{name}: no recipe {recipe!r}"
     if whole:
         for parameter in command.get_params(context):
