@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -75,10 +76,18 @@ def _no_interrupt() -> Iterator[None]:
     """Ctrl-C waits until the block ends, and never reaches a process started inside, which inherits the blocked signal.
 
     A terminal sends it to every process of the group. The interrupt is the parent's to handle: a worker that dies of
-    it while it starts makes the pool break or even wait for ever.
+    it while it starts makes the pool break or even wait for ever. A blocked signal still reaches another thread of this
+    process, as that of the progress bar, and Python then interrupts the main thread: so it is kept by a handler, too.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    came: list[int] = []
+    handled = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is not None
+    handler = signal.signal(signal.SIGINT, lambda number, _: came.append(number)) if handled else None
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if handled:
+            signal.signal(signal.SIGINT, handler)
+        if came:
+            signal.raise_signal(signal.SIGINT)

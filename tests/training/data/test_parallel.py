@@ -77,3 +77,24 @@ def test_an_interrupt_ends_it_soon_and_quietly(tmp_path, seconds):
     assert process.returncode == 130
     assert len(out.split()) < 500
     assert "Traceback" not in err
+
+
+KEPT = """
+import os, signal, threading, time
+from training.data.parallel import _no_interrupt
+signal.signal(signal.SIGINT, signal.default_int_handler)
+threading.Thread(target=time.sleep, args=(2,), daemon=True).start()  # takes the signal that the main thread blocks
+try:
+    with _no_interrupt():
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.5)
+        print("not interrupted", flush=True)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+def test_an_interrupt_waits_whichever_thread_it_reaches():
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3])}
+    done = subprocess.run([sys.executable, "-c", KEPT], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[:2] == ["not interrupted", "interrupted"]
