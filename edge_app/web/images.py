@@ -14,17 +14,23 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from edge_app.logs import where
+from edge_app.store.store import Store
 from keras_realmnet.screening import overlay
 from keras_realmnet.screening.preprocessing import FieldGeometry
 from keras_realmnet.screening.record import ScreeningRecord
 
-__all__ = ["class_map", "codes", "evidence", "exists", "preview", "size", "thumbnail"]
+__all__ = ["class_map", "codes", "evidence", "exists", "folder_of", "preview", "size", "thumbnail"]
 
 log = logging.getLogger(__name__)
 
 MAP_SIDE = 1024  # px, longest side of a class map: the browser stretches it over the image
 THUMBNAIL = 380  # px, longest side
 PRINTED = 900  # px, longest side of the evidence on paper
+
+
+def folder_of(store: Store, item_id: int) -> Path:
+    """Where the worker left the pictures of an item; there may be none."""
+    return store.data_dir / "results" / str(item_id)
 
 
 def exists(folder: Path) -> bool:

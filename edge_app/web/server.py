@@ -1,8 +1,7 @@
-"""The web page of the box: who is let in, what every answer carries, and the table of pages.
+"""The web page of the box: who is let in, and the threads in which pages are made.
 
 Only this machine can reach it unless it is configured otherwise; then everybody logs in and everything is encrypted.
-Pages are made on the server (templates/web), HTMX fetches what changes, and nothing comes from the internet: the
-Content-Security-Policy forbids it, as it forbids scripts and styles inside of a page.
+Pages are made on the server (templates/web), HTMX fetches what changes, and nothing comes from the internet.
 """
 
 import asyncio
@@ -19,24 +18,24 @@ from typing import TypeVar
 
 import uvicorn
 from starlette.applications import Starlette
-from starlette.convertors import Convertor, register_url_convertor
-from starlette.datastructures import FormData, Headers, MutableHeaders
+from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edge_app.config import Config
 from edge_app.logs import where
 from edge_app.store.store import Store
-from edge_app.web import pages
 from edge_app.web.auth import LOCAL_USER, Permission, csrf_token, is_token, new_token
-from edge_app.web.connections import WRITE_BUFFER, Settings
-from edge_app.web.pages import STATIC, UNCERTAIN, UNREADABLE, Site, Visitor, storage_words
+from edge_app.web.connections import Settings
+from edge_app.web.routes import MACHINES, ROUTES, Page
+from edge_app.web.shield import MAX_BODY, Shield
+from edge_app.web.site import STATIC, Site, Visitor
+from edge_app.web.words import UNCERTAIN, UNREADABLE, storage_words
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.bundle.bundle import Bundle
 
@@ -45,71 +44,13 @@ __all__ = ["WebServer", "make_app", "start"]
 log = logging.getLogger(__name__)
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]", "::1")  # a foreign name never resolves to a page under these
-MAX_BODY = 64 * 1024  # bytes of a request: forms with a note in them
 START_SECONDS, STOP_SECONDS = 20, 10
 PAGE_SECONDS = 10.0  # for making a page, or doing what a form asks for
 BUSY_SECONDS = 4  # of them, that the page waits for another one's transaction
 PAGE_THREADS = 4  # for each page: one that hangs takes none from the others
 MAX_PAGES = 128  # that are being made or wait for their turn; more are refused at once
-MACHINES = ("/healthz", "/readyz", "/metrics")  # what monitors ask: answered in plain text
 
-HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-    "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
-    "X-Frame-Options": "DENY",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
-}
-
-Page = Callable[[Visitor], Response]
 Answer = TypeVar("Answer")
-
-
-class _Number(Convertor[int]):
-    """The number of an item or a delivery in an address; longer ones are no address (SQLite counts to 2^63)."""
-
-    regex = "[0-9]{1,18}"
-
-    def convert(self, value: str) -> int:
-        return int(value)
-
-    def to_string(self, value: int) -> str:
-        return str(value)
-
-
-register_url_convertor("number", _Number())
-
-# (path, method, who may, page). None: anybody; pages that anybody may ask for decide for themselves.
-ROUTES: tuple[tuple[str, str, Permission | None, Page], ...] = (
-    ("/", "GET", "view", pages.worklist),
-    ("/", "POST", "view", pages.worklist),
-    ("/items/{id:number}", "GET", "view", pages.item),
-    ("/items/{id:number}/report", "GET", "view", pages.report),
-    ("/items/{id:number}/preview.jpg", "GET", "view", pages.preview),
-    ("/items/{id:number}/thumbnail.jpg", "GET", "view", pages.thumbnail),
-    ("/items/{id:number}/evidence.jpg", "GET", "view", pages.evidence),
-    ("/items/{id:number}/maps/{code}.png", "GET", "view", pages.class_map),
-    ("/items/{id:number}/eye", "POST", "set_eye", pages.set_eye),
-    ("/items/{id:number}/review", "POST", "review", pages.review),
-    ("/items/{id:number}/retry", "POST", "retry", pages.retry),
-    ("/items/{id:number}/close", "POST", "retry", pages.close),
-    ("/quarantine", "GET", "view", pages.quarantine),
-    ("/deliveries", "GET", "view", pages.deliveries),
-    ("/deliveries/{id:number}/retry", "POST", "retry_delivery", pages.retry_delivery),
-    ("/deliveries/send", "POST", "retry_delivery", pages.send_deliveries),
-    ("/health", "GET", "view", pages.health),
-    ("/about", "GET", "view", pages.about),
-    ("/audit", "GET", "audit", pages.audit),
-    ("/audit.csv", "POST", "audit", pages.audit_csv),
-    ("/reviews.csv", "POST", "audit", pages.reviews_csv),
-    ("/theme", "POST", None, pages.theme),
-    ("/login", "GET", None, pages.login_form),
-    ("/login", "POST", None, pages.login),
-    ("/logout", "POST", None, pages.logout),
-)
 
 
 def make_app(
@@ -145,7 +86,7 @@ def make_app(
     app = Starlette(
         routes=routes,
         middleware=[
-            Middleware(_Shield, site=site),
+            Middleware(Shield, site=site),
             Middleware(
                 TrustedHostMiddleware,
                 allowed_hosts=[*map(str.lower, config.web.allowed_hosts), *LOOPBACK_NAMES],
@@ -290,69 +231,6 @@ def _may_see_machine(site: Site, request: Request) -> bool:
         here = False
     forwarded = "x-forwarded-for" in request.headers or "forwarded" in request.headers
     return (here and not forwarded) or _visitor(site, request, FormData()).user is not None
-
-
-class _Shield:
-    """The outermost layer: headers on every answer, a limit to every request, a page for every error.
-
-    A failure is logged by its kind and place only: its message may hold patient data.
-    """
-
-    def __init__(self, app: ASGIApp, site: Site):
-        self.app, self.site = app, site
-        self.headers = {**HEADERS, **({"Strict-Transport-Security": "max-age=31536000"} if site.encrypted else {})}
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        static, machine = scope["path"].startswith("/static/"), scope["path"] in MACHINES
-        started, replaced, received = False, False, 0
-
-        async def guarded_send(message: Message) -> None:
-            nonlocal started, replaced
-            if message["type"] == "http.response.start":
-                started = True
-                kind = Headers(raw=message["headers"]).get("content-type", "")
-                if message["status"] >= 400 and kind.startswith("text/plain") and not machine:
-                    replaced = True  # whatever part of the server says no: what it says is no page
-                    page = self.site.message(message["status"], Request(scope))
-                    await page(scope, receive, dressed_send)
-                    return
-            if not replaced:
-                await dressed_send(message)
-
-        async def dressed_send(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in self.headers.items():
-                    headers[name] = value
-                kept = static and message["status"] < 400
-                headers["Cache-Control"] = "public, max-age=604800" if kept else "no-store"
-                await send(message)
-                return
-            # In pieces: the time limit for slow readers is one for each.
-            body, more = message.get("body", b""), message.get("more_body", False)
-            for begin in range(0, len(body) or 1, WRITE_BUFFER):
-                end = begin + WRITE_BUFFER
-                await send({**message, "body": body[begin:end], "more_body": more or end < len(body)})
-
-        async def guarded_receive() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > MAX_BODY:
-                raise HTTPException(413)
-            return message
-
-        try:
-            await self.app(scope, guarded_receive, guarded_send)
-        except ClientDisconnect:
-            pass  # in the middle of what it sent
-        except Exception as error:
-            log.error("%s", where(error))
-            if not started:
-                await PlainTextResponse("The box could not answer this.\n", 500)(scope, receive, guarded_send)
 
 
 # ---- the server --------------------------------------------------------------------------------------------------

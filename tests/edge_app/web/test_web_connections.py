@@ -16,9 +16,9 @@ import pytest
 from starlette.responses import PlainTextResponse
 
 from edge_app.web import connections as web_connections
-from edge_app.web import pages as web_pages
 from edge_app.web import server as web
 from edge_app.web.auth import LOCAL_USER
+from edge_app.web.words import NOT_RECORDED
 
 HEAD = b"GET /about HTTP/1.1\r\nHost: localhost\r\n"
 FORM = b"POST /theme HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n"
@@ -302,9 +302,9 @@ def test_a_data_base_that_is_locked_does_not_hold_up_a_page(serve, store, monkey
     port, item = serve(), screened_box.items["dicom"]
     with store.write():
         started = time.monotonic()
-        assert web_pages.NOT_RECORDED in get(port, f"/items/{item}")
+        assert NOT_RECORDED in get(port, f"/items/{item}")
         assert get(port, "/")
         assert get(port, "/readyz") == "ok\n"
         assert time.monotonic() - started < 10
-    assert web_pages.NOT_RECORDED not in get(port, f"/items/{item}")
+    assert NOT_RECORDED not in get(port, f"/items/{item}")
     assert [row["actor"] for row in store.trail() if row["action"] == "viewed"] == [LOCAL_USER.name]

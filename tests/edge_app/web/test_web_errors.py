@@ -16,9 +16,11 @@ from starlette.testclient import TestClient
 
 from edge_app.web import auth as web_auth
 from edge_app.web import connections as web_connections
-from edge_app.web import pages as web_pages
 from edge_app.web import server as web
-from edge_app.web.server import MACHINES, ROUTES, make_app
+from edge_app.web.pages import worklist as worklist_page
+from edge_app.web.routes import MACHINES, ROUTES
+from edge_app.web.server import make_app
+from edge_app.web.words import NOT_RECORDED
 from edge_app.web.worklist import Filter, Worklist
 
 DAYS = [
@@ -128,7 +130,7 @@ def test_a_remembered_filter_that_fails_is_forgotten(site, screened_box, store):
 
 
 def test_a_filter_that_fails_is_not_remembered(site, monkeypatch):
-    monkeypatch.setattr(web_pages, "_day", lambda text: "2026-02-31")
+    monkeypatch.setattr(worklist_page, "_day", lambda text: "2026-02-31")
     assert post(site, "/", since="x").status_code == 500
     monkeypatch.undo()
     assert "1–9 of 9" in site.get("/").text
@@ -356,7 +358,7 @@ def test_reading_goes_on_when_the_disk_is_full(site, screened_box, store, full):
     for path in (f"/items/{item}", f"/items/{item}/report"):
         answer = site.get(path)
         assert answer.status_code == 200
-        assert web_pages.NOT_RECORDED in text(answer.text)
+        assert NOT_RECORDED in text(answer.text)
     pictures = [f"/items/{item}/{name}" for name in ("preview.jpg", "thumbnail.jpg", "evidence.jpg", "maps/A3.png")]
     for path in ("/", "/quarantine", "/deliveries", "/health", "/about", "/audit", *pictures):
         assert site.get(path).status_code == 200

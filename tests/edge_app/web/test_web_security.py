@@ -21,10 +21,11 @@ from starlette.testclient import TestClient
 
 from edge_app.store.store import timestamp
 from edge_app.web import auth as web_auth
-from edge_app.web import pages as web_pages
 from edge_app.web import server as web
 from edge_app.web.auth import PERMISSIONS, ROLES
-from edge_app.web.server import LOOPBACK_NAMES, ROUTES, make_app
+from edge_app.web.routes import ROUTES
+from edge_app.web.server import LOOPBACK_NAMES, make_app
+from edge_app.web.words import PERMISSION_NAMES
 from keras_realmnet.errors import RealMNetError
 
 PASSWORD = "correct horse battery"
@@ -418,12 +419,10 @@ def test_each_role_may_do_what_the_table_says_and_no_more(browser, store, screen
 
 
 def test_the_table_of_roles_is_complete_and_shown(browser):
-    assert (
-        {permission for _, _, permission, _ in ROUTES} - {None} == set(PERMISSIONS) == set(web_pages.PERMISSION_NAMES)
-    )
+    assert {permission for _, _, permission, _ in ROUTES} - {None} == set(PERMISSIONS) == set(PERMISSION_NAMES)
     visitor = browser()
     login(visitor, "operator-1")
-    for name in web_pages.PERMISSION_NAMES.values():
+    for name in PERMISSION_NAMES.values():
         assert name in visitor.get("/about").text
 
 
@@ -562,6 +561,6 @@ def test_it_is_served_with_tls(screened_box, store, tmp_path):
 
 def test_the_guide_shows_the_table_of_roles():
     guide = (Path(__file__).parents[3] / "docs" / "web.md").read_text(encoding="utf-8")
-    for permission, name in web_pages.PERMISSION_NAMES.items():
+    for permission, name in PERMISSION_NAMES.items():
         allowed = " | ".join("yes" if role in PERMISSIONS[permission] else "no" for role in ROLES)
         assert f"| {name} | {allowed} |" in guide
