@@ -9,7 +9,8 @@ from prometheus_client.registry import Collector
 
 from edge_app.config import Config
 from edge_app.store.durable import free_bytes
-from edge_app.store.store import Item, Store
+from edge_app.store.items import Item
+from edge_app.store.store import Store
 
 __all__ = ["Metrics"]
 

@@ -12,7 +12,8 @@ from rich.text import Text
 from edge_app.config import Config
 from edge_app.present.report import OUTCOME_NAMES, OUTCOME_STYLES, local_time
 from edge_app.store.durable import free_bytes, has_room
-from edge_app.store.store import Counts, Result, Store
+from edge_app.store.records import Result
+from edge_app.store.store import Counts, Store
 from keras_realmnet.errors import RealMNetError
 
 __all__ = ["is_running", "not_taken", "problems", "show"]

@@ -45,7 +45,8 @@ from edge_app.dicom import (
     server_tls,
 )
 from edge_app.store.durable import has_room
-from edge_app.store.store import Incoming, Store
+from edge_app.store.items import Incoming
+from edge_app.store.store import Store
 from keras_realmnet.errors import RealMNetError
 
 __all__ = ["DicomIntake", "start"]

@@ -24,8 +24,10 @@ from edge_app.analysis.screen import printable
 from edge_app.config import Config, Folder
 from edge_app.dicom import is_own_result, read_attributes
 from edge_app.inbox.file_kinds import HEAD, READ, kind_of
+from edge_app.store.database import timestamp
 from edge_app.store.durable import has_room
-from edge_app.store.store import NotTaken, Store, timestamp
+from edge_app.store.folders import NotTaken
+from edge_app.store.store import Store
 from keras_realmnet.screening.image_io import MAX_BYTES, may_be_image, named_as_image
 
 __all__ = ["FolderIntake", "looks_whole", "start"]

@@ -44,7 +44,9 @@ from edge_app.dicom import (
 )
 from edge_app.present import dicom_results, exports, fhir
 from edge_app.store.durable import is_full_disk, move_durably, temporary_file, write_durably
-from edge_app.store.store import Delivery, Result, Store
+from edge_app.store.outbox import Delivery
+from edge_app.store.records import Result
+from edge_app.store.store import Store
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.preprocessing import FieldGeometry
 

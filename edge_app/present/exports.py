@@ -5,7 +5,7 @@ import io
 from collections.abc import Iterable
 from typing import Any
 
-from edge_app.store.store import Result
+from edge_app.store.records import Result
 
 __all__ = ["STATEMENT", "as_csv", "as_dict", "cell", "uids"]
 

@@ -12,7 +12,7 @@ from uuid import uuid5
 from edge_app.dicom import NAMESPACE
 from edge_app.present.exports import STATEMENT, uids
 from edge_app.present.terms import OUTCOMES, label_code, label_name, name_parts, picture, purpose, sentence
-from edge_app.store.store import Result
+from edge_app.store.records import Result
 
 __all__ = ["CODE_SYSTEM", "bundle"]
 

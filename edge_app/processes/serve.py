@@ -21,7 +21,8 @@ from edge_app.health.metrics import Metrics
 from edge_app.inbox import folder_intake
 from edge_app.outbox import delivery
 from edge_app.processes.supervisor import ScreeningProcess
-from edge_app.store.store import Store, only_one
+from edge_app.store.database import only_one
+from edge_app.store.store import Store
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.bundle.bundle import Bundle
 

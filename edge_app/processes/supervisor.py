@@ -17,7 +17,8 @@ from time import monotonic
 
 from edge_app import logs
 from edge_app.config import Config
-from edge_app.store.store import Item, Store
+from edge_app.store.items import Item
+from edge_app.store.store import Store
 from keras_realmnet.screening.engines.base import engine_environment
 
 __all__ = ["ScreeningProcess"]

@@ -33,7 +33,10 @@ from edge_app.analysis.screen import Known, Screener, retryable
 from edge_app.config import Config
 from edge_app.identity import persons
 from edge_app.store.durable import is_full_disk, move_durably, temporary_file, write_durably
-from edge_app.store.store import Item, Result, Stale, Store
+from edge_app.store.items import Item
+from edge_app.store.queue import Stale
+from edge_app.store.records import Result
+from edge_app.store.store import Store
 from keras_realmnet.errors import EngineFailed, MachineFault, RealMNetError
 from keras_realmnet.screening.engines.base import Prediction
 from keras_realmnet.screening.image_io import DEFAULT_FILE_NAME_PATTERN, UnreadableImage, read_header

@@ -18,8 +18,10 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from edge_app.store import schema
+from edge_app.store.database import RESTORING, only_one, timestamp
 from edge_app.store.durable import TEMPORARY, free_bytes, make_folder, sync, write_durably
-from edge_app.store.store import RESTORING, Store, expire_rows, only_one, timestamp
+from edge_app.store.store import Store
+from edge_app.store.upkeep import expire_rows
 from keras_realmnet import __version__
 from keras_realmnet.errors import RealMNetError
 

@@ -18,6 +18,7 @@ __all__ = [
     "is_full_disk",
     "make_folder",
     "move_durably",
+    "remove_temporary_files",
     "sync",
     "temporary_file",
     "write_durably",
@@ -53,6 +54,12 @@ def move_durably(file: BinaryIO, path: Path) -> None:
     os.fsync(file.fileno())
     os.rename(file.name, path)
     sync(path.parent)
+
+
+def remove_temporary_files(folder: Path) -> None:
+    """Removes what a crash left, in a folder and those below it, where nobody writes any more."""
+    for file in folder.rglob(f"*{TEMPORARY}"):
+        file.unlink(missing_ok=True)
 
 
 def make_folder(path: Path) -> None:

@@ -13,7 +13,8 @@ from typing import Literal, get_args
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
-from edge_app.store.store import Store, timestamp
+from edge_app.store.database import timestamp
+from edge_app.store.store import Store
 from keras_realmnet.errors import RealMNetError
 
 __all__ = [

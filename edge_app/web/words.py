@@ -3,7 +3,9 @@
 import sqlite3
 
 from edge_app.present.report import EYES, local_time
-from edge_app.store.store import Item, Review, seconds_since
+from edge_app.store.database import seconds_since
+from edge_app.store.items import Item
+from edge_app.store.reviews import Review
 from edge_app.web.auth import Permission
 
 __all__ = [

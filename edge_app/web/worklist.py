@@ -8,7 +8,8 @@ from datetime import datetime
 from functools import lru_cache
 
 from edge_app.identity import persons, plain_name
-from edge_app.store.store import Store, timestamp
+from edge_app.store.database import timestamp
+from edge_app.store.store import Store
 from keras_realmnet.screening.decision import OUTCOMES, Graded, Outcome, eye_summary, patient_summary
 
 __all__ = ["EYE_UNKNOWN", "Filter", "Row", "Worklist"]

@@ -21,7 +21,8 @@ from pydicom import dcmread
 from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit, generate_uid
 
 from edge_app.outbox import delivery
-from edge_app.store.store import Result, Store
+from edge_app.store.records import Result
+from edge_app.store.store import Store
 
 CODINGS = (ExplicitVRLittleEndian, JPEGBaseline8Bit, JPEG2000Lossless)
 # At a size that devices export; the colour of a small picture suffers more from JPEG's 4:2:2 than that of a large one.

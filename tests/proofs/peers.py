@@ -36,7 +36,9 @@ from edge_app.config import Config
 from edge_app.inbox import dicom_intake
 from edge_app.inbox.dicom_intake import DicomIntake
 from edge_app.processes.worker import Worker
-from edge_app.store.store import Item, Store, timestamp
+from edge_app.store.database import timestamp
+from edge_app.store.items import Item
+from edge_app.store.store import Store
 from keras_realmnet.screening.image_io import read_image
 from keras_realmnet.screening.record import ScreeningRecord
 

@@ -6,8 +6,8 @@ from platform import python_version
 from starlette.responses import Response
 
 from edge_app.health.status import not_taken
+from edge_app.store.database import seconds_since
 from edge_app.store.durable import free_bytes
-from edge_app.store.store import seconds_since
 from edge_app.web.auth import PERMISSIONS, ROLES
 from edge_app.web.site import Site, Visitor
 from edge_app.web.words import PERMISSION_NAMES, SOURCES, ago, duration

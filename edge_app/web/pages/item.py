@@ -12,7 +12,10 @@ from starlette.responses import RedirectResponse, Response
 from edge_app.contradictions import within_study
 from edge_app.identity import persons
 from edge_app.present.report import Visit, visits
-from edge_app.store.store import Item, Result, Stale, Store
+from edge_app.store.items import Item
+from edge_app.store.queue import Stale
+from edge_app.store.records import Result
+from edge_app.store.store import Store
 from edge_app.web import images
 from edge_app.web.site import Visitor
 from edge_app.web.words import AGREEMENTS, STATES, name_of

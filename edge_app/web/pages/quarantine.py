@@ -6,7 +6,8 @@ from starlette.responses import Response
 
 from edge_app.dicom import Said, header_of
 from edge_app.present.report import ACTIONS, task
-from edge_app.store.store import Item, Store
+from edge_app.store.items import Item
+from edge_app.store.store import Store
 from edge_app.web.site import PAGE_SIZE, Visitor
 from keras_realmnet.screening.record import ScreeningRecord
 

@@ -59,7 +59,8 @@ from pynetdicom.sop_class import (
 from edge_app import dicom
 from edge_app.dicom import STORAGE_CLASSES, TRANSFER_SYNTAXES, read_attributes, reserve_answers
 from edge_app.inbox.dicom_intake import BEGINNING, start
-from edge_app.store.store import Incoming, Store
+from edge_app.store.items import Incoming
+from edge_app.store.store import Store
 from keras_realmnet.errors import RealMNetError
 
 SMALL = np.full((64, 80, 3), 90, np.uint8)

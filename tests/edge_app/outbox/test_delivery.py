@@ -20,7 +20,8 @@ from pynetdicom import AE, events
 from edge_app.outbox import delivery
 from edge_app.outbox.delivery import Outbox, render
 from edge_app.processes.worker import routes
-from edge_app.store.store import Store, _put_deliveries
+from edge_app.store.outbox import put_deliveries
+from edge_app.store.store import Store
 from keras_realmnet.errors import RealMNetError
 
 FAST = {"first_retry_seconds": 0.2, "max_retry_seconds": 0.5, "attempts": 500}
@@ -66,14 +67,14 @@ def route(store, config):
     """Fills the outbox as the worker does when it finishes an item."""
     for result in store.worklist():
         with store.write() as db:
-            _put_deliveries(db, result.item.id, result.revision, routes(result.record, config))
+            put_deliveries(db, result.item.id, result.revision, routes(result.record, config))
 
 
 def route_others(store, config, item_id):
     for result in store.worklist():
         if result.item.id != item_id:
             with store.write() as db:
-                _put_deliveries(db, result.item.id, result.revision, routes(result.record, config))
+                put_deliveries(db, result.item.id, result.revision, routes(result.record, config))
 
 
 class Running:
@@ -364,7 +365,7 @@ def test_a_missing_file_of_one_result_does_not_hold_up_the_others(box, tmp_path,
     path.rename(aside)
     with Running(box, folder_to(tmp_path / "out", "sr", "sc")) as running:
         with box.write() as db:  # the one without its file comes first
-            _put_deliveries(db, result.item.id, result.revision, [("out", "sr"), ("out", "sc")])
+            put_deliveries(db, result.item.id, result.revision, [("out", "sr"), ("out", "sc")])
         route_others(box, running.config, result.item.id)
         pending = partial(box.deliveries, state="pending")
         running.until(lambda counts: {each.item_id for each in pending()} == {result.item.id})  # all others arrived

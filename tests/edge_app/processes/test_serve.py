@@ -24,7 +24,8 @@ from edge_app.__main__ import main
 from edge_app.config import load_config
 from edge_app.outbox import delivery
 from edge_app.processes.serve import Box
-from edge_app.store.store import Item, Store
+from edge_app.store.items import Item
+from edge_app.store.store import Store
 
 pytestmark = pytest.mark.slow
 

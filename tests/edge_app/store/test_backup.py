@@ -22,7 +22,8 @@ from edge_app.__main__ import main
 from edge_app.processes.serve import _recover
 from edge_app.store import schema
 from edge_app.store.backup import back_up, restore, verify
-from edge_app.store.store import Store, only_one
+from edge_app.store.database import only_one
+from edge_app.store.store import Store
 from edge_app.web import auth as web_auth
 from keras_realmnet import __version__
 from keras_realmnet.errors import RealMNetError

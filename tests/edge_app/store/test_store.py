@@ -21,7 +21,11 @@ from hypothesis.stateful import RuleBasedStateMachine, consumes, invariant, rule
 from peers import make_record
 
 from edge_app.store import schema
-from edge_app.store.store import MAX_ATTEMPTS, MAX_CRASHES, Item, NotTaken, Stale, Store, only_one, timestamp
+from edge_app.store.database import only_one, timestamp
+from edge_app.store.folders import NotTaken
+from edge_app.store.items import Item
+from edge_app.store.queue import MAX_ATTEMPTS, MAX_CRASHES, Stale
+from edge_app.store.store import Store
 from keras_realmnet.errors import RealMNetError
 
 

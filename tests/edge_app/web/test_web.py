@@ -17,7 +17,8 @@ from starlette.testclient import TestClient
 from edge_app.health import status
 from edge_app.present.report import OUTCOME_NAMES, local_time
 from edge_app.present.terms import sentence
-from edge_app.store.store import NotTaken, timestamp
+from edge_app.store.database import timestamp
+from edge_app.store.folders import NotTaken
 from edge_app.web.server import make_app
 from edge_app.web.worklist import Filter, Worklist
 from keras_realmnet import __version__

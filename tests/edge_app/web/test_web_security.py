@@ -19,7 +19,7 @@ from urllib.request import urlopen
 import pytest
 from starlette.testclient import TestClient
 
-from edge_app.store.store import timestamp
+from edge_app.store.database import timestamp
 from edge_app.web import auth as web_auth
 from edge_app.web import server as web
 from edge_app.web.auth import PERMISSIONS, ROLES

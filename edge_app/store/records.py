@@ -1,0 +1,159 @@
+"""Results: the record of each item, in revisions, and the questions that are asked about them.
+
+`put_record` keeps a record within the transaction of the step that made it, and beside it, in columns, what is looked
+for.
+"""
+
+import json
+import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from edge_app.store.database import Database, from_row, insert, note
+from edge_app.store.items import Item, get_item, put_pictures
+from edge_app.store.outbox import put_deliveries
+from keras_realmnet.errors import RealMNetError
+from keras_realmnet.screening.decision import OUTCOMES
+from keras_realmnet.screening.record import ScreeningRecord
+
+__all__ = ["Records", "Result", "put_record", "put_revision"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """The record of an item; `revision` counts from 1; `score`: see `Store.finish`."""
+
+    item: Item
+    record: ScreeningRecord
+    revision: int
+    score: float | None
+
+
+class Records(Database):
+    """The results of all items."""
+
+    def record(self, item_id: int) -> Result | None:
+        """The current record of an item."""
+        return next(iter(self._results("records.item_id = ?", item_id)), None)
+
+    def worklist(
+        self, query: str = "", outcome: str | None = None, since: str = "", limit: int = 100, offset: int = 0
+    ) -> list[Result]:
+        """Results, worst first: by outcome, then by score, then the latest.
+
+        Args:
+            query: a part of the patient id or of the study date, in any case.
+            since: ISO 8601; only what was screened at or after.
+        """
+        return self._results(
+            "instr(lower(coalesce(patient_id, '') || ' ' || coalesce(study_date, '')), lower(?))"
+            " AND ? IN ('', outcome) AND screened_at >= ?",
+            query,
+            outcome or "",
+            since,
+            order="rank, score DESC, screened_at DESC, item_id DESC",
+            limit=limit,
+            offset=offset,
+        )
+
+    def patient_records(self, patient_id: str) -> list[Result]:
+        """Everything of one patient number, the latest visit first; `identity.persons` tells whose it is."""
+        return self._results("patient_id = ?", patient_id, order="study_date DESC, item_id")
+
+    def latest(self, limit: int) -> list[Result]:
+        """The last results, the latest first."""
+        return self._results("1", order="screened_at DESC, item_id DESC", limit=limit)
+
+    def object_records(self, object_id: int) -> list[Result]:
+        """The results of all pictures of one object."""
+        return self._results("item_id IN (SELECT id FROM items WHERE object_id = ?)", object_id)
+
+    def study_images(self, study_uid: str) -> list[Result]:
+        """The results of one Study Instance UID, whatever patient they name."""
+        return self._results("study_uid = ?", study_uid)
+
+    def _results(
+        self, where: str, *values: Any, order: str = "item_id", limit: int = -1, offset: int = 0
+    ) -> list[Result]:
+        rows = self.db.execute(
+            "SELECT items.*, record, revision, score FROM"
+            f" (SELECT * FROM records WHERE {where} ORDER BY {order} LIMIT {limit:d} OFFSET {offset:d})"
+            f" AS records JOIN items ON items.id = item_id ORDER BY {order}",
+            values,
+        )
+        return [Result(from_row(Item, row), _record(row["record"]), row["revision"], row["score"]) for row in rows]
+
+    def waiting_pictures(self) -> dict[int, int]:
+        """{object: pictures} of opened objects, by the item of their first picture, whose other pictures have no
+        record yet."""
+        rows = self.db.execute(
+            "SELECT object_id, count(*) FROM items WHERE frame > 1 AND state <> 'expired' AND NOT EXISTS"
+            " (SELECT 1 FROM records WHERE item_id = items.id) GROUP BY object_id"
+        )
+        return {row[0]: row[1] for row in rows}
+
+    def revise(self, item_id: int, change: Callable[[ScreeningRecord], ScreeningRecord], actor: str) -> int:
+        """Replaces a record by a changed one; returns its revision. Results that left before leave anew."""
+        with self.write() as db:
+            revision = put_revision(db, item_id, change)
+            note(db, actor, "revised", item_id, f"revision {revision}")
+            return revision
+
+    def warn(self, item_id: int, warnings: Sequence[str]) -> None:
+        """Adds warnings to a record, if there is one and they are new, as a new revision."""
+        result = self.record(item_id)
+        if result is not None and not set(warnings) <= set(result.record.warnings):
+            self.revise(item_id, lambda record: record.warned(warnings), "box")
+
+    def unwarn(self, item_id: int, warning: str) -> None:
+        """Takes a warning back that no longer holds, as a new revision, if the record has it."""
+        result = self.record(item_id)
+        if result is not None and warning in result.record.warnings:
+            kept = tuple(each for each in result.record.warnings if each != warning)
+            self.revise(item_id, lambda record: replace(record, warnings=kept), "box")
+
+
+def _record(text: str) -> ScreeningRecord:
+    return ScreeningRecord.from_dict(json.loads(text))
+
+
+def put_record(db: sqlite3.Connection, item_id: int, record: ScreeningRecord, score: float | None) -> int:
+    """Makes a record the item's current one; returns its revision. `score`: see `Queue.finish`."""
+    db.execute("UPDATE items SET revisions = revisions + 1 WHERE id = ?", (item_id,))
+    [revision] = db.execute("SELECT revisions FROM items WHERE id = ?", (item_id,)).fetchone()
+    db.execute("DELETE FROM records WHERE item_id = ?", (item_id,))
+    item = get_item(db, item_id)
+    put_pictures(db, item, record.pictures)
+    insert(
+        db,
+        "records",
+        item_id=item_id,
+        revision=revision,
+        record=record.to_json(),
+        outcome=record.outcome,
+        rank=OUTCOMES.index(record.outcome),
+        patient_id=record.patient_id,
+        eye=record.eye,
+        study_date=record.study_date,
+        patient_name=record.patient_name,
+        birth_date=record.birth_date,
+        sex=record.sex,
+        patient_id_issuer=record.patient_id_issuer,
+        accession_number=record.accession_number,
+        study_uid=item.study_uid or record.source.get("study_instance_uid"),
+        screened_at=record.screened_at,
+        score=score,
+    )
+    return int(revision)
+
+
+def put_revision(db: sqlite3.Connection, item_id: int, change: Callable[[ScreeningRecord], ScreeningRecord]) -> int:
+    """See `Records.revise`; who revised it, and why, is the caller's to note. Raises RealMNetError without a record."""
+    row = db.execute("SELECT record, score FROM records WHERE item_id = ?", (item_id,)).fetchone()
+    if row is None:
+        raise RealMNetError(f"item {item_id} has no record")
+    revision = put_record(db, item_id, change(_record(row["record"])), row["score"])
+    sent = db.execute("SELECT DISTINCT destination, kind FROM deliveries WHERE item_id = ?", (item_id,))
+    put_deliveries(db, item_id, revision, [tuple(pair) for pair in sent.fetchall()])
+    return revision
