@@ -588,7 +588,7 @@ def phantom(
 
     [bold]Example[/bold]: python -m training phantom --out data/phantoms --patients 50
     """
-    from training.phantoms.phantom import cohort, write_psmm_tree
+    from training.phantoms.cohorts import cohort, write_psmm_tree
 
     try:
         cases = cohort(patients, seed=seed, imbalance=imbalance)

@@ -28,7 +28,7 @@ from keras_realmnet.screening.overlay import draw_levels
 from keras_realmnet.screening.preprocessing import FieldGeometry, PreprocessSpec, preprocess
 from training.data.parallel import in_parallel
 from training.datasets.datasets import PhantomDataSet
-from training.phantoms.phantom import PhantomCase
+from training.phantoms.cohorts import PhantomCase
 from training.report import figures
 from training.scoring.scores import Interval, draws, interval
 

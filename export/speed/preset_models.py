@@ -24,7 +24,7 @@ def write_preset_models(preset: str, folder: Path) -> None:
     from export.conversion.artifacts import ARTIFACTS, ArtifactMaker
     from keras_realmnet import RealMNet
     from keras_realmnet.screening.preprocessing import PreprocessSpec, preprocess
-    from training.phantoms.phantom import cohort
+    from training.phantoms.cohorts import cohort
 
     def calibration() -> np.ndarray:
         spec = PreprocessSpec(model.image_size[0])

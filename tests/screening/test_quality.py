@@ -10,7 +10,8 @@ import pytest
 
 from keras_realmnet.screening.image_io import ImageSource, read_image
 from keras_realmnet.screening.quality import MODALITIES, REDUCED_SIZE, Quality, assess
-from training.phantoms.phantom import EXPORT_SIZES, render
+from training.phantoms.cohorts import EXPORT_SIZES
+from training.phantoms.phantom import render
 
 UWF, CAMERA = MODALITIES
 DICOM = ImageSource(format="DICOM", sha256="0" * 64, width=512, height=403, modality="OP", manufacturer="OPTOS")

@@ -23,7 +23,8 @@ from keras_realmnet.screening.image_io import read_image
 from keras_realmnet.screening.preprocessing import PreprocessSpec, preprocess
 from training.datasets.datasets import ImageSet
 from training.input.augment_workers import AugmentedImages, WorkerPool
-from training.phantoms.phantom import cohort, encode_jpeg
+from training.phantoms.cohorts import cohort
+from training.phantoms.files import encode_jpeg
 from training.recipe import load_recipe
 
 __all__ = ["benchmark"]

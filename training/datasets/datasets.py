@@ -29,7 +29,7 @@ from training.data.psmm import ORIGINAL_TRAIN, check, image_paths, is_synthetic,
 from training.data.stamp import read_stamp
 
 if TYPE_CHECKING:
-    from training.phantoms.phantom import PhantomCase
+    from training.phantoms.cohorts import PhantomCase
 
 __all__ = [
     "DATA_SETS",
@@ -295,7 +295,7 @@ class PhantomDataSet:
 
     def cases(self, split: str) -> tuple[list["PhantomCase"], list[str]]:
         """The images of a split, not yet drawn, and the patient of each; raises ValueError for another split."""
-        from training.phantoms.phantom import cohort
+        from training.phantoms.cohorts import cohort
 
         _check_split(split)
         patients = getattr(self, f"{split}_patients")
@@ -314,7 +314,7 @@ class PhantomDataSet:
             f"phantom-{split}",
             partial(_render_phantom, width=self.width, spec=spec),
             cases,
-            identity={**asdict(self), "split": split, "code": _code_hash("phantom.py")},
+            identity={**asdict(self), "split": split, "code": _drawing_code_hash()},
             labels=np.array([case.labels for case in cases], np.float32),
             names=tuple(
                 f"{owner}_{case.eye}_{case.date}_{case.index}" for owner, case in zip(owners, cases, strict=True)
@@ -461,9 +461,10 @@ def _identity(files: Sequence[Path]) -> list[tuple[str, int, int]]:
     return [(path.name, (facts := path.stat()).st_size, facts.st_mtime_ns) for path in files]
 
 
-def _code_hash(file: str) -> str:
+def _drawing_code_hash() -> str:
     """A changed generator draws other images: its cache must not be taken for the old one's."""
-    return hashlib.sha256((Path(__file__).parents[1] / "phantoms" / file).read_bytes()).hexdigest()[:16]
+    files = sorted((Path(__file__).parents[1] / "phantoms").rglob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
 
 
 def _prepared(

@@ -23,16 +23,10 @@ from keras_realmnet.errors import DataSetError
 from training.data.label_table import LabelTable, write_label_table
 from training.data.psmm import STUDY_STAMP
 from training.data.splits import split_patients
-from training.phantoms.phantom import (
-    EXPORT_SIZES,
-    PSMM_CELLS,
-    Phantom,
-    PhantomCase,
-    cohort,
-    encode_jpeg,
-    lids_before,
-    write_images,
-)
+from training.phantoms.cohorts import EXPORT_SIZES, PSMM_CELLS, PhantomCase, cohort
+from training.phantoms.drawing.device import lids_before
+from training.phantoms.files import encode_jpeg, write_images
+from training.phantoms.phantom import Phantom
 
 __all__ = ["LISTS", "SOURCES", "Appearance", "Source", "StudyCase", "plan_study", "study_table", "write_study"]
 

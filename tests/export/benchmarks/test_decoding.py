@@ -2,7 +2,7 @@ from PIL import Image
 
 from export.benchmarks.decoding import app
 from keras_realmnet.command_line import run
-from training.phantoms.phantom import cohort
+from training.phantoms.cohorts import cohort
 
 
 def test_large_jpegs_are_timed_and_others_left_out(tmp_path, capsys):

@@ -16,7 +16,7 @@ from keras_realmnet import RealMNet
 from keras_realmnet.screening.bundle.bundle import ArtifactSource, Bundle, add_artifacts, against_keras
 from keras_realmnet.screening.runtimes import open_runtime, self_check
 from training.datasets.datasets import PhantomDataSet
-from training.phantoms.phantom import cohort
+from training.phantoms.cohorts import cohort
 from training.recipe import load_recipe, override
 
 

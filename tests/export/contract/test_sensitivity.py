@@ -10,7 +10,7 @@ from export.contract import sensitivity
 from export.conversion.quantize_litert import LAYER_GROUPS
 from keras_realmnet.screening.bundle.bundle import ArtifactSource
 from training.datasets.datasets import PhantomDataSet
-from training.phantoms.phantom import cohort
+from training.phantoms.cohorts import cohort
 from training.recipe import Recipe, load_recipe, override
 from training.runs import build_model
 

@@ -17,7 +17,7 @@ from keras_realmnet.screening.bundle.bundle import ArtifactSource, Costs, _diges
 from keras_realmnet.screening.image_io import read_image
 from keras_realmnet.screening.preprocessing import preprocess
 from training.datasets.datasets import PhantomDataSet
-from training.phantoms.phantom import cohort, write_psmm_tree
+from training.phantoms.cohorts import cohort, write_psmm_tree
 from training.recipe import load_recipe, override
 
 

@@ -21,7 +21,8 @@ from training.data.label_table import read_label_table
 from training.data.prepare import JOURNAL, SHEET, STAMP, prepare, read_stamp
 from training.data.psmm import check, read_tables
 from training.datasets.datasets import PsmmDataSet
-from training.phantoms.phantom import cohort, render, write_psmm_tree
+from training.phantoms.cohorts import cohort, write_psmm_tree
+from training.phantoms.phantom import render
 
 SPEC = PreprocessSpec(64)
 HEADER = "S0,S1,A0,A1,A2,A3,A4,filename,ID\n"

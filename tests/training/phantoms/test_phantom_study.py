@@ -14,7 +14,8 @@ from keras_realmnet.errors import DataSetError
 from keras_realmnet.screening.labels import PSMM
 from training.data.label_table import concatenate, read_label_table
 from training.data.splits import split_patients
-from training.phantoms.phantom import PSMM_CELLS, render
+from training.phantoms.cohorts import PSMM_CELLS
+from training.phantoms.phantom import render
 from training.phantoms.phantom_study import LISTS, SOURCES, Appearance, plan_study, study_table, write_study
 
 BY_NAME = {source.name: source for source in SOURCES}
