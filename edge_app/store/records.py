@@ -6,7 +6,7 @@ for.
 
 import json
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -84,12 +84,14 @@ class Records(Database):
         )
         return [Result(from_row(Item, row), _record(row["record"]), row["revision"], row["score"]) for row in rows]
 
-    def waiting_pictures(self) -> dict[int, int]:
+    def waiting_pictures(self, objects: Collection[int] | None = None) -> dict[int, int]:
         """{object: pictures} of opened objects, by the item of their first picture, whose other pictures have no
-        record yet."""
+        record yet; of these objects, or of all."""
+        of_these = "" if objects is None else " AND object_id IN (SELECT value FROM json_each(?))"
         rows = self.db.execute(
-            "SELECT object_id, count(*) FROM items WHERE frame > 1 AND state <> 'expired' AND NOT EXISTS"
-            " (SELECT 1 FROM records WHERE item_id = items.id) GROUP BY object_id"
+            f"SELECT object_id, count(*) FROM items WHERE frame > 1{of_these} AND state <> 'expired' AND NOT EXISTS"
+            " (SELECT 1 FROM records WHERE item_id = items.id) GROUP BY object_id",
+            () if objects is None else (json.dumps(list(objects)),),
         )
         return {row[0]: row[1] for row in rows}
 

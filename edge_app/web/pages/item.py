@@ -55,7 +55,7 @@ def _patient(store: Store, item: Item) -> _Patient | None:
     records = [other.record for other in results]
     person = next(p for p in persons(records) if any(record is result.record for record in p))
     mine = {id(record) for record in person}
-    to_come = store.waiting_pictures()
+    to_come = store.waiting_pictures({other.item.object_id for other in results})
 
     def waiting(record: ScreeningRecord) -> int:
         return to_come.get(items[id(record)].id, 0)

@@ -580,7 +580,8 @@ def test_a_patients_day_is_removed_by_age_as_a_whole(store):
 
 def test_pictures_that_wait_are_counted(store):
     first = opened(store, receive(store, b"three")[0], 3)
-    assert store.waiting_pictures() == {first.id: 2}
+    assert store.waiting_pictures() == store.waiting_pictures([99, first.id]) == {first.id: 2}
+    assert store.waiting_pictures([99]) == store.waiting_pictures([]) == {}
     second = store.claim()
     store.finish(second.id, make_record(frame=2, pictures=3), 0.1)
     assert store.waiting_pictures() == {first.id: 1}
