@@ -69,15 +69,19 @@ def add(
 ) -> None:
     """Add model files to a bundle, made from its Keras model, such as the ONNX models that TensorRT builds from.
 
-    Each is measured against Keras, as those of [bold]export bundle[/bold] are, before it is in the bundle; one that
-    differs by more than the stated limits is refused and the bundle stays as it was. What is in the bundle is not
-    touched without [bold]--replace[/bold]; its digest changes, since bundle.json names more files.
+    One that the bundle names and whose file is not there, as float32 of the shipped bundle, is made again; the
+    bundle stays as it is. Each other one is measured against Keras, as those of [bold]export bundle[/bold] are, before
+    it is in the bundle; one that differs by more than the stated limits is refused and the bundle stays as it was. What
+    is in the bundle is not touched without [bold]--replace[/bold]; its digest changes, since bundle.json names more
+    files.
 
     Images: without any, the project's samples. Static int8 needs some of the kind that is screened, a hundred or
     more: of --images every second one calibrates and the others are measured on; of --data and --run training images
     calibrate and test images are measured on.
 
     [bold]Examples[/bold]
+
+    python -m export add bundles/realmnet-demo --artifacts float32
 
     python -m export add bundles/mine --artifacts onnx-float16-gpu
 
@@ -90,21 +94,29 @@ def add(
     for path in [*(images or []), data, run_folder]:
         if path is not None:
             _must_exist(path)
-    from export.bundling.make_bundle import add_to_bundle, evidence
+    from export.bundling.make_bundle import add_to_bundle, evidence, make_again
     from export.contract.parity import limits_of
     from keras_realmnet.screening.bundle.bundle import Bundle, against_keras
 
+    def tell(line: str) -> None:
+        print(line, file=sys.stderr)
+
     names = [part.strip() for part in artifacts.split(",")]
     before = Bundle.load(directory)
-    there = [name for name in before.artifacts if name in names]
+    absent = [] if replace else [name for name in before.absent if name in names]
+    there = [name for name in before.artifacts if name in names and name not in absent]
     if there and not replace:
         raise RealMNetError(
             f"{directory}: already there: {', '.join(there)}. What is there, and what was measured on it, is replaced "
             "with --replace only"
         )
-    made, parity, used = add_to_bundle(
-        before, names, images or [], data, run_folder, source, lambda line: print(line, file=sys.stderr)
-    )
+    if absent:
+        make_again(before, absent, source, tell)
+        print(f"made again: {', '.join(absent)}; {directory} and its digest are what they were")
+        names = [name for name in names if name not in absent]
+        if not names:
+            return
+    made, parity, used = add_to_bundle(before, names, images or [], data, run_folder, source, tell)
     _print(parity, used.left_out)
     _print_artifacts(made)
     for name, found in parity.items():
@@ -287,7 +299,9 @@ def benchmark(
     rounds: Annotated[int, typer.Option(min=2, help="Turns that each engine has.")] = 12,
     compare: Annotated[
         list[str] | None,
-        typer.Option(help="Interleave with these; repeatable: an artifact, 'all', a bundle's folder, a model file."),
+        typer.Option(
+            help="Interleave with these; repeatable: an artifact, 'all' there are, a bundle's folder, a model file."
+        ),
     ] = None,
     peers: Annotated[
         bool, typer.Option("--peers", help="Interleave with timm's network, and ours with probabilities alone.")
@@ -330,7 +344,7 @@ def benchmark(
     if preset is not None:
         entrants = timing.of_preset(preset, work / preset, artifact or (), engine or ())
     elif place is not None:
-        entrants = timing.of_bundle_and_others(place, artifact or (), engine or (), compare or ())
+        entrants = timing.of_bundle_and_others(place, artifact or (), engine or (), compare or (), tell)
     if peers or peer:
         entrants += timing.peers_of(entrants, work, peer or ())
     files = timing.sources(images or [timing.SAMPLES], tell)
@@ -457,7 +471,8 @@ def _print_artifacts(bundle) -> None:
                 f"{costs.parameters / 1e6:.2f}",
                 "not measured" if memory is None else f"{memory:.0f}",
             ]
-        table.add_row(name, artifact.file, f"{artifact.bytes / 1e6:.1f}", *shown)
+        file = f"{artifact.file} (not there)" if name in bundle.absent else artifact.file
+        table.add_row(name, file, f"{artifact.bytes / 1e6:.1f}", *shown)
     _console().print(table)
 
 

@@ -20,14 +20,16 @@ from export.conversion.to_onnx import opens_in
 from export.speed.benchmark import SAMPLES
 from export.speed.costs import with_costs
 from keras_realmnet import RealMNet
-from keras_realmnet.errors import RealMNetError
+from keras_realmnet.errors import BundleMismatch, RealMNetError
 from keras_realmnet.models.map_offset import MapOffset, measure_map_offset
 from keras_realmnet.screening.bundle.bundle import (
+    BUNDLE_FILE,
     SOURCE_FILE,
     ArtifactSource,
     Bundle,
     add_artifacts,
     against_keras,
+    put_back,
     write_bundle,
 )
 from keras_realmnet.screening.decision import OperatingPoint
@@ -36,7 +38,7 @@ from keras_realmnet.screening.engines.registry import engine_class
 from keras_realmnet.screening.labels import LABEL_SETS, LabelSet
 from keras_realmnet.screening.preprocessing import PreprocessSpec
 
-__all__ = ["INTENDED_USE", "add_to_bundle", "bundle_from_run", "evidence"]
+__all__ = ["INTENDED_USE", "add_to_bundle", "bundle_from_run", "evidence", "make_again"]
 
 INTENDED_USE = (
     "Research only. Not a medical device, not for clinical use: the model was not validated on patients and must not "
@@ -187,6 +189,41 @@ def add_to_bundle(
             versions=_versions_of_added(bundle, sources),
         )
     return added, parity, images
+
+
+def make_again(
+    bundle: Bundle,
+    artifacts: Sequence[str],
+    source: Path | None = None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Gives the folder of `bundle` the files of artifacts again that it is without. The bundle stays as it is.
+
+    Args:
+        artifacts, source, tell: as for `add_to_bundle`.
+
+    Raises:
+        RealMNetError: no or another Keras model; what is made here is not, byte for byte, what was there.
+    """
+    for name in artifacts:
+        if needs_calibration(name):
+            raise RealMNetError(
+                f"{name}: made with images, static int8 does not become the same again; --replace, with images, puts "
+                "another in its place"
+            )
+    model = load_source(bundle, source)
+    with tempfile.TemporaryDirectory() as folder:
+        maker = ArtifactMaker(model, Path(folder), None)
+        for name in artifacts:
+            tell(f"making {name}")
+            try:
+                put_back(bundle, name, maker.make(name).path)
+            except BundleMismatch as error:
+                file = bundle.artifact(name).file
+                raise RealMNetError(
+                    f"{file}: what is made here has other bytes, as other packages may give (`versions` in "
+                    f"{BUNDLE_FILE} has those of then); --replace puts it in, and the bundle's digest changes"
+                ) from error
 
 
 def evidence(score: Any) -> str:

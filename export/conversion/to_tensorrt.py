@@ -123,9 +123,7 @@ def add_engine(
         raise RealMNetError(f"{made_from.file}: an ONNX artifact expected")
     name = "tensorrt-" + made_from.name.removeprefix("onnx-").removesuffix("-gpu")
     with tempfile.TemporaryDirectory() as folder:
-        plan = to_tensorrt(
-            bundle.directory / made_from.file, Path(folder) / f"{name}.plan", tf32, timing_cache, tell=tell
-        )
+        plan = to_tensorrt(bundle.model_file(source), Path(folder) / f"{name}.plan", tf32, timing_cache, tell=tell)
         image, golden = bundle.golden(made_from.name)
         difference = float(np.abs(TensorRTRuntime(plan).predict(image).probabilities - golden.probabilities).max())
         if not difference <= made_from.tolerance:  # also refuses NaN

@@ -116,26 +116,37 @@ class Measured:
 
 
 def of_bundle(
-    bundle: Bundle, artifacts: Iterable[str] = (), engines: Iterable[str] = (), every_engine: bool = False
+    bundle: Bundle,
+    artifacts: Iterable[str] = (),
+    engines: Iterable[str] = (),
+    every_engine: bool = False,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> list[Contestant]:
     """Artifacts of a bundle, all by default, each with the engine it was made for, or with those named that open it.
 
     Args:
         every_engine: an ONNX file takes part with OpenVINO, too.
+        tell: where all take part, is handed a line for each whose file is not there.
 
     Raises:
-        RealMNetError: no such artifact or engine; or no engine named opens any of them.
+        RealMNetError: no such artifact or engine, or its file is not there; or no engine named opens any of them.
     """
-    engines, found = _known(engines), []
-    for name in list(artifacts) or bundle.artifacts:
-        artifact = bundle.artifact(name)
+    named, engines, found = list(artifacts), _known(engines), []
+    for name in named or bundle.artifacts:
+        try:
+            artifact, file = bundle.artifact(name), bundle.model_file(name)
+        except RealMNetError as error:
+            if named:
+                raise
+            tell(f"left out: {error}")
+            continue
         for engine in engines or (_usual_engines(artifact.engine) if every_engine else [artifact.engine]):
             if artifact.file.endswith(ENGINES[engine].SUFFIX):
                 found.append(
                     Contestant(
                         name=f"{name} ({engine})",
                         engine=engine,
-                        file=bundle.directory / artifact.file,
+                        file=file,
                         network=_network(bundle),
                         spec=bundle.spec,
                         modality=bundle.modality,
@@ -192,7 +203,11 @@ def of_file(file: Path, engines: Iterable[str] = ()) -> list[Contestant]:
 
 
 def of_bundle_and_others(
-    place: Path, artifacts: Iterable[str], engines: Iterable[str], compared: Iterable[str]
+    place: Path,
+    artifacts: Iterable[str],
+    engines: Iterable[str],
+    compared: Iterable[str],
+    tell: Callable[[str], None] = lambda line: None,
 ) -> list[Contestant]:
     """The named artifacts of a bundle (its default one where none is named), and what they are compared with.
 
@@ -200,6 +215,7 @@ def of_bundle_and_others(
         place: folder of the bundle, or a model file that is in none.
         compared: further artifacts of the bundle ("all": all of them), folders of other bundles, whose default artifact
             then takes part, or model files.
+        tell: as for `of_bundle`.
 
     Raises:
         RealMNetError: as `of_bundle` and `of_file`, or something compared is nothing of these.
@@ -214,7 +230,7 @@ def of_bundle_and_others(
         found = of_file(place, engines)
     for name in compared:
         if bundle is not None and name == "all":
-            found += of_bundle(bundle, (), engines, every_engine=True)
+            found += of_bundle(bundle, (), engines, every_engine=True, tell=tell)
         elif bundle is not None and name in bundle.artifacts:
             found += of_bundle(bundle, [name], engines)
         elif Path(name).is_dir():

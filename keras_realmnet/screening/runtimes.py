@@ -28,7 +28,8 @@ def open_runtime(
         engine: one of `ENGINES`, where another than the artifact's is to open its file ("openvino" an ONNX model).
 
     Raises:
-        RealMNetError: no such artifact or engine, one that does not open the other, or the engine's package is missing.
+        RealMNetError: no such artifact or engine, one that does not open the other, or the artifact's file or the
+            engine's package is missing.
         BundleMismatch: the model does not open, is bound to another device, or has not the input bundle.json states.
     """
     chosen = bundle.artifact(artifact)
@@ -43,7 +44,7 @@ def open_runtime(
             f"{chosen.file}: made on {_readable(chosen.device)}; this is {_readable(runtime_class.this_device())}. "
             "Such a model runs only where it was made: build it again here"
         )
-    runtime = runtime_class(bundle.directory / chosen.file, threads)
+    runtime = runtime_class(bundle.model_file(chosen.name), threads)
     if runtime.input_name != chosen.input_name or runtime.input_shape != chosen.input_shape:
         raise BundleMismatch(
             f"{chosen.file}: bundle.json states the input {chosen.input_name!r} {chosen.input_shape}, "

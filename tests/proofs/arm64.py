@@ -171,9 +171,9 @@ def pins(python: str) -> Iterator[str]:
 def for_processors(directory: Path) -> list[str]:
     from keras_realmnet.screening.bundle.bundle import Bundle
 
-    return [
-        name for name, found in Bundle.load(directory).artifacts.items() if found.engine in ("litert", "onnxruntime")
-    ]
+    bundle = Bundle.load(directory)
+    there = {name: found for name, found in bundle.artifacts.items() if name not in bundle.absent}
+    return [name for name, found in there.items() if found.engine in ("litert", "onnxruntime")]
 
 
 def with_every_artifact(directory: Path, copy: Path) -> Path:
@@ -181,6 +181,7 @@ def with_every_artifact(directory: Path, copy: Path) -> Path:
 
     Calibrated on `samples/`: it matters here that an artifact computes the same everywhere, not what.
     """
+    from export.bundling.make_bundle import make_again
     from export.contract.keras_source import load_source
     from export.contract.verify import images_of_files
     from export.conversion.artifacts import ARTIFACTS, ArtifactMaker
@@ -189,6 +190,7 @@ def with_every_artifact(directory: Path, copy: Path) -> Path:
 
     shutil.copytree(directory, copy)
     bundle = Bundle.load(copy)
+    make_again(bundle, bundle.absent)
     with tempfile.TemporaryDirectory() as folder:
         maker = ArtifactMaker(load_source(bundle), Path(folder), lambda: images_of_files([SAMPLES], bundle).pixels)
         lacking = [name for name in ARTIFACTS if name not in bundle.artifacts]

@@ -5,6 +5,9 @@
     golden.npz        `image` uint8 (1, size, size, 3); per artifact `probabilities_NAME` and `class_maps_NAME`
     source.keras      optional: the Keras model the artifacts were made from, for those who verify; no box needs it
 
+A bundle that names its Keras model may be without the files of artifacts other than the default one: `python -m export
+add` makes them again, the same bytes. Whoever asks for one that is not there is told so.
+
 A file that replaces one of the same name has a longer name: a bundle changes at one moment, with bundle.json, and is
 the old one or the new one whenever the change breaks off.
 
@@ -16,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -46,6 +50,7 @@ __all__ = [
     "Costs",
     "add_artifacts",
     "against_keras",
+    "put_back",
     "write_bundle",
 ]
 
@@ -322,6 +327,33 @@ class Bundle:
                 f"Bundle '{self.name}' has the artifacts {', '.join(self.artifacts)}. Received: {name!r}"
             ) from None
 
+    @property
+    def absent(self) -> list[str]:
+        """Artifacts that may be without their files and are, now."""
+        return [
+            name
+            for name, artifact in self.artifacts.items()
+            if name != self.default_artifact
+            and self.source_sha256 is not None
+            and artifact.device is None  # what is bound to a device is built there, of another artifact
+            and not os.path.lexists(self.directory / artifact.file)
+        ]
+
+    def model_file(self, name: str | None = None) -> Path:
+        """The file of the artifact called `name`, or of the default one.
+
+        Raises:
+            RealMNetError: no such artifact, or the folder is without its file; names the command that makes it.
+        """
+        artifact = self.artifact(name)
+        path = self.directory / artifact.file
+        if artifact.name in self.absent:
+            raise RealMNetError(
+                f"{path}: not in this folder; `python -m export add {self.directory} --artifacts {artifact.name}` "
+                "makes it of the Keras model"
+            )
+        return path
+
     def golden(self, name: str | None = None) -> tuple[np.ndarray, Prediction]:
         """The golden image, uint8 of shape (1, size, size, 3), and what the artifact made of it at export.
 
@@ -458,6 +490,19 @@ def add_artifacts(
     return Bundle.load(directory)
 
 
+def put_back(bundle: Bundle, name: str, model: Path) -> None:
+    """Copies `model` into the folder of `bundle` as the file of its artifact called `name`. The bundle stays as it is.
+
+    Raises:
+        BundleMismatch: `model` has other bytes than that artifact.
+        RealMNetError: there is no such artifact, or as `write_bundle`.
+    """
+    artifact = bundle.artifact(name)
+    _check_file(model, artifact.sha256, artifact.bytes)
+    with FolderChange(bundle.directory, BUNDLE_FILE, _named_files) as change:
+        change.put_back(artifact.file, model)
+
+
 def against_keras(artifact: str) -> str:
     """Under which name the scores of a bundle say how far an artifact is from the Keras model."""
     return f"{artifact} against Keras"
@@ -586,7 +631,8 @@ def _refuse(path: Path, reason: object, cause: BaseException | None = None) -> N
 
 def _check_files(bundle: Bundle, document: Mapping[str, Any]) -> None:
     """Raises BundleMismatch where a file is missing or not the one that bundle.json signs."""
-    for artifact in bundle.artifacts.values():
+    for name in bundle.artifacts.keys() - set(bundle.absent):
+        artifact = bundle.artifacts[name]
         _check_file(bundle.directory / artifact.file, artifact.sha256, artifact.bytes)
     _check_file(bundle.directory / bundle.golden_file, document["golden"]["sha256"])
     if bundle.source_file is not None and bundle.source_sha256 is not None:

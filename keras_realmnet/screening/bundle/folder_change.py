@@ -81,6 +81,14 @@ class FolderChange:
         self._staged[name] = staged
         return name, sha256
 
+    def put_back(self, name: str, source: Path) -> None:
+        """Copies the file to `name`, which the manifest names and has no file; the manifest stays as it is."""
+        staged = self._staging / name
+        shutil.copyfile(source, staged)
+        _sync(staged)
+        os.replace(staged, self._folder / name)
+        os.fsync(self._lock)
+
     def commit(self, content: bytes) -> None:
         """Replaces the manifest: from here on the folder is the new one."""
         manifest, names = self._staging / self._manifest.name, self._staging / LIST

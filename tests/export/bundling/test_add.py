@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -12,7 +13,10 @@ from PIL import Image
 from export.__main__ import main
 from export.bundling.make_bundle import evidence
 from export.contract.parity import LIMITS, Limits
+from export.conversion.artifacts import ARTIFACTS
+from export.speed.benchmark import of_bundle
 from keras_realmnet import RealMNet
+from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.bundle.bundle import ArtifactSource, Bundle, add_artifacts, against_keras
 from keras_realmnet.screening.runtimes import open_runtime, self_check
 from training.datasets.datasets import PhantomDataSet
@@ -76,6 +80,37 @@ def test_a_bundle_gets_an_onnx_model_from_its_own_keras_model(place, capsys):
         self_check(after, open_runtime(after, name), name)
     files = {artifact.file for artifact in after.artifacts.values()}
     assert set(contents()) == {"bundle.json", "source.keras", after.golden_file} | files
+
+
+def test_an_artifact_whose_file_is_not_there_is_made_again(place, capsys, monkeypatch):
+    assert main(["add", "bundle", "--artifacts", "onnx-float32-gpu", "--images", "images"]) == 0
+    whole = contents()
+    (Path("bundle") / Bundle.load("bundle").artifacts["onnx-float32-gpu"].file).unlink()
+    lacking = Bundle.load("bundle")
+    with pytest.raises(RealMNetError, match="not in this folder"):
+        of_bundle(lacking, ["onnx-float32-gpu"])
+    told = []
+    assert [entrant.name for entrant in of_bundle(lacking, tell=told.append)] == ["float32 (litert)"]
+    assert "left out: bundle/onnx-float32-gpu.onnx: not in this folder" in told[0]
+    assert "already there: float32." in refusal(["bundle", "--artifacts", "onnx-float32-gpu,float32"], capsys)
+    assert main(["add", "bundle", "--artifacts", "onnx-float32-gpu"]) == 0
+    assert "made again: onnx-float32-gpu; bundle and its digest are what they were" in capsys.readouterr().out
+    assert contents() == whole
+
+
+def test_what_becomes_another_is_not_put_back(place, capsys, monkeypatch):
+    assert main(["add", "bundle", "--artifacts", "onnx-float32-gpu", "--images", "images"]) == 0
+    (Path("bundle") / Bundle.load("bundle").artifacts["onnx-float32-gpu"].file).unlink()
+    kind = ARTIFACTS["onnx-float32-gpu"]
+    monkeypatch.setitem(ARTIFACTS, "onnx-float32-gpu", replace(kind, make=ARTIFACTS["onnx-float32"].make))
+    line = refusal(["bundle", "--artifacts", "onnx-float32-gpu"], capsys)
+    assert "onnx-float32-gpu.onnx: what is made here has other bytes" in line
+    assert "--replace puts it in" in line
+    before = Bundle.load("bundle").digest
+    arguments = ["--artifacts", "onnx-float32-gpu", "--images", "images", "--replace"]
+    assert main(["add", "bundle", *arguments]) == 0
+    after = Bundle.load("bundle")
+    assert (after.absent, after.digest == before) == ([], False)
 
 
 def test_a_bundle_without_its_keras_model_takes_it_from_elsewhere(place, capsys):

@@ -26,12 +26,14 @@ from keras_realmnet.screening.bundle.bundle import (
     Costs,
     add_artifacts,
     against_keras,
+    put_back,
     write_bundle,
 )
 from keras_realmnet.screening.bundle.folder_change import FolderChange
 from keras_realmnet.screening.decision import OperatingPoint
 from keras_realmnet.screening.labels import PALM, PSMM, Label, LabelSet
 from keras_realmnet.screening.preprocessing import PreprocessSpec
+from keras_realmnet.screening.runtimes import open_runtime, self_check
 
 ROOT = Path(__file__).resolve().parents[3]
 FILES = ("bundle.json", "float32.tflite", "second.tflite", "golden.npz")
@@ -370,6 +372,57 @@ def test_arguments_that_do_not_fit_are_refused(tiny_bundle, tmp_path, changes, m
 
 
 # --- bundles that are signed correctly and make no sense --------------------------------------------------------------
+
+
+@pytest.fixture
+def with_source(tiny_bundle, tmp_path):
+    """A bundle with two artifacts, of which `float32` is the default one, that names a Keras model."""
+    (tmp_path / "model.keras").write_bytes(b"the Keras model")
+    model = ArtifactSource(tiny_bundle / "float32.tflite", "float32", 1e-3)
+    artifacts = {"float32": model, "second": model}
+    rewritten(tiny_bundle, tmp_path / "bundle", artifacts=artifacts, source=tmp_path / "model.keras")
+    return tmp_path / "bundle"
+
+
+def test_the_file_of_an_artifact_that_can_be_made_again_may_be_left_out(with_source, tiny_bundle):
+    digest = Bundle.load(with_source).digest
+    (with_source / "second.tflite").unlink()
+    bundle = Bundle.load(with_source)
+    assert (bundle.absent, bundle.digest) == (["second"], digest)
+    self_check(bundle, open_runtime(bundle))
+    with pytest.raises(RealMNetError, match=r"second\.tflite: not in this folder; .*export add .* --artifacts second"):
+        open_runtime(bundle, "second")
+    other = with_source.parent / "model.keras"
+    with pytest.raises(BundleMismatch, match=r"model\.keras: changed after"):
+        put_back(bundle, "second", other)
+    assert Bundle.load(with_source).absent == ["second"]
+    put_back(bundle, "second", tiny_bundle / "float32.tflite")
+    again = Bundle.load(with_source)
+    assert (again.absent, again.digest) == ([], digest)
+    assert {path.name for path in with_source.iterdir()} == {*FILES, "source.keras"}
+    self_check(again, open_runtime(again, "second"), "second")
+
+
+def test_no_other_file_may_be_missing_and_none_may_be_another(with_source):
+    for file in ("float32.tflite", "golden.npz"):  # the default artifact's, for one
+        content = (with_source / file).read_bytes()
+        (with_source / file).unlink()
+        assert f"{file}: the bundle needs this file" in refusal(with_source)
+        (with_source / file).write_bytes(content)
+    (with_source / "second.tflite").unlink()
+    (with_source / "second.tflite").symlink_to("nowhere")
+    assert "second.tflite: the bundle needs this file" in refusal(with_source)
+    (with_source / "second.tflite").unlink()
+    (with_source / "second.tflite").write_bytes(b"")
+    assert "second.tflite: changed after the bundle was made" in refusal(with_source)
+
+
+def test_a_model_that_is_bound_to_a_device_may_not_be_missing(with_source):
+    artifacts = json.loads((with_source / "bundle.json").read_bytes())["artifacts"]
+    artifacts["second"]["device"] = {"GPU": "one"}
+    resigned(with_source, artifacts=artifacts)
+    (with_source / "second.tflite").unlink()
+    assert "second.tflite: the bundle needs this file" in refusal(with_source)
 
 
 def refusal(directory: Path) -> str:
