@@ -17,13 +17,12 @@ from contextlib import suppress
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from socketserver import BaseServer
 from threading import Lock, Thread
 from typing import Any, cast
 
 from pydicom import Dataset
 from pydicom.uid import UID
-from pynetdicom import AE, build_context, events
+from pynetdicom import build_context, events
 from pynetdicom.association import Association
 from pynetdicom.dsutils import create_file_meta, encode_file_meta
 from pynetdicom.pdu_primitives import SOPClassCommonExtendedNegotiation
@@ -32,18 +31,11 @@ from pynetdicom.transport import AssociationServer
 
 from edge_app.config import Config
 from edge_app.config import Dicom as DicomSettings
-from edge_app.dicom import (
-    IMPLEMENTATION_UID,
-    IMPLEMENTATION_VERSION,
-    MAX_PDU,
-    STORAGE_CLASSES,
-    TRANSFER_SYNTAXES,
-    hang_up,
-    is_own_result,
-    limit_connection,
-    parse_attributes,
-    server_tls,
-)
+from edge_app.dicom import compat
+from edge_app.dicom.connections import MAX_PDU, hang_up, limit_connection, server_tls
+from edge_app.dicom.header import parse_attributes
+from edge_app.dicom.identifiers import IMPLEMENTATION_UID, IMPLEMENTATION_VERSION, STORAGE_CLASSES, TRANSFER_SYNTAXES
+from edge_app.dicom.own_results import is_own_result
 from edge_app.store.durable import has_room
 from edge_app.store.items import Incoming
 from edge_app.store.store import Store
@@ -83,8 +75,6 @@ class _Arriving(BytesIO):
     """Takes the place of a data set while it comes, so that none is kept in memory.
 
     Nothing is raised while it comes, when nobody could answer: `failure` is what stopped it, the rest is not kept.
-    (pynetdicom's STORE_RECV_CHUNKED_DATASET knows no limit, writes another header, into the system's temporary folder,
-    and leaves the file there when the sender aborts.)
     """
 
     def __init__(self, limit_mb: int, failure: Exception | None = None):
@@ -165,7 +155,7 @@ class DicomIntake:
         self._lock = Lock()
         self._writer = ThreadPoolExecutor(1, "dicom-intake")  # one connection to the data base for all associations
         settings = config.dicom
-        entity = _Entity(settings.ae_title)
+        entity = compat.Entity(settings.ae_title)
         entity.require_called_aet = settings.require_called_ae_title
         entity.maximum_associations = settings.max_associations
         entity.maximum_pdu_size = MAX_PDU
@@ -216,7 +206,7 @@ class DicomIntake:
 
     def stop(self, seconds: float = DRAIN_SECONDS) -> None:
         """Takes no more associations, lets objects that are under way arrive, then ends what is left."""
-        self._server.stop_listening()
+        compat.stop_listening(self._server)
         self._thread.join()
         deadline = time.monotonic() + seconds
         while self._receiving() and time.monotonic() < deadline:
@@ -238,25 +228,26 @@ class DicomIntake:
             time.sleep(0.02)
 
     def _receiving(self) -> bool:
-        return self._stores > 0 or any(each.dimse.message is not None for each in self._server.active_associations)
+        return self._stores > 0 or any(
+            compat.message_under_way(each) is not None for each in self._server.active_associations
+        )
 
     def _watch(self, event: events.Event) -> None:
         """Handler of every received PDU: sees to it that no data set is kept in memory while it comes."""
-        dimse: Any = event.assoc.dimse
-        message = dimse.message
-        if dimse.msg_queue.qsize() > MAX_WAITING:
+        message = compat.message_under_way(event.assoc)
+        if compat.unanswered_requests(event.assoc) > MAX_WAITING:
             log.warning("DICOM: %r does not wait for answers: aborted", _caller(event))
             event.assoc.abort()
         elif message is None or isinstance(message.data_set, _Arriving):
             return
-        elif message.encoded_command_set.tell() > MAX_COMMAND:
+        elif message.command_bytes > MAX_COMMAND:
             log.warning("DICOM: %r sends a command without an end: aborted", _caller(event))
             event.assoc.abort()
         elif message.context_id is not None:  # its command has come
-            command, began = message.command_set, message.data_set.getvalue()
-            uids = command.get("AffectedSOPClassUID"), command.get("AffectedSOPInstanceUID")
-            message.data_set = self._arriving(event.assoc, message.context_id, *uids)
-            message.data_set.write(began)
+            began = message.data_set.getvalue()
+            arriving = self._arriving(event.assoc, message.context_id, *message.affected_uids)
+            message.data_set = arriving
+            arriving.write(began)
 
     def _arriving(self, association: Association, context_id: int | None, sop_class: Any, instance: Any) -> _Arriving:
         """For the data set of a request; one that will be refused is not kept. Nothing is raised."""
@@ -290,16 +281,13 @@ class DicomIntake:
                 self._under_way.pop(association, None)
 
     def _forget(self, event: events.Event) -> None:
-        """Handler of EVT_CONN_CLOSE: lets go of what was under way.
-
-        pynetdicom would also wait on for the request of a peer that has left without one.
-        """
+        """Handler of EVT_CONN_CLOSE: lets go of what was under way."""
         with self._lock:
             under_way = self._under_way.pop(event.assoc, [])
         for arriving in under_way:
             arriving.give_up(_Refused(OUT_OF_RESOURCES, "the connection ended"))
         if event.assoc.requestor.primitive is None:
-            event.assoc.dul.to_user_queue.put(cast("Any", None))
+            compat.stop_waiting_for_request(event.assoc)
 
     def _authorised(self, association: Association) -> bool:
         allowed = self.config.dicom.allowed_ae_titles
@@ -383,19 +371,6 @@ class DicomIntake:
         log.info("DICOM: received and dropped: %s, from %r", kind, _caller(event))
 
 
-class _Entity(AE):
-    """pynetdicom's, which would count connections without an association against the most it may have, too."""
-
-    @property
-    def active_associations(self) -> list[Association]:
-        """Those that are established or asked for."""
-        return [
-            each
-            for each in super().active_associations
-            if each.requestor.primitive is not None and not (each.is_rejected or each.is_aborted or each.is_released)
-        ]
-
-
 class _Server(AssociationServer):
     """pynetdicom's, with a say in who may connect. Each association is a thread; no peer can hold up the others.
 
@@ -463,10 +438,6 @@ class _Server(AssociationServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         log.warning("DICOM: a connection failed", exc_info=True)
-
-    def stop_listening(self) -> None:
-        BaseServer.shutdown(self)  # pynetdicom's own also deregisters what `AE.start_server` has registered
-        self.server_close()
 
 
 def _host(association: Association) -> str:

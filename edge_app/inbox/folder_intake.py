@@ -22,7 +22,8 @@ from typing import BinaryIO
 from edge_app import contradictions, logs
 from edge_app.analysis.screen import printable
 from edge_app.config import Config, Folder
-from edge_app.dicom import is_own_result, read_attributes
+from edge_app.dicom.header import read_attributes
+from edge_app.dicom.own_results import is_own_result
 from edge_app.inbox.file_kinds import HEAD, READ, kind_of
 from edge_app.store.database import timestamp
 from edge_app.store.durable import has_room

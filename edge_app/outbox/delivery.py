@@ -34,14 +34,10 @@ from pynetdicom.association import Association
 
 from edge_app.config import Config, Destination
 from edge_app.config import Delivery as Settings
-from edge_app.dicom import (
-    IMPLEMENTATION_UID,
-    IMPLEMENTATION_VERSION,
-    client_tls,
-    limit_connection,
-    read_attributes,
-    reserve_answers,
-)
+from edge_app.dicom.compat import reserve_answers
+from edge_app.dicom.connections import client_tls, limit_connection
+from edge_app.dicom.header import read_attributes
+from edge_app.dicom.identifiers import IMPLEMENTATION_UID, IMPLEMENTATION_VERSION
 from edge_app.present import dicom_results, exports, fhir
 from edge_app.store.durable import is_full_disk, move_durably, temporary_file, write_durably
 from edge_app.store.outbox import Delivery

@@ -39,15 +39,13 @@ from pydicom.dataelem import DataElement
 from pydicom.sr.codedict import codes
 from pydicom.uid import Comprehensive3DSRStorage
 
-from edge_app.dicom import (
+from edge_app.dicom.identifiers import IMPLEMENTATION_UID, IMPLEMENTATION_VERSION, NAMESPACE
+from edge_app.dicom.own_results import (
     HEAT_MAP_COMMENTS,
     HEAT_MAP_DERIVATION,
     HEAT_MAP_SERIES,
     HEAT_MAP_TYPE,
-    IMPLEMENTATION_UID,
-    IMPLEMENTATION_VERSION,
     MANUFACTURER,
-    NAMESPACE,
     SOFTWARE,
 )
 from edge_app.present.exports import STATEMENT

@@ -9,7 +9,7 @@ import re
 from typing import Any
 from uuid import uuid5
 
-from edge_app.dicom import NAMESPACE
+from edge_app.dicom.identifiers import NAMESPACE
 from edge_app.present.exports import STATEMENT, uids
 from edge_app.present.terms import OUTCOMES, label_code, label_name, name_parts, picture, purpose, sentence
 from edge_app.store.records import Result

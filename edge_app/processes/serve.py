@@ -181,7 +181,7 @@ class Box:
 
 def _recover(store: Store) -> None:
     """Brings the store to where nothing is half done, see `Store.recover`."""
-    from edge_app.dicom import read_attributes
+    from edge_app.dicom.header import read_attributes
 
     for item in store.recover():
         log.warning("item %d: was being screened when the box stopped; now %s", item.id, item.state)

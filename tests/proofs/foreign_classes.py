@@ -40,7 +40,7 @@ from pydicom.uid import (
 )
 from pynetdicom import AE
 
-from edge_app.dicom import reserve_answers
+from edge_app.dicom.compat import reserve_answers
 from edge_app.store.store import Store
 
 OWN = "a result of this software"

@@ -17,7 +17,7 @@ import served
 from pydicom import dcmread
 from pynetdicom import AE
 
-from edge_app.dicom import reserve_answers
+from edge_app.dicom.compat import reserve_answers
 
 
 def prove(folder: Path, count: int, associations: int = 8, bundle: Path = peers.BUNDLE) -> str:

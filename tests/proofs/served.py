@@ -19,7 +19,7 @@ import peers
 from pydicom import Dataset
 from pynetdicom import AE
 
-from edge_app.dicom import reserve_answers
+from edge_app.dicom.compat import reserve_answers
 from edge_app.store.store import Store
 from training.phantoms.phantom import render
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from starlette.responses import Response
 
-from edge_app.dicom import Said, header_of
+from edge_app.dicom.header import Said, header_of
 from edge_app.present.report import ACTIONS, task
 from edge_app.store.items import Item
 from edge_app.store.store import Store

@@ -56,8 +56,10 @@ from pynetdicom.sop_class import (
     Verification,
 )
 
-from edge_app import dicom
-from edge_app.dicom import STORAGE_CLASSES, TRANSFER_SYNTAXES, read_attributes, reserve_answers
+from edge_app.dicom.compat import reserve_answers
+from edge_app.dicom.header import read_attributes
+from edge_app.dicom.identifiers import IMPLEMENTATION_UID, STORAGE_CLASSES, TRANSFER_SYNTAXES
+from edge_app.dicom.own_results import HEAT_MAP_TYPE, MANUFACTURER
 from edge_app.inbox.dicom_intake import BEGINNING, start
 from edge_app.store.items import Incoming
 from edge_app.store.store import Store
@@ -668,7 +670,7 @@ def test_the_pdf_of_a_study_stops_no_sender(box, shared, tmp_path):
 
 def heat_map(**attributes):
     """A Secondary Capture as `dicom_results.heat_map` marks it."""
-    own = {"Manufacturer": dicom.MANUFACTURER, "ImageType": list(dicom.HEAT_MAP_TYPE)}
+    own = {"Manufacturer": MANUFACTURER, "ImageType": list(HEAT_MAP_TYPE)}
     return peers.ophthalmic(SMALL, SOPClassUID=SecondaryCaptureImageStorage, **own | attributes)
 
 
@@ -688,12 +690,12 @@ def equipment(**attributes):
 
 
 OF_A_HEAT_MAP = [
-    {"Manufacturer": dicom.MANUFACTURER.upper()},
+    {"Manufacturer": MANUFACTURER.upper()},
     {"SeriesDescription": "Heat map - NOT FOR DIAGNOSIS"},
     {"ImageComments": "NOT FOR DIAGNOSIS. Research software: not a medical device, not for clinical use."},
     {"DerivationDescription": "Class map of label A3 by psmm 1.0, drawn over a reduced copy of the source image."},
     {"SoftwareVersions": ["keras-realmnet 1.0", "psmm 1.0"]},
-    {"ContributingEquipmentSequence": [equipment(Manufacturer=dicom.MANUFACTURER)]},
+    {"ContributingEquipmentSequence": [equipment(Manufacturer=MANUFACTURER)]},
     {"ContributingEquipmentSequence": [equipment(SoftwareVersions="keras-realmnet 1.0")]},
 ]
 
@@ -718,7 +720,7 @@ def test_a_mark_alone_makes_no_heat_map(box, mark, image_type):
 @pytest.mark.parametrize("mark", OF_A_HEAT_MAP[1:], ids=lambda mark: next(iter(mark)))
 def test_a_picture_of_a_camera_is_no_heat_map_whatever_its_text_says(box, mark):
     store, server = box
-    picture = peers.ophthalmic(SMALL, ImageType=list(dicom.HEAT_MAP_TYPE), **mark)
+    picture = peers.ophthalmic(SMALL, ImageType=list(HEAT_MAP_TYPE), **mark)
     assert send(server.port, picture) == 0x0000
     assert len(store.items()) == 1
 
@@ -727,7 +729,7 @@ def test_a_picture_of_a_camera_is_no_heat_map_whatever_its_text_says(box, mark):
     "attributes",
     [
         {"Manufacturer": "OPTOS"},
-        {"Manufacturer": f"{dicom.MANUFACTURER} 2"},
+        {"Manufacturer": f"{MANUFACTURER} 2"},
         {"Manufacturer": None},
         {"Manufacturer": "OPTOS", "SeriesDescription": "Heat map"},
         {"Manufacturer": "OPTOS", "SeriesDescription": "Not for diagnosis"},
@@ -812,7 +814,7 @@ def association_request(called):
     context.context_id = 1
     request.presentation_context_definition_list = [context]
     longest, implementation = MaximumLengthNotification(), ImplementationClassUIDNotification()
-    implementation.implementation_class_uid = dicom.IMPLEMENTATION_UID
+    implementation.implementation_class_uid = IMPLEMENTATION_UID
     request.user_information = [longest, implementation]
     pdu.from_primitive(request)
     return pdu.encode()

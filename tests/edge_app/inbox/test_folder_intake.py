@@ -17,8 +17,8 @@ from PIL import Image
 from pydicom.uid import Comprehensive3DSRStorage, SecondaryCaptureImageStorage
 from rich.console import Console
 
-from edge_app import dicom
 from edge_app.config import Config
+from edge_app.dicom.own_results import HEAT_MAP_TYPE, MANUFACTURER
 from edge_app.health import status
 from edge_app.inbox import folder_intake
 from edge_app.inbox.file_kinds import HEAD, kind_of
@@ -432,11 +432,11 @@ def test_a_file_of_another_kind_is_not_read_whole(share, watch, monkeypatch):
 
 
 def test_results_of_this_software_are_not_taken(share, watch):
-    own = {"Manufacturer": dicom.MANUFACTURER, "ImageType": list(dicom.HEAT_MAP_TYPE)}
+    own = {"Manufacturer": MANUFACTURER, "ImageType": list(HEAT_MAP_TYPE)}
     peers.write(peers.ophthalmic(SMALL, SOPClassUID=SecondaryCaptureImageStorage, **own), share / "map.dcm")
     own |= {"Manufacturer": "", "SeriesDescription": "Heat map - NOT FOR DIAGNOSIS"}
     peers.write(peers.ophthalmic(SMALL, SOPClassUID=SecondaryCaptureImageStorage, **own), share / "rewritten.dcm")
-    report = peers.ophthalmic(SMALL, SOPClassUID=Comprehensive3DSRStorage, Manufacturer=dicom.MANUFACTURER.upper())
+    report = peers.ophthalmic(SMALL, SOPClassUID=Comprehensive3DSRStorage, Manufacturer=MANUFACTURER.upper())
     peers.write(report, share / "report.dcm")
     peers.write(peers.ophthalmic(SMALL), share / "picture.dcm")
     store = watch()

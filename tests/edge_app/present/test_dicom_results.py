@@ -10,7 +10,8 @@ from pydicom import Dataset, dcmread
 from pydicom.uid import Comprehensive3DSRStorage, ExplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit
 
 from edge_app.analysis.screen import Screener
-from edge_app.dicom import IMPLEMENTATION_UID, NAMESPACE, is_own_result
+from edge_app.dicom.identifiers import IMPLEMENTATION_UID, NAMESPACE
+from edge_app.dicom.own_results import is_own_result
 from edge_app.present.dicom_results import encode, heat_map, structured_report
 from edge_app.present.terms import sentence
 from keras_realmnet import __version__

@@ -10,7 +10,7 @@ from uuid import uuid5
 import peers
 import pytest
 
-from edge_app.dicom import NAMESPACE
+from edge_app.dicom.identifiers import NAMESPACE
 from edge_app.present import exports, fhir, terms
 from edge_app.store.store import Store
 from keras_realmnet.screening import decision

@@ -1,115 +1,26 @@
-"""What receiving and sending DICOM share: classes, coding, header attributes, TLS, time-outs."""
+"""The header of a DICOM object: found wherever it lies, at a bounded cost, without its pixels."""
 
 import logging
 import os
-import socket
-import ssl
-import time
 import zlib
-from contextlib import suppress
-from functools import partial
 from io import BytesIO
 from pathlib import Path
 from struct import unpack
-from typing import Any, BinaryIO, NamedTuple
-from uuid import UUID, uuid5
+from typing import BinaryIO, NamedTuple
 
-import pydicom.config
 from pydicom import Dataset
 from pydicom.filereader import read_dataset, read_partial
 from pydicom.uid import (
-    JPEG2000,
     UID,
-    Comprehensive3DSRStorage,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
-    JPEG2000Lossless,
-    JPEGBaseline8Bit,
-    JPEGLosslessSV1,
-    MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
-    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
-    MultiFrameTrueColorSecondaryCaptureImageStorage,
-    OphthalmicPhotography8BitImageStorage,
-    OphthalmicPhotography16BitImageStorage,
-    RLELossless,
-    SecondaryCaptureImageStorage,
-    VLPhotographicImageStorage,
-    WideFieldOphthalmicPhotography3DCoordinatesImageStorage,
-    WideFieldOphthalmicPhotographyStereographicProjectionImageStorage,
 )
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
-from pynetdicom import _config, events
-from pynetdicom.association import Association
 
-__all__ = [
-    "HEAT_MAP_COMMENTS",
-    "HEAT_MAP_DERIVATION",
-    "HEAT_MAP_SERIES",
-    "HEAT_MAP_TYPE",
-    "IMPLEMENTATION_UID",
-    "IMPLEMENTATION_VERSION",
-    "MANUFACTURER",
-    "MAX_PDU",
-    "NAMESPACE",
-    "SOFTWARE",
-    "STORAGE_CLASSES",
-    "TRANSFER_SYNTAXES",
-    "Said",
-    "client_tls",
-    "hang_up",
-    "header_of",
-    "is_own_result",
-    "limit_connection",
-    "parse_attributes",
-    "read_attributes",
-    "reserve_answers",
-    "server_tls",
-]
+__all__ = ["Said", "header_of", "parse_attributes", "read_attributes"]
 
-NAMESPACE = UUID("6f0ad8cf-4f9b-5f3c-9d0e-2f8f1a6f7c11")  # of all UIDs made here (UUID-derived, PS3.5 B.2)
-# Part of every stored file, and so of its hash: the same object must give the same file after an update of the box.
-IMPLEMENTATION_UID = UID(f"2.25.{uuid5(NAMESPACE, 'implementation').int}")
-IMPLEMENTATION_VERSION = "REALMNET_BOX_1"  # at most 16 characters
-
-# What the box's own objects say of themselves, so that they are known when they come back.
-MANUFACTURER = "keras-realmnet (research software)"
-SOFTWARE = "keras-realmnet"  # Software Versions begin with it
-HEAT_MAP_TYPE = ("DERIVED", "SECONDARY", "HEATMAP")
-HEAT_MAP_SERIES = "Heat map - NOT FOR DIAGNOSIS"
-HEAT_MAP_COMMENTS = "NOT FOR DIAGNOSIS."  # Image Comments and
-HEAT_MAP_DERIVATION = "Class map of label"  # Derivation Description begin with them
-
-# Without the bilevel one (1.2.840.10008.5.1.4.1.1.7.1): no retina is black and white.
-SECONDARY_CAPTURES = (
-    SecondaryCaptureImageStorage,
-    MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
-    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
-    MultiFrameTrueColorSecondaryCaptureImageStorage,
-)
-STORAGE_CLASSES = (
-    OphthalmicPhotography8BitImageStorage,
-    OphthalmicPhotography16BitImageStorage,
-    WideFieldOphthalmicPhotographyStereographicProjectionImageStorage,
-    WideFieldOphthalmicPhotography3DCoordinatesImageStorage,
-    *SECONDARY_CAPTURES,
-    VLPhotographicImageStorage,
-)
-TRANSFER_SYNTAXES = (
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
-    JPEGBaseline8Bit,
-    JPEGLosslessSV1,
-    JPEG2000Lossless,
-    JPEG2000,
-    RLELossless,
-)
-
-MAX_PDU = 131072  # bytes we ask for in one PDU, the most that dcmtk sends
-MAX_ANY_PDU = 1 << 20  # bytes of any PDU: an association request with 128 contexts stays far below
 HEADER_BYTES = 1 << 20  # that are kept of a header: patient, study, series and image attributes are far smaller
 ELEMENT_BYTES = 1 << 16  # and so is each of them
 HEADER_ELEMENTS = 10_000  # and they are fewer
@@ -120,15 +31,6 @@ BLOCK = 1 << 18
 UNDEFINED = 0xFFFFFFFF  # length of a value that ends with a delimiter
 ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 LAST_ATTRIBUTE = 0x0028FFFF  # image pixel attributes; palettes, overlays and pixels come after
-
-# pynetdicom's own messages may quote what a peer sent. What matters is logged by those who call it.
-_config.LOG_HANDLER_LEVEL = "none"
-logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
-# Values are the sender's, and pydicom's warnings about them would put patient data on stderr.
-pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
-pydicom.config.settings.writing_validation_mode = pydicom.config.IGNORE
-logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
-logging.getLogger("highdicom").setLevel(logging.CRITICAL + 1)
 
 
 def parse_attributes(data: bytes | memoryview | BinaryIO, transfer_syntax: str) -> Dataset:
@@ -160,41 +62,6 @@ def read_attributes(path: Path) -> Dataset:
         implicit, little = opened.original_encoding
         plain = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
         return parse_attributes(file, plain)
-
-
-def is_own_result(attributes: Dataset) -> bool:
-    """Whether an object says of itself that it is a heat map or report of this software, on this box or another.
-
-    Archives and gateways remove or rewrite attributes, so a Secondary Capture that calls itself a heat map needs only
-    one more of our marks. No camera's picture has both; one mark alone is not enough.
-    """
-    equipment = [attributes, *(attributes.get("ContributingEquipmentSequence") or ())]
-    made, *contributed = [_text(each, "Manufacturer") == MANUFACTURER.casefold() for each in equipment]
-    sop_class = attributes.get("SOPClassUID")
-    if sop_class == Comprehensive3DSRStorage:
-        return made or any(contributed)
-    if _texts(attributes, "ImageType")[:3] != [part.casefold() for part in HEAT_MAP_TYPE]:
-        return False
-    return made or (
-        sop_class in SECONDARY_CAPTURES
-        and (
-            any(contributed)
-            or any(text.startswith(f"{SOFTWARE} ") for each in equipment for text in _texts(each, "SoftwareVersions"))
-            or _text(attributes, "SeriesDescription") == HEAT_MAP_SERIES.casefold()
-            or _text(attributes, "ImageComments").startswith(HEAT_MAP_COMMENTS.casefold())
-            or _text(attributes, "DerivationDescription").startswith(HEAT_MAP_DERIVATION.casefold())
-        )
-    )
-
-
-def _texts(attributes: Dataset, keyword: str) -> list[str]:
-    """The values of an attribute, without spaces around them and whatever their case; none where it is missing."""
-    value = attributes.get(keyword) or ""
-    return [str(part).strip().casefold() for part in ([value] if isinstance(value, str) else value)]
-
-
-def _text(attributes: Dataset, keyword: str) -> str:
-    return str(attributes.get(keyword) or "").strip().casefold()
 
 
 class _Source:
@@ -385,70 +252,3 @@ def header_of(path: Path) -> Said | None:
 
 def _iso_date(value: str | None) -> str | None:
     return f"{value[:4]}-{value[4:6]}-{value[6:]}" if value and len(value) == 8 and value.isdecimal() else value
-
-
-def server_tls(certificate: Path, key: Path, authority: Path | None) -> ssl.SSLContext:
-    """TLS 1.2 or newer; with `authority`, peers must have a certificate of it. Raises OSError for unusable files."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(certificate, key)
-    if authority is not None:
-        context.load_verify_locations(authority)
-        context.verify_mode = ssl.CERT_REQUIRED
-    return context
-
-
-def client_tls(certificate: Path | None, key: Path | None, authority: Path | None) -> ssl.SSLContext:
-    """TLS 1.2 or newer; the peer's certificate must be of `authority` (default: the system's) and of its host."""
-    context = ssl.create_default_context(cafile=authority)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if certificate is not None:
-        context.load_cert_chain(certificate, key)
-    return context
-
-
-def limit_connection(event: events.Event, seconds: float) -> None:
-    """Handler of EVT_CONN_OPEN: no read or write of this connection may take longer, no PDU be larger than sensible.
-
-    pynetdicom itself waits for ever for the rest of a PDU, and takes one of 4 GiB.
-    """
-    connection: Any = event.assoc.dul.socket
-    connection.socket.settimeout(seconds)
-    connection.recv = partial(_receive, connection.socket, seconds)
-
-
-def hang_up(association: Association) -> None:
-    """Ends the connection, also where pynetdicom waits for the rest of a PDU or of a TLS handshake."""
-    connection: Any = association.dul.socket
-    opened = connection.socket
-    if opened is not None:
-        with suppress(OSError):  # it has just ended
-            socket.socket.shutdown(opened, socket.SHUT_RD)  # an SSLSocket's own forgets what TLS it speaks
-
-
-def reserve_answers(association: Association) -> None:
-    """For an association that only sends requests: answers go to whoever asked.
-
-    pynetdicom's reactor looks for requests of the peer, and on a busy machine it may take the answer instead (it is
-    told to pause, but checks before it looks); the request then fails for want of one.
-    """
-    dimse: Any = association.dimse
-    get = dimse.get_msg
-    dimse.get_msg = lambda block=False: get(block) if block else (None, None)
-
-
-def _receive(peer: Any, seconds: float, size: int) -> bytearray:
-    """Up to `size` bytes, fewer if the connection ends. Raises OSError for a peer that is too slow or asks too much."""
-    if size > MAX_ANY_PDU:
-        raise OSError(f"a PDU of {size} bytes; at most {MAX_ANY_PDU} are taken")
-    data, filled, deadline = bytearray(size), 0, time.monotonic() + seconds
-    with memoryview(data) as view:
-        while filled < size:
-            count = peer.recv_into(view[filled:])
-            if count == 0:
-                break
-            filled += count
-            if time.monotonic() > deadline:
-                raise TimeoutError("the peer sends too slowly")
-    del data[filled:]
-    return data

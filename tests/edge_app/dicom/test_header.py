@@ -20,8 +20,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from edge_app import dicom
-from edge_app.dicom import parse_attributes, read_attributes
+from edge_app.dicom import header
+from edge_app.dicom.header import parse_attributes, read_attributes
 
 SYNTAXES = (
     ExplicitVRLittleEndian,
@@ -190,7 +190,7 @@ def test_a_hostile_header_costs_little(name, deflated):
 
 
 def test_a_deflated_bomb_before_the_pixels_is_given_up(monkeypatch):
-    monkeypatch.setattr(dicom, "INFLATED_BYTES", 64 * MIB)
+    monkeypatch.setattr(header, "INFLATED_BYTES", 64 * MIB)
     deflate = zlib.compressobj(9, wbits=-15)
     bomb = deflate.compress(element(0x00091111, b"UT", 0xFFFFFFF0) + bytes(80 * MIB)) + deflate.flush()
     with pytest.raises(ValueError, match="before the pixels"):
