@@ -1,0 +1,156 @@
+"""Commands that train: one recipe, the variants of a study, the paper's protocols."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from keras_realmnet.errors import RealMNetError
+from training.commands.options import (
+    Augmenters,
+    Backend,
+    Cache,
+    Data,
+    Devices,
+    Epochs,
+    Replicates,
+    Settings,
+    Track,
+    recipe_from_options,
+    trainer,
+    writable,
+)
+
+__all__ = ["fit", "protocol", "sweep"]
+
+
+def fit(
+    recipe: Annotated[str, typer.Option(help="Name of a file in training/recipes, such as realmnet_21m_384 or smoke.")],
+    out: Annotated[Path | None, typer.Option(callback=writable, help="Run folder. Default: runs/RECIPE.")] = None,
+    data: Data = None,
+    epochs: Epochs = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images per step.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of weights, order and augmentation.")] = None,
+    settings: Settings = None,
+    resume: Annotated[bool, typer.Option(help="Continue the unfinished run in the run folder.")] = True,
+    cache: Cache = Path("data/cache"),
+    backend: Backend = None,
+    devices: Devices = None,
+    workers: Augmenters = 0,
+    track: Track = None,
+) -> None:
+    """Train a recipe and score it on held-out images.
+
+    The run folder gets recipe.json, run.json, history.csv, tensorboard/, weights.weights.h5 and scores.json.
+    Interrupt with Ctrl-C whenever you like: the same command goes on after the last complete epoch.
+
+    [bold]Examples[/bold]
+
+    python -m training fit --recipe smoke
+
+    python -m training fit --recipe palm_5m_224 --data PALM --out runs/palm
+
+    python -m training fit --recipe realmnet_21m_384 --data PSMM --set resampling=ml-rus --set augmentation.mixup=0.2
+    """
+    train = trainer(backend, cache, devices, workers, track)
+    chosen = recipe_from_options(recipe, data, epochs, batch_size, seed, settings)
+    folder = out or Path("runs") / recipe
+    train(chosen, folder, resume)
+    print(f"written: {folder}")
+
+
+def sweep(
+    name: Annotated[str | None, typer.Argument(help="Which study; without it, those there are are listed.")] = None,
+    recipe: Annotated[str, typer.Option(help="The recipe that the variants change.")] = "realmnet_21m_384",
+    only: Annotated[list[str] | None, typer.Option(help="A variant; repeatable. Default: all.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(callback=writable, help="Folder for the runs. Default: runs/sweeps/RECIPE/NAME.")
+    ] = None,
+    data: Data = None,
+    epochs: Epochs = None,
+    settings: Settings = None,
+    cache: Cache = Path("data/cache"),
+    backend: Backend = None,
+    devices: Devices = None,
+    workers: Augmenters = 0,
+    track: Track = None,
+) -> None:
+    """Train the variants of one ablation or parameter study, skipping those that are done, and tabulate them.
+
+    Interrupt whenever you like: the same command goes on where it stopped.
+
+    [bold]Examples[/bold]
+
+    python -m training sweep
+
+    python -m training sweep lam --data PSMM
+
+    python -m training sweep loss --recipe study_realmnet --only bce --only two_way
+    """
+    from training.studies.sweeps import SWEEPS, run_sweep
+
+    if name is None:
+        for sweep_name, description in SWEEPS.items():
+            print(f"{sweep_name:<18} {description.question}\n{'':<18} {', '.join(description.variants)}")
+        return
+    train = trainer(backend, cache, devices, workers, track)
+    base = recipe_from_options(recipe, data, epochs, settings=settings)
+    folder = out or Path("runs/sweeps") / recipe / name
+    try:
+        rows = run_sweep(name, base, folder, train, only or ())
+    except ValueError as error:
+        raise RealMNetError(str(error)) from error
+    from training.scoring.score_rows import print_rows
+
+    print_rows(rows, ["variant"])
+    print(f"written: {folder / 'sweep.csv'}")
+
+
+def protocol(
+    name: Annotated[str, typer.Argument(help="cip, mrp or cgp.")],
+    data: Annotated[str, typer.Option(help="Folder of the PSMM data set.")],
+    recipe: Annotated[list[str] | None, typer.Option(help="A recipe; repeatable. Default: realmnet_21m_384.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(callback=writable, help="Folder for the runs. Default: runs/protocols/NAME.")
+    ] = None,
+    counts: Annotated[bool, typer.Option("--counts", help="Only count the images and patients of each set.")] = False,
+    epochs: Epochs = None,
+    settings: Settings = None,
+    bootstrap: Replicates = 1000,
+    cache: Cache = Path("data/cache"),
+    backend: Backend = None,
+    devices: Devices = None,
+    workers: Augmenters = 0,
+    track: Track = None,
+) -> None:
+    """Train and test under one of the paper's protocols, skipping what is done, and tabulate by hospital.
+
+    cip: all hospitals train and test, patients apart. mrp: the main hospital trains, each other one tests.
+    cgp: one hospital after the other is left out of training and tests.
+
+    [bold]Examples[/bold]
+
+    python -m training protocol cgp --data PSMM --counts
+
+    python -m training protocol cip --data PSMM --recipe realmnet_21m_384 --recipe swin_b_384
+    """
+    from training.studies.protocols import protocol_runs, run_protocol, training_counts
+
+    recipes = [recipe_from_options(each, epochs=epochs, settings=settings) for each in recipe or ["realmnet_21m_384"]]
+    try:
+        if counts:
+            from training.data.splits import print_counts
+
+            for part, chosen in protocol_runs(name, recipes[0], data).items():
+                print(f"{name} {part}")
+                print_counts(training_counts(chosen))
+            return
+        train = trainer(backend, cache, devices, workers, track)
+        folder = out or Path("runs/protocols") / name
+        rows = run_protocol(name, recipes, data, folder, train, bootstrap)
+    except ValueError as error:
+        raise RealMNetError(str(error)) from error
+    from training.scoring.score_rows import print_rows
+
+    print_rows(rows, ["recipe", "tested_on", "images"])
+    print(f"written: {folder / 'protocol.csv'}")
