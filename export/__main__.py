@@ -415,7 +415,7 @@ def localize(
     """
     from export.contract.localization import localize, table, write
     from keras_realmnet.screening.bundle.bundle import Bundle
-    from training.datasets.datasets import PhantomDataSet
+    from training.datasets.phantom import PhantomDataSet
 
     found = localize(Bundle.load(directory), PhantomDataSet(test_patients=patients), bootstrap)
     write(found, out)

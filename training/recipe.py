@@ -28,7 +28,9 @@ from keras_realmnet.arguments import (
 from keras_realmnet.presets import BASELINE_PRESETS, REALMNET_PRESETS, SCHEMES
 from keras_realmnet.screening.preprocessing import PreprocessSpec
 from training.data.resampling import Resampling
-from training.datasets.datasets import DATA_SETS, DataSet, PsmmDataSet, with_folder
+from training.datasets.data_set import DataSet
+from training.datasets.psmm import PsmmDataSet
+from training.datasets.registry import DATA_SETS, with_folder
 from training.input.augmentation import Augmentation
 
 __all__ = ["Phase", "Recipe", "load_recipe", "override", "recipe_modules", "recipe_names", "with_data"]

@@ -12,7 +12,7 @@ from keras_realmnet.errors import RealMNetError
 from keras_realmnet.models.heads import LinearHead, ResidualAttentionHead
 from keras_realmnet.models.realmnet import RealMNet
 from keras_realmnet.presets import REALMNET_PRESETS
-from training.datasets.datasets import ImageSet
+from training.datasets.image_set import ImageSet
 from training.input.input_pipeline import EvaluationBatches
 from training.recipe import Recipe
 

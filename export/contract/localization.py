@@ -27,7 +27,7 @@ from keras_realmnet.screening.bundle.bundle import Bundle
 from keras_realmnet.screening.overlay import draw_levels
 from keras_realmnet.screening.preprocessing import FieldGeometry, PreprocessSpec, preprocess
 from training.data.parallel import in_parallel
-from training.datasets.datasets import PhantomDataSet
+from training.datasets.phantom import PhantomDataSet
 from training.phantoms.cohorts import PhantomCase
 from training.report import figures
 from training.scoring.scores import Interval, draws, interval

@@ -173,7 +173,8 @@ def images_of_run(run: Path, bundle: Bundle) -> Images:
 
 def data_of_folder(folder: Path, bundle: Bundle) -> Any:
     """The data set of a labelled folder in PSMM's or PALM's layout, by the bundle's labels."""
-    from training.datasets.datasets import PalmDataSet, PsmmDataSet
+    from training.datasets.palm import PalmDataSet
+    from training.datasets.psmm import PsmmDataSet
 
     name = bundle.label_set.name
     return PalmDataSet(str(folder)) if name == "palm" else PsmmDataSet(str(folder), labels=name)

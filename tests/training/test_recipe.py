@@ -7,7 +7,9 @@ import pytest
 
 from training.data.download import SOURCES, WEIGHTS
 from training.data.resampling import Resampling
-from training.datasets.datasets import PalmDataSet, PhantomDataSet, PsmmDataSet
+from training.datasets.palm import PalmDataSet
+from training.datasets.phantom import PhantomDataSet
+from training.datasets.psmm import PsmmDataSet
 from training.input.augmentation import Augmentation
 from training.recipe import Phase, Recipe, load_recipe, override, recipe_modules, recipe_names
 

@@ -21,7 +21,7 @@ import typer
 from keras_realmnet.command_line import run
 from keras_realmnet.screening.image_io import read_image
 from keras_realmnet.screening.preprocessing import PreprocessSpec, preprocess
-from training.datasets.datasets import ImageSet
+from training.datasets.image_set import ImageSet
 from training.input.augment_workers import AugmentedImages, WorkerPool
 from training.phantoms.cohorts import cohort
 from training.phantoms.files import encode_jpeg

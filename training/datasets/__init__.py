@@ -1,1 +1,5 @@
-"""The data sets that a recipe names: images ready for the network, with their truth."""
+"""The data sets that a recipe names: images ready for the network, with their truth.
+
+Every image passes through `keras_realmnet.screening.preprocessing`, the code that the box runs. Imports run one way:
+`training.data` (label lists, files) < `training.phantoms` (drawing) < here.
+"""

@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from keras_realmnet.errors import RealMNetError
-from training.datasets.datasets import ImageSet
+from training.datasets.image_set import ImageSet
 from training.fitting.checkpoints import copies, use_averages
 from training.recipe import Recipe
 from training.runs import predict, recipe_json

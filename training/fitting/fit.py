@@ -15,7 +15,7 @@ from typing import Any
 
 from keras_realmnet.errors import RealMNetError
 from training.data.splits import patient_share
-from training.datasets.datasets import ImageSet
+from training.datasets.image_set import ImageSet
 from training.fitting.checkpoints import save_whole
 from training.fitting.folders import check_folder
 from training.fitting.loop import Resources, train

@@ -9,7 +9,7 @@ import keras
 
 from keras_realmnet.deploy.quantization import fake_quantize
 from keras_realmnet.errors import RealMNetError
-from training.datasets.datasets import ImageSet
+from training.datasets.image_set import ImageSet
 from training.fitting.callbacks import History, SeedRandomLayers, StopOnNonFiniteLoss, Validate, WeightsAndBiases
 from training.fitting.checkpoints import SaveCheckpoint, last_epoch, move_to_size, restore, use_averages
 from training.fitting.devices import check_same_epoch, on_devices, process_share

@@ -13,7 +13,7 @@ import numpy as np
 
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.preprocessing import PreprocessSpec
-from training.datasets.datasets import ImageSet
+from training.datasets.image_set import ImageSet
 from training.fitting.loop import installed
 from training.recipe import Recipe
 from training.runs import read_recipe, recipe_json

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from training.datasets.datasets import ImageSet, resize_square
+from training.datasets.image_set import ImageSet, resize_square
 from training.input.augmentation import Augmentation, augment
 
 __all__ = ["AugmentedImages", "WorkerPool"]

@@ -10,7 +10,7 @@ import os
 import keras
 import numpy as np
 
-from training.datasets.datasets import ImageSet, resize_square
+from training.datasets.image_set import ImageSet, resize_square
 from training.input.augment_workers import AugmentedImages, WorkerPool
 from training.input.augmentation import Augmentation, mix_batch
 

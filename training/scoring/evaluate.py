@@ -34,7 +34,7 @@ from training.scoring.significance import delong_test, paired_difference, t_test
 if TYPE_CHECKING:  # Keras, which scoring tables does without
     import keras
 
-    from training.datasets.datasets import ImageSet
+    from training.datasets.image_set import ImageSet
     from training.recipe import Recipe
 
 __all__ = [

@@ -1,7 +1,7 @@
 """The paper's evaluation protocols as one command each: build the sets, train, test on every hospital, tabulate.
 
 CIP tests on held-out patients of the hospitals that trained; MRP trains on the main hospital and tests on each other
-one; CGP leaves one hospital out at a time (`training.datasets.datasets.PsmmDataSet` builds the sets).
+one; CGP leaves one hospital out at a time (`training.datasets.psmm.PsmmDataSet` builds the sets).
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from training.data.label_table import LabelTable, concatenate
 from training.data.psmm import ORIGINAL_TRAIN, RESAMPLED_TRAIN
 from training.data.resampling import Resampling
 from training.data.splits import patient_share
-from training.datasets.datasets import MAIN_SOURCE, PROTOCOLS, PsmmDataSet
+from training.datasets.psmm import MAIN_SOURCE, PROTOCOLS, PsmmDataSet
 from training.recipe import Recipe
 from training.scoring.evaluate import read_score_table
 from training.scoring.score_rows import write_rows

@@ -12,7 +12,8 @@ from typing import Any
 from keras_realmnet.errors import RealMNetError
 from training.data.psmm import ORIGINAL_TRAIN
 from training.data.resampling import METHODS, Resampling
-from training.datasets.datasets import DataSet, PsmmDataSet
+from training.datasets.data_set import DataSet
+from training.datasets.psmm import PsmmDataSet
 from training.input.augmentation import Augmentation
 from training.recipe import Phase, Recipe
 from training.scoring.score_rows import write_rows

@@ -19,7 +19,7 @@ from keras_realmnet import RealMNet
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.bundle.bundle import ArtifactSource, Bundle, add_artifacts, against_keras
 from keras_realmnet.screening.runtimes import open_runtime, self_check
-from training.datasets.datasets import PhantomDataSet
+from training.datasets.phantom import PhantomDataSet
 from training.phantoms.cohorts import cohort
 from training.recipe import load_recipe, override
 

@@ -11,7 +11,7 @@ from export.contract.localization import LESION_OF, localize, points_at
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.bundle.bundle import ArtifactSource, Bundle
 from keras_realmnet.screening.preprocessing import FieldGeometry
-from training.datasets.datasets import PhantomDataSet
+from training.datasets.phantom import PhantomDataSet
 
 DEMO = "bundles/realmnet-demo"
 

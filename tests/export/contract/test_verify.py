@@ -16,7 +16,7 @@ from export.contract.keras_source import keras_predictions
 from keras_realmnet.screening.bundle.bundle import ArtifactSource, Costs, _digest, _serialize
 from keras_realmnet.screening.image_io import read_image
 from keras_realmnet.screening.preprocessing import preprocess
-from training.datasets.datasets import PhantomDataSet
+from training.datasets.phantom import PhantomDataSet
 from training.phantoms.cohorts import cohort, write_psmm_tree
 from training.recipe import load_recipe, override
 

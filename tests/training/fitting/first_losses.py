@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from keras_realmnet.screening.labels import PSMM
-from training.datasets.datasets import ImageSet
+from training.datasets.image_set import ImageSet
 from training.fitting.devices import on_devices, process_share
 from training.fitting.start import compile_model
 from training.input.augmentation import Augmentation

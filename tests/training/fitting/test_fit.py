@@ -19,7 +19,9 @@ from keras_realmnet import WarmupCosine
 from keras_realmnet.errors import DataSetError, RealMNetError
 from tests.training.fitting.tiny_run import TINY, images
 from training.data.resampling import Resampling
-from training.datasets.datasets import ImageSet, PalmDataSet, PsmmDataSet
+from training.datasets.image_set import ImageSet
+from training.datasets.palm import PalmDataSet
+from training.datasets.psmm import PsmmDataSet
 from training.fitting.callbacks import NonFiniteLoss
 from training.fitting.checkpoints import move_to_size
 from training.fitting.fit import fit, training_images

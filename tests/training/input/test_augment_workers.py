@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from keras_realmnet.screening.labels import PALM
-from training.datasets.datasets import ImageSet
+from training.datasets.image_set import ImageSet
 from training.input.augment_workers import AugmentedImages, WorkerPool
 from training.input.augmentation import Augmentation
 from training.input.input_pipeline import TrainingBatches

@@ -1,7 +1,7 @@
 import numpy as np
 
 from training.data.contact_sheet import contact_sheet
-from training.datasets.datasets import resize_square
+from training.datasets.image_set import resize_square
 from training.input.augmentation import Augmentation
 from training.input.augmentation_sheet import OPERATIONS, TOGETHER, augmentation_sheet
 from training.phantoms.phantom import render

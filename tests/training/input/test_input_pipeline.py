@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from keras_realmnet.screening.labels import PALM
-from training.datasets.datasets import ImageSet
+from training.datasets.image_set import ImageSet
 from training.input.augmentation import Augmentation
 from training.input.input_pipeline import EvaluationBatches, TrainingBatches, resize_square
 

@@ -11,7 +11,8 @@ from keras_realmnet.errors import DataSetError
 from keras_realmnet.screening.labels import PALM, PSMM
 from training.benchmarks.scores import psmm_like
 from training.data.label_table import LabelTable, read_label_table, write_label_table
-from training.datasets.datasets import ImageSet, PhantomDataSet
+from training.datasets.image_set import ImageSet
+from training.datasets.phantom import PhantomDataSet
 from training.recipe import Phase, Recipe
 from training.scoring.evaluate import (
     choose_thresholds,
