@@ -30,7 +30,7 @@ from training.data.parallel import in_parallel
 from training.datasets.phantom import PhantomDataSet
 from training.phantoms.cohorts import PhantomCase
 from training.report import figures
-from training.scoring.scores import Interval, draws, interval
+from training.scoring.bootstrap import Interval, draws, interval
 
 __all__ = ["KINDS", "LESION_OF", "Localization", "Pointing", "localize", "points_at", "table", "write"]
 

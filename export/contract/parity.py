@@ -12,7 +12,7 @@ from keras_realmnet.screening.decision import OperatingPoint
 from keras_realmnet.screening.engines.base import OUTPUTS, Prediction
 from keras_realmnet.screening.labels import LabelSet
 from keras_realmnet.screening.runtimes import Runtime
-from training.scoring.scores import Cases
+from training.scoring.cases import Cases
 from training.scoring.significance import Difference, paired_difference
 
 __all__ = [

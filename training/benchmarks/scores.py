@@ -19,7 +19,9 @@ from sklearn import metrics
 
 from keras_realmnet.screening.decision import OperatingPoint
 from keras_realmnet.screening.labels import PSMM
-from training.scoring.scores import RULES, Bootstrap, Cases, draws, resample
+from training.scoring.bootstrap import Bootstrap, draws
+from training.scoring.cases import Cases
+from training.scoring.scores import RULES, resample
 
 __all__ = ["measure", "psmm_like", "scikit_learn_scores"]
 

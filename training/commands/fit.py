@@ -100,7 +100,7 @@ def sweep(
         rows = run_sweep(name, base, folder, train, only or ())
     except ValueError as error:
         raise RealMNetError(str(error)) from error
-    from training.scoring.score_rows import print_rows
+    from training.studies.score_rows import print_rows
 
     print_rows(rows, ["variant"])
     print(f"written: {folder / 'sweep.csv'}")
@@ -150,7 +150,7 @@ def protocol(
         rows = run_protocol(name, recipes, data, folder, train, bootstrap)
     except ValueError as error:
         raise RealMNetError(str(error)) from error
-    from training.scoring.score_rows import print_rows
+    from training.studies.score_rows import print_rows
 
     print_rows(rows, ["recipe", "tested_on", "images"])
     print(f"written: {folder / 'protocol.csv'}")

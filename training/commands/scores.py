@@ -56,8 +56,10 @@ def score(
 
     [bold]Example[/bold]: python -m training score --labels test.csv --scores runs/mine/test_scores.csv --level eye
     """
-    from training.scoring.evaluate import LEVELS, print_level, score_table
-    from training.scoring.scores import UNITS, Bootstrap
+    from training.scoring.bootstrap import UNITS, Bootstrap
+    from training.scoring.levels import LEVELS
+    from training.scoring.printing import print_level
+    from training.scoring.tables import score_table
 
     for option, value, allowed in (("unit", unit, UNITS), ("level", level, LEVELS)):
         if value not in allowed:
@@ -86,7 +88,8 @@ def compare(
 
     [bold]Example[/bold]: python -m training compare --labels test.csv --scores a_scores.csv --scores b_scores.csv
     """
-    from training.scoring.evaluate import compare_tables, print_comparison
+    from training.scoring.printing import print_comparison
+    from training.scoring.tables import compare_tables
 
     if len(scores) != 2:
         raise typer.BadParameter(f"--scores must be given twice, for A and for B. Received: {len(scores)}")

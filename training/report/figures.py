@@ -25,7 +25,7 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 
 from keras_realmnet.screening.labels import LabelSet
 from keras_realmnet.screening.overlay import DIMMED, LEVELS
-from training.scoring.scores import Interval
+from training.scoring.bootstrap import Interval
 
 __all__ = [
     "Bins",

@@ -26,7 +26,9 @@ from training.data.psmm import is_synthetic
 from training.recipe import Recipe
 from training.report import figures
 from training.report.figures import Bins, Example, Look
-from training.scoring.scores import HEADLINE, LOSSES, Bootstrap, Cases, Interval, score_cases, thinned, undefined
+from training.scoring.bootstrap import Bootstrap, Interval
+from training.scoring.cases import Cases
+from training.scoring.scores import HEADLINE, LOSSES, score_cases, thinned, undefined
 from training.scoring.significance import Difference, paired_difference
 
 if TYPE_CHECKING:

@@ -9,31 +9,25 @@ Truth may be unknown (NaN): scores of single labels use the images whose label i
 label without a positive image, is None, never 0; means over labels leave that label out.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import sparse
 
 from keras_realmnet.screening.decision import OperatingPoint
 from keras_realmnet.screening.labels import LabelSet
+from training.scoring.arrays import TINY, Array, ratio
+from training.scoring.bootstrap import PAPER_SIZE, Bootstrap, Interval, draws, interval
+from training.scoring.cases import Cases
+from training.scoring.ranking import Ranking
 
 __all__ = [
     "HEADLINE",
     "LOSSES",
-    "UNITS",
-    "Bootstrap",
-    "Cases",
-    "Interval",
+    "PER_LABEL",
+    "RULES",
     "as_json",
-    "auroc",
-    "average_precision",
-    "draws",
-    "interval",
-    "pathologic",
     "resample",
     "score",
     "score_cases",
@@ -41,8 +35,6 @@ __all__ = [
     "undefined",
     "weighted_scores",
 ]
-
-Array = NDArray[Any]
 
 # RealMNet: labels are predicted at a sigmoid of .5; besides at .6, .7 and .8, and the two with the highest scores.
 RULES: dict[str, float | None] = {"": 0.5, "@0.6": 0.6, "@0.7": 0.7, "@0.8": 0.8, "@top2": None}
@@ -64,278 +56,10 @@ HEADLINE = (
     "specificity",
 )
 LOSSES = ("hamming_loss", "coverage_error", "ranking_loss", "brier")  # lower is better; elsewhere higher is
-UNITS = ("patient", "image", "paper")
-PAPER_SIZE = 1000  # RealMNet: images in each of its bootstrap samples
-TINY = np.finfo(np.float64).tiny
-BLOCK = 32  # replicates at a time: their running sums stay in the processor's cache
+PER_LABEL = ("f1", "ap", "auroc")  # of each label, the ones that are shown
 
 
-@dataclass(frozen=True)
-class Interval:
-    """A score and its 95 % bootstrap interval.
-
-    `replicates` is how many resamples had a score at all; `mean` and `sd` are over those.
-    """
-
-    value: float | None
-    low: float | None
-    high: float | None
-    replicates: int
-    mean: float | None = None
-    sd: float | None = None
-
-    def __str__(self) -> str:
-        if self.value is None:
-            return "not defined"
-        return f"{self.value:.4f}" + (f" ({self.low:.4f} to {self.high:.4f})" if self.low is not None else "")
-
-
-@dataclass(frozen=True)
-class Bootstrap:
-    """How replicates are drawn and what interval they give.
-
-    `unit`: "patient" resamples whole patients with replacement (images of one patient are alike; resampling them one by
-    one makes intervals too narrow), "image" as many images (eyes, where eyes are scored) as there are, both with 95 %
-    percentile intervals; "paper" resamples 1,000 images and gives mean ± 1.96 SD, as RealMNet's text does (the ± of its
-    tables is SD/√1000, in points).
-    """
-
-    unit: str = "patient"
-    replicates: int = 1000
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.unit not in UNITS:
-            raise ValueError(f"unit must be one of {', '.join(UNITS)}. Received: {self.unit!r}")
-        if self.replicates < 0:
-            raise ValueError(f"replicates must not be negative. Received: {self.replicates}")
-
-    def describe(self) -> dict[str, Any]:
-        kind = f"mean ± 1.96 SD of {PAPER_SIZE} images" if self.unit == "paper" else "95 % percentile"
-        return {"replicates": self.replicates, "unit": self.unit, "interval": kind, "seed": self.seed}
-
-
-@dataclass(frozen=True)
-class Cases:
-    """What is scored, n images, eyes or patients.
-
-    `y_true`: (n, classes), 1, 0 or NaN where not known. `y_score`: (n, classes), 0 to 1. `patients`: (n,) str.
-    `pathologic_true` and `pathologic_score`, (n,): of "any pathologic label". `refers`: (n,) bool, whether the
-    screening rule refers; `None` without a rule.
-    """
-
-    y_true: Array
-    y_score: Array
-    label_set: LabelSet
-    patients: Array
-    pathologic_true: Array
-    pathologic_score: Array
-    refers: Array | None
-
-    def __len__(self) -> int:
-        return len(self.y_true)
-
-    @classmethod
-    def of_images(
-        cls,
-        y_true: Array,
-        y_score: Array,
-        label_set: LabelSet,
-        point: OperatingPoint | None = None,
-        patients: Sequence[str] | Array | None = None,
-    ) -> "Cases":
-        """Images one by one; each is its own patient where `patients` is `None`."""
-        y_true, y_score = np.asarray(y_true, np.float64), np.asarray(y_score)
-        return cls(
-            y_true=y_true,
-            y_score=y_score,
-            label_set=label_set,
-            patients=np.asarray(patients if patients is not None else np.arange(len(y_true)), np.str_),
-            pathologic_true=pathologic(y_true, label_set),
-            pathologic_score=pathologic(y_score, label_set),
-            refers=None if point is None else point.refers(y_score, label_set),
-        )
-
-    def take(self, rows: Array) -> "Cases":
-        """The cases at these indices (or where a mask is true)."""
-        arrays = ("y_true", "y_score", "patients", "pathologic_true", "pathologic_score", "refers")
-        taken = {name: values[rows] for name in arrays if (values := getattr(self, name)) is not None}
-        return Cases(label_set=self.label_set, **{"refers": None, **taken})
-
-    def grouped(self, keys: Sequence[str] | Array) -> "Cases":
-        """One case per distinct key: eyes or patients from their images.
-
-        A label is true if it is true in an image and no image has a worse one of its exclusive group (an eye with A1
-        in one image and A3 in another is A3; groups are listed from mildest to worst). Scores follow the same rule,
-        "and" being the minimum, "or" the maximum, "not" 1 − score: the largest over the images of the label's score,
-        each limited to 1 − the largest score of a worse grade in *another* image. Scores of a single image stay as they
-        are, the worst grade's is the plain maximum, and a network that is right about every image is right about every
-        eye. With A1 .9, A3 .1 in one image and A1 .2, A3 .8 in another, A3 gets .8 and A1 max(min(.9, 1 − .8),
-        min(.2, 1 − .1)) = .2. Pathologic: the largest over the images; refers: any image refers.
-
-        Args:
-            keys: of shape (n,), e.g. the patient, or patient and eye, of each case.
-        """
-        _, first, group = np.unique(np.asarray(keys, np.str_), return_index=True, return_inverse=True)
-        largest = partial(_group_max, group=group, count=len(first))
-        true = [_any_true(self.y_true[:, k], largest) for k in range(len(self.label_set))]
-        y_true, y_score = np.empty((len(first), len(true))), np.empty((len(first), len(true)), self.y_score.dtype)
-        for k, worse in enumerate(_worse(self.label_set)):
-            scores = self.y_score[:, k]
-            y_true[:, k] = true[k]
-            for other in worse:
-                y_true[:, k] = _and_not(y_true[:, k], true[other])
-            if worse:
-                scores = np.minimum(scores, 1 - _group_max_of_others(self.y_score[:, worse].max(axis=1), group))
-            y_score[:, k] = largest(scores)
-        return Cases(
-            y_true=y_true,
-            y_score=y_score,
-            label_set=self.label_set,
-            patients=self.patients[first],
-            pathologic_true=_any_true(self.pathologic_true, largest),
-            pathologic_score=largest(self.pathologic_score),
-            refers=None if self.refers is None else largest(self.refers.astype(np.float64)) == 1,
-        )
-
-
-def pathologic(values: Array, label_set: LabelSet) -> Array:
-    """Truth or score of "any pathologic label", of shape (n,): the largest over the pathologic columns.
-
-    In a truth, one known positive makes it 1; otherwise an unknown column (NaN) leaves it unknown.
-    """
-    columns = values[:, label_set.pathologic_columns]
-    largest = np.max(np.where(np.isnan(columns), -np.inf, columns), axis=1)
-    return np.where(np.isnan(columns).any(axis=1) & (largest < 1), np.nan, largest)
-
-
-def _worse(label_set: LabelSet) -> list[list[int]]:
-    """Per label, the columns of the labels after it in its exclusive group."""
-    worse: list[list[int]] = [[] for _ in label_set.codes]
-    for codes in label_set.exclusive:
-        columns = [label_set.codes.index(code) for code in codes]
-        for position, column in enumerate(columns):
-            worse[column] = columns[position + 1 :]
-    return worse
-
-
-def _group_max(values: Array, group: Array, count: int) -> Array:
-    largest = np.full(count, -np.inf)
-    np.maximum.at(largest, group, values)
-    return largest
-
-
-def _group_max_of_others(values: Array, group: Array) -> Array:
-    """For each row the largest value among the other rows of its group, of shape (n,); −∞ where it is alone."""
-    count = int(group.max(initial=-1)) + 1
-    order = np.lexsort((-values, group))
-    first = order[np.searchsorted(group[order], np.arange(count))]  # the row with each group's largest value
-    others = _group_max(values, group, count)[group]
-    rest = values.astype(np.float64)
-    rest[first] = -np.inf
-    others[first] = _group_max(rest, group, count)
-    return others
-
-
-def _any_true(values: Array, largest: Callable[[Array], Array]) -> Array:
-    """Per group: 1 with a known positive, else NaN with an unknown, else 0."""
-    found, unknown = largest((values == 1).astype(np.float64)), largest(np.isnan(values).astype(np.float64))
-    return np.where(found == 1, 1.0, np.where(unknown == 1, np.nan, 0.0))
-
-
-def _and_not(left: Array, right: Array) -> Array:
-    """left ∧ ¬right where both may be unknown (NaN)."""
-    unknown = np.isnan(left) | np.isnan(right)
-    return np.where((left == 0) | (right == 1), 0.0, np.where(unknown, np.nan, 1.0))
-
-
-# ------------------------------------------------------------------------------------------------- AUROC and precision
-
-
-class _Ranking:
-    """AUROC and average precision of one column of scores, for many weightings at once.
-
-    Only the distinct scores that positives have matter. For each of them ("step", highest first; G in all) sparse
-    matrices of shape (G, units) hold how many rows of each unit are positives there, negatives tied with them, or
-    anything since the step before.
-    """
-
-    def __init__(self, y_true: Array, y_score: Array, units: Array, count: int):
-        known = ~np.isnan(y_true)
-        y_true, y_score, units = y_true[known], y_score[known], units[known]
-        order = np.argsort(-y_score, kind="stable")
-        positive, score, units = y_true[order] == 1, y_score[order], units[order]
-        distinct = np.cumsum(np.append(True, np.diff(score) != 0)[: len(score)]) - 1  # which distinct score
-        is_step = np.bincount(distinct, positive) > 0
-        step = (np.cumsum(is_step) - is_step)[distinct] if len(score) else distinct  # the next step at or below a row
-        shape = (int(is_step.sum()), count)
-
-        def counts(rows: Array) -> sparse.csr_matrix:
-            return sparse.csr_matrix((np.ones(int(rows.sum())), (step[rows], units[rows])), shape)
-
-        self.positives = counts(positive)
-        self.passed = counts(step < shape[0])
-        self.tied = counts(is_step[distinct] & ~positive)
-        self.negatives = np.bincount(units[~positive], minlength=count).astype(np.float64)
-
-    def __call__(self, weights: Array) -> tuple[Array, Array]:
-        """AUROC and average precision, each (replicates,), for `weights` (units, replicates).
-
-        NaN without a positive, and AUROC without a negative too.
-        """
-        if self.positives.shape[0] == 0:
-            return (np.full(weights.shape[1], np.nan),) * 2
-        positives = self.positives @ weights  # (G, replicates)
-        found = np.cumsum(positives, axis=0)
-        passed = np.cumsum(self.passed @ weights, axis=0)
-        all_found, negatives = found[-1].copy(), self.negatives @ weights
-        both = (all_found > 0) & (negatives > 0)
-        below = negatives + found - passed  # negatives with a lower score
-        if self.tied.nnz:
-            below += (self.tied @ weights) / 2
-        pairs = np.einsum("gr,gr->r", positives, below)
-        np.maximum(passed, TINY, out=passed)  # nothing drawn yet: 0 of 0 adds nothing
-        precision = np.divide(found, passed, out=found)
-        return (
-            _ratio(pairs, np.where(both, all_found * negatives, 0)),
-            _ratio(np.einsum("gr,gr->r", positives, precision), all_found),
-        )
-
-
-def auroc(y_true: Array, y_score: Array, weights: Array | None = None) -> Array:
-    """Area under the ROC curve, ties counting half, for many weightings of the same images at once.
-
-    Args:
-        y_true: of shape (n,); 1, 0 or NaN (left out).
-        y_score: of shape (n,).
-        weights: of shape (replicates, n), how often each image counts; `None` for once each.
-
-    Returns:
-        Of shape (replicates,); NaN where only one class is present. Equal to scikit-learn's `roc_auc_score` with
-        `sample_weight`, without its sort for every replicate.
-    """
-    return _ranking(y_true, y_score, weights)[0]
-
-
-def average_precision(y_true: Array, y_score: Array, weights: Array | None = None) -> Array:
-    """Σ (R_k − R_(k−1))·P_k over the thresholds; arguments and result as in `auroc`, but 1 without a negative.
-
-    Equal to scikit-learn's `average_precision_score` with `sample_weight`.
-    """
-    return _ranking(y_true, y_score, weights)[1]
-
-
-def _ranking(y_true: Array, y_score: Array, weights: Array | None) -> tuple[Array, Array]:
-    weights = np.ones((1, len(y_true))) if weights is None else np.asarray(weights, np.float64)
-    ranking = _Ranking(np.asarray(y_true, np.float64), np.asarray(y_score), np.arange(len(y_true)), len(y_true))
-    return ranking(np.ascontiguousarray(weights.T))
-
-
-def _ratio(numerator: Array, denominator: Array) -> Array:
-    return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0)
-
-
-# ----------------------------------------------------------------------------------------------------------- all scores
+# ---------------------------------------------------------------------------------------------------------- all scores
 
 
 def _predicted(y_score: Array, threshold: float | None) -> Array:
@@ -351,9 +75,9 @@ def _predicted(y_score: Array, threshold: float | None) -> Array:
 def _rates(hit: Array, predicted: Array, true: Array) -> dict[str, Array]:
     """Precision (0 where nothing is predicted, as published), recall and F1; NaN where nothing is true."""
     return {
-        "precision": _ratio(hit, np.where(true > 0, np.maximum(predicted, TINY), 0)),
-        "recall": _ratio(hit, true),
-        "f1": _ratio(2 * hit, np.where(true > 0, true + predicted, 0)),
+        "precision": ratio(hit, np.where(true > 0, np.maximum(predicted, TINY), 0)),
+        "recall": ratio(hit, true),
+        "f1": ratio(2 * hit, np.where(true > 0, true + predicted, 0)),
     }
 
 
@@ -403,9 +127,9 @@ class _Scorer:
         self.has_positive = np.any(true, axis=0)
         self.has_both = self.has_positive & np.any(known & ~true, axis=0)
         classes = range(len(self.label_set))
-        self.rankings = [_Ranking(y_true[:, k], y_score[:, k], units, count) for k in classes]
-        self.all_labels = _Ranking(y_true.ravel(), y_score.ravel(), np.repeat(units, len(classes)), count)
-        self.pathologic = _Ranking(cases.pathologic_true, cases.pathologic_score, units, count)
+        self.rankings = [Ranking(y_true[:, k], y_score[:, k], units, count) for k in classes]
+        self.all_labels = Ranking(y_true.ravel(), y_score.ravel(), np.repeat(units, len(classes)), count)
+        self.pathologic = Ranking(cases.pathologic_true, cases.pathologic_score, units, count)
 
     def __call__(self, weights: Array) -> dict[str, Array]:
         codes, sums = self.label_set.codes, self.per_unit @ weights  # (columns, replicates)
@@ -435,16 +159,16 @@ class _Scorer:
             scores[average] = mean([curve[k] for curve in curves], included)
         scores["micro_auroc"] = self.all_labels(weights)[0]
 
-        brier = _ratio(total["square"], total["known"])
+        brier = ratio(total["square"], total["known"])
         per_label("brier", list(brier))
         scores["brier"] = mean(list(brier), self.per_unit[self.names["known"]].sum(axis=1) > 0)
-        scores["hamming_loss"] = _ratio(total["wrong"].sum(axis=0), total["known"].sum(axis=0))
+        scores["hamming_loss"] = ratio(total["wrong"].sum(axis=0), total["known"].sum(axis=0))
         for name, column in (("coverage_error", "coverage"), ("ranking_loss", "ranking"), ("exact_match", "exact")):
-            scores[name] = _ratio(total[column][0], total["complete"][0])
+            scores[name] = ratio(total[column][0], total["complete"][0])
         scores["pathologic_auroc"] = self.pathologic(weights)[0]
         if self.refers:
-            scores["sensitivity"] = _ratio(total["right 1"][0], total["pathologic 1"][0])
-            scores["specificity"] = _ratio(total["right 0"][0], total["pathologic 0"][0])
+            scores["sensitivity"] = ratio(total["right 1"][0], total["pathologic 1"][0])
+            scores["specificity"] = ratio(total["right 0"][0], total["pathologic 0"][0])
         return dict(sorted(scores.items(), key=lambda item: _place(item[0])))
 
 
@@ -472,20 +196,7 @@ def weighted_scores(cases: Cases, weights: Array, units: Array | None = None) ->
     return _Scorer(cases, units)(np.asarray(weights, np.float64))
 
 
-# ------------------------------------------------------------------------------------------------------------ bootstrap
-
-
-def draws(units: int, size: int, replicates: int, seed: int) -> Iterator[Array]:
-    """Bootstrap weights in blocks: how often each unit is among `size` drawn with replacement.
-
-    Yields:
-        float64 of shape (units, up to `BLOCK` replicates); the same for the same arguments.
-    """
-    rng = np.random.default_rng(seed)
-    for start in range(0, replicates, BLOCK):
-        width = min(BLOCK, replicates - start)
-        drawn = rng.integers(units, size=(width, size)) * width + np.arange(width)[:, None]
-        yield np.bincount(drawn.ravel(), minlength=units * width).reshape(units, width).astype(np.float64)
+# ------------------------------------------------------------------------------------------------------ with intervals
 
 
 def resample(cases: Cases, bootstrap: Bootstrap) -> dict[str, Array]:
@@ -500,16 +211,6 @@ def resample(cases: Cases, bootstrap: Bootstrap) -> dict[str, Array]:
     scorer = _Scorer(cases, units)
     blocks = [scorer(weights) for weights in draws(count, size, bootstrap.replicates, bootstrap.seed)]
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]} if blocks else {}
-
-
-def interval(value: float, replicates: Array, unit: str) -> Interval:
-    """A score with the interval its replicates give; those in which it does not exist (NaN) are left out."""
-    drawn = replicates[~np.isnan(replicates)]
-    if np.isnan(value) or len(drawn) == 0:
-        return Interval(None if np.isnan(value) else float(value), None, None, len(drawn))
-    mean, sd = float(drawn.mean()), float(drawn.std(ddof=1)) if len(drawn) > 1 else 0.0
-    low, high = (mean - 1.96 * sd, mean + 1.96 * sd) if unit == "paper" else np.percentile(drawn, [2.5, 97.5]).tolist()
-    return Interval(float(value), low, high, len(drawn), mean, sd)
 
 
 def score_cases(cases: Cases, bootstrap: Bootstrap) -> dict[str, Interval]:

@@ -11,7 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from training.scoring.scores import Array, Bootstrap, Cases, interval, resample, weighted_scores
+from training.scoring.arrays import Array
+from training.scoring.bootstrap import Bootstrap, interval
+from training.scoring.cases import Cases
+from training.scoring.scores import resample, weighted_scores
 
 __all__ = [
     "DeLong",

@@ -17,9 +17,11 @@ from training.data.resampling import Resampling
 from training.data.splits import patient_share
 from training.datasets.psmm import MAIN_SOURCE, PROTOCOLS, PsmmDataSet
 from training.recipe import Recipe
-from training.scoring.evaluate import read_score_table
-from training.scoring.score_rows import write_rows
-from training.scoring.scores import Bootstrap, Cases, score_cases
+from training.scoring.bootstrap import Bootstrap
+from training.scoring.cases import Cases
+from training.scoring.scores import score_cases
+from training.scoring.tables import read_score_table
+from training.studies.score_rows import write_rows
 
 __all__ = ["METRICS", "protocol_runs", "run_protocol", "training_counts"]
 

@@ -16,7 +16,7 @@ from training.datasets.data_set import DataSet
 from training.datasets.psmm import PsmmDataSet
 from training.input.augmentation import Augmentation
 from training.recipe import Phase, Recipe
-from training.scoring.score_rows import write_rows
+from training.studies.score_rows import write_rows
 
 __all__ = ["SWEEPS", "Sweep", "run_sweep", "variants"]
 

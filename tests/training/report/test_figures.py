@@ -11,7 +11,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from keras_realmnet.screening.labels import PALM, PSMM
 from training.report import figures
 from training.report.figures import Bins, Example
-from training.scoring.scores import Interval
+from training.scoring.bootstrap import Interval
 
 NOTHING = Interval(None, None, None, 0)
 RUNS = ("first", "second")

@@ -16,7 +16,7 @@ from keras_realmnet.screening.labels import PALM, PERIPHERAL, PSMM
 from training.data.label_table import LabelTable, write_label_table
 from training.recipe import load_recipe
 from training.report.report import calibration, confusion_counts, examples, read_run, write_report
-from training.scoring.evaluate import write_score_table
+from training.scoring.tables import write_score_table
 
 NAN = float("nan")
 

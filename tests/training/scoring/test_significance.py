@@ -10,7 +10,9 @@ from scipy import stats
 from keras_realmnet.screening.decision import OperatingPoint
 from keras_realmnet.screening.labels import PALM, PSMM
 from training.benchmarks.scores import psmm_like
-from training.scoring.scores import Bootstrap, Cases, resample
+from training.scoring.bootstrap import Bootstrap
+from training.scoring.cases import Cases
+from training.scoring.scores import resample
 from training.scoring.significance import (
     bootstrap_p_value,
     bootstrap_t_test,

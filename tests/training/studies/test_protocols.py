@@ -13,9 +13,9 @@ from training.data.resampling import Resampling
 from training.data.splits import split_patients
 from training.phantoms.phantom_study import plan_study, study_table
 from training.recipe import load_recipe
-from training.scoring.evaluate import write_score_table
-from training.scoring.score_rows import print_rows
+from training.scoring.tables import write_score_table
 from training.studies.protocols import protocol_runs, run_protocol, training_counts
+from training.studies.score_rows import print_rows
 
 FILES = {"train": "MYOPIA/MYOPIA.csv", "validation": "val.csv", "test": "test.csv"}
 

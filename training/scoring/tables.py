@@ -1,0 +1,187 @@
+"""Tables of scores, of any model: written, read, scored against label lists, and two of them compared.
+
+They need no Keras.
+"""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keras_realmnet.errors import DataSetError
+from keras_realmnet.screening.labels import PSMM, LabelSet
+from training.data.label_table import LabelTable, concatenate, problems_error, read_csv, read_label_table
+from training.scoring.arrays import Array
+from training.scoring.bootstrap import Bootstrap
+from training.scoring.cases import Cases
+from training.scoring.levels import eyes, score_level
+from training.scoring.scores import HEADLINE, PER_LABEL, undefined
+from training.scoring.significance import delong_test, paired_difference, t_tests
+from training.scoring.thresholds import default_point
+
+__all__ = ["CAVEATS", "compare_tables", "read_score_table", "score_table", "write_score_table"]
+
+
+def write_score_table(
+    path: Path,
+    names: Sequence[str],
+    patients: Sequence[str],
+    y_true: Array,
+    y_score: Array,
+    label_set: LabelSet,
+) -> None:
+    """One row per image: name, patient, truth ("" where unknown) and probability of each label, without loss."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["filename", "patient", *(f"true_{code}" for code in label_set.codes), *label_set.codes])
+        for name, patient, truth, scores in zip(names, patients, y_true, y_score, strict=True):
+            known = ["" if np.isnan(value) else int(value) for value in truth]
+            writer.writerow([name, patient, *known, *map(str, scores)])
+
+
+def read_score_table(path: str | Path, table: LabelTable) -> NDArray[np.float64]:
+    """Scores of any model for the images of a label list: a csv with `filename` and one column per label.
+
+    Further columns are not looked at, so that what `evaluate` writes can be read too.
+
+    Returns:
+        Of shape (n, classes), in the order of `table`.
+
+    Raises:
+        DataSetError: listing with file and line every missing or repeated column, score that is not a number from 0 to
+            1, and image that is repeated, not in the label list or without scores.
+    """
+    path, codes = Path(path), table.label_set.codes
+    header, rows = read_csv(path, ("filename", *codes), "a table of scores")
+    problems: list[str] = []
+    columns = [header.index(code) for code in codes]
+    name_column = header.index("filename")
+    place: dict[str, int] = {}
+    for n, (name, origin) in enumerate(zip(table.names.tolist(), table.origins.tolist(), strict=True)):
+        if name in place:
+            problems.append(f"{origin}: {name} is listed twice; the first time in {table.origins[place[name]]}")
+        place.setdefault(name, n)
+    scores = np.full((len(table), len(codes)), np.nan)
+    seen: dict[str, int] = {}
+    for line, row in rows:
+        name = row[name_column]
+        if name in seen:
+            problems.append(f"{path}:{line}: {name} is scored twice; the first time in line {seen[name]}")
+            continue
+        seen[name] = line
+        if name not in place:
+            problems.append(f"{path}:{line}: {name} is not in the label list")
+            continue
+        for k, column in enumerate(columns):
+            try:
+                value = float(row[column])
+            except ValueError:
+                value = np.nan
+            if not 0 <= value <= 1:
+                problems.append(
+                    f"{path}:{line}: the score of {codes[k]} must be a number from 0 to 1. Found: {row[column]!r}"
+                )
+            scores[place[name], k] = value
+    problems += [f"{table.origins[n]}: {name} has no scores in {path}" for name, n in place.items() if name not in seen]
+    if problems:
+        raise problems_error(problems)
+    return scores
+
+
+def _read_labels(labels: Sequence[str | Path], label_set: LabelSet) -> tuple[LabelTable, NDArray[np.str_]]:
+    """The label lists as one table, and each image's eye."""
+    table = concatenate(read_label_table(path, label_set) for path in labels)
+    if not len(table):
+        raise DataSetError(f"{', '.join(map(str, labels))}: no images to score")
+    column = next((values for name, values in table.extra.items() if name.lower() == "eye"), None)
+    return table, eyes(table.names, column, table.origins)
+
+
+def _cases(table: LabelTable, scores: str | Path) -> Cases:
+    y_score = read_score_table(scores, table)
+    return Cases.of_images(table.labels, y_score, table.label_set, default_point(table.label_set), table.patients)
+
+
+def score_table(
+    labels: Sequence[str | Path],
+    scores: str | Path,
+    level: str = "image",
+    bootstrap: Bootstrap | None = None,
+    label_set: LabelSet = PSMM,
+) -> dict[str, Any]:
+    """Scores of any model, from its table of scores, against label lists; JSON-safe.
+
+    Returns:
+        "labels", "scores_file", "label_set", "level", "operating_point" (0.5 for every pathologic label), "bootstrap",
+        and what `score_level` returns.
+
+    Raises:
+        DataSetError: see `read_label_table`, `read_score_table` and `eyes`.
+    """
+    bootstrap = bootstrap or Bootstrap()
+    table, eye = _read_labels(labels, label_set)
+    return {
+        "labels": [str(path) for path in labels],
+        "scores_file": str(scores),
+        "label_set": label_set.name,
+        "level": level,
+        "operating_point": default_point(label_set).to_dict(),
+        "bootstrap": bootstrap.describe(),
+        **score_level(_cases(table, scores), eye, level, bootstrap),
+    }
+
+
+CAVEATS = {
+    "paired_bootstrap": "patients resampled, the same ones for both; no p is below 2/(replicates + 1)",
+    "delong": "DeLong's test takes images as independent; images of one patient are not, so its p can be far too small",
+    "t_test": (
+        "as published; bootstrap replicates of one test set are not independent samples, so with enough of them any "
+        "difference becomes significant"
+    ),
+}
+
+
+def compare_tables(
+    labels: Sequence[str | Path],
+    a: str | Path,
+    b: str | Path,
+    replicates: int = 1000,
+    seed: int = 0,
+    label_set: LabelSet = PSMM,
+) -> dict[str, Any]:
+    """Do two models, scored on the same images, differ? JSON-safe.
+
+    Returns:
+        "labels", "a", "b", "images", "patients"; "differences": {name: fields of `Difference`} of the main scores and
+        each label's F1, average precision and AUROC; "delong": {code: fields of `DeLong`}; "t_test": {name: p};
+        "caveats" of each of the tests; "bootstrap"; "notes".
+
+    Raises:
+        DataSetError: see `read_label_table` and `read_score_table`.
+    """
+    table, _ = _read_labels(labels, label_set)
+    cases_a, cases_b = _cases(table, a), _cases(table, b)
+    shown = (*HEADLINE, *(f"{metric}_{code}" for metric in PER_LABEL for code in label_set.codes))
+    differences = paired_difference(cases_a, cases_b, replicates, seed)
+    published = t_tests(cases_a, cases_b, replicates, seed)
+    y_true = cases_a.y_true
+    return {
+        "labels": [str(path) for path in labels],
+        "a": str(a),
+        "b": str(b),
+        "label_set": label_set.name,
+        "images": len(table),
+        "patients": len(set(table.patients.tolist())),
+        "bootstrap": Bootstrap("patient", replicates, seed).describe(),
+        "differences": {name: vars(differences[name]) for name in shown if name in differences},
+        "delong": {
+            code: vars(delong_test(y_true[:, k], cases_a.y_score[:, k], cases_b.y_score[:, k]))
+            for k, code in enumerate(label_set.codes)
+        },
+        "t_test": {name: published.get(name) for name in shown if name in differences},
+        "caveats": CAVEATS,
+        "notes": undefined(cases_a),
+    }
