@@ -13,7 +13,7 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 import keras
 import numpy as np
 
-from keras_realmnet.screening.bundle.bundle import ArtifactSource, write_bundle
+from keras_realmnet.screening.bundle.writing import ArtifactSource, write_bundle
 from keras_realmnet.screening.decision import OperatingPoint
 from keras_realmnet.screening.labels import PSMM
 from keras_realmnet.screening.preprocessing import PreprocessSpec

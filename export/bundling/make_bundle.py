@@ -22,16 +22,9 @@ from export.speed.costs import with_costs
 from keras_realmnet import RealMNet
 from keras_realmnet.errors import BundleMismatch, RealMNetError
 from keras_realmnet.models.map_offset import MapOffset, measure_map_offset
-from keras_realmnet.screening.bundle.bundle import (
-    BUNDLE_FILE,
-    SOURCE_FILE,
-    ArtifactSource,
-    Bundle,
-    add_artifacts,
-    against_keras,
-    put_back,
-    write_bundle,
-)
+from keras_realmnet.screening.bundle.bundle import SOURCE_FILE, Bundle, against_keras
+from keras_realmnet.screening.bundle.document import BUNDLE_FILE
+from keras_realmnet.screening.bundle.writing import ArtifactSource, add_artifacts, put_back, write_bundle
 from keras_realmnet.screening.decision import OperatingPoint
 from keras_realmnet.screening.engines.base import Prediction
 from keras_realmnet.screening.engines.registry import engine_class

@@ -13,7 +13,7 @@ from export.conversion.to_litert import to_litert
 from export.conversion.to_onnx import PORTABLE_OPSET, to_onnx
 from keras_realmnet import RealMNet
 from keras_realmnet.errors import RealMNetError
-from keras_realmnet.screening.bundle.bundle import ArtifactSource
+from keras_realmnet.screening.bundle.writing import ArtifactSource
 from keras_realmnet.screening.engines.registry import engine_class
 
 __all__ = ["ARTIFACTS", "DEFAULT_ARTIFACTS", "ArtifactMaker", "kind_of", "needs_calibration"]

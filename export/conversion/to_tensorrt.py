@@ -17,7 +17,8 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from keras_realmnet.errors import BundleMismatch, RealMNetError
-from keras_realmnet.screening.bundle.bundle import ArtifactSource, Bundle, add_artifacts
+from keras_realmnet.screening.bundle.bundle import Bundle
+from keras_realmnet.screening.bundle.writing import ArtifactSource, add_artifacts
 from keras_realmnet.screening.engines.tensorrt import TensorRTRuntime, import_tensorrt
 
 __all__ = ["add_engine", "tensorrt_violations", "to_tensorrt"]

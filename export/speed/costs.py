@@ -7,7 +7,8 @@ from pathlib import Path
 
 from export.speed.benchmark import SAMPLES, Contestant, Worker, sources
 from export.speed.network_facts import network_facts
-from keras_realmnet.screening.bundle.bundle import ArtifactSource, Costs
+from keras_realmnet.screening.bundle.artifact import Costs
+from keras_realmnet.screening.bundle.writing import ArtifactSource
 from keras_realmnet.screening.image_io import read_header
 from keras_realmnet.screening.preprocessing import PreprocessSpec
 

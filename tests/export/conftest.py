@@ -6,7 +6,7 @@ from ai_edge_litert.interpreter import Interpreter
 from export.conversion.quantize_litert import LITERT_ARTIFACTS
 from export.conversion.to_litert import to_litert
 from keras_realmnet import RealMNet, ResidualAttentionHead, TinyViTBackbone
-from keras_realmnet.screening.bundle.bundle import write_bundle
+from keras_realmnet.screening.bundle.writing import write_bundle
 from keras_realmnet.screening.decision import OperatingPoint
 from keras_realmnet.screening.labels import PSMM
 from keras_realmnet.screening.preprocessing import PreprocessSpec

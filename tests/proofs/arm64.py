@@ -186,7 +186,8 @@ def with_every_artifact(directory: Path, copy: Path) -> Path:
     from export.contract.verify import images_of_files
     from export.conversion.artifacts import ARTIFACTS, ArtifactMaker
     from export.speed.benchmark import SAMPLES
-    from keras_realmnet.screening.bundle.bundle import Bundle, add_artifacts
+    from keras_realmnet.screening.bundle.bundle import Bundle
+    from keras_realmnet.screening.bundle.writing import add_artifacts
 
     shutil.copytree(directory, copy)
     bundle = Bundle.load(copy)

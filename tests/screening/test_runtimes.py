@@ -16,8 +16,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from keras_realmnet.errors import BundleMismatch, RealMNetError
-from keras_realmnet.screening.bundle import bundle as bundle_module
-from keras_realmnet.screening.bundle.bundle import ArtifactSource, Bundle, add_artifacts
+from keras_realmnet.screening.bundle.bundle import Bundle
+from keras_realmnet.screening.bundle.document import signed
+from keras_realmnet.screening.bundle.folder_change import sha256_of
+from keras_realmnet.screening.bundle.writing import ArtifactSource, add_artifacts
 from keras_realmnet.screening.engines.base import EngineRuntime, available_threads, engine_environment
 from keras_realmnet.screening.engines.litert import LiteRTRuntime
 from keras_realmnet.screening.engines.registry import ENGINES
@@ -126,9 +128,7 @@ def test_what_is_bound_to_a_device_is_refused_elsewhere(tiny_bundle, tmp_path):
     document = json.loads((directory / "bundle.json").read_bytes())
     assert "device" not in document["artifacts"]["float32"]
     document["artifacts"]["float32"]["device"] = {"GPU": "Orin"}
-    del document["digest"]
-    signed = {**document, "digest": bundle_module._digest(document)}
-    (directory / "bundle.json").write_bytes(bundle_module._serialize(signed))
+    (directory / "bundle.json").write_bytes(signed(document))
     with pytest.raises(BundleMismatch, match=r"float32\.tflite: made on GPU Orin; this is no such device"):
         open_runtime(Bundle.load(directory))
 
@@ -213,10 +213,8 @@ def test_the_self_check_refuses_another_output(tiny_bundle, tmp_path, output):
     golden[f"{output}_float32"] += 0.1
     np.savez_compressed(directory / "golden.npz", **golden)
     document = json.loads((directory / "bundle.json").read_bytes())
-    document["golden"]["sha256"] = bundle_module.sha256_of(directory / "golden.npz")
-    del document["digest"]
-    signed = {**document, "digest": bundle_module._digest(document)}
-    (directory / "bundle.json").write_bytes(bundle_module._serialize(signed))
+    document["golden"]["sha256"] = sha256_of(directory / "golden.npz")
+    (directory / "bundle.json").write_bytes(signed(document))
 
     bundle = Bundle.load(directory)
     with pytest.raises(BundleMismatch, match=rf"float32\.tflite: .*{output}"):

@@ -1,11 +1,12 @@
-"""Whether a JSON document that somebody else wrote has the form it should have."""
+"""Whether a JSON document that somebody else wrote, and the texts in it, have the form they should have."""
 
 from __future__ import annotations
 
+import re
 import reprlib
 from typing import Any
 
-__all__ = ["check_form"]
+__all__ = ["check_file_name", "check_form", "check_line", "check_text"]
 
 NAMES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", dict: "an object"}
 
@@ -39,3 +40,22 @@ def check_form(value: Any, form: Any, where: str = "") -> None:
             check_form(entry, fields[name], f"{where}.{reprlib.repr(name)[1:-1]}".lstrip("."))
     elif type(value) not in ((int, float) if form is float else (form,)):
         raise ValueError(f"{place}: {NAMES[form]} expected. Received: {reprlib.repr(value)}")
+
+
+def check_file_name(name: str) -> str:
+    """`name`, or ValueError where it is no plain file name."""
+    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}", name):
+        raise ValueError(f"a plain file name without folders expected. Received: {name!r}")
+    return name
+
+
+def check_line(what: str, text: str) -> None:
+    """Raises ValueError, calling the text `what`, where it is not one printable line."""
+    if not text.strip() or not text.isprintable():
+        raise ValueError(f"{what} must be a line of text. Received: {text!r}")
+
+
+def check_text(what: str, text: object) -> None:
+    """As `check_line`; the text may have several lines."""
+    if not isinstance(text, str) or not text.strip() or not all(line.isprintable() for line in text.splitlines()):
+        raise ValueError(f"{what} must be a text for people. Received: {text!r}")

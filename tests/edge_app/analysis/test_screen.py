@@ -15,7 +15,7 @@ from edge_app.__main__ import main
 from edge_app.analysis.results import Results
 from edge_app.analysis.screen import Screener
 from keras_realmnet.errors import EngineFailed
-from keras_realmnet.screening.bundle import bundle as bundle_module
+from keras_realmnet.screening.bundle.document import signed
 from keras_realmnet.screening.image_io import MAX_PICTURES
 from keras_realmnet.screening.record import ScreeningRecord
 
@@ -337,9 +337,7 @@ def test_a_machine_that_computes_something_else_is_refused(screen, save, tiny_bu
     np.savez_compressed(bundle / "golden.npz", **golden)
     document = json.loads((bundle / "bundle.json").read_bytes())
     document["golden"]["sha256"] = hashlib.sha256((bundle / "golden.npz").read_bytes()).hexdigest()
-    del document["digest"]
-    document["digest"] = bundle_module._digest(document)
-    (bundle / "bundle.json").write_bytes(bundle_module._serialize(document))
+    (bundle / "bundle.json").write_bytes(signed(document))
 
     path = save(tmp_path / "a.png", "refer")
     assert screen(path, bundle=bundle) == (2, [])

@@ -17,7 +17,8 @@ from export.conversion.artifacts import ARTIFACTS
 from export.speed.benchmark import of_bundle
 from keras_realmnet import RealMNet
 from keras_realmnet.errors import RealMNetError
-from keras_realmnet.screening.bundle.bundle import ArtifactSource, Bundle, add_artifacts, against_keras
+from keras_realmnet.screening.bundle.bundle import Bundle, against_keras
+from keras_realmnet.screening.bundle.writing import ArtifactSource, add_artifacts
 from keras_realmnet.screening.runtimes import open_runtime, self_check
 from training.datasets.phantom import PhantomDataSet
 from training.phantoms.cohorts import cohort

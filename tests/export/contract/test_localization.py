@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from export.__main__ import main
 from export.contract.localization import LESION_OF, localize, points_at
 from keras_realmnet.errors import RealMNetError
-from keras_realmnet.screening.bundle.bundle import ArtifactSource, Bundle
+from keras_realmnet.screening.bundle.bundle import Bundle
+from keras_realmnet.screening.bundle.writing import ArtifactSource
 from keras_realmnet.screening.preprocessing import FieldGeometry
 from training.datasets.phantom import PhantomDataSet
 

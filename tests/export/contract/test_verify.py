@@ -13,7 +13,9 @@ from PIL import Image
 
 from export.__main__ import main
 from export.contract.keras_source import keras_predictions
-from keras_realmnet.screening.bundle.bundle import ArtifactSource, Costs, _digest, _serialize
+from keras_realmnet.screening.bundle.artifact import Costs
+from keras_realmnet.screening.bundle.document import signed
+from keras_realmnet.screening.bundle.writing import ArtifactSource
 from keras_realmnet.screening.image_io import read_image
 from keras_realmnet.screening.preprocessing import preprocess
 from training.datasets.phantom import PhantomDataSet
@@ -94,8 +96,7 @@ def one_bad_of_each(folder, litert_models, write_small_bundle, small_model, tmp_
     np.savez_compressed(tmp_path / "mixed" / "golden.npz", **golden)
     golden_bytes = (tmp_path / "mixed" / "golden.npz").read_bytes()
     document["golden"]["sha256"] = hashlib.sha256(golden_bytes).hexdigest()
-    del document["digest"]
-    (tmp_path / "mixed" / "bundle.json").write_bytes(_serialize({**document, "digest": _digest(document)}))
+    (tmp_path / "mixed" / "bundle.json").write_bytes(signed(document))
     return tmp_path / "mixed"
 
 

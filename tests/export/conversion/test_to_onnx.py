@@ -12,7 +12,7 @@ from keras_realmnet import LinearHead, RealMNet, TinyViTBackbone
 from keras_realmnet.deploy.graph import erf_gelu
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.models.heads import ClassMaps, ResidualAttentionHead
-from keras_realmnet.screening.bundle.bundle import ArtifactSource
+from keras_realmnet.screening.bundle.writing import ArtifactSource
 
 OUTPUTS = ["probabilities", "class_maps", "features"]
 

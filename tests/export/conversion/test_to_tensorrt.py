@@ -17,7 +17,9 @@ from export.conversion.quantize_onnx import to_onnx_int8
 from export.conversion.to_onnx import to_onnx
 from export.conversion.to_tensorrt import add_engine, to_tensorrt
 from keras_realmnet.errors import BundleMismatch, RealMNetError
-from keras_realmnet.screening.bundle.bundle import ArtifactSource, Bundle, Costs, write_bundle
+from keras_realmnet.screening.bundle.artifact import Costs
+from keras_realmnet.screening.bundle.bundle import Bundle
+from keras_realmnet.screening.bundle.writing import ArtifactSource, write_bundle
 from keras_realmnet.screening.decision import OperatingPoint
 from keras_realmnet.screening.engines.registry import ENGINES
 from keras_realmnet.screening.labels import PSMM

@@ -4,7 +4,8 @@ import pytest
 
 from export.speed.costs import costs_of, with_costs
 from keras_realmnet.errors import RealMNetError
-from keras_realmnet.screening.bundle.bundle import ArtifactSource, Bundle
+from keras_realmnet.screening.bundle.bundle import Bundle
+from keras_realmnet.screening.bundle.writing import ArtifactSource
 from keras_realmnet.screening.preprocessing import PreprocessSpec
 
 

@@ -13,15 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from keras_realmnet.errors import BundleMismatch, RealMNetError
-from keras_realmnet.screening.bundle.bundle import (
-    BUNDLE_FILE,
-    ArtifactSource,
-    Bundle,
-    _named_files,
-    add_artifacts,
-    write_bundle,
-)
+from keras_realmnet.screening.bundle.bundle import Bundle
+from keras_realmnet.screening.bundle.document import BUNDLE_FILE, named_files
 from keras_realmnet.screening.bundle.folder_change import FolderChange
+from keras_realmnet.screening.bundle.writing import ArtifactSource, add_artifacts, write_bundle
 
 TOUCHING = ("open", "os.", "shutil.")  # audit events that come before a change of files
 
@@ -103,7 +98,7 @@ def main(how: str, trouble: str, bundle: Path, scratch: Path) -> None:
         directory = Path(shutil.copytree(bundle, scratch / f"{how}-{step}"))
         status = attempt(how, trouble, step, directory, models)
         found = left(directory)
-        with FolderChange(directory, BUNDLE_FILE, _named_files):
+        with FolderChange(directory, BUNDLE_FILE, named_files):
             pass  # a next change, which breaks off, too
         print(json.dumps({"step": step, "status": status, "left": found, "then": left(directory)}), flush=True)
         shutil.rmtree(directory)

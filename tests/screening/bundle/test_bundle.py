@@ -6,9 +6,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
-import threading
 import zipfile
 from pathlib import Path
 
@@ -18,39 +15,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from keras_realmnet.errors import BundleMismatch, RealMNetError
-from keras_realmnet.screening.bundle import bundle as bundle_module
-from keras_realmnet.screening.bundle.bundle import (
-    BUNDLE_FILE,
-    ArtifactSource,
-    Bundle,
-    Costs,
-    add_artifacts,
-    against_keras,
-    put_back,
-    write_bundle,
-)
-from keras_realmnet.screening.bundle.folder_change import FolderChange
-from keras_realmnet.screening.decision import OperatingPoint
-from keras_realmnet.screening.labels import PALM, PSMM, Label, LabelSet
+from keras_realmnet.screening.bundle.bundle import Bundle
+from keras_realmnet.screening.bundle.document import signed
+from keras_realmnet.screening.labels import PSMM, Label, LabelSet
 from keras_realmnet.screening.preprocessing import PreprocessSpec
-from keras_realmnet.screening.runtimes import open_runtime, self_check
 
 ROOT = Path(__file__).resolve().parents[3]
 FILES = ("bundle.json", "float32.tflite", "second.tflite", "golden.npz")
 
 
-@pytest.fixture
-def copy(tiny_bundle: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
-
-
 def resigned(directory: Path, **changes: object) -> None:
     """Writes bundle.json as a careless or malicious exporter would: changed, and correctly signed."""
     document = json.loads((directory / "bundle.json").read_bytes())
-    document.update(changes)
-    del document["digest"]
-    signed = {**document, "digest": bundle_module._digest(document)}
-    (directory / "bundle.json").write_bytes(bundle_module._serialize(signed))
+    (directory / "bundle.json").write_bytes(signed({**document, **changes}))
 
 
 def test_what_was_written_is_loaded(tiny_bundle):
@@ -165,69 +142,11 @@ def test_texts_for_people_may_have_lines(copy):
     assert (bundle.intended_use, bundle.training_data) == (text, training_data)
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"intended_use": ""},
-        {"training_data": {}},
-        {"operating_point": OperatingPoint(dict.fromkeys(PSMM.pathologic, 0.5), chosen=" ")},
-    ],
-)
-def test_a_bundle_that_does_not_tell_people_is_not_written(tiny_bundle, copy, changes):
-    before = contents(copy)
-    with pytest.raises(ValueError, match="must be a text for people"):
-        rewritten(tiny_bundle, copy, **changes)
-    assert contents(copy) == before
-
-
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff\xfe"])
 def test_what_is_no_bundle_file_is_refused(copy, content):
     (copy / "bundle.json").write_bytes(content)
     with pytest.raises(BundleMismatch, match=r"bundle\.json"):
         Bundle.load(copy)
-
-
-def rewritten(made: Path, target: Path, **changes: object) -> Bundle:
-    bundle = Bundle.load(made)
-    arguments = {
-        "name": bundle.name,
-        "version": bundle.version,
-        "label_set": bundle.label_set,
-        "modality": bundle.modality,
-        "spec": bundle.spec,
-        "operating_point": bundle.operating_point,
-        "artifacts": {"float32": ArtifactSource(made / "float32.tflite", "float32", 1e-3)},
-        "default_artifact": "float32",
-        "golden_image": bundle.golden()[0],
-        "training_data": bundle.training_data,
-        "scores": bundle.scores,
-        "versions": bundle.versions,
-        "intended_use": bundle.intended_use,
-    }
-    return write_bundle(target, **{**arguments, **changes})
-
-
-def test_the_same_arguments_give_the_same_bytes(tiny_bundle, tmp_path):
-    first, second = rewritten(tiny_bundle, tmp_path / "a"), rewritten(tiny_bundle, tmp_path / "b")
-    assert first.digest == second.digest
-    for file in ("bundle.json", "golden.npz", "float32.tflite"):
-        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
-
-
-@pytest.mark.parametrize(
-    ("costs", "size"),
-    [
-        (Costs(12_345_678, 28_000, 81.5, "a test"), ", 0.01 G multiply-accumulates for an image, 0.03 M parameters, "),
-        (Costs(12_345_678, 28_000), ", 0.01 G multiply-accumulates for an image, 0.03 M parameters"),
-        (None, ""),  # older bundles
-    ],
-)
-def test_costs_are_stated_where_they_are_known(tiny_bundle, tmp_path, costs, size):
-    source = ArtifactSource(tiny_bundle / "float32.tflite", "float32", 1e-3, costs=costs)
-    made = rewritten(tiny_bundle, tmp_path / "new", artifacts={"float32": source}).artifact()
-    assert made.costs == costs
-    memory = "82 MB of memory at most (a test)" if costs is not None and costs.peak_memory_mb else ""
-    assert made.size == f"{made.bytes / 1e6:.1f} MB{size}{memory}"
 
 
 @pytest.mark.parametrize(
@@ -253,176 +172,7 @@ def test_costs_that_make_no_sense_are_refused(copy, costs, message):
         Bundle.load(copy)
 
 
-def contents(directory: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in directory.iterdir()}
-
-
-def test_a_bundle_that_could_not_be_written_whole_is_the_old_one(tiny_bundle, copy):
-    before = contents(copy)
-    broken = {"float32": ArtifactSource(copy / "golden.npz", "float32", 1e-3)}
-    with pytest.raises(BundleMismatch):
-        rewritten(tiny_bundle, copy, artifacts=broken)
-    with pytest.raises(BundleMismatch):
-        add_artifacts(Bundle.load(copy), broken)
-    with pytest.raises(ValueError, match="name"):  # found out at the end, when all files are made
-        rewritten(tiny_bundle, copy, name="")
-    assert contents(copy) == before
-
-
-@pytest.mark.parametrize(("how", "trouble"), [("write", "killed"), ("add", "killed"), ("write", "full")])
-def test_whenever_a_change_breaks_off_the_bundle_is_the_old_one_or_the_new_one(tiny_bundle, tmp_path, how, trouble):
-    """Killed before every step in turn; or each size of file in turn is too large for the disk."""
-    arguments = [Path(__file__).parent / "interrupted.py", how, trouble, tiny_bundle, tmp_path]
-    done = subprocess.run(
-        [sys.executable, *arguments], env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, check=True
-    )
-    tries = [json.loads(line) for line in done.stdout.splitlines()]
-    assert tries[-1]["status"] == 0
-    old, new = {"digest": Bundle.load(tiny_bundle).digest, "files": sorted(FILES)}, tries[-1]["left"]
-    assert {found["left"]["digest"] for found in tries} == {old["digest"], new["digest"]}
-    assert {found["status"] for found in tries} == {0, -9 if trouble == "killed" else 1}
-    for found in tries:
-        assert found["then"] == (new if found["left"]["digest"] == new["digest"] else old)  # nothing is left over
-        if trouble == "full":
-            assert found["left"] == (old if found["status"] else new)
-
-
-def test_one_writes_at_a_time(tiny_bundle, copy):
-    bundle, before = Bundle.load(copy), contents(copy)
-    model = {"third": ArtifactSource(tiny_bundle / "float32.tflite", "float32", 1e-3)}
-    with FolderChange(copy, BUNDLE_FILE, lambda content: set(FILES)):
-        for write in (lambda: add_artifacts(bundle, model), lambda: rewritten(tiny_bundle, copy)):
-            with pytest.raises(RealMNetError, match="somebody else is writing to this folder"):
-                write()
-    assert contents(copy) == before
-    after = add_artifacts(bundle, model)
-    with pytest.raises(RealMNetError, match=r"bundle\.json: the bundle was changed since it was read"):
-        add_artifacts(bundle, {"fourth": model["third"]})
-    assert list(add_artifacts(after, {"fourth": model["third"]}).artifacts) == ["float32", "second", "third", "fourth"]
-
-
-def test_who_reads_while_others_write_gets_a_whole_bundle(tiny_bundle, copy):
-    done = threading.Event()
-    other = copy.parent / "other.tflite"
-    other.write_bytes((tiny_bundle / "float32.tflite").read_bytes() + bytes(64))
-
-    def write():
-        for k in range(30):
-            model = other if k % 2 else tiny_bundle / "float32.tflite"
-            add_artifacts(Bundle.load(copy), {"float32": ArtifactSource(model, "float32", 1e-3)})
-        done.set()
-
-    writer = threading.Thread(target=write)
-    writer.start()
-    digests = set()
-    while not done.is_set():
-        digests.add(Bundle.load(copy).digest)
-    writer.join()
-    assert len(digests) > 1
-
-
-def test_a_replaced_artifact_no_longer_has_the_scores_of_the_old_one(tiny_bundle, copy):
-    model = ArtifactSource(tiny_bundle / "float32.tflite", "float32", 1e-3)
-    resigned(copy, scores={against_keras(name): {"flips": 3} for name in ("float32", "second")})
-    bundle = add_artifacts(Bundle.load(copy), {"second": model}, {against_keras("third"): {"flips": 0}})
-    assert bundle.scores == {"float32 against Keras": {"flips": 3}, "third against Keras": {"flips": 0}}
-    assert sorted(contents(copy)) == sorted(FILES)  # the same bytes keep their name
-
-
-def test_files_of_others_stay_in_the_folder(tiny_bundle, copy):
-    for name in ("README", "mine.onnx", "part-1.tflite"):
-        (copy / name).write_bytes(b"mine")
-    other = copy.parent / "other.tflite"
-    other.write_bytes((tiny_bundle / "float32.tflite").read_bytes() + bytes(64))
-    bundle = rewritten(tiny_bundle, copy, artifacts={"float32": ArtifactSource(other, "float32", 1e-3)})
-    named = {"bundle.json", bundle.artifact().file, bundle.golden_file}
-    assert set(contents(copy)) == named | {"README", "mine.onnx", "part-1.tflite"}
-    (copy / "bundle.json").write_bytes(b"{")  # nobody knows what belongs to it: nothing is overwritten or removed
-    before = contents(copy)
-    rewritten(tiny_bundle, copy)
-    after = contents(copy)
-    assert all(after[name] == content for name, content in before.items() if name != "bundle.json")
-
-
-def test_the_source_model_may_be_left_behind_but_not_changed(tiny_bundle, tmp_path):
-    (tmp_path / "model.keras").write_bytes(b"weights")
-    rewritten(tiny_bundle, tmp_path / "new", source=tmp_path / "model.keras")
-    source = tmp_path / "new" / "source.keras"
-    assert source.read_bytes() == b"weights"
-    source.write_bytes(b"Weights")
-    with pytest.raises(BundleMismatch, match=r"source\.keras"):
-        Bundle.load(tmp_path / "new")
-    source.unlink()
-    Bundle.load(tmp_path / "new")
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"label_set": PALM}, "thresholds"),
-        ({"modality": "oct"}, "modality"),
-        ({"default_artifact": "int8"}, "default_artifact"),
-        ({"golden_image": np.zeros((1, 32, 32, 3), np.uint8)}, "golden_image"),
-        ({"artifacts": {"../x": ArtifactSource(Path("x"), "float32", 1.0)}, "default_artifact": "../x"}, "name"),
-    ],
-)
-def test_arguments_that_do_not_fit_are_refused(tiny_bundle, tmp_path, changes, message):
-    with pytest.raises(ValueError, match=message):
-        rewritten(tiny_bundle, tmp_path / "new", **changes)
-
-
 # --- bundles that are signed correctly and make no sense --------------------------------------------------------------
-
-
-@pytest.fixture
-def with_source(tiny_bundle, tmp_path):
-    """A bundle with two artifacts, of which `float32` is the default one, that names a Keras model."""
-    (tmp_path / "model.keras").write_bytes(b"the Keras model")
-    model = ArtifactSource(tiny_bundle / "float32.tflite", "float32", 1e-3)
-    artifacts = {"float32": model, "second": model}
-    rewritten(tiny_bundle, tmp_path / "bundle", artifacts=artifacts, source=tmp_path / "model.keras")
-    return tmp_path / "bundle"
-
-
-def test_the_file_of_an_artifact_that_can_be_made_again_may_be_left_out(with_source, tiny_bundle):
-    digest = Bundle.load(with_source).digest
-    (with_source / "second.tflite").unlink()
-    bundle = Bundle.load(with_source)
-    assert (bundle.absent, bundle.digest) == (["second"], digest)
-    self_check(bundle, open_runtime(bundle))
-    with pytest.raises(RealMNetError, match=r"second\.tflite: not in this folder; .*export add .* --artifacts second"):
-        open_runtime(bundle, "second")
-    other = with_source.parent / "model.keras"
-    with pytest.raises(BundleMismatch, match=r"model\.keras: changed after"):
-        put_back(bundle, "second", other)
-    assert Bundle.load(with_source).absent == ["second"]
-    put_back(bundle, "second", tiny_bundle / "float32.tflite")
-    again = Bundle.load(with_source)
-    assert (again.absent, again.digest) == ([], digest)
-    assert {path.name for path in with_source.iterdir()} == {*FILES, "source.keras"}
-    self_check(again, open_runtime(again, "second"), "second")
-
-
-def test_no_other_file_may_be_missing_and_none_may_be_another(with_source):
-    for file in ("float32.tflite", "golden.npz"):  # the default artifact's, for one
-        content = (with_source / file).read_bytes()
-        (with_source / file).unlink()
-        assert f"{file}: the bundle needs this file" in refusal(with_source)
-        (with_source / file).write_bytes(content)
-    (with_source / "second.tflite").unlink()
-    (with_source / "second.tflite").symlink_to("nowhere")
-    assert "second.tflite: the bundle needs this file" in refusal(with_source)
-    (with_source / "second.tflite").unlink()
-    (with_source / "second.tflite").write_bytes(b"")
-    assert "second.tflite: changed after the bundle was made" in refusal(with_source)
-
-
-def test_a_model_that_is_bound_to_a_device_may_not_be_missing(with_source):
-    artifacts = json.loads((with_source / "bundle.json").read_bytes())["artifacts"]
-    artifacts["second"]["device"] = {"GPU": "one"}
-    resigned(with_source, artifacts=artifacts)
-    (with_source / "second.tflite").unlink()
-    assert "second.tflite: the bundle needs this file" in refusal(with_source)
 
 
 def refusal(directory: Path) -> str:
@@ -662,8 +412,7 @@ def test_whatever_a_signed_bundle_json_says_it_is_loaded_or_refused_in_one_line(
         else:
             place[path[-1]] = data.draw(json_values)
     try:
-        resigned_document = {key: value for key, value in document.items() if key != "digest"}
-        content = bundle_module._serialize({**resigned_document, "digest": bundle_module._digest(resigned_document)})
+        content = signed(document)
     except UnicodeEncodeError:  # half a character cannot be signed
         return
     (directory / "bundle.json").write_bytes(content)
@@ -676,22 +425,8 @@ def test_whatever_a_signed_bundle_json_says_it_is_loaded_or_refused_in_one_line(
         assert bundle.operating_point.refers(bundle.golden()[1].probabilities, bundle.label_set).shape == (1,)
 
 
-# --- what cannot be exported -----------------------------------------------------------------------------------------
-
-
 def test_codes_that_dicom_has_no_room_for_are_refused_when_they_are_made():
     labels = (Label("N", "Normal", "normal"), Label("D12", "Disease", "a disease"))
     assert LabelSet("twelve-chars", labels, ("D12",), ()).codes == ("N", "D12")
     with pytest.raises(ValueError, match=r"at most 16 ASCII characters .*as DICOM demands.*'thirteen-char:D12'"):
         LabelSet("thirteen-char", labels, ("D12",), ())
-
-
-def test_a_tolerance_that_checks_nothing_is_not_exported(tiny_bundle, copy):
-    before = contents(copy)
-    for tolerance in (0, -1e-3, 0.2, float("nan"), float("inf")):
-        model = ArtifactSource(tiny_bundle / "float32.tflite", "float32", tolerance)
-        with pytest.raises(
-            BundleMismatch, match=r"float32\.tflite: .*a tolerance is a number above 0 and at most 0\.1"
-        ):
-            rewritten(tiny_bundle, copy, artifacts={"float32": model})
-    assert contents(copy) == before
