@@ -57,7 +57,8 @@ def run(app: typer.Typer, prog: str, args: list[str] | None = None) -> int:
         package = (error.name or "").partition(".")[0]
         if package in (*PARTS, "keras_realmnet"):
             raise
-        return _fail(prog, f"the package {package} is missing: this needs pip install -r requirements.txt")
+        needed = "pip install -r requirements.txt, or an extra of pyproject.toml"
+        return _fail(prog, f"the package {package} is missing: this needs {needed}")
     except Exception as error:
         # typer's usage errors carry the exit code 2 and know how to say themselves in one line.
         if hasattr(error, "format_message"):

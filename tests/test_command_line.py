@@ -36,7 +36,12 @@ def read(path: Annotated[str, typer.Argument()], count: int = 1) -> int:
         (["fine", "--count", "2"], 1, ""),
         (["exit"], 3, ""),
         (["broken"], 2, "prog: error: broken: no image at all\n"),
-        (["light"], 2, "prog: error: the package keras is missing: this needs pip install -r requirements.txt\n"),
+        (
+            ["light"],
+            2,
+            "prog: error: the package keras is missing: this needs pip install -r requirements.txt, or an extra of "
+            "pyproject.toml\n",
+        ),
         (["stop"], 130, "prog: interrupted\n"),
     ],
 )

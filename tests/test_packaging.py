@@ -127,7 +127,7 @@ def wheel(tracked, tmp_path_factory) -> Path:
     """Built from a copy: building leaves files behind."""
     folder = tmp_path_factory.mktemp("wheel")
     for name in tracked:
-        if name.parts[0] in (*PACKAGES, "bundles") or len(name.parts) == 1:
+        if name.parts[0] in (*PACKAGES, "bundles", "samples") or len(name.parts) == 1:
             (folder / "source" / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / "source" / name).symlink_to(ROOT / name)
     pip = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "--no-index"]
@@ -137,11 +137,12 @@ def wheel(tracked, tmp_path_factory) -> Path:
     return made
 
 
-def test_the_wheel_has_all_files_of_the_packages_and_the_box_s_part_of_the_bundle(wheel, tracked):
+def test_the_wheel_has_all_files_of_the_packages_the_samples_and_the_box_s_part_of_the_bundle(wheel, tracked):
     names = {PurePath(name) for name in zipfile.ZipFile(wheel).namelist()}
     received = {name for name in names if not name.parts[0].endswith(".dist-info")}
     bundle = {PurePath("bundles/realmnet-demo", name) for name in ("bundle.json", "golden.npz", "int8.tflite")}
-    assert received == {name for name in tracked if name.parts[0] in PACKAGES} | bundle
+    images = {name for name in tracked if name.parts[0] == "samples" and name.suffix != ".md"}
+    assert received == {name for name in tracked if name.parts[0] in PACKAGES} | images | bundle
 
 
 def test_the_wheel_states_the_version_and_what_it_needs(wheel):
