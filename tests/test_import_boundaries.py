@@ -111,7 +111,7 @@ def test_each_module_can_be_the_first_that_is_imported():
     assert {
         "keras_realmnet",
         "keras_realmnet.models.heads",
-        "training.report.report",
+        "training.report.page",
         "export.conversion.to_onnx",
     } <= set(names)
     done = subprocess.run(

@@ -29,7 +29,8 @@ from keras_realmnet.screening.preprocessing import FieldGeometry, PreprocessSpec
 from training.data.parallel import in_parallel
 from training.datasets.phantom import PhantomDataSet
 from training.phantoms.cohorts import PhantomCase
-from training.report import figures
+from training.report.plots.class_maps import Example, class_maps
+from training.report.plots.files import png
 from training.scoring.bootstrap import Interval, draws, interval
 
 __all__ = ["KINDS", "LESION_OF", "Localization", "Pointing", "localize", "points_at", "table", "write"]
@@ -64,7 +65,7 @@ class Localization:
     offset: tuple[float, float]
     data: str
     labels: dict[str, Pointing]
-    examples: dict[str, dict[str, figures.Example]] = field(repr=False)
+    examples: dict[str, dict[str, Example]] = field(repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         labels = {code: asdict(pointing) for code, pointing in self.labels.items()}
@@ -160,7 +161,7 @@ def _pointing(maps: Sequence[_Map], replicates: int) -> Pointing:
     )
 
 
-def _examples(maps: Sequence[_Map]) -> dict[str, figures.Example]:
+def _examples(maps: Sequence[_Map]) -> dict[str, Example]:
     """The maps of median probability, by kind, on the network's square with its lesion outlined."""
     chosen = sorted(maps, key=lambda m: m.probability)[len(maps) // 2]
     geometry, square = chosen.truth.geometry, chosen.truth.square.copy()
@@ -170,7 +171,7 @@ def _examples(maps: Sequence[_Map]) -> dict[str, figures.Example]:
     within = np.zeros(square.shape[:2], np.float32)
     within[top : top + height, left : left + width] = inside
     draw_levels(square, within, (0, 0, 0), (255, 255, 255))
-    return {kind: figures.Example(square, chosen.maps[kind], chosen.probability) for kind in KINDS}
+    return {kind: Example(square, chosen.maps[kind], chosen.probability) for kind in KINDS}
 
 
 def localize(bundle: Bundle, data: PhantomDataSet, replicates: int = 1000) -> Localization:
@@ -229,4 +230,4 @@ def write(found: Localization, folder: Path) -> None:
     """localization.json, and localization.png with an example of each label."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "localization.json").write_text(json.dumps(found.to_dict(), indent=1) + "\n")
-    (folder / "localization.png").write_bytes(figures.png(figures.evidence(found.examples)))
+    (folder / "localization.png").write_bytes(png(class_maps(found.examples)))

@@ -28,7 +28,7 @@ def report(
     [bold]Example[/bold]: python -m training report runs/a runs/b --labels train.csv --labels test.csv --out reports/ab
     """
     use_backend(backend)
-    from training.report.report import write_report
+    from training.report.page import write_report
 
     page = write_report(runs, out, labels or (), data=data, cache=cache, replicates=bootstrap)
     print(f"written: {page}")

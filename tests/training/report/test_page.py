@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.calibration import calibration_curve
-from sklearn.metrics import confusion_matrix, f1_score, roc_auc_score
+from sklearn.metrics import f1_score, roc_auc_score
 
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.labels import PALM, PERIPHERAL, PSMM
 from training.data.label_table import LabelTable, write_label_table
 from training.recipe import load_recipe
-from training.report.report import calibration, confusion_counts, examples, read_run, write_report
+from training.report.evaluated_runs import read_run
+from training.report.page import write_report
 from training.scoring.tables import write_score_table
 
 NAN = float("nan")
@@ -109,40 +109,6 @@ class Page(HTMLParser):
 
     def row(self, name):
         return next(row for row in self.cells if row and row[0] == name)
-
-
-def test_the_calibration_error_by_hand():
-    bins, error = calibration(np.array([0, 1, 1, 1, NAN]), np.array([0.1, 0.1, 0.9, 0.9, 0.9]))
-    assert error == pytest.approx(0.25)
-    assert bins.counts.tolist() == [0, 2, 0, 0, 0, 0, 0, 0, 0, 2]
-    assert calibration(np.array([NAN]), np.array([0.5]))[1] is None
-    assert calibration(np.array([1.0]), np.array([1.0]))[0].counts[9] == 1
-
-
-def test_reliability_is_scikit_learns():
-    rng = np.random.default_rng(0)
-    score = rng.random(500)
-    truth = (rng.random(500) < score).astype(float)
-    bins, _ = calibration(truth, score)
-    observed, predicted = calibration_curve(truth, score, n_bins=10)
-    np.testing.assert_allclose(bins.observed, observed, rtol=1e-12)
-    np.testing.assert_allclose(bins.predicted, predicted, rtol=1e-12)
-
-
-def test_confusion_is_scikit_learns_without_the_unknown():
-    y_true, columns = psmm_truth(), list(range(2, 7))
-    y_score = scores_of(y_true, 1.0)
-    expected = confusion_matrix(y_true[:, 2:].argmax(1), y_score[:, 2:].argmax(1))
-    np.testing.assert_array_equal(confusion_counts(y_true, y_score, columns), expected)
-    y_true[:40, 2:] = NAN
-    assert confusion_counts(y_true, y_score, columns).sum() == 110
-
-
-def test_examples_are_the_extremes():
-    y_true = np.array([1, 1, 1, 0, 0, NAN, 1])
-    y_score = np.array([0.6, 0.9, 0.2, 0.7, 0.1, 0.99, 0.3])
-    assert examples(y_true, y_score) == {"found": 1, "missed": 2, "false positive": 3}
-    assert examples(y_true[:2], y_score[:2]) == {"found": 1, "missed": None, "false positive": None}
 
 
 def test_the_page_of_two_runs(two_runs, tmp_path):

@@ -9,13 +9,18 @@ from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from keras_realmnet.screening.labels import PALM, PSMM
-from training.report import figures
-from training.report.figures import Bins, Example
+from training.report.plots.class_maps import Example, class_maps
+from training.report.plots.data import age_and_sex, label_chord, label_counts, label_sankey
+from training.report.plots.files import jpeg, png, svg
+from training.report.plots.learning import learning_curves
+from training.report.plots.predictions import Bins, confusion, precision_recall_curves, reliability, roc_curves
+from training.report.plots.scores import class_bars, metric_bars, radar
+from training.report.plots.style import looks_of
 from training.scoring.bootstrap import Interval
 
 NOTHING = Interval(None, None, None, 0)
 RUNS = ("first", "second")
-LOOKS = figures.looks(RUNS)
+LOOKS = looks_of(RUNS)
 
 
 @pytest.fixture(scope="module")
@@ -49,23 +54,23 @@ def drawn(name, cohort):
     history = {"epoch": np.arange(1.0, 5), "size": np.array([64, 64, 96, 96]), "loss": np.array([3, 2, 1.5, 1])}
     example = Example(np.full((96, 96, 3), 90, np.uint8), np.eye(3), 0.75)
     makers = {
-        "label_counts": lambda: figures.label_counts({"train": y_true.sum(0)}, {"train": 400}, PSMM),
-        "label_sankey": lambda: figures.label_sankey(together(y_true), PSMM),
-        "label_chord": lambda: figures.label_chord(together(y_true), PSMM),
-        "age_and_sex": lambda: figures.age_and_sex(np.array([30, 41, np.nan, 62]), np.array(["F", "M", "", "F"])),
-        "metric_bars": lambda: figures.metric_bars(
+        "label_counts": lambda: label_counts({"train": y_true.sum(0)}, {"train": 400}, PSMM),
+        "label_sankey": lambda: label_sankey(together(y_true), PSMM),
+        "label_chord": lambda: label_chord(together(y_true), PSMM),
+        "age_and_sex": lambda: age_and_sex(np.array([30, 41, np.nan, 62]), np.array(["F", "M", "", "F"])),
+        "metric_bars": lambda: metric_bars(
             {run: {"F1": interval(0.8), "loss": interval(0.2)} for run in RUNS},
             [("up", ["F1"]), ("down", ["loss"])],
             LOOKS,
         ),
-        "class_bars": lambda: figures.class_bars({run: {"F1": values} for run in RUNS}, PSMM, LOOKS),
-        "radar": lambda: figures.radar({"F1": {run: np.linspace(0.3, 0.9, 7) for run in RUNS}}, PSMM, LOOKS),
-        "learning_curves": lambda: figures.learning_curves(dict.fromkeys(RUNS, history), LOOKS),
-        "roc_curves": lambda: figures.roc_curves(panels, LOOKS),
-        "precision_recall_curves": lambda: figures.precision_recall_curves(panels, LOOKS),
-        "reliability": lambda: figures.reliability({"A1": dict.fromkeys(RUNS, bins)}, LOOKS),
-        "confusion": lambda: figures.confusion(dict.fromkeys(RUNS, np.eye(5, dtype=int)), PSMM.codes[2:], PSMM),
-        "evidence": lambda: figures.evidence({"S0": {"found": example, "missed": None}}),
+        "class_bars": lambda: class_bars({run: {"F1": values} for run in RUNS}, PSMM, LOOKS),
+        "radar": lambda: radar({"F1": {run: np.linspace(0.3, 0.9, 7) for run in RUNS}}, PSMM, LOOKS),
+        "learning_curves": lambda: learning_curves(dict.fromkeys(RUNS, history), LOOKS),
+        "roc_curves": lambda: roc_curves(panels, LOOKS),
+        "precision_recall_curves": lambda: precision_recall_curves(panels, LOOKS),
+        "reliability": lambda: reliability({"A1": dict.fromkeys(RUNS, bins)}, LOOKS),
+        "confusion": lambda: confusion(dict.fromkeys(RUNS, np.eye(5, dtype=int)), PSMM.codes[2:], PSMM),
+        "class_maps": lambda: class_maps({"S0": {"found": example, "missed": None}}),
     }
     return makers[name]()
 
@@ -83,13 +88,13 @@ NAMES = [
     "precision_recall_curves",
     "reliability",
     "confusion",
-    "evidence",
+    "class_maps",
 ]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_arrays_give_the_same_bytes(name, cohort):
-    first, second = figures.svg(drawn(name, cohort)), figures.svg(drawn(name, cohort))
+    first, second = svg(drawn(name, cohort)), svg(drawn(name, cohort))
     assert first == second
     root = ElementTree.fromstring(first)
     assert root.tag.endswith("svg")
@@ -128,10 +133,10 @@ def test_no_text_is_cut_off_or_written_over_another(name, cohort, monkeypatch):
 
 def test_png_has_the_width_of_two_columns(cohort):
     figure = drawn("label_counts", cohort)
-    picture = Image.open(io.BytesIO(figures.png(figure)))
+    picture = Image.open(io.BytesIO(png(figure)))
     assert picture.width == round(7.1 * 200)
     assert picture.format == "PNG"
-    assert Image.open(io.BytesIO(figures.jpeg(figure))).width == round(7.1 * 150)
+    assert Image.open(io.BytesIO(jpeg(figure))).width == round(7.1 * 150)
 
 
 def test_a_run_looks_the_same_in_every_figure(cohort):
@@ -146,7 +151,7 @@ def test_a_run_looks_the_same_in_every_figure(cohort):
 
 
 def test_more_runs_than_colours_still_differ():
-    looks = figures.looks([str(k) for k in range(20)])
+    looks = looks_of([str(k) for k in range(20)])
     assert len({(look.colour, look.dash) for look in looks.values()}) == 20
     assert len({(look.colour, look.hatch) for look in looks.values()}) == 20
 
@@ -158,11 +163,11 @@ def test_curves_are_those_of_the_scores(cohort):
     truth[:20] = np.nan
     known = ~np.isnan(truth)
     panel = {"A2": {"first": (truth, score, interval(0.9))}}
-    looks = figures.looks(["first"])
-    (line,) = [line for line in figures.roc_curves(panel, looks).axes[0].lines if line.get_label() == "first"]
+    looks = looks_of(["first"])
+    (line,) = [line for line in roc_curves(panel, looks).axes[0].lines if line.get_label() == "first"]
     x, y = line.get_data()
     assert np.trapezoid(y, x) == pytest.approx(roc_auc_score(truth[known], score[known]), abs=1e-12)
-    drawn = figures.precision_recall_curves(panel, looks).axes[0].lines
+    drawn = precision_recall_curves(panel, looks).axes[0].lines
     (line,) = [line for line in drawn if line.get_label() == "first"]
     recall, precision = line.get_data()
     assert line.get_drawstyle() == "steps-post"  # each precision holds down to the next smaller recall
@@ -172,15 +177,15 @@ def test_curves_are_those_of_the_scores(cohort):
 
 def test_a_class_without_positives_has_no_curve():
     panel = {"A4": {"first": (np.zeros(10), np.linspace(0, 1, 10), NOTHING)}}
-    for figure in (figures.roc_curves, figures.precision_recall_curves):
-        axis = figure(panel, figures.looks(["first"])).axes[0]
+    for figure in (roc_curves, precision_recall_curves):
+        axis = figure(panel, looks_of(["first"])).axes[0]
         assert [len(line.get_xdata()) for line in axis.lines] == [0]
         assert "not defined" in [text.get_text() for text in axis.texts]
 
 
 def test_bars_have_the_values_and_the_intervals():
     scores = {"first": {"F1": [interval(0.8, 0.1), NOTHING, interval(0.6)]}}
-    axis = figures.class_bars(scores, PALM, figures.looks(["first"])).axes[0]
+    axis = class_bars(scores, PALM, looks_of(["first"])).axes[0]
     assert [bar.get_height() for bar in axis.patches] == [0.8, 0.0, 0.6]
     assert axis.lines[0].get_ydata() == pytest.approx([0.7, 0.9])
     assert [text.get_text() for text in axis.texts] == ["0.800", "n/a", "0.600"]
@@ -189,39 +194,39 @@ def test_bars_have_the_values_and_the_intervals():
 
 def test_confusion_prints_counts_and_row_shares():
     counts = np.array([[3, 1], [0, 0]])
-    axis = figures.confusion({"first": counts}, ("S0", "S1"), PSMM).axes[0]
+    axis = confusion({"first": counts}, ("S0", "S1"), PSMM).axes[0]
     assert [text.get_text() for text in axis.texts] == ["3\n(75 %)", "1\n(25 %)", "–", "–"]
     np.testing.assert_allclose(axis.images[0].get_array(), [[75, 25], [0, 0]])
 
 
 def test_the_sankey_diagram_counts_each_pair_once(cohort):
     counts = together(cohort[0])
-    figure = figures.label_sankey(counts, PSMM)
+    figure = label_sankey(counts, PSMM)
     link = figure.data[0].link
     assert sum(link.value) == 400
     labels = [label.split()[0] for label in figure.data[0].node.label]
     for source, target, value in zip(link.source, link.target, link.value, strict=True):
         assert value == counts[PSMM.codes.index(labels[source]), PSMM.codes.index(labels[target])]
     with pytest.raises(ValueError, match="two exclusive groups"):
-        figures.label_sankey(np.eye(3, dtype=int), PALM)
+        label_sankey(np.eye(3, dtype=int), PALM)
 
 
 def test_a_chord_diagram_needs_labels_that_meet():
     with pytest.raises(ValueError, match="occur together"):
-        figures.label_chord(np.eye(7, dtype=int), PSMM)
+        label_chord(np.eye(7, dtype=int), PSMM)
     pair = np.zeros((7, 7), int)
     pair[0, 3] = pair[3, 0] = pair[0, 0] = pair[3, 3] = 5
-    written = [text.get_text() for text in figures.label_chord(pair, PSMM).findobj(mpl.text.Text)]
+    written = [text.get_text() for text in label_chord(pair, PSMM).findobj(mpl.text.Text)]
     assert "S0 No staphyloma\n5" in written
     assert not any(text.startswith("A4") for text in written)
 
 
 def test_ages_are_counted_by_sex():
     ages, sexes = np.array([31, 33, 58, np.nan, 40]), np.array(["F", "F", "M", "M", ""])
-    figure = figures.age_and_sex(ages, sexes)
+    figure = age_and_sex(ages, sexes)
     assert [axis.get_title(loc="left").split("\n")[0] for axis in figure.axes] == ["F", "M", "sex not given"]
     assert [sum(bar.get_height() for bar in axis.patches) for axis in figure.axes] == [2, 1, 1]
-    alone = figures.age_and_sex(np.full(5, np.nan), sexes).axes[0]
+    alone = age_and_sex(np.full(5, np.nan), sexes).axes[0]
     assert [bar.get_height() for bar in alone.patches] == [2, 2, 1]
 
 
@@ -231,7 +236,7 @@ def test_the_class_map_is_outlined_at_its_levels():
     blob = np.zeros((4, 4))
     blob[3, 3] = 1
     shown = {"found": Example(image, blob, 0.9), "missed": Example(image, np.zeros((4, 4)), 0.1)}
-    found, missed = figures.evidence({"A3": shown}).axes
+    found, missed = class_maps({"A3": shown}).axes
     pixels = found.images[0].get_array()
     right = pixels[:, -64:]
     assert (pixels[:, :64] == 200).all()
