@@ -131,7 +131,7 @@ class Worker:
             lambda *found: kept.append(found),
             item.frame,
         )
-        return record, kept[0] if kept else None
+        return _one_of_its_object(item, record), kept[0] if kept else None
 
     def _settle(self, item: Item, record: ScreeningRecord, kept: Kept | None) -> None:
         """Writes down what came of an item, and says so."""
@@ -215,8 +215,16 @@ class Worker:
             record = self._screener.failure(
                 self._store.object_path(item), item.sha256, error, self._known(item), item.frame
             )
+            record = _one_of_its_object(item, record)
             self._store.explain(item.id, record)
             self._tell_siblings(item, record)
+
+
+def _one_of_its_object(item: Item, record: ScreeningRecord) -> ScreeningRecord:
+    """The record; where the object could not even be opened this time, with as many pictures as it was seen to hold."""
+    if record.error is None or item.pictures is None:
+        return record
+    return replace(record, pictures=max(record.pictures, item.pictures))
 
 
 def routes(record: ScreeningRecord, config: Config) -> list[tuple[str, str]]:

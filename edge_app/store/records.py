@@ -143,6 +143,7 @@ def put_record(db: sqlite3.Connection, item_id: int, record: ScreeningRecord, sc
         sex=record.sex,
         patient_id_issuer=record.patient_id_issuer,
         accession_number=record.accession_number,
+        missing=record.missing,
         study_uid=item.study_uid or record.source.get("study_instance_uid"),
         screened_at=record.screened_at,
         score=score,

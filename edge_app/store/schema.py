@@ -136,7 +136,7 @@ UPDATE items SET revisions = coalesce((SELECT revision FROM records WHERE item_i
 """,
     # An item is one picture of a received object, screened by one bundle. `object_id`: the item of its first picture.
     # `pictures`: how many there are, once it is known. `bundle`: the name of the bundle that screens it. `urgent`: a
-    # person asked to send it now.
+    # person asked to send it now. `missing`: see `decision.GradedImage`; earlier releases saw one picture of an object.
     """
 ALTER TABLE items ADD COLUMN object_id INTEGER REFERENCES items (id);
 ALTER TABLE items ADD COLUMN frame INTEGER NOT NULL DEFAULT 1;
@@ -161,6 +161,7 @@ ALTER TABLE records ADD COLUMN birth_date TEXT;
 ALTER TABLE records ADD COLUMN sex TEXT;
 ALTER TABLE records ADD COLUMN patient_id_issuer TEXT;
 ALTER TABLE records ADD COLUMN accession_number TEXT;
+ALTER TABLE records ADD COLUMN missing INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX audit_action ON audit (action);
 ALTER TABLE deliveries ADD COLUMN urgent INTEGER NOT NULL DEFAULT 0;
 DROP INDEX deliveries_due;

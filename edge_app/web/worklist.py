@@ -19,7 +19,7 @@ EYE_UNKNOWN = "eye_unknown"  # among the outcomes of a filter: an operator is as
 IMAGES = """
 SELECT item_id, object_id, outcome, eye, score, screened_at, study_date, file_name, accession_number,
        patient_id, patient_name, birth_date, sex, patient_id_issuer,
-       outcome = 'not_analysed' AND pictures > 1 AND state <> 'done' AS missing, 0 AS waiting
+       missing, 0 AS waiting
 FROM records JOIN items ON items.id = item_id ORDER BY item_id
 """
 

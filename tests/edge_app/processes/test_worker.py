@@ -318,6 +318,20 @@ def test_pictures_of_an_object_whose_first_is_damaged_or_kills_the_worker(box, p
     assert box.store.record(good.id).record.warnings == ()  # it holds no longer
 
 
+def test_a_picture_whose_object_cannot_be_opened_again_is_still_missed(box, pictures):
+    stack = peers.ophthalmic(pictures["negative"], NumberOfFrames=2)
+    stack.PixelData = 2 * pictures["negative"].tobytes()
+    peers.take_in(box.store, encoded(stack))
+    first = box.store.claim()
+    box.worker._settle(first, *box.worker._screen(first))
+    box.store.object_path(first).unlink()
+    box.work()
+    [second] = box.store.items("quarantined")
+    record = box.store.record(second.id).record
+    assert (record.missing, record.title) == (True, f"{record.file}, picture 2 of 2")
+    assert box.store.record(first.id).record.warnings == ("picture 2 of 2 of the same file has no result",)
+
+
 def test_an_idle_worker_looks_into_objects_that_an_earlier_release_saw_one_picture_of(box, pictures):
     frames = np.stack([pictures["negative"], pictures["refer"]])
     stack = peers.ophthalmic(frames[0], NumberOfFrames=2)
