@@ -245,7 +245,7 @@ def verify(
     """
     if sum(map(bool, (images, data, run_folder, reference))) > 1:
         raise typer.BadParameter("--images, --data, --run and --reference name what to verify on: one of them")
-    from export.speed.benchmark import SAMPLES
+    from export.speed.images import SAMPLES
 
     sources = images or [SAMPLES]
     other = data or run_folder or reference
@@ -332,9 +332,12 @@ def benchmark(
     if preset is not None and compare:
         raise typer.BadParameter("--compare is for a bundle or a model file; of a --preset all artifacts take part")
     from export.speed import benchmark as timing
+    from export.speed import contestants as taking_part
+    from export.speed.images import SAMPLES, image_files
 
     timing.check_scenario(scenario)
-    from export.speed.benchmark_report import tables, write_report
+    from export.speed.report import tables, write_report
+    from export.speed.summary import summary
     from keras_realmnet.screening.engines.base import available_threads
 
     def tell(line: str) -> None:
@@ -342,31 +345,31 @@ def benchmark(
 
     work = Path("data/benchmark")
     if preset is not None:
-        entrants = timing.of_preset(preset, work / preset, artifact or (), engine or ())
+        contestants = taking_part.of_preset(preset, work / preset, artifact or (), engine or ())
     elif place is not None:
-        entrants = timing.of_bundle_and_others(place, artifact or (), engine or (), compare or (), tell)
+        contestants = taking_part.of_bundle_and_others(place, artifact or (), engine or (), compare or (), tell)
     if peers or peer:
-        entrants += timing.peers_of(entrants, work, peer or ())
-    files = timing.sources(images or [timing.SAMPLES], tell)
+        contestants += taking_part.peers_of(contestants, work, peer or ())
+    files = image_files(images or [SAMPLES], tell)
     results = timing.benchmark(
-        entrants,
+        contestants,
         files,
         scenario,
         threads or [available_threads()],
-        queries if queries is not None else 50 if len(entrants) == 1 else 12,
+        queries if queries is not None else 50 if len(contestants) == 1 else 12,
         rounds,
         tell,
     )
     if profile:
         timing.profile(results, files, tell)
-    summary = timing.summary(results, files, scenario)
+    found = summary(results, files, scenario)
     if as_json:
-        print(json.dumps(summary, indent=1))
+        print(json.dumps(found, indent=1))
     else:
-        for table in tables(summary):
+        for table in tables(found):
             _console().print(table)
     if out:
-        write_report(summary, out)
+        write_report(found, out)
         print(f"written: {out}", file=sys.stderr)
     failed = [result for result in results if result.error is not None]
     if len(failed) == len(results):

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import typer
 
-from export.speed.benchmark import SAMPLES, sources
+from export.speed.images import SAMPLES, image_files
 from keras_realmnet.command_line import run
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.image_io import read_header, read_image
@@ -66,7 +66,7 @@ def main_command(
     table = Table(title="JPEG to model input, CPU time on one thread")
     for heading in ("file", "pixels", "MB", "model", "full, ms", "half, ms", "ratio"):
         table.add_column(heading, justify="left" if heading == "file" else "right")
-    for file in sources(images or [SAMPLES], lambda line: print(line, file=sys.stderr)):
+    for file in image_files(images or [SAMPLES], lambda line: print(line, file=sys.stderr)):
         header = read_header(file)
         if header.format != "JPEG":
             continue

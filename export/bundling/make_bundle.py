@@ -17,8 +17,8 @@ from export.contract.parity import Parity, measure, refuse, runtime_predictions,
 from export.contract.verify import CACHE, Images, data_of_folder, data_of_run, images_of_files, of_data_set
 from export.conversion.artifacts import DEFAULT_ARTIFACTS, ArtifactMaker, kind_of, needs_calibration
 from export.conversion.to_onnx import opens_in
-from export.speed.benchmark import SAMPLES
 from export.speed.costs import with_costs
+from export.speed.images import SAMPLES
 from keras_realmnet import RealMNet
 from keras_realmnet.errors import BundleMismatch, RealMNetError
 from keras_realmnet.models.map_offset import MapOffset, measure_map_offset

@@ -185,7 +185,7 @@ def with_every_artifact(directory: Path, copy: Path) -> Path:
     from export.contract.keras_source import load_source
     from export.contract.verify import images_of_files
     from export.conversion.artifacts import ARTIFACTS, ArtifactMaker
-    from export.speed.benchmark import SAMPLES
+    from export.speed.images import SAMPLES
     from keras_realmnet.screening.bundle.bundle import Bundle
     from keras_realmnet.screening.bundle.writing import add_artifacts
 

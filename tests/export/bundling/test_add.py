@@ -14,7 +14,7 @@ from export.__main__ import main
 from export.bundling.make_bundle import evidence
 from export.contract.parity import LIMITS, Limits
 from export.conversion.artifacts import ARTIFACTS
-from export.speed.benchmark import of_bundle
+from export.speed.contestants import of_bundle
 from keras_realmnet import RealMNet
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.bundle.bundle import Bundle, against_keras
@@ -91,7 +91,7 @@ def test_an_artifact_whose_file_is_not_there_is_made_again(place, capsys, monkey
     with pytest.raises(RealMNetError, match="not in this folder"):
         of_bundle(lacking, ["onnx-float32-gpu"])
     told = []
-    assert [entrant.name for entrant in of_bundle(lacking, tell=told.append)] == ["float32 (litert)"]
+    assert [contestant.name for contestant in of_bundle(lacking, tell=told.append)] == ["float32 (litert)"]
     assert "left out: bundle/onnx-float32-gpu.onnx: not in this folder" in told[0]
     assert "already there: float32." in refusal(["bundle", "--artifacts", "onnx-float32-gpu,float32"], capsys)
     assert main(["add", "bundle", "--artifacts", "onnx-float32-gpu"]) == 0

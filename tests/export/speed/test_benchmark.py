@@ -5,73 +5,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from export.__main__ import main
 from export.conversion.to_onnx import to_onnx
-from export.speed.benchmark import (
-    LIVES,
-    Worker,
-    benchmark,
-    of_bundle,
-    of_bundle_and_others,
-    percentiles,
-    ratio_of_medians,
-    sources,
-    summary,
-)
-from export.speed.peers import timm_name
+from export.speed.benchmark import PROCESSES, benchmark
+from export.speed.contestants import of_bundle
+from export.speed.process.worker import Worker
+from export.speed.summary import summary
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.bundle.bundle import Bundle
-
-
-def test_percentiles_of_known_times():
-    assert percentiles(np.arange(101)) == {"p50": 50, "p90": 90, "p99": 99, "max": 100, "mean": 50}
-
-
-def test_ratio_of_medians_is_paired_by_round():
-    """The machine drifts by a factor of four; the ratio of engines measured side by side does not."""
-    rng = np.random.default_rng(0)
-    drift = np.exp(rng.uniform(0, np.log(4), 30))
-    reference = [100 * d * rng.normal(1, 0.01, 8) for d in drift]
-    times = [80 * d * rng.normal(1, 0.01, 8) for d in drift]
-    ratio, low, high = ratio_of_medians(times, reference, replicates=500)
-    assert low < ratio < high
-    assert ratio == pytest.approx(0.8, abs=0.03)
-    assert high - low < 0.15
-    shuffled = [times[k] for k in rng.permutation(30)]
-    _, low_apart, high_apart = ratio_of_medians(shuffled, reference, replicates=500)
-    assert high_apart - low_apart > 2 * (high - low)
-    with pytest.raises(ValueError, match="30 and 29"):
-        ratio_of_medians(times, reference[:29])
-
-
-def test_images_of_scanner_size_go_before_smaller_ones(tmp_path):
-    small, large = np.zeros((40, 50, 3), np.uint8), np.zeros((3000, 4000, 3), np.uint8)
-    Image.fromarray(small).save(tmp_path / "small.png")
-    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff")
-    (tmp_path / "README").write_text("no image")
-    assert sources([tmp_path]) == [tmp_path / "small.png"]
-    Image.fromarray(large).save(tmp_path / "large.jpg")
-    assert sources([tmp_path]) == [tmp_path / "large.jpg"]
-    with pytest.raises(RealMNetError, match="no readable image"):
-        sources([tmp_path / "broken.jpg"])
-
-
-def test_a_damaged_image_is_left_out_and_told(tmp_path, samples):
-    """Its header is sound: it is seen only when it is decoded."""
-    whole = samples / "PHANTOM-0003_OS_2026-03-02_1.jpg"
-    (tmp_path / "damaged.jpg").write_bytes(whole.read_bytes()[:60_000])
-    told = []
-    with pytest.raises(RealMNetError, match="no readable image"):
-        sources([tmp_path], told.append)
-    assert len(told) == 1
-    assert "damaged.jpg" in told[0]
-    assert sources([tmp_path, whole], told.append) == [whole]
-    with pytest.raises(RealMNetError, match=r"nowhere: no such file or folder"):
-        sources([tmp_path / "nowhere"])
 
 
 def refusal(arguments, capsys):
@@ -139,9 +83,9 @@ def test_what_a_worker_says_at_its_end_is_shown(tiny_bundle, monkeypatch, tmp_pa
     """As where an engine raises what it does not document: here the worker cannot import its first package."""
     (tmp_path / "cv2.py").write_text("raise RuntimeError('no such instruction on this board')")
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
-    (entrant, _) = of_bundle(Bundle.load(tiny_bundle))
+    (contestant, _) = of_bundle(Bundle.load(tiny_bundle))
     with pytest.raises(RealMNetError, match="ended with status 1: RuntimeError: no such instruction on this board"):
-        Worker(entrant, 1)
+        Worker(contestant, 1)
 
 
 def test_time_by_operator(small_model, samples, tmp_path, capsys):
@@ -178,33 +122,6 @@ def test_an_engine_that_tells_no_operators_says_so(tiny_bundle, samples, capsys)
     assert main([*arguments, "--profile"]) == 0
     message = "float32 (litert): no profile: litert: tells no time of its operators; onnxruntime and openvino do"
     assert message in capsys.readouterr().err
-
-
-def test_who_takes_part(tiny_bundle):
-    bundle = Bundle.load(tiny_bundle)
-    assert [entrant.name for entrant in of_bundle(bundle)] == ["float32 (litert)", "second (litert)"]
-    with pytest.raises(RealMNetError, match="none of its artifacts is for openvino"):
-        of_bundle(bundle, engines=["openvino"])
-    with pytest.raises(RealMNetError, match="'abacus'"):
-        of_bundle(bundle, engines=["abacus"])
-    with pytest.raises(RealMNetError, match="'int4'"):
-        of_bundle(bundle, ["int4"])
-    compared = of_bundle_and_others(tiny_bundle, [], [], ["all", str(tiny_bundle)])
-    assert len(compared) == 2  # its default artifact is named three times, and takes part once
-
-
-@pytest.mark.parametrize(
-    ("network", "size", "name"),
-    [
-        ("5m", 224, "tiny_vit_5m_224"),
-        ("5m", 160, "tiny_vit_5m_224"),
-        ("21m", 384, "tiny_vit_21m_384"),
-        ("21m", 512, "tiny_vit_21m_512"),
-        ("21m", 224, "tiny_vit_21m_224"),
-    ],
-)
-def test_names_of_the_same_network_in_timm(network, size, name):
-    assert timm_name(network, size) == name
 
 
 def test_two_artifacts_in_turns_from_file_to_class_map(tiny_bundle, samples, tmp_path, capsys):
@@ -259,26 +176,26 @@ def test_other_scenarios(tiny_bundle, samples, tmp_path, capsys, scenario, queri
 def worker_processes():
     children = Path("/proc/self/task").glob("*/children")
     pids = [int(pid) for file in children for pid in file.read_text().split()]
-    return {pid for pid in pids if b"export.speed.benchmark_worker" in Path(f"/proc/{pid}/cmdline").read_bytes()}
+    return {pid for pid in pids if b"export.speed.process.engine" in Path(f"/proc/{pid}/cmdline").read_bytes()}
 
 
 def test_engines_get_new_processes_between_rounds(tiny_bundle, samples):
     seen = []
-    entrants = of_bundle(Bundle.load(tiny_bundle), ["second"])
+    contestants = of_bundle(Bundle.load(tiny_bundle), ["second"])
     files = [samples / "PHANTOM-0003_OS_2026-03-02_1.jpg"]
 
     def tell(line):
         if line.startswith("round"):
             seen.append(worker_processes())
 
-    (measured,) = benchmark(entrants, files, queries=0, rounds=4, tell=tell)
+    (measured,) = benchmark(contestants, files, queries=0, rounds=4, tell=tell)
     assert len(measured.inference) == len(seen) == 4
     assert all(len(pids) == 1 for pids in seen)
-    assert len(set.union(*seen)) == LIVES
+    assert len(set.union(*seen)) == PROCESSES
 
 
 def test_an_engine_that_dies_is_told_and_the_others_go_on(tiny_bundle, samples):
-    entrants = of_bundle(Bundle.load(tiny_bundle))
+    contestants = of_bundle(Bundle.load(tiny_bundle))
     lines = []
 
     def tell(line):
@@ -287,7 +204,7 @@ def test_an_engine_that_dies_is_told_and_the_others_go_on(tiny_bundle, samples):
             os.kill(max(worker_processes()), signal.SIGKILL)  # the one that was started last
 
     files = [samples / "PHANTOM-0003_OS_2026-03-02_1.jpg"]
-    lasting, dead = benchmark(entrants, files, queries=3, rounds=3, tell=tell)
+    lasting, dead = benchmark(contestants, files, queries=3, rounds=3, tell=tell)
     assert (len(lasting.inference), len(lasting.queries), lasting.error) == (3, 3, None)
     assert (dead.inference, dead.error) == ([], "the process ended with status -9")
     assert "second (litert): the process ended with status -9" in lines

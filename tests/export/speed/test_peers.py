@@ -10,9 +10,11 @@ import pytest
 
 from export.conversion.to_onnx import to_onnx
 from export.speed import benchmark_report
-from export.speed.benchmark import Contestant, benchmark, peers_of, summary
+from export.speed.benchmark import benchmark
+from export.speed.contestants import Contestant, peers_of
 from export.speed.network_facts import network_facts
-from export.speed.peers import PROBABILITIES_ONLY, keep_probabilities, open_peer
+from export.speed.networks.peers import PROBABILITIES_ONLY, keep_probabilities, open_peer, timm_name
+from export.speed.summary import summary
 from keras_realmnet.deploy.graph import deploy_graph
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.engines.registry import ENGINES
@@ -63,10 +65,10 @@ def test_onnx_is_cut_to_one_output(whole, tmp_path):
 
 
 def test_the_cost_of_the_other_outputs_is_a_ratio_with_its_interval(whole, samples, tmp_path):
-    entrants = contestants(whole)
-    entrants += peers_of(entrants, tmp_path / "models", list(PROBABILITIES_ONLY))
+    contestants = contestants(whole)
+    contestants += peers_of(contestants, tmp_path / "models", list(PROBABILITIES_ONLY))
     file = samples / "PHANTOM-0003_OS_2026-03-02_1.jpg"
-    found = summary(benchmark(entrants, [file], threads=[1], queries=0, rounds=3), [file], "singlestream")
+    found = summary(benchmark(contestants, [file], threads=[1], queries=0, rounds=3), [file], "singlestream")
     for row, engine in zip(found["results"][2:], whole, strict=True):
         cost = row["all outputs"]
         assert cost["of"] == f"float32 ({engine})"
@@ -85,3 +87,17 @@ def test_a_cut_model_takes_part_only_beside_the_whole_one(whole):
         peers_of(int8, Path("nowhere"), ["probabilities-only-litert"])
     with pytest.raises(RealMNetError, match="'abacus'"):
         peers_of(int8, Path("nowhere"), ["abacus"])
+
+
+@pytest.mark.parametrize(
+    ("network", "size", "name"),
+    [
+        ("5m", 224, "tiny_vit_5m_224"),
+        ("5m", 160, "tiny_vit_5m_224"),
+        ("21m", 384, "tiny_vit_21m_384"),
+        ("21m", 512, "tiny_vit_21m_512"),
+        ("21m", 224, "tiny_vit_21m_224"),
+    ],
+)
+def test_names_of_the_same_network_in_timm(network, size, name):
+    assert timm_name(network, size) == name

@@ -4,7 +4,7 @@ Their weights are random: they do not change the time. keras_cv_attention_models
 does not build with Keras 3.15. Our own network also takes part with probabilities as its only output, which tells what
 class maps and features cost.
 
-    python -m export.speed.peers NETWORK SIZE FILE    writes timm's network as ONNX, in a process of its own
+    python -m export.speed.networks.peers NETWORK SIZE FILE    writes timm's network as ONNX, in a process of its own
 """
 
 import sys

@@ -1,6 +1,8 @@
 """Model files of a preset with random weights: right for timing, for nothing else.
 
-python -m export.speed.preset_models PRESET FOLDER    in a process of its own: TensorFlow is gone when timing starts
+    python -m export.speed.networks.preset_models PRESET FOLDER
+
+In a process of its own: TensorFlow is gone when timing starts.
 """
 
 import json

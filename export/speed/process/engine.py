@@ -1,4 +1,4 @@
-"""One engine in a process of its own, so that its memory is its own: run by `export.speed.benchmark`, never by hand.
+"""One engine in a process of its own, so that its memory is its own: run by `process.worker`, never by hand.
 
 Reads one JSON object a line from stdin ({"do": …}) and answers each with one line of JSON. Between requests it waits
 for the next line and takes no processor time.
@@ -19,8 +19,8 @@ import cv2
 import numpy as np
 
 from export.speed.board import peak_memory
-from export.speed.operator_profile import operator_times
-from export.speed.peers import PEERS, open_peer
+from export.speed.networks.peers import PEERS, open_peer
+from export.speed.process.operator_profile import operator_times
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening import overlay
 from keras_realmnet.screening.engines.base import Prediction
@@ -110,7 +110,7 @@ class Engine:
 
 
 def answer(engine: Engine, request: dict[str, Any]) -> Any:
-    """The reply to one request of `export.speed.benchmark.Worker`."""
+    """The reply to one request of `export.speed.process.worker.Worker`."""
     match request["do"]:
         case "prepare":
             engine.prepare(request["files"])

@@ -1,0 +1,1 @@
+"""Networks that are only timed: of others, cut from ours, of presets with random weights."""
