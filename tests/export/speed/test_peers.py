@@ -9,11 +9,11 @@ import onnx
 import pytest
 
 from export.conversion.to_onnx import to_onnx
-from export.speed import benchmark_report
 from export.speed.benchmark import benchmark
 from export.speed.contestants import Contestant, peers_of
 from export.speed.network_facts import network_facts
 from export.speed.networks.peers import PROBABILITIES_ONLY, keep_probabilities, open_peer, timm_name
+from export.speed.report import write_report
 from export.speed.summary import summary
 from keras_realmnet.deploy.graph import deploy_graph
 from keras_realmnet.errors import RealMNetError
@@ -74,7 +74,7 @@ def test_the_cost_of_the_other_outputs_is_a_ratio_with_its_interval(whole, sampl
         assert cost["of"] == f"float32 ({engine})"
         assert 0.5 < cost["low"] <= cost["value"] <= cost["high"] < 3
     assert "all outputs" not in found["results"][0]
-    benchmark_report.write_report(found, tmp_path)
+    write_report(found, tmp_path)
     assert json.loads((tmp_path / "benchmark.json").read_text()) == found
     report = (tmp_path / "benchmark.md").read_text()
     assert "## What class maps and features cost: time with them / probabilities alone" in report
