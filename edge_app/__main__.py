@@ -18,7 +18,8 @@ from edge_app.analysis.intake import find_images
 from edge_app.analysis.results import Results
 from edge_app.analysis.screen import Screener
 from edge_app.config import DEFAULT_BUNDLE
-from edge_app.present.report import OUTCOME_NAMES, OUTCOME_STYLES, local_time, write_report
+from edge_app.present.report import write_report
+from edge_app.present.terms import OUTCOME_NAMES, OUTCOME_STYLES, local_time
 from keras_realmnet.command_line import ShowVersion, run
 from keras_realmnet.screening.decision import OUTCOMES
 from keras_realmnet.screening.record import ScreeningRecord

@@ -7,13 +7,13 @@ accents; `MÜLLER^Eva` is written `Mueller, Eva` or `Muller Eva`. These two by t
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
 from typing import Protocol, TypeVar
 
-__all__ = ["Named", "differences", "persons", "plain_name"]
+__all__ = ["Named", "by_person_and_day", "differences", "persons", "plain_name"]
 
 # Letters that are not made of a base letter and an accent, as people write them without; umlauts have two ways.
 LETTERS = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ı": "i"})
@@ -38,7 +38,18 @@ class Named(Protocol):
     def patient_id_issuer(self) -> str | None: ...
 
 
+class Numbered(Named, Protocol):
+    """A record of a picture, with the patient number and the day that it was taken on."""
+
+    @property
+    def patient_id(self) -> str | None: ...
+
+    @property
+    def study_date(self) -> str | None: ...
+
+
 R = TypeVar("R", bound=Named)
+N = TypeVar("N", bound=Numbered)
 
 
 @dataclass(frozen=True)
@@ -83,6 +94,28 @@ def persons(records: Sequence[R]) -> list[list[R]]:
         if one in clear and person[0] is one:
             numbers.append(sorted(number for identity in person for number in groups[identity]))
     return [[records[number] for number in person] for person in sorted(numbers)]
+
+
+def by_person_and_day(records: Iterable[N], unnumbered: Callable[[N], Hashable]) -> Iterator[tuple[list[N], bool]]:
+    """The records of each person on each day, and whether somebody else has the same patient number.
+
+    `unnumbered`: of records without a patient number, whose days then do not count, those stay together for which it
+    gives the same.
+    """
+    numbers: dict[tuple[str | None, Hashable], list[N]] = {}
+    for record in records:
+        number = record.patient_id or None
+        numbers.setdefault((number, unnumbered(record) if number is None else None), []).append(record)
+    for (number, _), of_number in numbers.items():
+        if number is None:
+            yield of_number, False
+            continue
+        people = persons(of_number)
+        for person in people:
+            days: dict[str | None, list[N]] = {}
+            for record in person:
+                days.setdefault(record.study_date, []).append(record)
+            yield from ((of_day, len(people) > 1) for of_day in days.values())
 
 
 def plain_name(name: str) -> str:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edge_app.config import Config
-from edge_app.present.report import OUTCOME_NAMES, OUTCOME_STYLES, local_time
+from edge_app.present.terms import OUTCOME_NAMES, OUTCOME_STYLES, local_time
 from edge_app.store.durable import free_bytes, has_room
 from edge_app.store.records import Result
 from edge_app.store.store import Counts, Store

@@ -49,7 +49,7 @@ from edge_app.dicom.own_results import (
     SOFTWARE,
 )
 from edge_app.present.exports import STATEMENT
-from edge_app.present.terms import OUTCOMES, QUALITY, label_code, label_name, picture, purpose, sentence
+from edge_app.present.terms import OUTCOME_CODES, QUALITY_CODES, label_code, label_name, picture, purpose, sentence
 from keras_realmnet import __version__
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening import overlay
@@ -60,7 +60,7 @@ __all__ = ["encode", "heat_map", "structured_report"]
 
 SCHEME = "99REALMNET"  # PS3.16 8: private designators begin with 99
 MAX_MEANING = 64  # characters of a Code Meaning and of a Series Description (VR LO)
-EYES = {"OD": ("R", codes.SCT.Right), "OS": ("L", codes.SCT.Left)}
+EYE_CODES = {"OD": ("R", codes.SCT.Right), "OS": ("L", codes.SCT.Left)}
 
 # Copied from the source as they are, right or wrong: a PACS files by them. Type 2 attributes come first.
 PATIENT = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")
@@ -157,8 +157,8 @@ def heat_map(
     )
     document.PatientOrientation = source.get("PatientOrientation") or ""
     document.BodyPartExamined = "EYE"
-    if record.eye in EYES:
-        document.ImageLaterality = EYES[record.eye][0]
+    if record.eye in EYE_CODES:
+        document.ImageLaterality = EYE_CODES[record.eye][0]
     else:
         document.Laterality = ""
     document.ImageType = list(HEAT_MAP_TYPE)
@@ -230,8 +230,8 @@ def _outcome_group(record: ScreeningRecord, evidence: Dataset) -> MeasurementsAn
         evidence,
         "Screening outcome",
         qualitative_evaluations=[
-            QualitativeEvaluation(_coded("OUTCOME", "Screening outcome"), _coded(*OUTCOMES[record.outcome])),
-            QualitativeEvaluation(codes.DCM.ImageQuality, _coded(*QUALITY[record.outcome])),
+            QualitativeEvaluation(_coded("OUTCOME", "Screening outcome"), _coded(*OUTCOME_CODES[record.outcome])),
+            QualitativeEvaluation(codes.DCM.ImageQuality, _coded(*QUALITY_CODES[record.outcome])),
         ],
     )
     for text in (f"{purpose(record)}.", STATEMENT, *map(sentence, (*record.reasons, *record.warnings))):
@@ -264,7 +264,7 @@ def _group(
     record: ScreeningRecord, evidence: Dataset, identifier: str, **content: Any
 ) -> MeasurementsAndQualitativeEvaluations:
     """A TID 1501 group about the source image: which eye, by which algorithm."""
-    _, laterality = EYES.get(record.eye or "", (None, None))
+    _, laterality = EYE_CODES.get(record.eye or "", (None, None))
     frames = [record.frame] if record.pictures > 1 else None
     tracked = (evidence.SOPInstanceUID, *(frames or ()), *filter(None, (record.label_set,)), identifier)
     return MeasurementsAndQualitativeEvaluations(

@@ -11,14 +11,14 @@ from uuid import uuid5
 
 from edge_app.dicom.identifiers import NAMESPACE
 from edge_app.present.exports import STATEMENT, uids
-from edge_app.present.terms import OUTCOMES, label_code, label_name, name_parts, picture, purpose, sentence
+from edge_app.present.terms import OUTCOME_CODES, label_code, label_name, name_parts, picture, purpose, sentence
 from edge_app.store.records import Result
 
 __all__ = ["CODE_SYSTEM", "bundle"]
 
 CODE_SYSTEM = f"urn:oid:2.25.{uuid5(NAMESPACE, 'coding scheme').int}"  # of labels and outcomes; the SR's 99REALMNET
 SNOMED = "http://snomed.info/sct"
-EYES = {"OD": ("18944008", "Right eye structure"), "OS": ("8966001", "Left eye structure")}
+EYE_CODES = {"OD": ("18944008", "Right eye structure"), "OS": ("8966001", "Left eye structure")}
 GENDERS = {"M": "male", "F": "female", "O": "other"}
 # Component groups of a DICOM person name (PS3.5 6.2.1.2), as FHIR's data type extension HumanName tells them apart.
 NAME_GROUPS = ("ABC", "IDE", "SYL")
@@ -51,7 +51,7 @@ def bundle(result: Result) -> dict[str, Any]:
 
 def _diagnostic_report(result: Result, observations: list[dict[str, Any]]) -> dict[str, Any]:
     record = result.record
-    outcome = ABSENT[record.outcome][1] if record.outcome in ABSENT else OUTCOMES[record.outcome][1]
+    outcome = ABSENT[record.outcome][1] if record.outcome in ABSENT else OUTCOME_CODES[record.outcome][1]
     return _without_nothing(
         {
             "resourceType": "DiagnosticReport",
@@ -77,7 +77,7 @@ def _diagnostic_report(result: Result, observations: list[dict[str, Any]]) -> di
 
 def _outcome(result: Result, device: str) -> dict[str, Any]:
     record = result.record
-    code, meaning = OUTCOMES[record.outcome]
+    code, meaning = OUTCOME_CODES[record.outcome]
     coding = {"system": CODE_SYSTEM, "code": code, "display": meaning}
     if record.outcome not in ABSENT:
         value = {"valueCodeableConcept": {"coding": [coding], "text": meaning}}
@@ -110,7 +110,7 @@ def _label(result: Result, device: str, code: str) -> dict[str, Any]:
 def _observation(result: Result, device: str, key: str, code: str, display: str, text: str) -> dict[str, Any]:
     """What all observations say alike. `key`: tells the resource from the result's others."""
     record = result.record
-    site = EYES.get(record.eye or "")
+    site = EYE_CODES.get(record.eye or "")
     category = {"system": "http://terminology.hl7.org/CodeSystem/observation-category", "code": "imaging"}
     return _without_nothing(
         {

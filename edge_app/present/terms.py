@@ -1,38 +1,71 @@
-"""What pages, reports and FHIR resources call alike: codes of the box's own scheme, and in words what was screened for.
+"""What pages, reports, DICOM and FHIR results call alike: codes of the box's own scheme, and words for people.
 
 A code is qualified by the set it belongs to, so that two bundles' labels are never mixed up: a label by its label set
 (`psmm:A3`), an outcome by `out`, a verdict on the picture by `quality`. Those of the box have at most 16 characters:
 readers that know no Long Code Value (PS3.3 8.8) see them, too. Codes and meanings are never cut.
 """
 
+from datetime import datetime
+
 from keras_realmnet.screening.decision import Outcome
 from keras_realmnet.screening.quality import MODALITY_NAMES
 from keras_realmnet.screening.record import ScreeningRecord
 
 __all__ = [
-    "OUTCOMES",
-    "QUALITY",
+    "ACTIONS",
+    "EYES",
+    "OUTCOME_CODES",
+    "OUTCOME_NAMES",
+    "OUTCOME_STYLES",
+    "QUALITY_CODES",
+    "SEX_NAMES",
     "label_code",
     "label_name",
+    "local_time",
     "name_parts",
+    "next_step",
     "person_name",
     "picture",
     "purpose",
     "sentence",
 ]
 
-OUTCOMES: dict[Outcome, tuple[str, str]] = {  # {outcome: (code, meaning)}
+OUTCOME_CODES: dict[Outcome, tuple[str, str]] = {  # {outcome: (code, meaning)}
     "refer": ("out:refer", "Refer"),
     "negative": ("out:negative", "Negative: rescreen"),
     "insufficient": ("out:insufficient", "Insufficient quality: retake or refer"),
     "not_analysed": ("out:not_analysed", "Not analysed: no result"),
 }
-QUALITY: dict[Outcome, tuple[str, str]] = {
+QUALITY_CODES: dict[Outcome, tuple[str, str]] = {
     "refer": ("quality:gradable", "Gradable"),
     "negative": ("quality:gradable", "Gradable"),
     "insufficient": ("quality:poor", "Insufficient for screening"),
     "not_analysed": ("quality:unjudged", "Not judged"),
 }
+OUTCOME_NAMES = {
+    "refer": "Refer",
+    "insufficient": "Insufficient quality",
+    "not_analysed": "Not analysed",
+    "negative": "Negative",
+}
+OUTCOME_STYLES = {"refer": "bold red", "insufficient": "yellow", "not_analysed": "magenta", "negative": "green"}
+# What follows from an outcome, as cleared screening systems put it; no result counts as a referral.
+ACTIONS = {
+    "refer": "Refer to an ophthalmologist.",
+    "insufficient": "Take the picture again, or refer. This is not a negative result.",
+    "not_analysed": "No result. This is not a negative result: take a suitable picture, or refer.",
+    "negative": "Rescreen at the usual interval.",
+}
+EYES = {"OD": "Right eye (OD)", "OS": "Left eye (OS)", None: "Eye unknown: ask the operator"}
+SEX_NAMES = {"M": "male", "F": "female", "O": "other"}
+
+
+def local_time(moment: str) -> str:
+    """A stored moment (ISO 8601, UTC) as a clock on the wall here shows it: 2026-03-02 10:15."""
+    try:
+        return datetime.fromisoformat(moment).astimezone().strftime("%Y-%m-%d %H:%M")
+    except OverflowError:  # at the very edges of the calendar
+        return moment
 
 
 def label_code(record: ScreeningRecord, code: str) -> str:
@@ -77,3 +110,24 @@ def person_name(name: str) -> str:
         written[-1] += f" {suffix}" if suffix and written[-1] else suffix
     first, *others = [each for each in written if each] or [name]
     return first if not others else f"{first} ({'; '.join(others)})"
+
+
+def next_step(record: ScreeningRecord) -> str | None:
+    """What a person does where there is no result, with whose eye it is and when; None where there is one."""
+    if record.analysed:
+        return None
+    if record.outcome == "insufficient" or record.error in ("UnreadableImage", "DecompressionBomb"):
+        step = "Take the picture again"
+    elif record.error is not None:
+        step = "Let the box try again; if that fails too, take the picture again"
+    else:
+        step = f"Take a {MODALITY_NAMES.get(record.modality or '', 'suitable picture')}"
+    return f"{step}: {', '.join(_patient_eye_day(record))}."
+
+
+def _patient_eye_day(record: ScreeningRecord) -> list[str]:
+    """Patient, eye and day of a picture, as far as they are known, in words."""
+    who = [person_name(record.patient_name)] if record.patient_name else []
+    who += [f"patient number {record.patient_id}"] if record.patient_id else []
+    eye = {"OD": "right eye (OD)", "OS": "left eye (OS)"}.get(record.eye or "", "eye unknown")
+    return [*(who or ["patient unknown"]), eye, f"picture of {record.study_date or 'an unknown day'}"]

@@ -17,7 +17,8 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from edge_app.config import Config
 from edge_app.logs import where
-from edge_app.present.report import ACTIONS, EYES, OUTCOME_NAMES, local_time, page_environment
+from edge_app.present.report import page_environment
+from edge_app.present.terms import ACTIONS, EYES, OUTCOME_NAMES, local_time
 from edge_app.store.items import Item
 from edge_app.store.store import Store
 from edge_app.web.auth import Login, Permission, User, csrf_token

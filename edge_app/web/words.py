@@ -2,7 +2,7 @@
 
 import sqlite3
 
-from edge_app.present.report import EYES, local_time
+from edge_app.present.terms import EYES, local_time
 from edge_app.store.database import seconds_since
 from edge_app.store.items import Item
 from edge_app.store.reviews import Review

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from functools import lru_cache
 
-from edge_app.identity import persons, plain_name
+from edge_app.identity import by_person_and_day, plain_name
 from edge_app.store.database import timestamp
 from edge_app.store.store import Store
 from keras_realmnet.screening.decision import OUTCOMES, Graded, Outcome, eye_summary, patient_summary
@@ -111,7 +111,8 @@ class Worklist:
             changes = self._store.changes()  # read first: what changes in between is seen the next time
             if changes != self._rows[0]:
                 waiting = self._store.waiting_pictures()
-                rows = list(_rows(_images(self._store.db.execute(IMAGES), waiting)))
+                images = _images(self._store.db.execute(IMAGES), waiting)
+                rows = [_row(*of_day) for of_day in by_person_and_day(images, _object_and_day)]
                 rows.sort(key=lambda row: row.screened_at, reverse=True)
                 rows.sort(key=lambda row: (OUTCOMES.index(row.outcome), -row.score))
                 self._rows = (changes, rows)
@@ -132,19 +133,9 @@ def _images(rows: Iterable[sqlite3.Row], waiting: Mapping[int, int]) -> Iterator
         yield image if image.outcome in OUTCOMES else replace(image, outcome="not_analysed")
 
 
-def _rows(images: Iterable[Image]) -> Iterator[Row]:
+def _object_and_day(image: Image) -> tuple[int, str | None]:
     """Images without a patient number may be of different people: only those of one object stay together."""
-    numbers: dict[tuple[str | None, int | None], list[Image]] = {}
-    for image in images:
-        numbers.setdefault((image.patient_id, image.object_id if image.patient_id is None else None), []).append(image)
-    for of_number in numbers.values():
-        people = persons(of_number)
-        for person in people:
-            days: dict[str | None, list[Image]] = {}
-            for image in person:
-                days.setdefault(image.study_date, []).append(image)
-            for day in days.values():
-                yield _row(day, len(people) > 1)
+    return image.object_id, image.study_date
 
 
 def _row(images: list[Image], shared_number: bool) -> Row:

@@ -21,7 +21,7 @@ import served
 from pydicom import Dataset
 
 from edge_app.identity import differences
-from edge_app.present.report import visits
+from edge_app.present.visits import visits
 from edge_app.store.records import Result
 from edge_app.store.store import Store
 from edge_app.web.worklist import Filter, Worklist

@@ -11,7 +11,7 @@ from starlette.responses import RedirectResponse, Response
 
 from edge_app.contradictions import within_study
 from edge_app.identity import persons
-from edge_app.present.report import Visit, visits
+from edge_app.present.visits import Visit, visits
 from edge_app.store.items import Item
 from edge_app.store.queue import Stale
 from edge_app.store.records import Result

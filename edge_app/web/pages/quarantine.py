@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from starlette.responses import Response
 
 from edge_app.dicom.header import Said, header_of
-from edge_app.present.report import ACTIONS, task
+from edge_app.present.terms import ACTIONS, next_step
 from edge_app.store.items import Item
 from edge_app.store.store import Store
 from edge_app.web.site import PAGE_SIZE, Visitor
@@ -20,7 +20,7 @@ class _PutAside:
 
     item: Item
     said: ScreeningRecord | Said | None
-    task: str
+    next_step: str
     closed_by: str | None
 
 
@@ -47,7 +47,7 @@ def _put_aside(store: Store, item: Item) -> _PutAside:
     if twins:
         step = f"Find out which of the two is right, this one or item {twins[0].id}: whose eyes do they show?"
     elif record is not None:
-        step = task(record) or ACTIONS[record.outcome]
+        step = next_step(record) or ACTIONS[record.outcome]
     else:
         step = "Let the box try again; if that fails too, find out whose picture it is and take it again."
     return _PutAside(item, said, step, store.closed_by(item.id) if item.closed_at else None)

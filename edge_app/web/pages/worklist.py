@@ -5,7 +5,7 @@ from datetime import date
 
 from starlette.responses import Response
 
-from edge_app.present.report import OUTCOME_NAMES
+from edge_app.present.terms import OUTCOME_NAMES
 from edge_app.web.site import PAGE_SIZE, Visitor
 from edge_app.web.worklist import EYE_UNKNOWN, Filter
 from keras_realmnet.screening.decision import OUTCOMES

@@ -281,10 +281,10 @@ def test_what_this_bundle_screens_for(results, record, text, code):
 
 
 def test_every_outcome_has_words():
-    assert set(terms.OUTCOMES) == set(terms.QUALITY) == set(decision.OUTCOMES)
-    codes = [code for code, _ in terms.OUTCOMES.values()]
+    assert set(terms.OUTCOME_CODES) == set(terms.QUALITY_CODES) == set(decision.OUTCOMES)
+    codes = [code for code, _ in terms.OUTCOME_CODES.values()]
     assert len(set(codes)) == len(codes)
-    assert all(len(code) <= 16 for code, _ in (*terms.OUTCOMES.values(), *terms.QUALITY.values()))
+    assert all(len(code) <= 16 for code, _ in (*terms.OUTCOME_CODES.values(), *terms.QUALITY_CODES.values()))
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ import pytest
 
 from edge_app.analysis.results import Results
 from edge_app.analysis.screen import Screener
-from edge_app.present.report import task, visits, write_report
-from edge_app.present.terms import person_name
+from edge_app.present.report import write_report
+from edge_app.present.terms import next_step, person_name
+from edge_app.present.visits import visits
 from keras_realmnet.screening.record import ScreeningRecord
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>'
@@ -214,13 +215,13 @@ def test_the_report_tells_who_it_is_and_puts_the_right_eye_on_the_left(made):
 )
 def test_what_to_do_stands_with_whose_picture_it_is(outcome, error, says):
     made = replace(record("1", outcome, "A", "OS", "2025-01-31"), patient_name="Muster^Eva", error=error)
-    found = task(made)
+    found = next_step(made)
     if says is None:
         assert found is None
     else:
         assert found.startswith(says)
         assert found.endswith("left eye (OS), picture of 2025-01-31.")
-    unknown = task(record("1", "insufficient", None, None, None))
+    unknown = next_step(record("1", "insufficient", None, None, None))
     assert unknown == "Take the picture again: patient unknown, eye unknown, picture of an unknown day."
 
 

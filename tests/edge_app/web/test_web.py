@@ -15,8 +15,7 @@ from rich.console import Console
 from starlette.testclient import TestClient
 
 from edge_app.health import status
-from edge_app.present.report import OUTCOME_NAMES, local_time
-from edge_app.present.terms import sentence
+from edge_app.present.terms import OUTCOME_NAMES, local_time, sentence
 from edge_app.store.database import timestamp
 from edge_app.store.folders import NotTaken
 from edge_app.web.server import make_app

@@ -4,7 +4,7 @@ import pytest
 from peers import make_record
 
 from edge_app.contradictions import of_one_number
-from edge_app.present.report import visits
+from edge_app.present.visits import visits
 from edge_app.store.store import Store
 from edge_app.web.worklist import Filter, Worklist
 

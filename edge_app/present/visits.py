@@ -1,0 +1,83 @@
+"""Records grouped as people look at them: by person, day and eye."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from edge_app.identity import by_person_and_day
+from keras_realmnet.screening.decision import OUTCOMES, Graded, GradedImage, Summary, eye_summary, patient_summary
+from keras_realmnet.screening.record import ScreeningRecord
+
+__all__ = ["EyeGroup", "Visit", "visits"]
+
+EYE_ORDER = ("OD", "OS", None)
+
+
+@dataclass(frozen=True)
+class EyeGroup:
+    """The images of one eye, worst first. `summary` is None where they may belong to different people."""
+
+    eye: str | None
+    summary: Summary | None
+    records: tuple[ScreeningRecord, ...]
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One person on one day. Without a patient id there is no summary: the images may be of different people.
+
+    `shared_number`: images of somebody else have the same patient number; they are a visit of their own.
+    """
+
+    patient_id: str | None
+    study_date: str | None
+    summary: Summary | None
+    eyes: tuple[EyeGroup, ...]
+    shared_number: bool = False
+
+    @property
+    def records(self) -> tuple[ScreeningRecord, ...]:
+        return tuple(record for group in self.eyes for record in group.records)
+
+    @property
+    def eyes_shown(self) -> tuple[str, ...]:
+        return tuple(eye or "unknown" for eye in EYE_ORDER if any(record.eye == eye for record in self.records))
+
+    def values(self, field: str) -> tuple[str, ...]:
+        """What the images have in a field ("patient_name", "birth_date", "accession_number", ...), each value once."""
+        return tuple(dict.fromkeys(value for record in self.records if (value := getattr(record, field))))
+
+
+def visits(
+    records: Sequence[ScreeningRecord], waiting: Callable[[ScreeningRecord], int] = lambda record: 0
+) -> list[Visit]:
+    """Groups records by person, day and eye, worst first. Results of different days are never combined.
+
+    `waiting`: how many pictures wait of the file that begins with this record's picture: its eye is incomplete.
+    """
+    grouped = [
+        _visit(images, shared_number, waiting)
+        for images, shared_number in by_person_and_day(records, lambda record: None)
+    ]
+    grouped.sort(key=_urgency)
+    return grouped
+
+
+def _visit(records: list[ScreeningRecord], shared_number: bool, waiting: Callable[[ScreeningRecord], int]) -> Visit:
+    patient = records[0].patient_id or None
+    day = records[0].study_date if patient else None  # without a patient number not even the day is common
+    to_come = [Graded("not_analysed", record.eye, missing=True) for record in records for _ in range(waiting(record))]
+    eyes = []
+    for eye in EYE_ORDER if patient else (None,):
+        mine = [record for record in records if record.eye == eye or patient is None]
+        if mine:
+            mine.sort(key=lambda record: (OUTCOMES.index(record.outcome), record.file, record.frame))
+            graded: list[GradedImage] = [*mine, *(image for image in to_come if image.eye == eye)]
+            eyes.append(EyeGroup(eye, eye_summary(graded) if patient else None, tuple(mine)))
+    summary = patient_summary([*records, *to_come]) if patient else None
+    return Visit(patient, day, summary, tuple(eyes), shared_number)
+
+
+def _urgency(visit: Visit) -> tuple[int, str, str]:
+    worst = min(OUTCOMES.index(record.outcome) for record in visit.records)
+    rank = worst if visit.summary is None else OUTCOMES.index(visit.summary.outcome)
+    return rank, visit.patient_id or "\uffff", visit.study_date or ""
