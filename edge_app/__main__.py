@@ -3,7 +3,7 @@
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -93,30 +93,34 @@ def screen(
     intake = find_images(paths, out)
     screener = Screener.open(bundle, artifact, threads)
     errors = Console(stderr=True)
-    screened: list[ScreeningRecord] = []
     with Results(out, screener.bundle, screener.artifact) as results:
-        with _progress(errors) as progress:
-            if engine is Engine.ray:
-                from edge_app.analysis.archive import screen_archive
+        if engine is Engine.ray:
+            from edge_app.analysis.archive import screen_archive
 
-                records = screen_archive(
-                    screener, intake.files, results, overwrite, workers=workers, threads=threads or 1, address=address
-                )
-            else:
-                records = screener.run(intake.files, results, overwrite)
-            for of_file in progress.track(records, len(intake.files), description="Screening"):
-                screened += of_file
-                if json:
-                    print("\n".join(record.to_json() for record in of_file), flush=True)
+            records = screen_archive(
+                screener, intake.files, results, overwrite, workers=workers, threads=threads or 1, address=address
+            )
+        else:
+            records = screener.run(intake.files, results, overwrite)
+        screened = _follow(records, len(intake.files), errors, json)
         report = out / "report.html"
         write_report(report, results.records, screener.bundle, results.overlays, intake.skipped, results.others)
-    if json:
-        _print_counts(errors, screened, len(intake.skipped), report)
-    else:
-        output = Console(width=None if sys.stdout.isatty() else 120)
+    output = errors if json else Console(width=None if sys.stdout.isatty() else 120)
+    if not json:
         _print_table(output, screened)
-        _print_counts(output, screened, len(intake.skipped), report)
+    _print_counts(output, screened, len(intake.skipped), report)
     return 0 if all(record.analysed for record in screened) else 1
+
+
+def _follow(records: Iterator[list[ScreeningRecord]], files: int, errors: Console, json: bool) -> list[ScreeningRecord]:
+    """All records of the files, whose progress is shown; with `json` each is printed as it comes."""
+    screened: list[ScreeningRecord] = []
+    with _progress(errors) as progress:
+        for of_file in progress.track(records, files, description="Screening"):
+            screened += of_file
+            if json:
+                print("\n".join(record.to_json() for record in of_file), flush=True)
+    return screened
 
 
 ConfigFile = Annotated[

@@ -82,7 +82,7 @@ class _TLS(Section):
     tls_key: FilePath | None = None
 
     @model_validator(mode="after")
-    def _whole(self) -> "_TLS":
+    def _certificate_and_key(self) -> "_TLS":
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("tls_certificate and tls_key together, or neither")
         return self
@@ -220,7 +220,7 @@ class Config(Section):
     delivery: Delivery = Delivery()
 
     @model_validator(mode="after")
-    def _names(self) -> "Config":
+    def _unique_names(self) -> "Config":
         for key in ("folder", "destination"):
             names = [entry.name for entry in getattr(self, key)]
             if len(set(names)) < len(names):
@@ -228,7 +228,7 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
-    def _apart(self) -> "Config":
+    def _outside_of_watched_folders(self) -> "Config":
         """The box must not screen what it writes itself: that would never end."""
         written = (self.data_dir, *(destination.path for destination in self.destination if destination.path))
         for folder in self.folder:
@@ -247,16 +247,16 @@ def load_config(file: Path | None = None) -> Config:
         RealMNetError: the file cannot be read, or a setting is unknown, missing or wrong; names the key, the value and
             what was expected.
     """
-    where = "environment" if file is None else str(file)
+    source = "environment" if file is None else str(file)
     try:
         values = {} if file is None else tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise RealMNetError(f"{where}: cannot be read as TOML ({error})") from error
+        raise RealMNetError(f"{source}: cannot be read as TOML ({error})") from error
     base = Path.cwd() if file is None else file.absolute().parent
     try:
         return Config.model_validate(_merged(values, _environment()), context={"base": base})
     except ValidationError as error:
-        raise RealMNetError(f"{where}: {'; '.join(map(_explain, error.errors()))}") from error
+        raise RealMNetError(f"{source}: {'; '.join(map(_message, error.errors()))}") from error
 
 
 def _environment() -> dict[str, Any]:
@@ -278,7 +278,7 @@ def _merged(low: dict[str, Any], high: dict[str, Any]) -> dict[str, Any]:
     return {**low, **high, **both}
 
 
-def _explain(error: ErrorDetails) -> str:
+def _message(error: ErrorDetails) -> str:
     """`dicom.port = 0: input should be greater than or equal to 1`."""
     key = ".".join(str(part) for part in error["loc"]) or "settings"
     if error["type"] == "missing":

@@ -13,7 +13,7 @@ from edge_app.identity import differences, persons
 from keras_realmnet.screening.image_io import parse_file_name
 from keras_realmnet.screening.record import ScreeningRecord
 
-__all__ = ["among_names", "no_result", "of_one_number", "within_study"]
+__all__ = ["among_file_names", "no_result", "within_patient_number", "within_study"]
 
 
 def within_study(records: Sequence[ScreeningRecord]) -> tuple[str, ...]:
@@ -24,7 +24,7 @@ def within_study(records: Sequence[ScreeningRecord]) -> tuple[str, ...]:
     return (f"the images of this study name different patients ({', '.join(patients)}): find out which is right",)
 
 
-def of_one_number(record: ScreeningRecord, others: Sequence[ScreeningRecord]) -> tuple[str, ...]:
+def within_patient_number(record: ScreeningRecord, others: Sequence[ScreeningRecord]) -> tuple[str, ...]:
     """Warnings about a record and others with its patient number, of which some are of somebody else."""
     found = {difference: None for other in others for difference in differences(record, other)}
     if not found and len(persons([record, *others])) > 1:
@@ -46,9 +46,9 @@ def no_result(record: ScreeningRecord) -> str:
     return f"picture {record.frame} of {record.pictures} of the same file has no result"
 
 
-def among_names(paths: Iterable[str], pattern: str) -> tuple[str, ...]:
+def among_file_names(paths: Iterable[str], pattern: str) -> tuple[str, ...]:
     """Warnings about the names under which the same contents came."""
-    told = {parsed[:2] for parsed in (parse_file_name(Path(path).name, pattern) for path in paths) if parsed}
-    if len(told) < 2:
+    found = {parsed[:2] for parsed in (parse_file_name(Path(path).name, pattern) for path in paths) if parsed}
+    if len(found) < 2:
         return ()
     return ("the same picture came under names of different patients or eyes: find out which is right",)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_app.analysis.results import Results
-from edge_app.analysis.screen import Image, Screener, contents_of, retryable
+from edge_app.analysis.screen import PendingImage, Screener, contents_of, retryable
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.record import ScreeningRecord
 
@@ -93,28 +93,28 @@ def screen_archive(
         concurrency=workers,
         num_cpus=threads,
     )
-    return screener.keep(_images(files, iter(answers.iter_rows()), screener, results), results, overwrite)
+    return screener.collect(_images(files, iter(answers.iter_rows()), screener, results), results, overwrite)
 
 
 def _images(
     files: Sequence[Path], answers: Iterator[dict[str, Any]], screener: Screener, results: Results
-) -> Iterator[Image]:
+) -> Iterator[PendingImage]:
     """Answers in the order of `files`, with those that a dead worker left out."""
     answer = next(answers, None)
     for number, path in enumerate(files):
         if answer is None or answer["number"] != number:
             sha256 = contents_of(path)
-            yield path, sha256, partial(_lost, screener, path, sha256)
+            yield path, sha256, partial(_lost_records, screener, path, sha256)
             continue
-        yield path, answer["sha256"] or None, partial(_received, answer, results.overlays)
+        yield path, answer["sha256"] or None, partial(_received_records, answer, results.overlays)
         answer = next(answers, None)
 
 
-def _lost(screener: Screener, path: Path, sha256: str | None) -> list[ScreeningRecord]:
+def _lost_records(screener: Screener, path: Path, sha256: str | None) -> list[ScreeningRecord]:
     return [screener.failure(path, sha256, RealMNetError("the worker that screened this image died; screen it again"))]
 
 
-def _received(answer: dict[str, Any], overlays: Path) -> list[ScreeningRecord]:
+def _received_records(answer: dict[str, Any], overlays: Path) -> list[ScreeningRecord]:
     records = [ScreeningRecord.from_dict(json.loads(text)) for text in answer["records"]]
     for record, overlay in zip(records, answer["overlays"], strict=True):
         if record.overlay is not None:

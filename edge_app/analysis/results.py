@@ -42,12 +42,12 @@ class Results:
     @property
     def records(self) -> list[ScreeningRecord]:
         """The current records of this bundle and artifact, in the order they came."""
-        return [record for record in self._all() if (record.bundle_digest, record.artifact) == self._model]
+        return [record for record in self._all_records() if (record.bundle_digest, record.artifact) == self._model]
 
     @property
     def others(self) -> int:
         """How many records come from other bundles or artifacts."""
-        return len(self._all()) - len(self.records)
+        return len(self._all_records()) - len(self.records)
 
     def of_file(self, path: Path, sha256: str | None) -> list[ScreeningRecord]:
         """The records of this very file with these very contents by this bundle and artifact; none unless all are."""
@@ -59,18 +59,18 @@ class Results:
 
         One per picture; none where a run was interrupted between them.
         """
-        return self._whole((str(path.absolute().parent), path.name, *self._model))
+        return self._complete((str(path.absolute().parent), path.name, *self._model))
 
     def of_contents(self, sha256: str | None) -> list[ScreeningRecord]:
         """The records of a file with the same contents by this bundle and artifact; none unless all are there."""
         identity = self._by_contents.get(sha256) if sha256 is not None else None
-        return [] if identity is None else self._whole(identity)
+        return [] if identity is None else self._complete(identity)
 
-    def _whole(self, identity: Identity) -> list[ScreeningRecord]:
+    def _complete(self, identity: Identity) -> list[ScreeningRecord]:
         records = list(self._records.get(identity, {}).values())
         return records if records and len(records) == max(1, records[0].pictures) else []
 
-    def _all(self) -> list[ScreeningRecord]:
+    def _all_records(self) -> list[ScreeningRecord]:
         return [record for records in self._records.values() for record in records.values()]
 
     def append(self, record: ScreeningRecord) -> None:
@@ -80,7 +80,7 @@ class Results:
             self._file.flush()
         except OSError as error:
             raise RealMNetError(f"{self._path}: cannot write ({error.strerror})") from error
-        self._replaced |= self._keep(record)
+        self._replaced |= self._remember(record)
 
     def __enter__(self) -> "Results":
         return self
@@ -90,7 +90,7 @@ class Results:
         if self._replaced:
             self._compact()
 
-    def _keep(self, record: ScreeningRecord) -> bool:
+    def _remember(self, record: ScreeningRecord) -> bool:
         """Whether it replaced earlier ones: that of the same picture, and all if the file has changed since."""
         identity = (record.folder, record.file, record.bundle_digest, record.artifact)
         known = self._records.get(identity, {})
@@ -110,7 +110,7 @@ class Results:
         complete, _, cut_off = content.rpartition("\n")
         for number, line in enumerate(complete.splitlines(), start=1):
             try:
-                stale |= self._keep(ScreeningRecord.from_dict(json.loads(line)))
+                stale |= self._remember(ScreeningRecord.from_dict(json.loads(line)))
             except (ValueError, AttributeError, RealMNetError) as error:
                 raise RealMNetError(f"{self._path}, line {number}: not a record of this program ({error})") from error
         return stale or bool(cut_off)
@@ -118,7 +118,7 @@ class Results:
     def _compact(self) -> None:
         temporary = self._path.with_suffix(".part")
         with temporary.open("w", encoding="utf-8") as file:
-            file.writelines(record.to_json() + "\n" for record in self._all())
+            file.writelines(record.to_json() + "\n" for record in self._all_records())
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, self._path)

@@ -1,4 +1,4 @@
-"""THE path: image file → image_io → quality → preprocessing → runtime → decision → ScreeningRecord.
+"""The path of an image: file → image_io → quality → preprocessing → runtime → decision → ScreeningRecord.
 
 Every stage is a function of `keras_realmnet.screening`, the same that training and export call; this file only
 composes them. Whatever goes wrong with an image becomes a record with its reason; nothing stops the run.
@@ -37,27 +37,25 @@ from keras_realmnet.screening.quality import assess
 from keras_realmnet.screening.record import ScreeningRecord
 from keras_realmnet.screening.runtimes import Runtime, open_runtime, self_check
 
-__all__ = ["Image", "Known", "Screener", "contents_of", "retryable"]
+__all__ = ["FileOrigin", "PendingImage", "Screener", "contents_of", "retryable"]
 
 # A file's path, the SHA-256 of its contents, and what gives a new record of each of its pictures.
-Image = tuple[Path, str | None, Callable[[], list[ScreeningRecord]]]
+PendingImage = tuple[Path, str | None, Callable[[], list[ScreeningRecord]]]
 
-# Faults of the file itself: screening it again cannot help. After any other error it is tried again.
-FILLED = (  # fields of the record that the file itself fills
+FILE_FIELDS = (  # fields of the record that the file itself fills
     *("sha256", "frame", "pictures", "patient_id", "eye", "eye_source", "study_date"),
     *("patient_name", "birth_date", "sex", "patient_id_issuer", "accession_number"),
 )
-
+# Faults of the file itself: screening it again cannot help. After any other error it is tried again.
 CONTENT_FAULTS = frozenset({"UnreadableImage", "DecompressionBomb"})
 
-
-# Is handed what a record does not hold: pixels, uint8 RGB (h, w, 3); prediction and geometry unless the image was not
-# gradable.
-Keep = Callable[[NDArray[np.uint8], "Prediction | None", "FieldGeometry | None"], None]
+# Is called with what a record does not hold: pixels, uint8 RGB (h, w, 3); prediction and geometry unless the image was
+# not gradable.
+OnAnalysed = Callable[[NDArray[np.uint8], "Prediction | None", "FieldGeometry | None"], None]
 
 
 @dataclass(frozen=True)
-class Known:
+class FileOrigin:
     """What is known of a file beside its contents: its `name` and `folder` where it came from.
 
     `pattern`: of file names that tell patient, eye and date.
@@ -68,7 +66,7 @@ class Known:
     pattern: str = DEFAULT_FILE_NAME_PATTERN
 
     @classmethod
-    def of(cls, path: Path) -> "Known":
+    def of(cls, path: Path) -> "FileOrigin":
         return cls(printable(path.name), printable(str(path.absolute().parent)))
 
 
@@ -100,40 +98,40 @@ class Screener:
         `overwrite`), and of several files with the same contents only the first is.
         """
 
-        def images() -> Iterator[Image]:
+        def images() -> Iterator[PendingImage]:
             for path in files:
                 sha256 = contents_of(path)
                 yield path, sha256, partial(self.screen_file, path, sha256, results.overlays)
 
-        return self.keep(images(), results, overwrite)
+        return self.collect(images(), results, overwrite)
 
-    def keep(
-        self, images: Iterable[Image], results: Results, overwrite: bool = False
+    def collect(
+        self, images: Iterable[PendingImage], results: Results, overwrite: bool = False
     ) -> Iterator[list[ScreeningRecord]]:
         """`run` for images that may be screened elsewhere."""
         fresh: set[str | None] = set()  # contents screened in this run
-        for path, sha256, screened in images:
-            known = [] if overwrite else results.of_file(path, sha256)
+        for path, sha256, screen in images:
+            earlier = [] if overwrite else results.of_file(path, sha256)
             twins = results.of_contents(sha256) if not overwrite or sha256 in fresh else []
-            if known and not any(map(retryable, known)):
-                yield known
+            if earlier and not any(map(retryable, earlier)):
+                yield earlier
                 continue
             if twins and not any(map(retryable, twins)):
                 records = [self._duplicate(path, twin) for twin in twins]
             else:
-                records = screened()
+                records = screen()
                 fresh.add(sha256)
             for record in records:
                 results.append(record)
             yield records
 
     def failure(
-        self, path: Path, sha256: str | None, error: Exception, known: Known | None = None, frame: int = 1
+        self, path: Path, sha256: str | None, error: Exception, origin: FileOrigin | None = None, frame: int = 1
     ) -> ScreeningRecord:
         """The record of a picture whose analysis `error` stopped; of the file itself only the header is read."""
-        known = known or Known.of(path)
-        facts = {**self._identity(known, frame), "sha256": sha256, **_header_facts(path, known, frame)}
-        return ScreeningRecord(**{**facts, **_failed(error)})
+        origin = origin or FileOrigin.of(path)
+        facts = {**self._identity(origin, frame), "sha256": sha256, **_header_facts(path, origin, frame)}
+        return ScreeningRecord(**{**facts, **_failure(error)})
 
     def screen_file(self, path: Path, sha256: str | None, overlays: Path | None) -> list[ScreeningRecord]:
         """`screen` of every picture that a file holds; a file that holds none has one record, which says why."""
@@ -145,8 +143,8 @@ class Screener:
         path: Path,
         sha256: str | None,
         overlays: Path | None,
-        known: Known | None = None,
-        keep: Keep | None = None,
+        origin: FileOrigin | None = None,
+        on_analysed: OnAnalysed | None = None,
         frame: int = 1,
     ) -> ScreeningRecord:
         """Screens one picture, writes its overlay, returns its record. Raises nothing on account of the image.
@@ -155,23 +153,23 @@ class Screener:
 
         Args:
             overlays: folder for the overlay picture; None: none is drawn.
-            known: where the file came from; by default, where it lies.
-            keep: called with pixels, prediction and geometry once they are there.
+            origin: where the file came from; by default, where it lies.
+            on_analysed: called with pixels, prediction and geometry once they are there.
             frame: which of the file's pictures, from 1.
 
         Raises:
             EngineFailed: the engine fails for good, or computes something else by now.
         """
-        known = known or Known.of(path)
+        origin = origin or FileOrigin.of(path)
         started = perf_counter()
         timings: dict[str, float] = {}
-        facts: dict[str, Any] = {**self._identity(known, frame), "sha256": sha256, "timings_ms": timings}
+        facts: dict[str, Any] = {**self._identity(origin, frame), "sha256": sha256, "timings_ms": timings}
         try:
-            self._analyse(path, known, facts, _stopwatch(timings), overlays, keep)
+            self._analyse(path, origin, facts, _stopwatch(timings), overlays, on_analysed)
         except Exception as error:
             # Whatever was found before the failure stays, but no outcome and no probability does.
-            facts.update(_header_facts(path, known, frame) if "source" not in facts else {})
-            facts.update(triggered=(), probabilities=None, evidence=None, overlay=None, **_failed(error))
+            facts.update(_header_facts(path, origin, frame) if "source" not in facts else {})
+            facts.update(triggered=(), probabilities=None, evidence=None, overlay=None, **_failure(error))
         timings["total"] = round((perf_counter() - started) * 1000, 2)
         record = ScreeningRecord(**facts)
         if retryable(record):
@@ -183,21 +181,21 @@ class Screener:
         try:
             self_check(self.bundle, self.runtime, self.artifact)
         except Exception as error:
-            raise EngineFailed(f"the engine fails on this machine, start again: {_explain(error)}") from error
+            raise EngineFailed(f"the engine fails on this machine, start again: {_reason(error)}") from error
 
     def _analyse(
         self,
         path: Path,
-        known: Known,
+        origin: FileOrigin,
         facts: dict[str, Any],
         timed: Callable[[str], Any],
         overlays: Path | None,
-        keep: Keep | None,
+        on_analysed: OnAnalysed | None,
     ) -> None:
         bundle = self.bundle
         with timed("decode"):
             loaded = read_image(
-                path, known.name, frame=facts["frame"], min_side=bundle.spec.min_side, file_name_pattern=known.pattern
+                path, origin.name, frame=facts["frame"], min_side=bundle.spec.min_side, file_name_pattern=origin.pattern
             )
         facts.update(_source_facts(loaded.source))
         with timed("quality"):
@@ -222,27 +220,27 @@ class Screener:
             finding = facts["evidence"] in decision.triggered
             evidence = overlay.Evidence(class_map, geometry, self._title(p, facts["evidence"]), finding)
 
-        if keep is not None:
-            keep(loaded.pixels, prediction, geometry)
+        if on_analysed is not None:
+            on_analysed(loaded.pixels, prediction, geometry)
         if overlays is None:
             return
         with timed("overlay"):
             picture = (str(facts["frame"]),) if facts["pictures"] > 1 else ()
-            name = _overlay_name(known.name, loaded.source.sha256, bundle.digest, self.artifact, *picture)
+            name = _overlay_name(origin.name, loaded.source.sha256, bundle.digest, self.artifact, *picture)
             facts["overlay"] = name
             try:
                 overlay.draw(overlays / name, loaded.pixels, evidence)
             except Exception as error:  # the result stands without its picture
                 facts["overlay"] = None
-                facts["warnings"] = (*facts["warnings"], f"the overlay could not be drawn ({_explain(error)})")
+                facts["warnings"] = (*facts["warnings"], f"the overlay could not be drawn ({_reason(error)})")
 
-    def _identity(self, known: Known, frame: int) -> dict[str, Any]:
+    def _identity(self, origin: FileOrigin, frame: int) -> dict[str, Any]:
         """What is known before the file is opened."""
         artifact = self.bundle.artifact(self.artifact)
-        patient_id, eye, date, _ = parse_file_name(known.name, known.pattern) or (None, None, None, None)
+        patient_id, eye, date, _ = parse_file_name(origin.name, origin.pattern) or (None, None, None, None)
         return {
-            "file": known.name,
-            "folder": known.folder,
+            "file": origin.name,
+            "folder": origin.folder,
             "frame": frame,
             "patient_id": patient_id,
             "eye": eye,
@@ -262,8 +260,8 @@ class Screener:
 
     def _duplicate(self, path: Path, twin: ScreeningRecord) -> ScreeningRecord:
         """The record of a file whose bytes were screened under another name; a contradiction of names is told."""
-        known = Known.of(path)
-        facts = self._identity(known, twin.frame) | _header_facts(path, known, twin.frame)
+        origin = FileOrigin.of(path)
+        facts = self._identity(origin, twin.frame) | _header_facts(path, origin, twin.frame)
         record = replace(twin, **facts, duplicate_of=twin.duplicate_of or twin.file, timings_ms={})
         if (record.patient_id, record.eye) != (twin.patient_id, twin.eye):
             note = f"same contents as {twin.file}, which names another patient or eye: find out which is right"
@@ -286,20 +284,20 @@ def printable(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _header_facts(path: Path, known: Known, frame: int) -> dict[str, Any]:
+def _header_facts(path: Path, origin: FileOrigin, frame: int) -> dict[str, Any]:
     """The record's fields that the header fills, as far as it can be read; nothing is decoded."""
     try:
-        return _source_facts(read_header(path, known.name, frame=frame, file_name_pattern=known.pattern))
+        return _source_facts(read_header(path, origin.name, frame=frame, file_name_pattern=origin.pattern))
     except RealMNetError:
         return {}
 
 
 def _source_facts(source: ImageSource) -> dict[str, Any]:
     """The record's fields that the file itself fills; the rest of what it says goes to `source`."""
-    said = {key: value for key, value in asdict(source).items() if value is not None and value != ()}
-    own = {key: said.pop(key, None) for key in FILLED}
-    own["warnings"] = said.pop("warnings", ())
-    return {**own, "source": said}
+    facts = {key: value for key, value in asdict(source).items() if value is not None and value != ()}
+    own = {key: facts.pop(key, None) for key in FILE_FIELDS}
+    own["warnings"] = facts.pop("warnings", ())
+    return {**own, "source": facts}
 
 
 def _stopwatch(timings: dict[str, float]) -> Callable[[str], Any]:
@@ -316,12 +314,12 @@ def _stopwatch(timings: dict[str, float]) -> Callable[[str], Any]:
     return timed
 
 
-def _failed(error: Exception) -> dict[str, Any]:
+def _failure(error: Exception) -> dict[str, Any]:
     """The record's fields that say why there is no result."""
-    return {"outcome": "not_analysed", "reasons": (_explain(error),), "error": type(error).__name__}
+    return {"outcome": "not_analysed", "reasons": (_reason(error),), "error": type(error).__name__}
 
 
-def _explain(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     """One line for a person: our own errors speak for themselves, foreign ones are introduced."""
     text = " ".join(printable(str(error)).split())
     if isinstance(error, RealMNetError):

@@ -16,7 +16,7 @@ from edge_app.store.records import Result
 from edge_app.store.store import Counts, Store
 from keras_realmnet.errors import RealMNetError
 
-__all__ = ["is_running", "not_taken", "problems", "show"]
+__all__ = ["is_running", "problems", "show", "skipped_files"]
 
 SLOW_SECONDS = 600.0  # an image that has waited so long is a problem to tell
 CLOCK_SECONDS = 60.0  # a stored moment that is so far ahead tells that the clock has been set back
@@ -43,15 +43,15 @@ def problems(config: Config, store: Store) -> list[str]:
     return found
 
 
-def not_taken(store: Store) -> list[str]:
+def skipped_files(store: Store) -> list[str]:
     """What watched folders hold that is not taken, one line per folder; no names of files."""
     lines = []
     for folder, group in groupby(store.not_taken(), lambda each: each.folder):
         kinds = list(group)
-        said = ", ".join(f"{each.number:,} {each.kind}" for each in kinds)
+        counted = ", ".join(f"{each.number:,} {each.kind}" for each in kinds)
         newest = local_time(max(each.latest for each in kinds))
         lines.append(
-            f"not taken from folder {folder}: {said} (the newest of {newest}) – "
+            f"not taken from folder {folder}: {counted} (the newest of {newest}) – "
             "export JPEG, PNG, TIFF, BMP or DICOM instead"
         )
     return lines
@@ -88,8 +88,8 @@ def show(config: Config, console: Console, patients: bool) -> int:
         found.append(f"{counts.deliveries['dead']} deliveries were given up: see the outbox on the web page")
     health = Text("\n".join(found), "bold red") if found else Text("healthy", "bold green")
     numbers = _numbers(config, counts, waiting)
-    aside = [Text(f"{line}\n", "yellow") for line in not_taken(store)]
-    console.print(Group(health, Text(), numbers, Text(), *aside, _results(store.latest(RESULTS), patients)))
+    skipped = [Text(f"{line}\n", "yellow") for line in skipped_files(store)]
+    console.print(Group(health, Text(), numbers, Text(), *skipped, _results(store.latest(RESULTS), patients)))
     return 1 if found else 0
 
 

@@ -214,7 +214,7 @@ class _Watcher(threading.Thread):
             log.info("folder %s: item %d", self.folder.name, item.id)
         else:
             names = (*self._store.names(item.id), item.file_name)
-            self._store.warn(item.id, contradictions.among_names(names, self.folder.file_name_pattern))
+            self._store.warn(item.id, contradictions.among_file_names(names, self.folder.file_name_pattern))
 
 
 def looks_whole(file: BinaryIO) -> bool:

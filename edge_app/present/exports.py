@@ -42,10 +42,10 @@ def as_dict(result: Result) -> dict[str, Any]:
 
 def uids(result: Result) -> tuple[str | None, str | None]:
     """Study and SOP Instance UID of the image; None where it is not DICOM."""
-    item, said = result.item, result.record.source
+    item, source = result.item, result.record.source
     return (
-        item.study_uid or said.get("study_instance_uid"),
-        item.sop_instance_uid or said.get("sop_instance_uid"),
+        item.study_uid or source.get("study_instance_uid"),
+        item.sop_instance_uid or source.get("sop_instance_uid"),
     )
 
 

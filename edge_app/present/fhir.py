@@ -52,7 +52,7 @@ def bundle(result: Result) -> dict[str, Any]:
 def _diagnostic_report(result: Result, observations: list[dict[str, Any]]) -> dict[str, Any]:
     record = result.record
     outcome = ABSENT[record.outcome][1] if record.outcome in ABSENT else OUTCOME_CODES[record.outcome][1]
-    return _without_nothing(
+    return _without_empty(
         {
             "resourceType": "DiagnosticReport",
             "id": _uuid(result, "report"),
@@ -112,7 +112,7 @@ def _observation(result: Result, device: str, key: str, code: str, display: str,
     record = result.record
     site = EYE_CODES.get(record.eye or "")
     category = {"system": "http://terminology.hl7.org/CodeSystem/observation-category", "code": "imaging"}
-    return _without_nothing(
+    return _without_empty(
         {
             "resourceType": "Observation",
             "id": _uuid(result, key),
@@ -160,8 +160,8 @@ def _subject(result: Result) -> dict[str, Any]:
     """The patient, contained in the resource that is about it: the box keeps no register of patients."""
     record = result.record
     assigner = {"display": record.patient_id_issuer} if record.patient_id_issuer else None
-    identifier = _without_nothing({"value": record.patient_id, "assigner": assigner})
-    patient = _without_nothing(
+    identifier = _without_empty({"value": record.patient_id, "assigner": assigner})
+    patient = _without_empty(
         {
             "identifier": [identifier] if record.patient_id else [],
             "name": _names(record.patient_name or ""),
@@ -176,13 +176,13 @@ def _subject(result: Result) -> dict[str, Any]:
     return {"contained": [{"resourceType": "Patient", "id": "patient", **patient}], "subject": subject}
 
 
-def _names(name_said: str) -> list[dict[str, Any]]:
+def _names(patient_name: str) -> list[dict[str, Any]]:
     """A DICOM person name: one HumanName per component group (alphabetic, ideographic, phonetic)."""
-    groups = name_said.split("=")
+    groups = patient_name.split("=")
     names = []
     for group, representation in zip(groups, NAME_GROUPS, strict=False):
         family, given, middle, prefix, suffix = name_parts(group)
-        name = _without_nothing(
+        name = _without_empty(
             {
                 "text": " ".join(part for part in (prefix, given, middle, family, suffix) if part),
                 "family": family,
@@ -249,6 +249,6 @@ def _uuid(result: Result, *parts: object) -> str:
     return str(uuid5(NAMESPACE, "/".join(map(str, ("fhir", *identity)))))
 
 
-def _without_nothing(resource: dict[str, Any]) -> dict[str, Any]:
+def _without_empty(resource: dict[str, Any]) -> dict[str, Any]:
     """FHIR knows no null and no empty list: what is not known is left out."""
     return {name: value for name, value in resource.items() if value not in (None, [], "")}

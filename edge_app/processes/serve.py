@@ -32,8 +32,8 @@ log = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
 RETENTION_SECONDS = 3600.0
-JUMP_SECONDS = 86400.0
-REMOVED_SECONDS = 60.0  # how often is looked for results that wait for a destination that is gone
+CLOCK_JUMP_SECONDS = 86400.0
+OUTBOX_CHECK_SECONDS = 60.0  # how often is looked for results that wait for a destination that is gone
 
 
 class _Part(Protocol):
@@ -68,7 +68,7 @@ class Box:
     def __init__(self, config: Config):
         self.config = config
         self._stack = contextlib.ExitStack()
-        self._next_look = 0.0
+        self._next_outbox_check = 0.0
         self._next_expiry = monotonic() + RETENTION_SECONDS  # not before NTP had time to set the clock
         self._clock = datetime.now(timezone.utc), monotonic()
 
@@ -94,20 +94,20 @@ class Box:
         if config.web.enabled:
             from edge_app.web import server as web
 
-            self._keep(stack, web.start(config, self.store, bundle, self.metrics.render, self.problems))
+            self._stop_later(stack, web.start(config, self.store, bundle, self.metrics.render, self.problems))
         self.outbox = delivery.start(config, self.store)
-        self._keep(stack, self.outbox)
+        self._stop_later(stack, self.outbox)
         self.process = ScreeningProcess(config, self.store, self.metrics.observe, self.metrics.deaths.inc)
-        self._keep(stack, self.process)
+        self._stop_later(stack, self.process)
         self.folders = folder_intake.start(config, self.store)
-        self._keep(stack, self.folders)
+        self._stop_later(stack, self.folders)
         if config.dicom.enabled:
             from edge_app.inbox import dicom_intake
 
-            self._keep(stack, dicom_intake.start(config, self.store))
+            self._stop_later(stack, dicom_intake.start(config, self.store))
 
     @staticmethod
-    def _keep(stack: contextlib.ExitStack, part: _Part) -> None:
+    def _stop_later(stack: contextlib.ExitStack, part: _Part) -> None:
         stack.callback(part.stop)
 
     def run(self, stopping: threading.Event) -> None:
@@ -118,7 +118,7 @@ class Box:
             if self.makes_progress():
                 _notify("WATCHDOG=1")
             self._expire()
-            self._give_up_removed()
+            self._give_up_gone_destinations()
 
     def makes_progress(self) -> bool:
         """Whether the store answers and the screening process works, waits or is being started again."""
@@ -142,7 +142,7 @@ class Box:
         """Whether the clock has gained so much since the start that ages cannot be believed."""
         started, mark = self._clock
         gained = datetime.now(timezone.utc) - started - timedelta(seconds=monotonic() - mark)
-        return gained > timedelta(seconds=JUMP_SECONDS)
+        return gained > timedelta(seconds=CLOCK_JUMP_SECONDS)
 
     def stop_on_signals(self, stopping: threading.Event) -> None:
         """Sets `stopping` at the first SIGTERM or SIGINT; a second one ends everything at once."""
@@ -169,10 +169,10 @@ class Box:
         if removed:
             log.info("%d delivered results are older than %d days: removed", removed, days)
 
-    def _give_up_removed(self) -> None:
-        if monotonic() < self._next_look:
+    def _give_up_gone_destinations(self) -> None:
+        if monotonic() < self._next_outbox_check:
             return
-        self._next_look = monotonic() + REMOVED_SECONDS
+        self._next_outbox_check = monotonic() + OUTBOX_CHECK_SECONDS
         try:
             self.outbox.give_up_removed()
         except Exception as error:

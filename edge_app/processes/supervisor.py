@@ -82,19 +82,19 @@ class ScreeningProcess:
 
     def _watch(self) -> None:
         while not self._stopping.is_set() and not self.refused:
-            ended = self._step(self._run)
+            ended = self._attempt(self._run)
             if self._stopping.is_set() or self.refused:
                 return
             ended = self.trouble = ended or "could not be started"
             log.error("the screening process %s", ended)
             self._on_death()
-            while self._step(partial(self._give_back, f"the screening process {ended}")) is None:
+            while self._attempt(partial(self._release_items, f"the screening process {ended}")) is None:
                 if self._stopping.wait(FIRST_BACKOFF_SECONDS):
                     return
             self._failures += 1
             self._stopping.wait(min(MAX_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2 ** min(10, self._failures - 1)))
 
-    def _step(self, step: Callable[[], str]) -> str | None:
+    def _attempt(self, step: Callable[[], str]) -> str | None:
         """What `step` returns; None where it fails (a full disk, no memory): the watching must go on."""
         try:
             return step()
@@ -102,7 +102,7 @@ class ScreeningProcess:
             log.error("the screening process cannot be looked after: %s", logs.where(error))
             return None
 
-    def _give_back(self, reason: str) -> str:
+    def _release_items(self, reason: str) -> str:
         for item in self._store.items("screening"):
             after = self._store.release(item.id, reason, crashed=True)
             log.error("item %d: %s", item.id, after.state)
@@ -156,7 +156,7 @@ class ScreeningProcess:
                 self.progress = monotonic()
                 *lines, unread = (unread + received).split(b"\n")
                 for line in lines:
-                    self._heard(*line.decode().split())
+                    self._handle(*line.decode().split())
                     word, _, item = line.partition(b" ")
                     if word == b"screening":
                         allowed, current = self._config.screening.timeout_seconds, item
@@ -164,7 +164,7 @@ class ScreeningProcess:
                         allowed = SILENCE_SECONDS
         return allowed
 
-    def _heard(self, word: str, number: str = "") -> None:
+    def _handle(self, word: str, number: str = "") -> None:
         if word == "ready":
             self.trouble = None
             self.ready.set()

@@ -1,4 +1,4 @@
-"""The screening process: claims items one by one, sends each along THE path and commits its result.
+"""The screening process: claims items one by one, screens each and commits its result.
 
 A process of its own, since decoders meet foreign bytes: it may be killed at any moment, its memory is capped, and what
 it was doing is in the store. The supervisor (supervisor.py) starts it as `python -m edge_app.processes.worker` with the
@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_app import contradictions, logs
-from edge_app.analysis.screen import Known, Screener, retryable
+from edge_app.analysis.screen import FileOrigin, Screener, retryable
 from edge_app.config import Config
 from edge_app.identity import persons
 from edge_app.store.durable import is_full_disk, move_durably, temporary_file, write_durably
@@ -55,7 +55,7 @@ IDLE_SECONDS = 1.0  # how often an idle worker says so
 FULL_DISK_SECONDS = 5.0  # wait before another attempt where there was no room for a result
 T = TypeVar("T")
 # Pixels, uint8 RGB (h, w, 3); prediction and geometry unless the image never reached the model.
-Kept = tuple[NDArray[np.uint8], Prediction | None, FieldGeometry | None]
+Analysis = tuple[NDArray[np.uint8], Prediction | None, FieldGeometry | None]
 
 
 class Worker:
@@ -69,38 +69,38 @@ class Worker:
     def run(self) -> None:
         """Screens one item while the one before is written down: neither waits for the other's core or disk."""
         self._say("ready")
-        self._explain_the_killed()
-        said = monotonic()
-        with ThreadPoolExecutor(1, "settle") as settler:
-            settled = settler.submit(lambda: None)
+        self._record_killed_items()
+        last_word = monotonic()
+        with ThreadPoolExecutor(1, "write") as writer:
+            writing = writer.submit(lambda: None)
             while not self.stopping.is_set():
                 item = self._with_room(self._store.claim)
                 if item is not None:
                     alone = item.crashes > 0  # a suspect's next death must fall on nobody else
                     if alone:
-                        settled.result()
+                        writing.result()
                     self._say(f"screening {item.id}")
                     found = self._screen(item)
-                    settled.result()  # at most two pictures in memory, and a failure ends the process
-                    settled = settler.submit(self._settle, item, *found)
+                    writing.result()  # at most two pictures in memory, and a failure ends the process
+                    writing = writer.submit(self._write_down, item, *found)
                     if alone:
-                        settled.result()
-                    said = monotonic()
-                elif monotonic() - said >= IDLE_SECONDS:
-                    settled.result()
+                        writing.result()
+                    last_word = monotonic()
+                elif monotonic() - last_word >= IDLE_SECONDS:
+                    writing.result()
                     self._count_pictures()
                     self._say("idle")
-                    said = monotonic()
+                    last_word = monotonic()
                 else:
                     self.stopping.wait(POLL_SECONDS)
-            settled.result()
-            settler.submit(self._store.close)
+            writing.result()
+            writer.submit(self._store.close)
 
     def _count_pictures(self) -> None:
         """Looks, while there is nothing else to do, into objects that an earlier release saw one picture of alone."""
         for item in self._store.uncounted(COUNTED_AT_ONCE):
             try:
-                pictures = read_header(self._store.object_path(item), self._known(item).name).pictures
+                pictures = read_header(self._store.object_path(item), self._origin(item).name).pictures
             except UnreadableImage:
                 pictures = 1  # there is a result of it: it could be read once
             except MachineFault:
@@ -120,40 +120,40 @@ class Worker:
                 if self.stopping.wait(FULL_DISK_SECONDS):
                     return None
 
-    def _screen(self, item: Item) -> tuple[ScreeningRecord, Kept | None]:
-        """Sends one item along THE path; nothing is written yet. Raises EngineFailed: the process must end."""
-        kept: list[Kept] = []
+    def _screen(self, item: Item) -> tuple[ScreeningRecord, Analysis | None]:
+        """Screens one item; nothing is written yet. Raises EngineFailed: the process must end."""
+        found: list[Analysis] = []
         record = self._screener.screen(
             self._store.object_path(item),
             item.sha256,
             None,
-            self._known(item),
-            lambda *found: kept.append(found),
+            self._origin(item),
+            lambda *analysis: found.append(analysis),
             item.frame,
         )
-        return _one_of_its_object(item, record), kept[0] if kept else None
+        return _with_known_pictures(item, record), found[0] if found else None
 
-    def _settle(self, item: Item, record: ScreeningRecord, kept: Kept | None) -> None:
+    def _write_down(self, item: Item, record: ScreeningRecord, analysis: Analysis | None) -> None:
         """Writes down what came of an item, and says so."""
-        self._with_room(partial(self._commit, item, record, kept))
+        self._with_room(partial(self._commit, item, record, analysis))
         log.info("item %d: %s in %.0f ms", item.id, record.error or record.outcome, record.timings_ms["total"])
         self._say(f"done {item.id}")
 
-    def _commit(self, item: Item, record: ScreeningRecord, kept: Kept | None) -> None:
+    def _commit(self, item: Item, record: ScreeningRecord, analysis: Analysis | None) -> None:
         """Raises OSError or sqlite3.OperationalError of a full disk."""
         try:
             if record.sha256 != item.sha256:
                 reason = "the stored contents are no longer those received"
                 self._store.quarantine(item.id, reason, attempt=item.attempts)
-            elif record.error is not None or kept is None:
-                self._set_back(item, record)
+            elif record.error is not None or analysis is None:
+                self._retry_or_quarantine(item, record)
             else:
-                self._finish(item, record, kept)
+                self._finish(item, record, analysis)
         except Stale:
             log.warning("item %d: another process has taken over", item.id)
 
-    def _finish(self, item: Item, record: ScreeningRecord, kept: Kept) -> None:
-        keep_pictures(self._store.result_dir(item.id), *kept)
+    def _finish(self, item: Item, record: ScreeningRecord, analysis: Analysis) -> None:
+        keep_pictures(self._store.result_dir(item.id), *analysis)
         record = self._with_contradictions(item, record)
         siblings = self._siblings(item)
         record = record.warned([contradictions.no_result(each.record) for each in siblings if each.record.missing])
@@ -165,7 +165,7 @@ class Worker:
         """The results of the other pictures of the same object."""
         return [other for other in self._store.object_records(item.object_id) if other.item.id != item.id]
 
-    def _set_back(self, item: Item, record: ScreeningRecord) -> None:
+    def _retry_or_quarantine(self, item: Item, record: ScreeningRecord) -> None:
         """A fault of the contents is final; after any other the item has another attempt."""
         record = self._with_contradictions(item, record)
         if retryable(record):
@@ -176,19 +176,19 @@ class Worker:
             self._store.quarantine(item.id, record.reasons[0], record, item.attempts)
             final = True
         if final:
-            self._tell_siblings(item, record)
+            self._warn_siblings(item, record)
 
-    def _tell_siblings(self, item: Item, record: ScreeningRecord) -> None:
+    def _warn_siblings(self, item: Item, record: ScreeningRecord) -> None:
         """The results of an object's other pictures say that this one has none."""
         if record.missing:
             for sibling in self._siblings(item):
                 if not sibling.record.missing:
                     self._store.warn(sibling.item.id, [contradictions.no_result(record)])
 
-    def _known(self, item: Item) -> Known:
+    def _origin(self, item: Item) -> FileOrigin:
         """Files of folders keep their names; an object of the network is named by its UID."""
         pattern = self._patterns.get(item.origin, DEFAULT_FILE_NAME_PATTERN)
-        return Known(item.file_name or f"{item.sop_instance_uid}.dcm", item.origin, pattern)
+        return FileOrigin(item.file_name or f"{item.sop_instance_uid}.dcm", item.origin, pattern)
 
     def _with_contradictions(self, item: Item, record: ScreeningRecord) -> ScreeningRecord:
         """The record with what contradicts the images of its study or patient number, which are told too, or its own
@@ -201,26 +201,26 @@ class Worker:
         same = store.patient_records(record.patient_id) if record.patient_id else []
         same = [other for other in same if other.item.id != item.id]
         if len(persons([record, *(other.record for other in same)])) > 1:
-            warnings = (*warnings, *contradictions.of_one_number(record, [other.record for other in same]))
+            warnings = (*warnings, *contradictions.within_patient_number(record, [other.record for other in same]))
             for other in same:
                 rest = [record, *(each.record for each in same if each is not other)]
-                store.warn(other.item.id, contradictions.of_one_number(other.record, rest))
+                store.warn(other.item.id, contradictions.within_patient_number(other.record, rest))
         names = (*store.names(item.id), item.file_name)
-        return record.warned((*warnings, *contradictions.among_names(names, self._known(item).pattern)))
+        return record.warned((*warnings, *contradictions.among_file_names(names, self._origin(item).pattern)))
 
-    def _explain_the_killed(self) -> None:
+    def _record_killed_items(self) -> None:
         """A record for items that killed their workers, so that they show beside the patient's other images."""
         for item in self._store.unexplained():
             error = RealMNetError(f"the analysis was given up: {item.reason}")
             record = self._screener.failure(
-                self._store.object_path(item), item.sha256, error, self._known(item), item.frame
+                self._store.object_path(item), item.sha256, error, self._origin(item), item.frame
             )
-            record = _one_of_its_object(item, record)
+            record = _with_known_pictures(item, record)
             self._store.explain(item.id, record)
-            self._tell_siblings(item, record)
+            self._warn_siblings(item, record)
 
 
-def _one_of_its_object(item: Item, record: ScreeningRecord) -> ScreeningRecord:
+def _with_known_pictures(item: Item, record: ScreeningRecord) -> ScreeningRecord:
     """The record; where the object could not even be opened this time, with as many pictures as it was seen to hold."""
     if record.error is None or item.pictures is None:
         return record
@@ -287,8 +287,8 @@ def main() -> int:
     logs.set_up(config.log_level)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the supervisor, which knows what to do
     threading.Thread(target=_die_with_supervisor, daemon=True).start()
-    say = _speaker()
-    _limit(config.screening.memory_mb)
+    say = _status_channel()
+    _limit_memory(config.screening.memory_mb)
     try:
         store = Store(config.data_dir)
         with (config.data_dir / "worker.lock").open("w") as lock:
@@ -314,7 +314,7 @@ def _die_with_supervisor() -> None:
     os._exit(3)
 
 
-def _speaker() -> Callable[[str], None]:
+def _status_channel() -> Callable[[str], None]:
     """Writes lines to what was stdout; whatever else writes there goes to stderr from now on."""
     channel = os.dup(1)
     os.dup2(2, 1)
@@ -325,7 +325,7 @@ def _speaker() -> Callable[[str], None]:
     return say
 
 
-def _limit(memory_mb: int) -> None:
+def _limit_memory(memory_mb: int) -> None:
     """Caps the memory that this process may write to, and offers it to the kernel first when memory runs out.
 
     RLIMIT_DATA, not RLIMIT_AS: mapped model files and reserved address space cost nothing.

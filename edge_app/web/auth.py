@@ -52,15 +52,15 @@ PERMISSIONS: dict[Permission, frozenset[Role]] = {
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
 PASSWORD_LENGTH = (12, 256)  # characters; the upper end bounds the work of hashing
-WINDOW = timedelta(minutes=15)  # in which failed logins count
+ATTEMPT_WINDOW = timedelta(minutes=15)  # in which failed logins count
 ACCOUNT_LIMIT, ADDRESS_LIMIT = 10, 30  # failed logins per account and per address in that time
-LIFETIME = timedelta(hours=12)  # of a session, however busy
-TOUCH = timedelta(seconds=60)  # a session's last use is written no more often
-AHEAD = timedelta(seconds=60)  # a time that lies further ahead was written before the clock was set back: it is void
+SESSION_LIFETIME = timedelta(hours=12)  # of a session, however busy
+LAST_USE_INTERVAL = timedelta(seconds=60)  # a session's last use is written no more often
+MAX_CLOCK_LEAD = timedelta(seconds=60)  # what is further ahead is of before the clock was set back: void
 
 _hasher = PasswordHasher()  # argon2id, 64 MiB
-_UNKNOWN = _hasher.hash(secrets.token_urlsafe())  # what the passwords of unknown names are compared with
-_one_at_a_time = threading.BoundedSemaphore(2)  # logins together may not fill a small box's memory
+_UNKNOWN_NAME_HASH = _hasher.hash(secrets.token_urlsafe())  # what the passwords of unknown names are compared with
+_two_at_a_time = threading.BoundedSemaphore(2)  # logins together may not fill a small box's memory
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Login:
         self._count_attempt(account, address)
         known = name if NAME.fullmatch(name) else ""
         row = self._store.db.execute("SELECT name, password_hash FROM users WHERE name = ?", (known,)).fetchone()
-        if not _matches(_UNKNOWN if row is None else row["password_hash"], password) or row is None:
+        if not _matches(_UNKNOWN_NAME_HASH if row is None else row["password_hash"], password) or row is None:
             self._store.audit("web", "login failed", detail=name if row is not None else "unknown name")
             return None
         token, now = new_token(), timestamp()
@@ -133,11 +133,11 @@ class Login:
         seen = max(row["seen_at"], self._unsaved.get(key, ""))
         if not first_seen <= seen <= last_seen:
             return None
-        if active and seen < timestamp(datetime.now(timezone.utc) - TOUCH):
-            self._touch(key)
+        if active and seen < timestamp(datetime.now(timezone.utc) - LAST_USE_INTERVAL):
+            self._write_last_use(key)
         return User(row["name"], row["role"])
 
-    def _touch(self, key: str) -> None:
+    def _write_last_use(self, key: str) -> None:
         now = timestamp()
         try:
             with self._store.write() as db:
@@ -153,14 +153,14 @@ class Login:
     def _valid(self) -> tuple[str, str, str, str]:
         """A session counts that was created between the first two moments and last used between the others."""
         now = datetime.now(timezone.utc)
-        latest = timestamp(now + AHEAD)
-        return timestamp(now - LIFETIME), latest, timestamp(now - self._idle), latest
+        latest = timestamp(now + MAX_CLOCK_LEAD)
+        return timestamp(now - SESSION_LIFETIME), latest, timestamp(now - self._idle), latest
 
     def _count_attempt(self, account: str, address: str) -> None:
         """Counts before the password is looked at, in one transaction, so that attempts at once are no way around."""
         now = datetime.now(timezone.utc)
         with self._store.write() as db:
-            counted = (timestamp(now - WINDOW), timestamp(now + AHEAD))
+            counted = (timestamp(now - ATTEMPT_WINDOW), timestamp(now + MAX_CLOCK_LEAD))
             db.execute("DELETE FROM login_attempts WHERE at NOT BETWEEN ? AND ?", counted)
             for column, value, limit in (("name", account, ACCOUNT_LIMIT), ("address", address, ADDRESS_LIMIT)):
                 [failed] = db.execute(f"SELECT count(*) FROM login_attempts WHERE {column} = ?", (value,)).fetchone()
@@ -230,7 +230,7 @@ def _hash_password(password: str) -> str:
 
 
 def _matches(password_hash: str, password: str) -> bool:
-    with _one_at_a_time:
+    with _two_at_a_time:
         try:
             return _hasher.verify(password_hash, password[: PASSWORD_LENGTH[1] + 1])  # longer than any: never right
         except (VerificationError, InvalidHashError):

@@ -70,17 +70,19 @@ def make_app(
     site = Site(config, store, bundle, problems)
     for_people, for_machines = threading.BoundedSemaphore(MAX_PAGES), threading.BoundedSemaphore(MAX_PAGES)
 
-    def maker(name: str) -> _Maker:
-        return _Maker(name, store, for_machines if name in MACHINES else for_people)
+    def threads_of(name: str) -> _PageThreads:
+        return _PageThreads(name, store, for_machines if name in MACHINES else for_people)
 
     routes: list[Route | Mount] = [
-        Route(path, partial(_serve, site, maker(path), permission, page), methods=[method], name=f"{method} {path}")
+        Route(
+            path, partial(_serve, site, threads_of(path), permission, page), methods=[method], name=f"{method} {path}"
+        )
         for path, method, permission, page in ROUTES
     ]
     routes += [
         Route("/healthz", _alive),
-        Route("/readyz", partial(_for_machines, maker("/readyz"), partial(_ready, site))),
-        Route("/metrics", partial(_for_machines, maker("/metrics"), partial(_metrics, site, metrics))),
+        Route("/readyz", partial(_for_machines, threads_of("/readyz"), partial(_ready, site))),
+        Route("/metrics", partial(_for_machines, threads_of("/metrics"), partial(_metrics, site, metrics))),
         Mount("/static", StaticFiles(directory=STATIC)),
     ]
     app = Starlette(
@@ -93,7 +95,7 @@ def make_app(
                 www_redirect=False,
             ),
         ],
-        exception_handlers={HTTPException: partial(_error_page, site, maker("errors"))},
+        exception_handlers={HTTPException: partial(_error_page, site, threads_of("errors"))},
     )
     app.state.site = site
     return app
@@ -109,7 +111,7 @@ class _Busy(Exception):
         self.begun = begun
 
 
-class _Maker:
+class _PageThreads:
     """The threads that one page is made in: few, and its own, so that one that hangs takes none from the others."""
 
     def __init__(self, name: str, store: Store, room: threading.BoundedSemaphore):
@@ -137,12 +139,14 @@ class _Maker:
         return work()
 
 
-async def _serve(site: Site, maker: _Maker, permission: Permission | None, page: Page, request: Request) -> Response:
+async def _serve(
+    site: Site, threads: _PageThreads, permission: Permission | None, page: Page, request: Request
+) -> Response:
     form = FormData()
     if request.method == "POST":
         form = await request.form(max_files=0, max_fields=20, max_part_size=MAX_BODY)
     try:
-        return await maker(partial(_answer, site, permission, page, request, form))
+        return await threads(partial(_answer, site, permission, page, request, form))
     except _Busy as busy:
         log.error("%s: %s", page.__name__, "takes too long" if busy.begun else "no room for it")
         return site.message(503, request, *(("This takes too long", UNCERTAIN) if busy.begun else ()))
@@ -159,8 +163,8 @@ def _answer(site: Site, permission: Permission | None, page: Page, request: Requ
         try:
             response = page(visitor)
         except HTTPException as error:
-            told = error.detail != HTTPException(error.status_code).detail
-            response = visitor.message(error.status_code, *(("This did not work", error.detail) if told else ()))
+            has_detail = error.detail != HTTPException(error.status_code).detail
+            response = visitor.message(error.status_code, *(("This did not work", error.detail) if has_detail else ()))
         except (RealMNetError, json.JSONDecodeError) as error:
             log.error("%s", where(error))
             response = visitor.message(409, *UNREADABLE)
@@ -184,11 +188,11 @@ def _visitor(site: Site, request: Request, form: FormData) -> Visitor:
     return Visitor(site, request, {key: str(value) for key, value in form.items()}, user, token)
 
 
-async def _error_page(site: Site, maker: _Maker, request: Request, error: Exception) -> Response:
+async def _error_page(site: Site, threads: _PageThreads, request: Request, error: Exception) -> Response:
     """For what no page was found for, or was not read to the end."""
     assert isinstance(error, HTTPException)
     try:
-        response = await maker(lambda: _visitor(site, request, FormData()).message(error.status_code))
+        response = await threads(lambda: _visitor(site, request, FormData()).message(error.status_code))
     except (_Busy, sqlite3.Error):
         response = site.message(error.status_code, request)
     response.headers.update(error.headers or {})
@@ -203,9 +207,9 @@ async def _alive(request: Request) -> Response:
     return PlainTextResponse("ok\n")
 
 
-async def _for_machines(maker: _Maker, answer: Callable[[Request], Response], request: Request) -> Response:
+async def _for_machines(threads: _PageThreads, answer: Callable[[Request], Response], request: Request) -> Response:
     try:
-        return await maker(partial(answer, request))
+        return await threads(partial(answer, request))
     except (_Busy, sqlite3.Error, OSError) as error:
         log.error("%s: %s", request.url.path, where(error))
         return PlainTextResponse("the data base does not answer\n", 503)

@@ -78,11 +78,11 @@ class Row:
     images: int
     screened_at: str
     score: float
-    text: str
+    search_text: str
 
     def matches(self, filter: Filter, since: str) -> bool:
         return (
-            all(word in self.text for word in filter.query.split())
+            all(word in self.search_text for word in filter.query.split())
             and (
                 not filter.outcome
                 or self.outcome == filter.outcome
@@ -152,7 +152,7 @@ def _row(images: list[Image], shared_number: bool) -> Row:
     )
     outcome, eyes = _summary(graded, worst.patient_id is not None)
     name = next((image.patient_name for image in images if image.patient_name), None)
-    said = (
+    searchable = (
         *(worst.patient_id, name, name and plain_name(name), worst.study_date),
         *(value for image in images for value in (image.birth_date, image.accession_number, image.file_name)),
     )
@@ -168,7 +168,7 @@ def _row(images: list[Image], shared_number: bool) -> Row:
         images=len(graded),
         screened_at=max(image.screened_at for image in images),
         score=max((image.score for image in images if image.score is not None), default=-1.0),
-        text=" ".join(dict.fromkeys(filter(None, said))).lower(),
+        search_text=" ".join(dict.fromkeys(filter(None, searchable))).lower(),
     )
 
 

@@ -219,7 +219,7 @@ def screen(store: Store, config: Config, bundle: Path) -> None:
     """Screens all that is pending, in this process, as the worker does."""
     worker = Worker(config, store, Screener.open(bundle), lambda line: None)
     while (item := store.claim()) is not None:
-        worker._settle(item, *worker._screen(item))
+        worker._write_down(item, *worker._screen(item))
 
 
 def certificate(folder: Path) -> tuple[Path, Path]:

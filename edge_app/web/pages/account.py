@@ -15,8 +15,8 @@ __all__ = ["login", "login_form", "logout", "theme"]
 
 log = logging.getLogger(__name__)
 
-WRONG = "Wrong name or password."
-TOO_MANY = "Too many failed attempts. Wait a quarter of an hour, or ask the administrator."
+WRONG_LOGIN = "Wrong name or password."
+TOO_MANY_ATTEMPTS = "Too many failed attempts. Wait a quarter of an hour, or ask the administrator."
 
 
 def login_form(visitor: Visitor) -> Response:
@@ -31,9 +31,9 @@ def login(visitor: Visitor) -> Response:
             visitor.form.get("name", "").strip(), visitor.form.get("password", ""), client.host if client else "?"
         )
     except TooManyAttempts:
-        return visitor.page("login.html.j2", 429, message=TOO_MANY, message_kind="bad")
+        return visitor.page("login.html.j2", 429, message=TOO_MANY_ATTEMPTS, message_kind="bad")
     if token is None:
-        return visitor.page("login.html.j2", 401, message=WRONG, message_kind="bad")
+        return visitor.page("login.html.j2", 401, message=WRONG_LOGIN, message_kind="bad")
     visitor.token = token
     return RedirectResponse("/", 303)
 

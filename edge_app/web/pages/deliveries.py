@@ -69,7 +69,7 @@ def retry_delivery(visitor: Visitor) -> Response:
     delivery = visitor.site.store.delivery(number)
     if delivery is None:
         raise HTTPException(404)
-    if delivery.kind not in _taken(visitor.site, delivery.destination):
+    if delivery.kind not in _kinds_taken(visitor.site, delivery.destination):
         raise HTTPException(409, f"{delivery.destination} is not in the settings, or takes no such result any more.")
     visitor.site.store.redeliver(number, visitor.name)
     return RedirectResponse("/deliveries?done=delivery", 303)
@@ -78,7 +78,7 @@ def retry_delivery(visitor: Visitor) -> Response:
 def send_deliveries(visitor: Visitor) -> Response:
     """All results that wait for a destination, or that were given up, are sent now."""
     name, state = visitor.form.get("destination", ""), visitor.form.get("state", "")
-    kinds = _taken(visitor.site, name)
+    kinds = _kinds_taken(visitor.site, name)
     if not kinds:
         raise HTTPException(409, "There is no such destination in the settings.")
     if state not in ("pending", "dead"):
@@ -87,6 +87,6 @@ def send_deliveries(visitor: Visitor) -> Response:
     return RedirectResponse("/deliveries?done=deliveries", 303)
 
 
-def _taken(site: Site, name: str) -> tuple[str, ...]:
+def _kinds_taken(site: Site, name: str) -> tuple[str, ...]:
     """The kinds of results that a destination of the configuration takes; none of one that is gone."""
     return next((destination.results for destination in site.config.destination if destination.name == name), ())

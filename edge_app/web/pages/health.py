@@ -5,7 +5,7 @@ from platform import python_version
 
 from starlette.responses import Response
 
-from edge_app.health.status import not_taken
+from edge_app.health.status import skipped_files
 from edge_app.store.database import seconds_since
 from edge_app.store.durable import free_bytes
 from edge_app.web.auth import PERMISSIONS, ROLES
@@ -24,7 +24,7 @@ def health(visitor: Visitor) -> Response:
     return visitor.page(
         "health.html.j2",
         problems=site.problems(),
-        not_taken=not_taken(site.store),
+        skipped_files=skipped_files(site.store),
         dropped=site.store.dropped(),
         tiles=[
             (f"{counts.items['pending'] + counts.items['screening']:,}", "waiting or being screened"),

@@ -55,10 +55,10 @@ def _patient(store: Store, item: Item) -> _Patient | None:
     records = [other.record for other in results]
     person = next(p for p in persons(records) if any(record is result.record for record in p))
     mine = {id(record) for record in person}
-    to_come = store.waiting_pictures({other.item.object_id for other in results})
+    waiting_pictures = store.waiting_pictures({other.item.object_id for other in results})
 
     def waiting(record: ScreeningRecord) -> int:
-        return to_come.get(items[id(record)].id, 0)
+        return waiting_pictures.get(items[id(record)].id, 0)
 
     history = [visit for visit in visits(records, waiting) if mine.issuperset(map(id, visit.records))]
     history.sort(key=lambda visit: visit.study_date or "", reverse=True)

@@ -15,11 +15,11 @@ __all__ = ["quarantine"]
 
 
 @dataclass(frozen=True)
-class _PutAside:
+class _Entry:
     """An item in quarantine, what it says about itself, and what a person does about it."""
 
     item: Item
-    said: ScreeningRecord | Said | None
+    facts: ScreeningRecord | Said | None
     next_step: str
     closed_by: str | None
 
@@ -30,24 +30,24 @@ def quarantine(visitor: Visitor) -> Response:
     items = store.items("quarantined", PAGE_SIZE + 1, (number - 1) * PAGE_SIZE, closed)
     return visitor.page(
         "quarantine.html.j2",
-        entries=[_put_aside(store, item) for item in items[:PAGE_SIZE]],
+        entries=[_entry(store, item) for item in items[:PAGE_SIZE]],
         closed=closed,
         number=number,
         more=len(items) > PAGE_SIZE,
     )
 
 
-def _put_aside(store: Store, item: Item) -> _PutAside:
+def _entry(store: Store, item: Item) -> _Entry:
     result = store.record(item.id)
     record = None if result is None else result.record
     twins = [twin for twin in store.same_instance(item) if twin.id < item.id]
-    said: ScreeningRecord | Said | None = record
+    facts: ScreeningRecord | Said | None = record
     if record is None and item.source == "dicom":
-        said = header_of(store.object_path(item))
+        facts = header_of(store.object_path(item))
     if twins:
         step = f"Find out which of the two is right, this one or item {twins[0].id}: whose eyes do they show?"
     elif record is not None:
         step = next_step(record) or ACTIONS[record.outcome]
     else:
         step = "Let the box try again; if that fails too, find out whose picture it is and take it again."
-    return _PutAside(item, said, step, store.closed_by(item.id) if item.closed_at else None)
+    return _Entry(item, facts, step, store.closed_by(item.id) if item.closed_at else None)

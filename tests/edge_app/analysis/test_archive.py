@@ -44,7 +44,7 @@ def test_images_of_a_dead_worker_get_a_record_and_another_try(save, tiny_bundle,
     screener, worker = Screener.open(tiny_bundle, threads=1), _Worker(str(tiny_bundle), "float32", 1)
     answers = [worker({"number": k, "file": os.fsencode(files[k]), "known": ""}) for k in (0, 2)]
     with Results(tmp_path / "results", screener.bundle, screener.artifact) as results:
-        records = [one for [one] in screener.keep(_images(files, iter(answers), screener, results), results)]
+        records = [one for [one] in screener.collect(_images(files, iter(answers), screener, results), results)]
         assert [record.outcome for record in records] == ["refer", "not_analysed", "insufficient"]
         assert records[1].reasons == ("the worker that screened this image died; screen it again",)
         assert records[1].probabilities is None

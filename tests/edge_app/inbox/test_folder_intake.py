@@ -395,7 +395,7 @@ def test_pictures_of_other_kinds_leave_a_trace_and_no_name(share, watch, tmp_pat
     assert next(each.latest for each in store.not_taken() if each.kind == "WebP").startswith("2027-01-15T08:00:00")
     assert "folder share: not taken: 2 WebP" in caplog.text
     assert "CANARY" not in caplog.text
-    [line] = status.not_taken(store)
+    [line] = status.skipped_files(store)
     assert line.startswith("not taken from folder share: 2 WebP, 1 ")
     assert line.endswith("export JPEG, PNG, TIFF, BMP or DICOM instead")
     told = caplog.text

@@ -48,7 +48,7 @@ def screen(tiny_bundle, tmp_path_factory):
     def made(picture, syntax=ExplicitVRLittleEndian, **attributes):
         file = peers.write(peers.ophthalmic(picture, syntax, **attributes), folder / "image.dcm")
         kept = []
-        record = screener.screen(file, "ab" * 32, folder, keep=lambda *found: kept.extend(found))
+        record = screener.screen(file, "ab" * 32, folder, on_analysed=lambda *found: kept.extend(found))
         pixels, prediction, geometry = kept
         codes = screener.bundle.label_set.codes
         class_map = None if prediction is None else prediction.class_maps[0, ..., codes.index(record.evidence)]

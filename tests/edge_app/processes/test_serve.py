@@ -309,7 +309,7 @@ def test_what_begins_to_wait_for_a_destination_that_is_gone_is_put_aside_while_t
         with idle.store.write() as db:
             db.execute("UPDATE deliveries SET state = 'pending', destination = 'gone'")
         waiting = idle.store.counts().deliveries["pending"]
-        idle._give_up_removed()
+        idle._give_up_gone_destinations()
         assert idle.store.counts().deliveries["dead"] == waiting > 5
     finally:
         idle.outbox.stop()

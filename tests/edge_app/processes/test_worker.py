@@ -323,7 +323,7 @@ def test_a_picture_whose_object_cannot_be_opened_again_is_still_missed(box, pict
     stack.PixelData = 2 * pictures["negative"].tobytes()
     peers.take_in(box.store, encoded(stack))
     first = box.store.claim()
-    box.worker._settle(first, *box.worker._screen(first))
+    box.worker._write_down(first, *box.worker._screen(first))
     box.store.object_path(first).unlink()
     box.work()
     [second] = box.store.items("quarantined")
@@ -477,11 +477,11 @@ def test_names_are_read_by_the_folders_own_pattern(tmp_path, tiny_bundle, screen
 MEMORY = """
 import sys
 import numpy as np
-from edge_app.processes.worker import _limit
+from edge_app.processes.worker import _limit_memory
 from edge_app.analysis.screen import Screener
 from pathlib import Path
 screener = Screener.open(Path(sys.argv[1]), threads=1)  # the model file is mapped
-_limit(int(sys.argv[2]))
+_limit_memory(int(sys.argv[2]))
 kept = np.ones((150, 1 << 20), np.uint8)
 screener.runtime.predict(np.zeros((1, 64, 64, 3), np.uint8))
 try:

@@ -391,7 +391,7 @@ def test_what_cannot_be_saved_says_so_when_the_disk_is_full(site, screened_box, 
 def test_a_session_lives_on_while_it_is_used_and_the_disk_is_full(store, monkeypatch):
     """Its last use cannot be written, and nobody could log in again."""
     web_auth.add_user(store, "eva", "operator", "correct horse battery")
-    monkeypatch.setattr(web_auth, "TOUCH", timedelta(0))
+    monkeypatch.setattr(web_auth, "LAST_USE_INTERVAL", timedelta(0))
     login = web_auth.Login(store, 30)
     token = login.login("eva", "correct horse battery", "10.0.0.7")
     login._idle = timedelta(seconds=1)

@@ -38,7 +38,7 @@ def _cheap_hashes(monkeypatch):
     """argon2 with less memory: `test_passwords_are_hashed_well` looks at what is in use."""
     hasher = web_auth.PasswordHasher(time_cost=1, memory_cost=1024, parallelism=1)
     monkeypatch.setattr(web_auth, "_hasher", hasher)
-    monkeypatch.setattr(web_auth, "_UNKNOWN", hasher.hash("nobody's password"))
+    monkeypatch.setattr(web_auth, "_UNKNOWN_NAME_HASH", hasher.hash("nobody's password"))
 
 
 @pytest.fixture
@@ -304,7 +304,7 @@ def test_bytes_that_are_no_text_are_refused(browser):
 
 def test_an_unknown_name_takes_as_long_as_a_known_one(store, monkeypatch):
     hasher = web_auth.PasswordHasher()  # as it is in use
-    monkeypatch.setattr(web_auth, "_UNKNOWN", hasher.hash("nobody's password"))
+    monkeypatch.setattr(web_auth, "_UNKNOWN_NAME_HASH", hasher.hash("nobody's password"))
     monkeypatch.setattr(web_auth, "_hasher", hasher)
     web_auth.set_password(store, "admin-1", PASSWORD)
     doors, times = web_auth.Login(store, 30), {"admin-1": [], "nobody-1": []}

@@ -3,7 +3,7 @@
 import pytest
 from peers import make_record
 
-from edge_app.contradictions import of_one_number
+from edge_app.contradictions import within_patient_number
 from edge_app.present.visits import visits
 from edge_app.store.store import Store
 from edge_app.web.worklist import Filter, Worklist
@@ -124,7 +124,7 @@ def test_the_report_keeps_people_apart_as_well():
         (("Doe^Jane",), True, "not_analysed"),
         (("Roe^Jim",), True, "not_analysed"),
     ]
-    [warning] = of_one_number(one, [other])
+    [warning] = within_patient_number(one, [other])
     assert "another name" in warning
     assert "Jane" not in warning
-    assert of_one_number(one, [one]) == ()
+    assert within_patient_number(one, [one]) == ()
