@@ -21,9 +21,9 @@ from keras_realmnet.screening.image_io.dicom_pixels import PixelData
 from keras_realmnet.screening.image_io.formats import picture_behind
 from keras_realmnet.screening.image_io.names import iso_date
 from keras_realmnet.screening.image_io.source import (
-    AGAIN,
     MAX_BYTES,
     MAX_PICTURES,
+    RESEND,
     DecompressionBomb,
     Opened,
     UnreadableImage,
@@ -59,7 +59,7 @@ class DicomFile(Opened):
         self._header, at = _read_header(data)
         self._elements = {int(element.tag): element.value for element in self._header.elements()}
         if not any(keyword in self._header for keyword in IDENTIFYING):
-            raise UnreadableImage(f"the file begins like a DICOM object, but its header cannot be read. {AGAIN}")
+            raise UnreadableImage(f"the file begins like a DICOM object, but its header cannot be read. {RESEND}")
         if getattr(self._header.file_meta, "TransferSyntaxUID", None) is None:
             implicit, little = self._header.original_encoding
             plain = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
@@ -217,7 +217,7 @@ def _read_header(data: bytes) -> tuple[pydicom.Dataset, int | None]:
             last = reached
             continue
         return header, file.tell() if reached in PIXELS and last is None else None
-    raise UnreadableImage(f"the header of this DICOM file is damaged. {AGAIN}")
+    raise UnreadableImage(f"the header of this DICOM file is damaged. {RESEND}")
 
 
 def _pixel_element(data: bytes, at: int, header: pydicom.Dataset) -> tuple[bytes, bytes, int, bytes] | None:

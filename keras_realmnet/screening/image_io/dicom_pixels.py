@@ -36,8 +36,8 @@ from pydicom.uid import (
 )
 
 from keras_realmnet.screening.image_io.formats import picture_behind
-from keras_realmnet.screening.image_io.plain import INCOMPLETE, decode_jpeg, other_between
-from keras_realmnet.screening.image_io.source import AGAIN, UnreadableImage
+from keras_realmnet.screening.image_io.plain import INCOMPLETE, decode_jpeg, other_kind_between
+from keras_realmnet.screening.image_io.source import RESEND, UnreadableImage
 from keras_realmnet.screening.image_io.streams import Stream, TooManyStreams, find_streams, starts_stream
 
 __all__ = ["PixelData"]
@@ -73,12 +73,12 @@ DESCRIPTION = (
     ),
 )
 MAX_FRAGMENTS = 100_000
-UNCERTAIN = "the pictures in this file cannot be told apart with certainty: not analysed. Export each on its own"
-TRUNCATED = f"the pictures are incomplete (truncated file): not analysed. {AGAIN}"
-DAMAGED = f"the picture's data are damaged. {AGAIN}"
+NOT_TOLD_APART = "the pictures in this file cannot be told apart with certainty: not analysed. Export each on its own"
+TRUNCATED = f"the pictures are incomplete (truncated file): not analysed. {RESEND}"
+DAMAGED = f"the picture's data are damaged. {RESEND}"
 
 
-class _Doubt(Exception):
+class _NotScreenable(Exception):
     """Why no picture is certain, in words for a person."""
 
 
@@ -115,17 +115,17 @@ class PixelData:
                 if header.get(keyword) is not None:
                     self._about[keyword] = header[keyword]
             self._find(length, _announced(header))
-            if _goes_on(behind):
-                raise _Doubt(UNCERTAIN)
+            if _pixels_follow(behind):
+                raise _NotScreenable(NOT_TOLD_APART)
             self.rows, self.columns = int(self._about.Rows), int(self._about.Columns)
-        except _Doubt as doubt:
-            self.problem = str(doubt)
+        except _NotScreenable as error:
+            self.problem = str(error)
         except TooManyStreams:
-            self.problem = UNCERTAIN
+            self.problem = NOT_TOLD_APART
         except MemoryError:
             raise
         except Exception:  # whatever pydicom stumbles upon
-            self.problem = f"the header's description of the picture is damaged: not analysed. {AGAIN}"
+            self.problem = f"the header's description of the picture is damaged: not analysed. {RESEND}"
 
     def decodes_at_half_size(self, frame: int) -> bool:
         """A JPEG that libjpeg decodes by itself."""
@@ -142,14 +142,16 @@ class PixelData:
             if self._is_plain(stream):
                 pixels = decode_jpeg(data, stream.scan - stream.start, half)
                 return 255 - pixels if self._photometric == "MONOCHROME1" else pixels
-            syntax, photometric = self._true_coding(stream)
-            return self._to_rgb(self._alone(encapsulate([data]), syntax, photometric), stream)
+            syntax, photometric = self._actual_coding(stream)
+            return self._to_rgb(self._single_picture(encapsulate([data]), syntax, photometric), stream)
         if self._rle:
-            return self._to_rgb(self._alone(encapsulate([self._rle[frame - 1]]), RLELossless, self._photometric))
+            return self._to_rgb(
+                self._single_picture(encapsulate([self._rle[frame - 1]]), RLELossless, self._photometric)
+            )
         data = self._value[(frame - 1) * self._size : frame * self._size]
         if len(data) < self._size:
             raise UnreadableImage(INCOMPLETE)
-        return self._to_rgb(self._alone(data + b"\0" * (len(data) % 2), self._syntax, self._photometric))
+        return self._to_rgb(self._single_picture(data + b"\0" * (len(data) % 2), self._syntax, self._photometric))
 
     # ---- finding -----------------------------------------------------------------------------------------------------
 
@@ -168,23 +170,23 @@ class PixelData:
         if native:
             try:
                 self._find_uncompressed(length, announced)
-            except _Doubt:
+            except _NotScreenable:
                 if not self._value.startswith(ITEM) and not starts_stream(self._value):
                     raise
                 native = False  # compressed all the same
         if not native:
             self._find_compressed(announced)
         if announced is not None and self.count < announced:
-            raise _Doubt(
+            raise _NotScreenable(
                 f"the file announces {announced} pictures, but holds {self.count}: not analysed, a part is missing. "
-                f"{AGAIN}"
+                f"{RESEND}"
             )
 
     def _find_uncompressed(self, length: int, announced: int | None) -> None:
         if "Rows" not in self._about or "Columns" not in self._about:
-            raise _Doubt(f"the file does not say how large its picture is: not analysed. {AGAIN}")
+            raise _NotScreenable(f"the file does not say how large its picture is: not analysed. {RESEND}")
         if self._photometric not in SAMPLES:
-            raise _Doubt(f"the file does not say how its colours are coded: not analysed. {AGAIN}")
+            raise _NotScreenable(f"the file does not say how its colours are coded: not analysed. {RESEND}")
         self._default(SamplesPerPixel=SAMPLES[self._photometric])
         if "BitsStored" not in self._about and "HighBit" in self._about:
             self._default(BitsStored=self._about.HighBit + 1)
@@ -195,34 +197,34 @@ class PixelData:
         whole = -(-bits // 8)
         size = whole * 2 // 3 if self._photometric == "YBR_FULL_422" else whole  # Y Y Cb Cr for two pixels
         if size < 1 or (bits % 8 and announced not in (None, 1)):
-            raise _Doubt(UNCERTAIN)
+            raise _NotScreenable(NOT_TOLD_APART)
         swapped = self._syntax == ExplicitVRBigEndian and self._vr == "OW" and self._about.BitsAllocated == 8
         if swapped and len(self._value) % 2 == 0:
             self._value, self._vr = np.frombuffer(self._value, np.uint16).byteswap().tobytes(), "OB"
-        there = len(self._value)
-        self._size, self.count = size, max(there // size, 1)
-        if there < size:  # a part of one picture, which is told when it is read
+        available = len(self._value)
+        self._size, self.count = size, max(available // size, 1)
+        if available < size:  # a part of one picture, which is told when it is read
             if self._value.startswith(ITEM) or starts_stream(self._value):
-                raise _Doubt(TRUNCATED)
+                raise _NotScreenable(TRUNCATED)
             return
-        if length - there > 1:
-            raise _Doubt(TRUNCATED)
+        if length - available > 1:
+            raise _NotScreenable(TRUNCATED)
         if self._value[self.count * size :].strip(b"\0"):
-            raise _Doubt(f"the file holds more data than its pictures fill: not analysed. {AGAIN}")
-        if size != whole and self.count != announced and there // whole * whole + 1 >= there:
-            raise _Doubt(UNCERTAIN)  # so many pictures of reduced colour, or fewer of full colour
+            raise _NotScreenable(f"the file holds more data than its pictures fill: not analysed. {RESEND}")
+        if size != whole and self.count != announced and available // whole * whole + 1 >= available:
+            raise _NotScreenable(NOT_TOLD_APART)  # so many pictures of reduced colour, or fewer of full colour
         if self._about.SamplesPerPixel == 3 and "PlanarConfiguration" not in self._about:
             if not _is_interleaved(self._value[:size]):
-                raise _Doubt(f"the file does not say in which order its colours come: not analysed. {AGAIN}")
+                raise _NotScreenable(f"the file does not say in which order its colours come: not analysed. {RESEND}")
             self._default(PlanarConfiguration=0)
 
     def _find_compressed(self, announced: int | None) -> None:
         items = _items(self._value) if self._value.startswith(ITEM) else _Items([self._value])
         fragments = items.fragments
-        if _goes_on(items.behind):
-            raise _Doubt(UNCERTAIN)
+        if _pixels_follow(items.behind):
+            raise _NotScreenable(NOT_TOLD_APART)
         if not any(fragments):
-            raise _Doubt(f"the picture's data are missing in this DICOM object: not analysed. {AGAIN}")
+            raise _NotScreenable(f"the picture's data are missing in this DICOM object: not analysed. {RESEND}")
         self._default(PixelRepresentation=0, PlanarConfiguration=0)
         if starts_stream(b"".join(fragment[:12] for fragment in fragments[:12])):  # the first may hold two bytes
             self._find_streams(fragments)
@@ -230,22 +232,22 @@ class PixelData:
             self._find_rle(items)
         confirmed = items.ended or (announced is not None and announced >= self.count)
         if not confirmed and max(self.count, items.offsets) > 1:
-            raise _Doubt(UNCERTAIN)  # more may have followed
+            raise _NotScreenable(NOT_TOLD_APART)  # more may have followed
         if items.missing > 1 and announced != self.count:  # one byte may be padding
-            raise _Doubt(TRUNCATED)
+            raise _NotScreenable(TRUNCATED)
 
     def _find_streams(self, fragments: list[bytes]) -> None:
         self._value = fragments[0] if len(fragments) == 1 else b"".join(fragments)
         self._streams = find_streams(self._value)
         starts, at = {stream.start for stream in self._streams}, 0
         if 0 not in starts:
-            raise _Doubt(DAMAGED)
+            raise _NotScreenable(DAMAGED)
         for fragment in fragments:
             if starts_stream(fragment) and at not in starts:
-                raise _Doubt(UNCERTAIN)
+                raise _NotScreenable(NOT_TOLD_APART)
             at += len(fragment)
-        if other_between(self._value, self._streams):
-            raise _Doubt(UNCERTAIN)
+        if other_kind_between(self._value, self._streams):
+            raise _NotScreenable(NOT_TOLD_APART)
         self.count = len(self._streams)
         first = self._streams[0]
         self._default(
@@ -264,24 +266,24 @@ class PixelData:
             elif first.transformed:
                 self._about.PhotometricInterpretation = "YBR_RCT"
             else:
-                raise _Doubt(f"the file does not say how its colours are coded: not analysed. {AGAIN}")
+                raise _NotScreenable(f"the file does not say how its colours are coded: not analysed. {RESEND}")
 
     def _find_rle(self, items: _Items) -> None:
         """One fragment is one picture (PS3.5 A.4.2)."""
         fragments = items.fragments
         if not all(map(_starts_rle, fragments)):
             if any(map(_starts_rle, fragments)) or self._syntax == RLELossless:
-                raise _Doubt(UNCERTAIN)
-            raise _Doubt(
+                raise _NotScreenable(NOT_TOLD_APART)
+            raise _NotScreenable(
                 "the pictures are compressed in a way that cannot be read here, or damaged: not analysed. "
                 "Export them as JPEG or uncompressed"
             )
         if items.missing:
-            raise _Doubt(TRUNCATED)
+            raise _NotScreenable(TRUNCATED)
         if self._photometric not in SAMPLES:
-            raise _Doubt(f"the file does not say how its colours are coded: not analysed. {AGAIN}")
+            raise _NotScreenable(f"the file does not say how its colours are coded: not analysed. {RESEND}")
         if any(map(_holds_another_rle, fragments)):
-            raise _Doubt(UNCERTAIN)
+            raise _NotScreenable(NOT_TOLD_APART)
         self._default(SamplesPerPixel=SAMPLES[self._photometric])
         planes = int.from_bytes(fragments[0][:4], "little")
         self._default(BitsAllocated=8 * planes // self._about.SamplesPerPixel)
@@ -296,15 +298,15 @@ class PixelData:
         """Not RGB without a colour transform, which libjpeg cannot know, nor what still needs a palette."""
         if stream.coding != "JPEG" or stream.bits != 8:
             return False
-        return self._photometric not in ("RGB", "PALETTE COLOR") or self._tells_its_colours(stream)
+        return self._photometric not in ("RGB", "PALETTE COLOR") or self._states_its_colours(stream)
 
-    def _tells_its_colours(self, stream: Stream) -> bool:
+    def _states_its_colours(self, stream: Stream) -> bool:
         """A JPEG under another coding's transfer syntax: the header's colours are that one's, its own are marked."""
         head = self._value[stream.start : stream.scan]
         own = b"JFIF\0" in head or b"Adobe" in head
         return self._syntax not in SYNTAXES["JPEG"] and self._photometric == "RGB" and own
 
-    def _true_coding(self, stream: Stream) -> tuple[UID, str]:
+    def _actual_coding(self, stream: Stream) -> tuple[UID, str]:
         """The transfer syntax by what the stream is, and the photometric interpretation of what its decoder gives."""
         syntaxes, photometric = SYNTAXES[stream.coding], self._photometric
         if stream.coding == "JPEG":
@@ -314,7 +316,7 @@ class PixelData:
         if stream.transformed and stream.samples == 3:
             return syntax, "YBR_RCT"  # decoded, it is RGB
         if self._syntax not in syntaxes and (photometric.startswith("YBR") or stream.coding == "JPEG"):
-            raise UnreadableImage(f"the header and the picture name different colour codings. {AGAIN}")
+            raise UnreadableImage(f"the header and the picture name different colour codings. {RESEND}")
         return syntax, photometric
 
     def _check(self, stream: Stream) -> None:
@@ -325,33 +327,33 @@ class PixelData:
         if (stream.width, stream.height, stream.samples) != announced or not stored <= stream.bits <= allocated:
             raise UnreadableImage(
                 f"the picture is {stream.width}x{stream.height} pixels of {stream.samples} x {stream.bits} bits, but "
-                f"the header announces {announced[0]}x{announced[1]} pixels of {announced[2]} x {stored} bits. {AGAIN}"
+                f"the header announces {announced[0]}x{announced[1]} pixels of {announced[2]} x {stored} bits. {RESEND}"
             )
 
-    def _alone(self, value: bytes, syntax: UID, photometric: str) -> pydicom.Dataset:
+    def _single_picture(self, value: bytes, syntax: UID, photometric: str) -> pydicom.Dataset:
         """One picture as an object of its own."""
-        alone = pydicom.Dataset()
-        alone.update(self._about)
-        alone.PhotometricInterpretation = photometric
-        alone.NumberOfFrames = 1
-        alone.add_new("PixelData", "OB" if syntax.is_encapsulated else self._vr, value)
-        alone.file_meta = FileMetaDataset()
-        alone.file_meta.TransferSyntaxUID = syntax
-        return alone
+        single = pydicom.Dataset()
+        single.update(self._about)
+        single.PhotometricInterpretation = photometric
+        single.NumberOfFrames = 1
+        single.add_new("PixelData", "OB" if syntax.is_encapsulated else self._vr, value)
+        single.file_meta = FileMetaDataset()
+        single.file_meta.TransferSyntaxUID = syntax
+        return single
 
-    def _to_rgb(self, alone: pydicom.Dataset, stream: Stream | None = None) -> NDArray[np.uint8]:
-        photometric, bits = str(alone.PhotometricInterpretation), int(alone.BitsStored)
+    def _to_rgb(self, single: pydicom.Dataset, stream: Stream | None = None) -> NDArray[np.uint8]:
+        photometric, bits = str(single.PhotometricInterpretation), int(single.BitsStored)
         values: NDArray[Any]
         if stream is None:
-            values = np.asarray(pixel_array(alone, index=0))
+            values = np.asarray(pixel_array(single, index=0))
         elif stream.coding in ("JPEG", "JPEG 2000") and bits <= 8 and stream.bits <= 8:
-            values = np.asarray(pixel_array(alone, index=0, decoding_plugin="pillow"))
+            values = np.asarray(pixel_array(single, index=0, decoding_plugin="pillow"))
         else:  # JPEG-LS, JPEG lossless, more than 8 bits
-            values = _decode_apart(alone)
+            values = _decode_apart(single)
         if photometric == "PALETTE COLOR":
-            bits = int(alone.RedPaletteColorLookupTableDescriptor[2])
-            values = apply_color_lut(values, alone)
-        elif alone.PixelRepresentation == 1:  # signed
+            bits = int(single.RedPaletteColorLookupTableDescriptor[2])
+            values = apply_color_lut(values, single)
+        elif single.PixelRepresentation == 1:  # signed
             values = values.astype(np.int64) + (1 << (bits - 1))
         if bits > 8:
             values = values >> (bits - 8)
@@ -391,7 +393,7 @@ def _items(value: bytes) -> _Items:
         if value[at : at + 4] == ITEM_DELIMITER:
             at += 8
         if len(items) > MAX_FRAGMENTS:
-            raise _Doubt(UNCERTAIN)
+            raise _NotScreenable(NOT_TOLD_APART)
     table = items.pop(0) if not _starts_picture(items[0]) else b""
     if at < len(value) < at + 8 and ITEM.startswith(value[at : at + 4]):  # one more was begun
         at += 8
@@ -400,7 +402,7 @@ def _items(value: bytes) -> _Items:
     return _Items(fragments, len(table) // 4, max(at - len(value), 0), ended, value[at + 8 * ended :])
 
 
-def _goes_on(behind: bytes) -> bool:
+def _pixels_follow(behind: bytes) -> bool:
     """Whether what follows Pixel Data's end holds another item of it, another Pixel Data, or another picture."""
     while (rest := behind.lstrip(b"\0")).startswith(DELIMITER):
         behind = rest[8:]
@@ -442,11 +444,11 @@ def _is_interleaved(value: bytes) -> bool:
     return next_pixel < next_one / 2
 
 
-def _decode_apart(alone: pydicom.Dataset) -> NDArray[Any]:
+def _decode_apart(single: pydicom.Dataset) -> NDArray[Any]:
     """The picture's values, decoded by gdcm in a process of its own: damaged data crash that library."""
     code = "from keras_realmnet.screening.image_io.dicom_pixels import _decode_with_gdcm; _decode_with_gdcm()"
     file = io.BytesIO()
-    alone.save_as(file, enforce_file_format=False)
+    single.save_as(file, enforce_file_format=False)
     try:
         child = subprocess.run(
             [sys.executable, "-W", "ignore", "-c", code],
@@ -456,7 +458,7 @@ def _decode_apart(alone: pydicom.Dataset) -> NDArray[Any]:
             timeout=GDCM_SECONDS,
         )
     except subprocess.TimeoutExpired as error:
-        raise UnreadableImage(f"decoding took more than {GDCM_SECONDS} s and was stopped. {AGAIN}") from error
+        raise UnreadableImage(f"decoding took more than {GDCM_SECONDS} s and was stopped. {RESEND}") from error
     if child.returncode == -signal.SIGKILL or b"MemoryError" in child.stderr:  # the machine's fault
         raise MemoryError("no memory left for decoding a picture")
     if child.returncode != 0:

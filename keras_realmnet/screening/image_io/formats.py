@@ -4,9 +4,9 @@ import re
 
 from keras_realmnet.screening.image_io.streams import TooManyStreams, find_streams, starts_stream
 
-__all__ = ["ANOTHER", "PNG_SIGNATURE", "format_of", "picture_behind"]
+__all__ = ["ANOTHER_PICTURE", "PNG_SIGNATURE", "format_of", "picture_behind"]
 
-ANOTHER = "another picture begins behind the end of this one: not analysed. Export each as a file of its own"
+ANOTHER_PICTURE = "another picture begins behind the end of this one: not analysed. Export each as a file of its own"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 NO_PADDING = re.compile(rb"[^\0\xff \t\r\n]")
 BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)  # sizes of the headers that BMP has had

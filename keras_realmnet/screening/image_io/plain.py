@@ -15,16 +15,16 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-from keras_realmnet.screening.image_io.formats import ANOTHER, PNG_SIGNATURE, picture_behind
-from keras_realmnet.screening.image_io.source import AGAIN, MAX_PICTURES, Opened, UnreadableImage, too_many
+from keras_realmnet.screening.image_io.formats import ANOTHER_PICTURE, PNG_SIGNATURE, picture_behind
+from keras_realmnet.screening.image_io.source import MAX_PICTURES, RESEND, Opened, UnreadableImage, too_many
 from keras_realmnet.screening.image_io.streams import Stream, TooManyStreams, find_streams
-from keras_realmnet.screening.image_io.tiff import find_pages, page_alone
+from keras_realmnet.screening.image_io.tiff import find_pages, single_page
 
-__all__ = ["PlainFile", "decode_jpeg", "other_between"]
+__all__ = ["PlainFile", "decode_jpeg", "other_kind_between"]
 
 MAX_CHUNKS = 200_000
 READERS = {"JPEG": JpegImageFile, "PNG": PngImageFile, "TIFF": TiffImageFile, "BMP": BmpImageFile}
-INCOMPLETE = f"the picture is incomplete: its data end early (truncated file). {AGAIN}"
+INCOMPLETE = f"the picture is incomplete: its data end early (truncated file). {RESEND}"
 
 
 class PlainFile(Opened):
@@ -42,13 +42,13 @@ class PlainFile(Opened):
             if problem:
                 self.refuse(problem)
             elif picture_behind(data, end):
-                self.refuse(ANOTHER)
+                self.refuse(ANOTHER_PICTURE)
             elif data.startswith(b"MM\0+"):  # Pillow takes it for an ordinary TIFF
                 self.refuse("the file is a big-endian BigTIFF, which cannot be read here. Export it as JPEG or DICOM")
         elif kind == "PNG":
             self._look_for_more_in_png()
         elif picture_behind(data, _end_of_bmp(data)):
-            self.refuse(ANOTHER)
+            self.refuse(ANOTHER_PICTURE)
         if self.pictures > MAX_PICTURES:
             self.refuse(too_many(self.pictures))
         self._opened: dict[int, tuple[ImageFile, bytes]] = {}
@@ -79,7 +79,7 @@ class PlainFile(Opened):
                     raise UnreadableImage(INCOMPLETE)
                 data = data[stream.start : stream.end]
             elif self._kind == "TIFF":
-                data = page_alone(data, *self._pages[frame - 1])
+                data = single_page(data, *self._pages[frame - 1])
             self._opened[frame] = READERS[self._kind](io.BytesIO(data)), data
         return self._opened[frame]
 
@@ -105,9 +105,9 @@ class PlainFile(Opened):
         try:
             streams = find_streams(self._data)
         except TooManyStreams:
-            return self.refuse(f"the pictures in this file cannot be told apart with certainty: not analysed. {AGAIN}")
+            return self.refuse(f"the pictures in this file cannot be told apart with certainty: not analysed. {RESEND}")
         if not streams or streams[0].start != 0:
-            raise UnreadableImage(f"the beginning of this JPEG file is damaged. {AGAIN}")
+            raise UnreadableImage(f"the beginning of this JPEG file is damaged. {RESEND}")
         entries = _mp_entries(self._data, streams[0])
         if len(entries) == len(streams):  # by order: Pillow, for one, writes wrong offsets
             entries = [(stream.start, kind) for stream, (_, kind) in zip(streams, entries, strict=True)]
@@ -116,9 +116,9 @@ class PlainFile(Opened):
         self.pictures = len(self._streams)
         announced = sum(kind >> 16 != 1 for _, kind in entries)
         if self.pictures < announced:
-            self.refuse(f"the file announces {announced} pictures, but not all are there: not analysed. {AGAIN}")
-        elif any(stream.coding == "JPEG 2000" for stream in streams) or other_between(self._data, streams):
-            self.refuse(ANOTHER)
+            self.refuse(f"the file announces {announced} pictures, but not all are there: not analysed. {RESEND}")
+        elif any(stream.coding == "JPEG 2000" for stream in streams) or other_kind_between(self._data, streams):
+            self.refuse(ANOTHER_PICTURE)
         return None
 
     def _look_for_more_in_png(self) -> None:
@@ -130,7 +130,7 @@ class PlainFile(Opened):
         elif animated or self._data.find(PNG_SIGNATURE, max(end, 1)) > 0:
             self.refuse("the file holds several pictures in one PNG: not analysed. Export each as a file of its own")
         elif kind == b"IEND" and picture_behind(self._data, end):
-            self.refuse(ANOTHER)
+            self.refuse(ANOTHER_PICTURE)
 
 
 # ---- JPEG ----------------------------------------------------------------------------------------------------------
@@ -153,7 +153,7 @@ def decode_jpeg(data: bytes, scan: int, half: bool) -> NDArray[np.uint8]:
     if len(grey) < block or np.convolve(grey, np.ones(block), "valid").max() == block:
         stuffed = re.sub(rb"\xff[\xd0-\xd7\xd9]", lambda marker: b"\x5a" * 256 + marker[0], data[scan:])
         if not np.array_equal(pixels, _imdecode(data[:scan] + stuffed, half)):
-            raise UnreadableImage(f"a part of the picture's data is missing. {AGAIN}")
+            raise UnreadableImage(f"a part of the picture's data is missing. {RESEND}")
     if half:
         width, height = JpegImageFile(io.BytesIO(data)).size
         pixels = pixels[: height // 2, : width // 2]
@@ -165,11 +165,11 @@ def _imdecode(data: bytes, half: bool) -> NDArray[np.uint8]:
     size = cv2.IMREAD_REDUCED_GRAYSCALE_2 if half else 0
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), size | cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
     if pixels is None:
-        raise UnreadableImage(f"the picture's data are damaged or end early. {AGAIN}")
+        raise UnreadableImage(f"the picture's data are damaged or end early. {RESEND}")
     return np.asarray(pixels, np.uint8)
 
 
-def other_between(data: bytes, streams: list[Stream]) -> bool:
+def other_kind_between(data: bytes, streams: list[Stream]) -> bool:
     """Whether a picture of another kind stands behind one of these, which are all the JPEGs of the data."""
     ends = [*(stream.start for stream in streams[1:]), len(data)]
     return any(
@@ -224,7 +224,7 @@ def _check_png(data: bytes) -> None:
     for kind, start, end in _chunks(data):
         last = kind
         if zlib.crc32(view[start + 4 : end - 4]) != int.from_bytes(view[end - 4 : end], "big"):
-            raise UnreadableImage(f"a part of the picture's data is damaged (checksum). {AGAIN}")
+            raise UnreadableImage(f"a part of the picture's data is damaged (checksum). {RESEND}")
     if last != b"IEND":
         raise UnreadableImage(INCOMPLETE)
 

@@ -14,9 +14,9 @@ from keras_realmnet.screening.image_io.formats import format_of
 from keras_realmnet.screening.image_io.names import DEFAULT_FILE_NAME_PATTERN, FileName, parse_file_name
 from keras_realmnet.screening.image_io.plain import PlainFile
 from keras_realmnet.screening.image_io.source import (
-    AGAIN,
     MAX_BYTES,
     MAX_PIXELS,
+    RESEND,
     DecompressionBomb,
     ImageSource,
     LoadedImage,
@@ -107,13 +107,13 @@ def read_image(
     except Exception as error:  # the decoders raise whatever their parsers stumble upon
         _check_machine(error, name)
         raise UnreadableImage(
-            f"this {source.format} picture is damaged and cannot be decoded. {AGAIN}", name, source
+            f"this {source.format} picture is damaged and cannot be decoded. {RESEND}", name, source
         ) from error
     announced = (height // 2, width // 2) if half else (height, width)
     if pixels.shape != (*announced, 3):
         raise UnreadableImage(
             f"the header announces {announced[1]}x{announced[0]} pixels{' at half size' if half else ''}, "
-            f"the picture has {pixels.shape[1]}x{pixels.shape[0]}. {AGAIN}",
+            f"the picture has {pixels.shape[1]}x{pixels.shape[0]}. {RESEND}",
             name,
             source,
         )
@@ -172,7 +172,7 @@ def _open(data: bytes, name: str, frame: int, pattern: str | re.Pattern[str]) ->
         raise ValueError(f"`frame` must be at least 1. Received: {frame!r}")
     expected = "a JPEG, PNG, TIFF, BMP or DICOM image was expected"
     if not data:
-        raise UnreadableImage(f"the file is empty; {expected}. {AGAIN}", name)
+        raise UnreadableImage(f"the file is empty; {expected}. {RESEND}", name)
     kind = format_of(data)
     if kind is None:
         raise UnreadableImage(f"the file is no image; {expected}", name)
@@ -184,7 +184,7 @@ def _open(data: bytes, name: str, frame: int, pattern: str | re.Pattern[str]) ->
         raise type(error)(error.problem, name) from error
     except Exception as error:
         _check_machine(error, name)
-        raise UnreadableImage(f"the header of this {kind} file is damaged. {AGAIN}", name) from error
+        raise UnreadableImage(f"the header of this {kind} file is damaged. {RESEND}", name) from error
     sha256 = hashlib.sha256(data).hexdigest()
     source = ImageSource(format=kind, sha256=sha256, frame=frame, pictures=opened.pictures, **facts)
     source = _with_file_name(source, parse_file_name(name, pattern))
@@ -195,7 +195,7 @@ def _open(data: bytes, name: str, frame: int, pattern: str | re.Pattern[str]) ->
         raise UnreadableImage(f"the file holds {there}; there is no picture {frame}", name, source)
     width, height = source.size
     if width < 1 or height < 1:
-        raise UnreadableImage(f"the header announces {width}x{height} pixels. {AGAIN}", name, source)
+        raise UnreadableImage(f"the header announces {width}x{height} pixels. {RESEND}", name, source)
     if width * height > MAX_PIXELS:
         raise DecompressionBomb(
             f"the header announces {width}x{height} pixels; at most {MAX_PIXELS} are decoded. Export it smaller",

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from keras_realmnet.errors import RealMNetError
 
 __all__ = [
-    "AGAIN",
     "MAX_BYTES",
     "MAX_PICTURES",
     "MAX_PIXELS",
+    "RESEND",
     "DecompressionBomb",
     "ImageSource",
     "LoadedImage",
@@ -27,7 +27,7 @@ MAX_BYTES = 512 * 1024**2  # of one file
 MAX_PICTURES = 16  # of one file
 
 # What a person can do about a damaged file.
-AGAIN = "Send or export it again; if that does not help, take the picture again"
+RESEND = "Send or export it again; if that does not help, take the picture again"
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_realmnet.screening.image_io.source import AGAIN
+from keras_realmnet.screening.image_io.source import RESEND
 
-__all__ = ["find_pages", "page_alone"]
+__all__ = ["find_pages", "single_page"]
 
 MAX_PAGES = 1000  # looked at, with previews and masks
 MAX_ENTRIES = 100_000  # of all pages together
@@ -66,7 +66,7 @@ def find_pages(data: bytes) -> tuple[list[tuple[int, int]], int, str]:
     try:
         _walk(data, pages)
     except _Damaged:
-        return [], 0, f"the list of pages is damaged or ends early: not analysed. {AGAIN}"
+        return [], 0, f"the list of pages is damaged or ends early: not analysed. {RESEND}"
     if len(pages) > MAX_PAGES:
         return [], 0, f"the file holds more than {MAX_PAGES} pages: not analysed. Send fewer in one file"
     end = _end_of_all(data, pages)
@@ -79,16 +79,16 @@ def find_pages(data: bytes) -> tuple[list[tuple[int, int]], int, str]:
     return [(page.offset, page.following) for page in pages], end, ""
 
 
-def page_alone(data: bytes, offset: int, following: int) -> bytes:
+def single_page(data: bytes, offset: int, following: int) -> bytes:
     """The file with this page as its first and last."""
     layout = _Layout.of(data)
     first = 8 if layout.of_offset == 8 else 4
     if tuple(_number(data, at, layout.of_offset, layout) for at in (first, following)) == (offset, 0):
         return data
-    alone = bytearray(data)
-    alone[following : following + layout.of_offset] = bytes(layout.of_offset)
-    alone[first : first + layout.of_offset] = offset.to_bytes(layout.of_offset, layout.order)
-    return bytes(alone)
+    single = bytearray(data)
+    single[following : following + layout.of_offset] = bytes(layout.of_offset)
+    single[first : first + layout.of_offset] = offset.to_bytes(layout.of_offset, layout.order)
+    return bytes(single)
 
 
 def _walk(data: bytes, pages: list[_Page]) -> None:
@@ -177,14 +177,14 @@ def _end(data: bytes, offset: int, layout: _Layout) -> tuple[int, list[int]]:
             begin = _array(data, values[starts], layout)
             length = _array(data, values[lengths], layout) if lengths in values else np.zeros(0)
             if len(length) < len(begin):
-                length = _unstated(data, values, layout, len(begin))
+                length = _unstated_lengths(data, values, layout, len(begin))
             if len(begin):
                 end = max(end, min(int((begin + length[: len(begin)]).max()), len(data)))
     others = [int(at) for tag in OTHER_DIRECTORIES if tag in values for at in _array(data, values[tag], layout)[:1]]
     return end, others
 
 
-def _unstated(data: bytes, values: dict[int, int], layout: _Layout, parts: int) -> NDArray[np.float64]:
+def _unstated_lengths(data: bytes, values: dict[int, int], layout: _Layout, parts: int) -> NDArray[np.float64]:
     """Lengths of a page's strips that it does not state: known of a single uncompressed one; else up to the end."""
     about = {tag: _array(data, values[tag], layout) for tag in (WIDTH, LENGTH, BITS, COMPRESSION) if tag in values}
     plain = len(about) == 4 and all(map(len, about.values())) and about[COMPRESSION][0] == 1

@@ -120,7 +120,7 @@ def test_the_report_keeps_people_apart_as_well():
     one = make_record(patient_name="Doe^Jane", eye="OD", outcome="negative")
     other = make_record(patient_name="Roe^Jim", eye="OS", outcome="negative")
     found = visits([one, other])
-    assert [(visit.said("patient_name"), visit.shared_number, visit.summary.outcome) for visit in found] == [
+    assert [(visit.values("patient_name"), visit.shared_number, visit.summary.outcome) for visit in found] == [
         (("Doe^Jane",), True, "not_analysed"),
         (("Roe^Jim",), True, "not_analysed"),
     ]
