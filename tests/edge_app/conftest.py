@@ -138,3 +138,17 @@ def receive_and_screen(screened_box):
         return item
 
     return run
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory) -> tuple[Path, Path]:
+    """A self-made certificate for localhost, and its key."""
+    if peers.missing("openssl"):
+        pytest.skip("openssl is not installed")
+    return peers.certificate(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture
+def tls(certificate) -> dict[str, str]:
+    """`certificate` as settings of the web page."""
+    return dict(zip(("tls_certificate", "tls_key"), map(str, certificate), strict=True))

@@ -223,10 +223,10 @@ def screen(store: Store, config: Config, bundle: Path) -> None:
 
 
 def certificate(folder: Path) -> tuple[Path, Path]:
-    """A self-made certificate for 127.0.0.1, valid for two days, and its key."""
+    """A self-made certificate for this machine, valid for two days, and its key."""
     made = run(
         *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
-        *("-days", "2", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"),
+        *("-days", "2", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"),
         *("-keyout", folder / "key.pem", "-out", folder / "cert.pem"),
     )
     if made.returncode != 0:

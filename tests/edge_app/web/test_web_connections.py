@@ -3,7 +3,6 @@
 import re
 import socket
 import ssl
-import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -45,15 +44,6 @@ def serve(screened_box, store):
             return server.port
 
         yield start
-
-
-@pytest.fixture
-def certificate(tmp_path):
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
-    command += ["-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate]
-    subprocess.run(command, check=True, capture_output=True)
-    return {"tls_certificate": str(certificate), "tls_key": str(key)}
 
 
 @contextmanager
@@ -153,15 +143,15 @@ def test_a_client_that_reads_nothing_is_cut(serve, store, monkeypatch):
 
 
 @pytest.mark.parametrize("drip", [b"", b"\x16"])
-def test_a_tls_handshake_that_never_ends_is_cut(serve, short, certificate, drip):
-    with connection(serve(**certificate)) as client:
+def test_a_tls_handshake_that_never_ends_is_cut(serve, short, tls, drip):
+    with connection(serve(**tls)) as client:
         assert seconds_until_cut(client, drip) < LIMIT + MARGIN
 
 
 @pytest.mark.parametrize("said", [b"", HEAD, HEAD + b"\r\n"])
-def test_a_slow_client_is_cut_behind_tls_too(serve, short, certificate, said):
-    trusted = ssl.create_default_context(cafile=certificate["tls_certificate"])
-    with connection(serve(**certificate)) as plain, trusted.wrap_socket(plain, server_hostname="localhost") as client:
+def test_a_slow_client_is_cut_behind_tls_too(serve, short, tls, said):
+    trusted = ssl.create_default_context(cafile=tls["tls_certificate"])
+    with connection(serve(**tls)) as plain, trusted.wrap_socket(plain, server_hostname="localhost") as client:
         client.sendall(said)
         assert seconds_until_cut(client) < 2 * LIMIT + MARGIN  # idle: the answer first
 
@@ -182,11 +172,11 @@ def get(port, path, scheme="http", **options):
 
 @pytest.mark.parametrize("said", [b"", HEAD, FORM + b"Content-Length: 9\r\n\r\n", HEAD + b"\r\n"])
 @pytest.mark.parametrize("encrypted", [False, True])
-def test_slow_clients_keep_nobody_out(serve, monkeypatch, certificate, said, encrypted):
+def test_slow_clients_keep_nobody_out(serve, monkeypatch, tls, said, encrypted):
     """Long before their time is over: four times as many as the page has room for, from the same address."""
     monkeypatch.setattr(web_connections, "MAX_CONNECTIONS", 60)
-    port = serve(**(certificate if encrypted else {}))
-    options = {"context": ssl.create_default_context(cafile=certificate["tls_certificate"])} if encrypted else {}
+    port = serve(**(tls if encrypted else {}))
+    options = {"context": ssl.create_default_context(cafile=tls["tls_certificate"])} if encrypted else {}
     scheme = "https" if encrypted else "http"
     with ExitStack() as stack:
         started = time.monotonic()

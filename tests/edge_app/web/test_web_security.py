@@ -2,10 +2,8 @@
 
 import logging
 import re
-import socket
 import ssl
 import statistics
-import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +14,7 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
+import peers
 import pytest
 from starlette.testclient import TestClient
 
@@ -523,14 +522,8 @@ def test_metrics_and_problems_are_for_this_machine_or_people_who_are_let_in(scre
     assert visitor.get("/metrics").text == "numbers"
 
 
-def _free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def test_it_is_served_and_stopped(screened_box, store):
-    server = web.start(screened_box.config(port=_free_port()), store, screened_box.bundle)
+    server = web.start(screened_box.config(port=peers.free_port()), store, screened_box.bundle)
     address = f"http://127.0.0.1:{server.port}/healthz"
     assert urlopen(address, timeout=10).read() == b"ok\n"
     with pytest.raises(RealMNetError, match=f"127.0.0.1:{server.port}"):
@@ -541,16 +534,11 @@ def test_it_is_served_and_stopped(screened_box, store):
         urlopen(address, timeout=10)
 
 
-def test_it_is_served_with_tls(screened_box, store, tmp_path):
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
-    command += ["-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate]
-    subprocess.run(command, check=True, capture_output=True)
-    tls = {"tls_certificate": str(certificate), "tls_key": str(key)}
+def test_it_is_served_with_tls(screened_box, store, tls):
     assert not screened_box.config(host="0.0.0.0", **tls).web.local  # then people log in
-    config = screened_box.config(port=_free_port(), **tls)
+    config = screened_box.config(port=peers.free_port(), **tls)
     server = web.start(config, store, screened_box.bundle)
-    trusted = ssl.create_default_context(cafile=certificate)
+    trusted = ssl.create_default_context(cafile=tls["tls_certificate"])
     answer = urlopen(f"https://localhost:{server.port}/about", timeout=10, context=trusted)
     assert answer.headers["strict-transport-security"]
     assert answer.headers["set-cookie"].startswith(COOKIE)
