@@ -11,7 +11,7 @@ import traceback
 import warnings
 from typing import Any
 
-__all__ = ["set_up", "where"]
+__all__ = ["error_place", "set_up"]
 
 FRAMES = 5  # the innermost ones are told
 
@@ -30,7 +30,7 @@ def set_up(level: str) -> None:
     threading.excepthook = lambda args: _uncaught(args.exc_value)
 
 
-def where(error: BaseException) -> str:
+def error_place(error: BaseException) -> str:
     """`ZeroDivisionError at worker.py:80 > store.py:123`: what may be told of an exception."""
     frames = traceback.extract_tb(error.__traceback__)[-FRAMES:]
     places = " > ".join(f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in frames)
@@ -39,9 +39,9 @@ def where(error: BaseException) -> str:
 
 class _Formatter(logging.Formatter):
     def formatException(self, ei: Any) -> str:  # noqa: N802 (logging's name)
-        return where(ei[1])
+        return error_place(ei[1])
 
 
 def _uncaught(error: BaseException | None) -> None:
     if error is not None and not isinstance(error, SystemExit):
-        logging.getLogger("edge_app").critical("stopped by %s", where(error))
+        logging.getLogger("edge_app").critical("stopped by %s", error_place(error))

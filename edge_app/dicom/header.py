@@ -19,7 +19,7 @@ from pydicom.uid import (
 )
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 
-__all__ = ["Said", "header_of", "parse_attributes", "read_attributes"]
+__all__ = ["PatientFacts", "parse_attributes", "patient_facts", "read_attributes"]
 
 HEADER_BYTES = 1 << 20  # that are kept of a header: patient, study, series and image attributes are far smaller
 ELEMENT_BYTES = 1 << 16  # and so is each of them
@@ -217,7 +217,7 @@ def _sequence(source: _Source, order: str, implicit: bool, room: int) -> bytes |
     return None if deep else value
 
 
-class Said(NamedTuple):
+class PatientFacts(NamedTuple):
     """Whose picture a DICOM object says it is, named as in a record; None where it does not say."""
 
     patient_name: str | None
@@ -227,8 +227,8 @@ class Said(NamedTuple):
     study_date: str | None
 
 
-def header_of(path: Path) -> Said | None:
-    """What a stored object says about itself, whatever else is wrong with it; None where it cannot be read."""
+def patient_facts(path: Path) -> PatientFacts | None:
+    """Whose picture a stored object says it is, whatever else is wrong with it; None where it cannot be read."""
     try:
         header = read_attributes(path)
         text = {
@@ -247,7 +247,7 @@ def header_of(path: Path) -> Said | None:
         return None
     eye = {"R": "OD", "L": "OS"}.get(text["ImageLaterality"] or text["Laterality"] or "")
     born, day = (_iso_date(text[keyword]) for keyword in ("PatientBirthDate", "StudyDate"))
-    return Said(text["PatientName"], text["PatientID"], born, eye, day)
+    return PatientFacts(text["PatientName"], text["PatientID"], born, eye, day)
 
 
 def _iso_date(value: str | None) -> str | None:

@@ -46,7 +46,7 @@ def problems(config: Config, store: Store) -> list[str]:
 def skipped_files(store: Store) -> list[str]:
     """What watched folders hold that is not taken, one line per folder; no names of files."""
     lines = []
-    for folder, group in groupby(store.not_taken(), lambda each: each.folder):
+    for folder, group in groupby(store.skipped_files(), lambda each: each.folder):
         kinds = list(group)
         counted = ", ".join(f"{each.number:,} {each.kind}" for each in kinds)
         newest = local_time(max(each.latest for each in kinds))

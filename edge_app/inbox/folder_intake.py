@@ -27,7 +27,7 @@ from edge_app.dicom.own_results import is_own_result
 from edge_app.inbox.file_kinds import HEAD, READ, kind_of
 from edge_app.store.database import timestamp
 from edge_app.store.durable import has_room
-from edge_app.store.folders import NotTaken
+from edge_app.store.folders import SkippedFiles
 from edge_app.store.store import Store
 from keras_realmnet.screening.image_io import MAX_BYTES, may_be_image, named_as_image
 
@@ -61,8 +61,8 @@ class FolderIntake:
 
     def __init__(self, config: Config, store: Store):
         self._stopping = threading.Event()
-        for name in {each.folder for each in store.not_taken()} - {folder.name for folder in config.folder}:
-            store.saw_not_taken(name, [])
+        for name in {each.folder for each in store.skipped_files()} - {folder.name for folder in config.folder}:
+            store.set_skipped_files(name, [])
         self._watchers = [_Watcher(folder, config, store, self._stopping) for folder in config.folder]
         for watcher in self._watchers:
             watcher.start()
@@ -85,7 +85,7 @@ class _Watcher(threading.Thread):
         self._versions: dict[str, tuple[_Version, float]] = {}  # files not taken yet: as they were seen, since when
         self._passed_over: dict[str, tuple[str, _Version]] = {}  # what is not taken: its kind, as `_unwanted` has it
         self._failed: dict[str, int] = {}  # could not be read at the last attempt, since when (ns)
-        self._told: list[NotTaken] | None = None
+        self._told: list[SkippedFiles] | None = None
         self._reached = monotonic()
         self._lost = False
 
@@ -104,7 +104,7 @@ class _Watcher(threading.Thread):
                     log.warning("folder %s cannot be read (%s)", self.folder.name, error.strerror)
                 self._lost = True
             except Exception as error:  # the watching must go on
-                log.error("folder %s: %s", self.folder.name, logs.where(error))
+                log.error("folder %s: %s", self.folder.name, logs.error_place(error))
             self._stopping.wait(self.folder.rescan_seconds)
 
     def _scan(self) -> None:
@@ -188,11 +188,11 @@ class _Watcher(threading.Thread):
         for name in unreadable:
             newest.setdefault("unreadable", []).append(self._failed[name])
         found = [
-            NotTaken(self.folder.name, kind, len(times), _timestamp(max(times)))
+            SkippedFiles(self.folder.name, kind, len(times), _timestamp(max(times)))
             for kind, times in sorted(newest.items())
         ]
         if found != self._told:
-            self._store.saw_not_taken(self.folder.name, found)
+            self._store.set_skipped_files(self.folder.name, found)
             for each in found:
                 if each not in (self._told or ()):
                     log.warning("folder %s: not taken: %d %s", self.folder.name, each.number, each.kind)
@@ -209,7 +209,7 @@ class _Watcher(threading.Thread):
             file_name=printable(path.name),
             bytes=size,
         )
-        self._store.saw_file(self.folder.name, name, version.size, version.modified_ns, item.id)
+        self._store.mark_seen(self.folder.name, name, version.size, version.modified_ns, item.id)
         if new:
             log.info("folder %s: item %d", self.folder.name, item.id)
         else:

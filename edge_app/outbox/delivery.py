@@ -148,7 +148,7 @@ class _Sender(Thread):
         except _Unreachable as error:
             if delivery is not None:
                 self._failed(delivery, str(error))
-            self._store.not_urgent(self._destination.name)
+            self._store.clear_urgent(self._destination.name)
             raise
 
     def _next(self) -> Delivery | None:

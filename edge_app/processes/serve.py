@@ -21,7 +21,7 @@ from edge_app.health.metrics import Metrics
 from edge_app.inbox import folder_intake
 from edge_app.outbox import delivery
 from edge_app.processes.supervisor import ScreeningProcess
-from edge_app.store.database import only_one
+from edge_app.store.database import lock_data_dir
 from edge_app.store.store import Store
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.bundle.bundle import Bundle
@@ -87,7 +87,7 @@ class Box:
         bundle.artifact(config.artifact)
         self.store = Store(config.data_dir, bundle.name)
         stack.callback(self.store.close)
-        stack.enter_context(only_one(config.data_dir))
+        stack.enter_context(lock_data_dir(config.data_dir))
         self.store.check()
         _recover(self.store)
         self.metrics = Metrics(config, self.store)
@@ -125,7 +125,7 @@ class Box:
         try:
             self.store.changes()
         except Exception as error:
-            log.error("the data base does not answer: %s", logs.where(error))
+            log.error("the data base does not answer: %s", logs.error_place(error))
             return False
         return self.process.is_watched()
 
@@ -164,7 +164,7 @@ class Box:
         try:
             removed = self.store.expire(datetime.now(timezone.utc) - timedelta(days=days))
         except Exception as error:  # a full disk, for one: the next time
-            log.error("nothing could be removed by age: %s", logs.where(error))
+            log.error("nothing could be removed by age: %s", logs.error_place(error))
             return
         if removed:
             log.info("%d delivered results are older than %d days: removed", removed, days)
@@ -176,7 +176,7 @@ class Box:
         try:
             self.outbox.give_up_removed()
         except Exception as error:
-            log.error("the outbox cannot be looked through: %s", logs.where(error))
+            log.error("the outbox cannot be looked through: %s", logs.error_place(error))
 
 
 def _recover(store: Store) -> None:
@@ -204,7 +204,7 @@ def _recover(store: Store) -> None:
             )
             log.warning("item %d: had arrived, unacknowledged, when the box stopped", item.id)
         except Exception as error:
-            log.error("%s: an object without an item cannot be read (%s)", path.stem, logs.where(error))
+            log.error("%s: an object without an item cannot be read (%s)", path.stem, logs.error_place(error))
 
 
 def _notify(state: str) -> None:

@@ -99,7 +99,7 @@ class ScreeningProcess:
         try:
             return step()
         except Exception as error:
-            log.error("the screening process cannot be looked after: %s", logs.where(error))
+            log.error("the screening process cannot be looked after: %s", logs.error_place(error))
             return None
 
     def _release_items(self, reason: str) -> str:

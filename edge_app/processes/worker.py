@@ -159,7 +159,7 @@ class Worker:
         record = record.warned([contradictions.no_result(each.record) for each in siblings if each.record.missing])
         self._store.finish(item.id, record, _score(record), routes(record, self._config), item.attempts)
         for sibling in siblings:  # it had failed before
-            self._store.unwarn(sibling.item.id, contradictions.no_result(record))
+            self._store.withdraw_warning(sibling.item.id, contradictions.no_result(record))
 
     def _siblings(self, item: Item) -> list[Result]:
         """The results of the other pictures of the same object."""
@@ -210,13 +210,13 @@ class Worker:
 
     def _record_killed_items(self) -> None:
         """A record for items that killed their workers, so that they show beside the patient's other images."""
-        for item in self._store.unexplained():
+        for item in self._store.killed_items():
             error = RealMNetError(f"the analysis was given up: {item.reason}")
             record = self._screener.failure(
                 self._store.object_path(item), item.sha256, error, self._origin(item), item.frame
             )
             record = _with_known_pictures(item, record)
-            self._store.explain(item.id, record)
+            self._store.record_failure(item.id, record)
             self._warn_siblings(item, record)
 
 
@@ -303,7 +303,7 @@ def main() -> int:
         log.critical("%s", error)
         return 2
     except Exception as error:
-        log.critical("stopped by %s", logs.where(error))
+        log.critical("stopped by %s", logs.error_place(error))
         return 1
     return 0
 

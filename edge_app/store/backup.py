@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from edge_app.store import schema
-from edge_app.store.database import RESTORING, only_one, timestamp
+from edge_app.store.database import RESTORING, lock_data_dir, timestamp
 from edge_app.store.durable import TEMPORARY, free_bytes, make_folder, sync, write_durably
 from edge_app.store.store import Store
 from edge_app.store.upkeep import expire_rows
@@ -148,7 +148,7 @@ def _database(data_dir: Path) -> Iterator[tuple[Callable[[Path], None], Callable
             live.execute(query, (0,)).fetchone()
         except sqlite3.OperationalError:
             live.close()
-            with only_one(data_dir):
+            with lock_data_dir(data_dir):
                 yield lambda copy: _copy_closed(path, copy), lambda newest: []
             return
         yield (
@@ -263,7 +263,7 @@ def restore(folder: Path, data_dir: Path, progress: Progress = _silent) -> Manif
     manifest = _manifest(folder)
     if data_dir.is_dir() and any(data_dir.iterdir()):
         if (data_dir / "serve.lock").exists():
-            with only_one(data_dir):
+            with lock_data_dir(data_dir):
                 pass
         raise RealMNetError(f"{data_dir}: is not empty; a backup is restored into an empty folder only")
     part, moved, done = data_dir / RESTORING, list[Path](), 0

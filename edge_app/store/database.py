@@ -18,7 +18,7 @@ from edge_app.store import schema
 from edge_app.store.durable import make_folder
 from keras_realmnet.errors import RealMNetError
 
-__all__ = ["RESTORING", "Database", "from_row", "insert", "note", "only_one", "seconds_since", "timestamp"]
+__all__ = ["RESTORING", "Database", "from_row", "insert", "lock_data_dir", "note", "seconds_since", "timestamp"]
 
 RESTORING = "restore.part"  # is in the box's folder while a backup is being put there, see backup.py
 
@@ -58,7 +58,7 @@ class Database:
             raise RealMNetError(f"{path}: has schema version {version}, of a newer release; this one knows {newest}")
         if version == newest:
             return
-        with only_one(self.data_dir) if version else nullcontext():
+        with lock_data_dir(self.data_dir) if version else nullcontext():
             if version:
                 schema.copy_database(path, schema.backup_path(path, version))
             with self.write() as db:
@@ -118,7 +118,7 @@ class Database:
 
 
 @contextmanager
-def only_one(data_dir: Path) -> Iterator[None]:
+def lock_data_dir(data_dir: Path) -> Iterator[None]:
     """Raises RealMNetError where a box works in this folder; a dead one does not count."""
     with (data_dir / "serve.lock").open("w") as lock:
         try:

@@ -7,11 +7,11 @@ from pathlib import PurePath
 
 from edge_app.store.database import Database, from_row, insert
 
-__all__ = ["Folders", "NotTaken"]
+__all__ = ["Folders", "SkippedFiles"]
 
 
 @dataclass(frozen=True)
-class NotTaken:
+class SkippedFiles:
     """Files of one `kind` in a watched folder that are there and not taken; `latest`: when the newest was written."""
 
     folder: str
@@ -33,7 +33,7 @@ class Folders(Database):
             is not None
         )
 
-    def saw_file(self, folder: str, path: str, size: int, modified_ns: int, item_id: int) -> None:
+    def mark_seen(self, folder: str, path: str, size: int, modified_ns: int, item_id: int) -> None:
         """The file, as it is now, has become an item. Its name is kept as long as the item's results are."""
         with self.write() as db:
             db.execute(
@@ -46,17 +46,17 @@ class Folders(Database):
         query = "SELECT name FROM seen_files WHERE item_id = (SELECT object_id FROM items WHERE id = ?)"
         return [row[0] for row in self.db.execute(query, (item_id,))]
 
-    def saw_not_taken(self, folder: str, found: Collection[NotTaken]) -> None:
+    def set_skipped_files(self, folder: str, found: Collection[SkippedFiles]) -> None:
         """What a folder holds that is not taken, as it is now."""
         with self.write() as db:
             db.execute("DELETE FROM not_taken WHERE folder = ?", (folder,))
             for each in found:
                 insert(db, "not_taken", folder=folder, kind=each.kind, number=each.number, latest=each.latest)
 
-    def not_taken(self) -> list[NotTaken]:
+    def skipped_files(self) -> list[SkippedFiles]:
         """The same of all folders."""
         rows = self.db.execute("SELECT * FROM not_taken ORDER BY folder, number DESC, kind")
-        return [from_row(NotTaken, row) for row in rows]
+        return [from_row(SkippedFiles, row) for row in rows]
 
 
 def _path_sha256(path: str) -> str:

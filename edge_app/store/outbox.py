@@ -130,7 +130,7 @@ class Outbox(Database):
         query = "SELECT 1 FROM deliveries WHERE state = 'pending' AND destination = ? AND urgent LIMIT 1"
         return self.db.execute(query, (destination,)).fetchone() is not None
 
-    def not_urgent(self, destination: str) -> None:
+    def clear_urgent(self, destination: str) -> None:
         """The destination is away: what a person asked to send now waits its time again."""
         with self.write() as db:
             db.execute(

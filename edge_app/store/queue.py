@@ -16,7 +16,7 @@ from edge_app.store.records import put_record
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.record import ScreeningRecord
 
-__all__ = ["MAX_ATTEMPTS", "MAX_CRASHES", "Queue", "Stale", "put_aside"]
+__all__ = ["MAX_ATTEMPTS", "MAX_CRASHES", "Queue", "Stale", "quarantine_item"]
 
 MAX_CRASHES = 3  # an item that failed so often on this machine, or killed its worker, is put aside
 MAX_ATTEMPTS = 10  # as is one that was being screened each of so many times the whole box died
@@ -91,7 +91,7 @@ class Queue(Database):
                 (int(crashed), reason, item_id),
             )
             if item.crashes + crashed >= MAX_CRASHES:
-                put_aside(db, item_id, reason, record)
+                quarantine_item(db, item_id, reason, record)
             else:
                 note(db, "worker", "released", item_id, reason)
             return get_item(db, item_id)
@@ -105,7 +105,7 @@ class Queue(Database):
         """
         with self.write() as db:
             _move(db, item_id, ("pending", "screening"), "quarantined", attempt)
-            put_aside(db, item_id, reason, record)
+            quarantine_item(db, item_id, reason, record)
 
     def retry(self, item_id: int, actor: str) -> None:
         """Takes an item out of quarantine, with a clean slate. Raises Stale where it is not there."""
@@ -133,7 +133,7 @@ class Queue(Database):
         ).fetchone()
         return None if row is None else str(row[0])
 
-    def unexplained(self) -> list[Item]:
+    def killed_items(self) -> list[Item]:
         """Items put aside because their worker died, so without a record. Each is returned once, ever."""
         with self.write() as db:
             items = find_items(
@@ -146,7 +146,7 @@ class Queue(Database):
                 db.execute("UPDATE items SET crashes = ? WHERE id = ?", (MAX_CRASHES + 1, item.id))
             return items
 
-    def explain(self, item_id: int, record: ScreeningRecord) -> None:
+    def record_failure(self, item_id: int, record: ScreeningRecord) -> None:
         """Gives a quarantined item the record (not analysed) that shows it beside the patient's other images."""
         with self.write() as db:
             if get_item(db, item_id).state == "quarantined":
@@ -188,7 +188,7 @@ def _move(
     return item
 
 
-def put_aside(db: sqlite3.Connection, item_id: int, reason: str, record: ScreeningRecord | None) -> None:
+def quarantine_item(db: sqlite3.Connection, item_id: int, reason: str, record: ScreeningRecord | None) -> None:
     """An item goes into quarantine, with its reason and, where there is one, the record that shows it."""
     db.execute(
         "UPDATE items SET state = 'quarantined', reason = ?, finished_at = ? WHERE id = ?",

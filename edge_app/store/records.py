@@ -108,7 +108,7 @@ class Records(Database):
         if result is not None and not set(warnings) <= set(result.record.warnings):
             self.revise(item_id, lambda record: record.warned(warnings), "box")
 
-    def unwarn(self, item_id: int, warning: str) -> None:
+    def withdraw_warning(self, item_id: int, warning: str) -> None:
         """Takes a warning back that no longer holds, as a new revision, if the record has it."""
         result = self.record(item_id)
         if result is not None and warning in result.record.warnings:

@@ -12,7 +12,7 @@ from pathlib import Path
 from edge_app.store.database import note, timestamp
 from edge_app.store.durable import remove_temporary_files
 from edge_app.store.items import Item, Items, find_item, find_items, get_item
-from edge_app.store.queue import MAX_ATTEMPTS, put_aside
+from edge_app.store.queue import MAX_ATTEMPTS, quarantine_item
 
 __all__ = ["Upkeep", "expire_rows"]
 
@@ -41,7 +41,7 @@ class Upkeep(Items):
                     "UPDATE items SET state = 'pending', reason = ?, started_at = NULL WHERE id = ?", (reason, item.id)
                 )
                 if item.attempts >= MAX_ATTEMPTS:
-                    put_aside(db, item.id, reason, None)
+                    quarantine_item(db, item.id, reason, None)
                 else:
                     note(db, "box", "recovered", item.id, reason)
             return [get_item(db, item.id) for item in left]

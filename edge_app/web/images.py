@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from edge_app.logs import where
+from edge_app.logs import error_place
 from edge_app.store.store import Store
 from keras_realmnet.screening import overlay
 from keras_realmnet.screening.preprocessing import FieldGeometry
@@ -51,7 +51,7 @@ def size(folder: Path) -> tuple[int, int] | None:
     except FileNotFoundError:
         return None
     except Exception as error:  # Pillow tells of damaged files in many ways
-        log.warning("results/%s/preview.jpg cannot be read: %s", folder.name, where(error))
+        log.warning("results/%s/preview.jpg cannot be read: %s", folder.name, error_place(error))
         return None
 
 

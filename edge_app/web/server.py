@@ -28,7 +28,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from edge_app.config import Config
-from edge_app.logs import where
+from edge_app.logs import error_place
 from edge_app.store.store import Store
 from edge_app.web.auth import LOCAL_USER, Permission, csrf_token, is_token, new_token
 from edge_app.web.connections import Settings
@@ -151,7 +151,7 @@ async def _serve(
         log.error("%s: %s", page.__name__, "takes too long" if busy.begun else "no room for it")
         return site.message(503, request, *(("This takes too long", UNCERTAIN) if busy.begun else ()))
     except sqlite3.Error as error:
-        log.error("%s", where(error))
+        log.error("%s", error_place(error))
         return site.message(503, request, *storage_words(error))
 
 
@@ -166,7 +166,7 @@ def _answer(site: Site, permission: Permission | None, page: Page, request: Requ
             has_detail = error.detail != HTTPException(error.status_code).detail
             response = visitor.message(error.status_code, *(("This did not work", error.detail) if has_detail else ()))
         except (RealMNetError, json.JSONDecodeError) as error:
-            log.error("%s", where(error))
+            log.error("%s", error_place(error))
             response = visitor.message(409, *UNREADABLE)
     elif visitor.user is None:
         response = visitor.redirect("/login")
@@ -211,7 +211,7 @@ async def _for_machines(threads: _PageThreads, answer: Callable[[Request], Respo
     try:
         return await threads(partial(answer, request))
     except (_Busy, sqlite3.Error, OSError) as error:
-        log.error("%s: %s", request.url.path, where(error))
+        log.error("%s: %s", request.url.path, error_place(error))
         return PlainTextResponse("the data base does not answer\n", 503)
 
 

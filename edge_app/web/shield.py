@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from edge_app.logs import where
+from edge_app.logs import error_place
 from edge_app.web.connections import WRITE_BUFFER
 from edge_app.web.routes import MACHINES
 from edge_app.web.site import Site
@@ -88,6 +88,6 @@ class Shield:
         except ClientDisconnect:
             pass  # in the middle of what it sent
         except Exception as error:
-            log.error("%s", where(error))
+            log.error("%s", error_place(error))
             if not started:
                 await PlainTextResponse("The box could not answer this.\n", 500)(scope, receive, guarded_send)

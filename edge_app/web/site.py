@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from edge_app.config import Config
-from edge_app.logs import where
+from edge_app.logs import error_place
 from edge_app.present.report import page_environment
 from edge_app.present.terms import ACTIONS, EYES, OUTCOME_NAMES, local_time
 from edge_app.store.items import Item
@@ -196,7 +196,7 @@ class Visitor:
         try:
             self.site.store.audit(self.name, action, item_id)
         except sqlite3.OperationalError as error:
-            log.warning("not in the audit trail: %s %s item %d (%s)", self.name, action, item_id, where(error))
+            log.warning("not in the audit trail: %s %s item %d (%s)", self.name, action, item_id, error_place(error))
             return NOT_RECORDED
         return ""
 

@@ -24,7 +24,7 @@ CAUGHT = "try:\n    fail()\nexcept ValueError as error:\n    "
         ("fail()", "CRITICAL edge_app: stopped by ValueError at <string>:"),
         ("t = threading.Thread(target=fail); t.start(); t.join()", "stopped by ValueError at threading.py"),
         (CAUGHT + "logging.getLogger('pynetdicom').exception('failed')", "ValueError at <string>"),
-        (CAUGHT + "logging.getLogger('edge_app.x').info(logs.where(error))", "INFO edge_app.x: ValueError at"),
+        (CAUGHT + "logging.getLogger('edge_app.x').info(logs.error_place(error))", "INFO edge_app.x: ValueError at"),
         ("warnings.warn('{secret}')\nimport pydicom\nlogging.getLogger('pydicom').warning('{secret}')", ""),
         ("logging.getLogger('edge_app').info('%d', '{secret}')", ""),
     ],

@@ -6,7 +6,7 @@ import sqlite3
 
 from starlette.responses import RedirectResponse, Response
 
-from edge_app.logs import where
+from edge_app.logs import error_place
 from edge_app.web.auth import TooManyAttempts, new_token
 from edge_app.web.site import Visitor
 from edge_app.web.words import storage_words
@@ -45,7 +45,7 @@ def logout(visitor: Visitor) -> Response:
     try:
         site.login.logout(token)
     except sqlite3.OperationalError as error:
-        log.warning("%s", where(error))
+        log.warning("%s", error_place(error))
         visitor.user = None
         text = f"This browser is logged out, but the session itself ends only after {site.config.web.session_minutes}"
         return visitor.message(503, storage_words(error)[0], f"{text} minutes: the end of it could not be saved.")

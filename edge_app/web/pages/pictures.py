@@ -7,7 +7,7 @@ from pathlib import Path
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from edge_app.logs import where
+from edge_app.logs import error_place
 from edge_app.web import images
 from edge_app.web.site import Visitor
 from keras_realmnet.screening.record import ScreeningRecord
@@ -43,7 +43,7 @@ def _picture(
     try:
         content = draw(images.folder_of(store, item.id), None if result is None else result.record)
     except Exception as error:  # the files may hold anything, and so may fail in any way
-        log.warning("item %d: its pictures cannot be drawn: %s", item.id, where(error))
+        log.warning("item %d: its pictures cannot be drawn: %s", item.id, error_place(error))
         content = None
     if content is None:
         raise HTTPException(404)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from starlette.responses import Response
 
-from edge_app.dicom.header import Said, header_of
+from edge_app.dicom.header import PatientFacts, patient_facts
 from edge_app.present.terms import ACTIONS, next_step
 from edge_app.store.items import Item
 from edge_app.store.store import Store
@@ -19,7 +19,7 @@ class _Entry:
     """An item in quarantine, what it says about itself, and what a person does about it."""
 
     item: Item
-    facts: ScreeningRecord | Said | None
+    facts: ScreeningRecord | PatientFacts | None
     next_step: str
     closed_by: str | None
 
@@ -41,9 +41,9 @@ def _entry(store: Store, item: Item) -> _Entry:
     result = store.record(item.id)
     record = None if result is None else result.record
     twins = [twin for twin in store.same_instance(item) if twin.id < item.id]
-    facts: ScreeningRecord | Said | None = record
+    facts: ScreeningRecord | PatientFacts | None = record
     if record is None and item.source == "dicom":
-        facts = header_of(store.object_path(item))
+        facts = patient_facts(store.object_path(item))
     if twins:
         step = f"Find out which of the two is right, this one or item {twins[0].id}: whose eyes do they show?"
     elif record is not None:

@@ -269,7 +269,7 @@ def test_a_file_that_vanishes_during_a_scan_hides_nothing(share, watch, monkeypa
     store = watch()
     until(lambda: len(store.items()) == 2)
     assert store.intake.unreachable() == []
-    assert store.not_taken() == []
+    assert store.skipped_files() == []
     assert "cannot be read" not in caplog.text
 
 
@@ -286,11 +286,11 @@ def test_one_file_that_cannot_be_read_is_told_and_hides_nothing(share, watch, mo
     broken = [True]
     monkeypatch.setattr("os.open", fail)
     store = watch()
-    until(lambda: len(store.items()) == 1 and store.not_taken())
-    assert [(each.kind, each.number) for each in store.not_taken()] == [("unreadable", 2)]
+    until(lambda: len(store.items()) == 1 and store.skipped_files())
+    assert [(each.kind, each.number) for each in store.skipped_files()] == [("unreadable", 2)]
     assert caplog.text.count("a file cannot be taken (Input/output error)") == 2  # once for each, not at every scan
     broken.clear()
-    until(lambda: len(store.items()) == 3 and not store.not_taken())
+    until(lambda: len(store.items()) == 3 and not store.skipped_files())
 
 
 def test_a_subfolder_that_cannot_be_read_is_told(share, watch, monkeypatch):
@@ -304,8 +304,8 @@ def test_a_subfolder_that_cannot_be_read_is_told(share, watch, monkeypatch):
     (share / "a" / "a.png").write_bytes(picture(seed=1))
     Entries(monkeypatch, happens)
     store = watch()
-    until(lambda: len(store.items()) == 1 and store.not_taken())
-    assert [(each.kind, each.number) for each in store.not_taken()] == [("unreadable", 1)]
+    until(lambda: len(store.items()) == 1 and store.skipped_files())
+    assert [(each.kind, each.number) for each in store.skipped_files()] == [("unreadable", 1)]
     assert store.intake.unreachable() == []
 
 
@@ -389,10 +389,10 @@ def test_pictures_of_other_kinds_leave_a_trace_and_no_name(share, watch, tmp_pat
     (share / "P2_OD.dat").write_bytes(picture("JPEG", 2)[:300] + b"\xff\xd9")  # a damaged one
     (share / "P3_OD.jpg").write_bytes(picture("WEBP", 3))  # one by its name
     store = watch()
-    until(lambda: len(store.not_taken()) == len(FOREIGN) and len(store.items()) == 3)
-    assert {each.kind: each.number for each in store.not_taken()} == dict.fromkeys(FOREIGN, 1) | {"WebP": 2}
-    assert {each.folder for each in store.not_taken()} == {"share"}
-    assert next(each.latest for each in store.not_taken() if each.kind == "WebP").startswith("2027-01-15T08:00:00")
+    until(lambda: len(store.skipped_files()) == len(FOREIGN) and len(store.items()) == 3)
+    assert {each.kind: each.number for each in store.skipped_files()} == dict.fromkeys(FOREIGN, 1) | {"WebP": 2}
+    assert {each.folder for each in store.skipped_files()} == {"share"}
+    assert next(each.latest for each in store.skipped_files() if each.kind == "WebP").startswith("2027-01-15T08:00:00")
     assert "folder share: not taken: 2 WebP" in caplog.text
     assert "CANARY" not in caplog.text
     [line] = status.skipped_files(store)
@@ -402,14 +402,14 @@ def test_pictures_of_other_kinds_leave_a_trace_and_no_name(share, watch, tmp_pat
     time.sleep(5 * RESCAN)
     assert caplog.text == told  # not at every scan
     (share / "CANARY.webp").unlink()
-    until(lambda: {each.kind: each.number for each in store.not_taken()}["WebP"] == 1)
+    until(lambda: {each.kind: each.number for each in store.skipped_files()}["WebP"] == 1)
     console = Console(file=io.StringIO(), width=500)
     config = Config(data_dir=store.data_dir, disk={"free_mb": 0})
     status.show(config, console, patients=False)
     assert "not taken from folder share: 1 AVIF, 1 GIF" in console.file.getvalue()
     store.intake.stop()
     folder_intake.start(config, store).stop()  # the folder is no longer watched
-    assert store.not_taken() == []
+    assert store.skipped_files() == []
 
 
 def test_a_file_too_large_leaves_a_trace(share, watch, monkeypatch):
@@ -417,8 +417,8 @@ def test_a_file_too_large_leaves_a_trace(share, watch, monkeypatch):
     for name in ("P1_OD.jpg", "P1_OD.dat"):
         (share / name).write_bytes(picture("JPEG") + bytes(1 << 20))
     store = watch()
-    until(store.not_taken)
-    assert [(each.kind, each.number) for each in store.not_taken()] == [("larger than 1 MB", 2)]
+    until(store.skipped_files)
+    assert [(each.kind, each.number) for each in store.skipped_files()] == [("larger than 1 MB", 2)]
     assert store.items() == []
 
 
@@ -428,7 +428,7 @@ def test_a_file_of_another_kind_is_not_read_whole(share, watch, monkeypatch):
     (share / "large.zip").write_bytes(FOREIGN["ZIP"])
     (share / "large.dat").write_bytes(FOREIGN["of unknown kind"])
     store = watch()
-    until(lambda: len(store.not_taken()) == 2)
+    until(lambda: len(store.skipped_files()) == 2)
 
 
 def test_results_of_this_software_are_not_taken(share, watch):

@@ -59,7 +59,7 @@ class Box:
 
     def receive(self, contents: bytes, name: str = "P1_OD_2025-01-31_1.png"):
         item = peers.take_in_file(self.store, contents, name, "share")
-        self.store.saw_file("share", name, len(contents), 0, item.id)
+        self.store.mark_seen("share", name, len(contents), 0, item.id)
         return item
 
     def receive_dicom(self, picture: np.ndarray, **attributes: object):

@@ -22,7 +22,7 @@ from edge_app.__main__ import main
 from edge_app.processes.serve import _recover
 from edge_app.store import schema
 from edge_app.store.backup import back_up, restore, verify
-from edge_app.store.database import only_one
+from edge_app.store.database import lock_data_dir
 from edge_app.store.store import Store
 from edge_app.web import auth as web_auth
 from keras_realmnet import __version__
@@ -133,7 +133,7 @@ def test_a_restore_needs_an_empty_folder_where_no_box_runs(box, tmp_path):
     before = contents(box.data_dir)
     with pytest.raises(RealMNetError, match="not empty"):
         restore(tmp_path / "backup", box.data_dir)
-    with only_one(box.data_dir), pytest.raises(RealMNetError, match="another box is running"):
+    with lock_data_dir(box.data_dir), pytest.raises(RealMNetError, match="another box is running"):
         restore(tmp_path / "backup", box.data_dir)
     assert contents(box.data_dir) == before
     with pytest.raises(RealMNetError, match="is no backup"):

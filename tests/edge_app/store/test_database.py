@@ -11,7 +11,7 @@ from peers import make_record
 from store_steps import receive, screened
 
 from edge_app.store import schema
-from edge_app.store.database import only_one
+from edge_app.store.database import lock_data_dir
 from edge_app.store.store import Store
 from keras_realmnet.errors import RealMNetError
 
@@ -128,7 +128,7 @@ def test_objects_of_an_earlier_release_are_opened_again(old_box):
 
 def test_a_data_base_is_not_migrated_under_a_running_box(old_box):
     before = contents_of(old_box / "box.sqlite")
-    with only_one(old_box), pytest.raises(RealMNetError, match="another box is running"):
+    with lock_data_dir(old_box), pytest.raises(RealMNetError, match="another box is running"):
         Store(old_box)
     assert contents_of(old_box / "box.sqlite") == before
 

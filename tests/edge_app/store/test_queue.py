@@ -56,10 +56,10 @@ def test_an_item_that_failed_three_times_is_put_aside_and_does_not_block(store):
     assert store.claim().id == bad.id
     after = store.release(bad.id, "killed by signal 11", crashed=True)
     assert (after.state, after.crashes, after.reason) == ("quarantined", MAX_CRASHES, "killed by signal 11")
-    [unexplained] = store.unexplained()
-    store.explain(unexplained.id, make_record(outcome="not_analysed"))
+    [killed] = store.killed_items()
+    store.record_failure(killed.id, make_record(outcome="not_analysed"))
     assert store.record(bad.id).record.outcome == "not_analysed"
-    assert store.unexplained() == []
+    assert store.killed_items() == []
     store.retry(bad.id, "anna")
     assert store.item(bad.id).crashes == 0
     assert store.claim().id == bad.id

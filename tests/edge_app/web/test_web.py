@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 from edge_app.health import status
 from edge_app.present.terms import OUTCOME_NAMES, local_time, sentence
 from edge_app.store.database import timestamp
-from edge_app.store.folders import NotTaken
+from edge_app.store.folders import SkippedFiles
 from edge_app.web.server import make_app
 from edge_app.web.worklist import Filter, Worklist
 from keras_realmnet import __version__
@@ -591,7 +591,7 @@ def test_health_tells_what_was_dropped_and_not_taken(screened_box, store):
     assert "not taken" not in shown
     for _ in range(2):
         store.drop_object("Encapsulated PDF Storage (1.2.3)", "<b>SCANNER")
-    store.saw_not_taken("exports", [NotTaken("exports", "WebP", 3, "2026-03-02T10:15:00.000+00:00")])
+    store.set_skipped_files("exports", [SkippedFiles("exports", "WebP", 3, "2026-03-02T10:15:00.000+00:00")])
     shown = text(site.get("/health"))
     assert "Encapsulated PDF Storage (1.2.3) <b>SCANNER 2 " in shown
     newest = local_time("2026-03-02T10:15:00.000+00:00")
