@@ -113,7 +113,7 @@ class _Listener(socket.socket):
     def _make_room(self) -> bool:
         """Cuts the connection that has been slow or idle the longest, of the address that has the most of them.
 
-        Those that are being answered stay; there are few (see web.py). Where nobody gives way, the next one waits in
+        Those that are being answered stay; there are few (see server.py). Where nobody gives way, the next one waits in
         the kernel's queue.
         """
         late = time.monotonic() - GRACE_SECONDS

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_app.identity import differences, persons, plain_name
+from edge_app.identity import by_person_and_day, differences, persons, plain_name
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,8 @@ class Someone:
     sex: str | None = None
     patient_id_issuer: str | None = None
     number: int = 0
+    patient_id: str | None = None
+    study_date: str | None = None
 
 
 @pytest.mark.parametrize(
@@ -139,6 +141,26 @@ def test_no_group_is_of_two_people_where_each_is_known_from_one_image(hidden, bo
 def _without(someone: Someone, name: bool, birth_date: bool, sex: bool) -> Someone:
     values = {"patient_name": name, "birth_date": birth_date, "sex": sex}
     return replace(someone, **{key: None for key, missing in values.items() if missing})
+
+
+def test_records_are_grouped_by_person_and_day():
+    eva, uwe = Someone("Muster^Eva", patient_id="7"), Someone("Muster^Uwe", patient_id="7")
+    records = [
+        replace(eva, study_date="2025-01-31", number=0),
+        replace(uwe, study_date="2025-01-31", number=1),
+        replace(eva, study_date="2024-06-01", number=2),
+        replace(eva, study_date="2025-01-31", number=3),
+        Someone("Doe^Jane", patient_id="8", number=4),
+        Someone("Doe^Jane", study_date="2025-01-31", number=5),
+        Someone("Doe^John", patient_id="", study_date="2024-06-01", number=6),
+    ]
+
+    def grouped(unnumbered):
+        return [([each.number for each in group], shared) for group, shared in by_person_and_day(records, unnumbered)]
+
+    numbered = [([0, 3], True), ([2], True), ([1], True), ([4], False)]
+    assert grouped(lambda record: None) == [*numbered, ([5, 6], False)]
+    assert grouped(lambda record: record.study_date) == [*numbered, ([5], False), ([6], False)]
 
 
 def test_names_are_searched_for_as_people_type_them():

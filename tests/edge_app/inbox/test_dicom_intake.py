@@ -959,14 +959,6 @@ def test_nothing_about_the_patient_is_logged(box, caplog, capfd):
     assert canary not in caplog.text + "".join(capfd.readouterr())
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    """A self-made certificate for 127.0.0.1: (certificate, key)."""
-    if peers.missing("openssl"):
-        pytest.skip("openssl is not installed")
-    return peers.certificate(tmp_path_factory.mktemp("tls"))
-
-
 def test_tls_and_that_a_silent_peer_holds_up_nobody(tmp_path, certificate):
     cert, key = certificate
     secured = {"tls_certificate": cert, "tls_key": key, "tls_ca": cert}

@@ -120,9 +120,9 @@ def test_files_of_the_box_are_out_of_reach(browser):
     visitor = browser()
     login(visitor, "admin-1")
     for path in (
-        "/static/../web.py",
-        "/static/%2e%2e/web.py",
-        "/static/..%2fweb.py",
+        "/static/../config.py",
+        "/static/%2e%2e/config.py",
+        "/static/..%2fconfig.py",
         "/items/1/maps/../preview.jpg.png",
     ):
         assert visitor.get(path).status_code == 404
