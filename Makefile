@@ -3,7 +3,8 @@
 
 PYTHON ?= python3
 WORKERS ?= 2
-NEUTRAL = tests/models tests/test_losses.py tests/test_weights.py
+# What PyTorch and JAX repeat: all numerics, and of each kind of network one; TensorFlow runs every network.
+NEUTRAL = -m "not tensorflow_only" tests/models tests/test_losses.py tests/test_weights.py
 
 .PHONY: screen test soak lint format clean
 

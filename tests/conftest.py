@@ -17,9 +17,20 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT / "tests" / "proofs"))  # programs that also run by name; the tests import them
 
 
+def pytest_configure(config):
+    """JAX compiles each program once for all workers, modules and programs they start: compiling is most of its time.
+
+    The files lie in pytest's cache folder; `--cache-clear` removes them.
+    """
+    if config.pluginmanager.has_plugin("cacheprovider"):
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(config.cache.mkdir("jax")))
+        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _free_compiled_programs():
-    """JAX keeps every program it ever compiled: gigabytes by the end of the tests."""
+    """JAX keeps in memory every program it ever compiled: gigabytes by the end of the tests."""
     yield
     if "jax" in sys.modules and os.environ.get("KERAS_BACKEND") == "jax":
         sys.modules["jax"].clear_caches()

@@ -14,7 +14,11 @@ CONVNEXT = {"depths": (1, 1, 2, 1), "projection_dims": (8, 8, 16, 16), "layer_sc
 EFFICIENTNET = {"width_coefficient": 0.25, "depth_coefficient": 0.5}
 SWIN = {"embed_dim": 8, "depths": (1, 1, 2, 1), "num_heads": (1, 1, 2, 2)}
 TINY = {"deit_b_384": DEIT, "convnext_t_384": CONVNEXT, "efficientnet_b4_380": EFFICIENTNET, "swin_b_384": SWIN}
-every_baseline = pytest.mark.parametrize("name", TINY)
+REPRESENTATIVE = "swin_b_384"  # the most of a network: patches, windows shifted and masked, bias tables, merging
+every_baseline = pytest.mark.parametrize("name", TINY)  # what each network does by its own layers, on every backend
+one_baseline = pytest.mark.parametrize(  # what the class does for any network: all of them on TensorFlow alone
+    "name", [pytest.param(name, marks=[] if name == REPRESENTATIVE else pytest.mark.tensorflow_only) for name in TINY]
+)
 
 
 def tiny(name, image_size=64, **arguments):
@@ -41,18 +45,19 @@ def images():
     return np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype("float32")
 
 
+PUBLISHED = {  # parameters, those of the classifier, those of ours in its place
+    # 1000 classes of the class and of the distillation token; a LayerNorm more.
+    "deit_b_384": (87_630_032, 2 * 769_000, 2 * 768 + 768 * 7 + 7),
+    "convnext_t_384": (28_589_128, 769_000, 768 * 7 + 7),
+    "efficientnet_b4_380": (19_341_616, 1_793_000, 1792 * 7 + 7),
+    "swin_b_384": (87_903_584, 1_025_000, 1024 * 7 + 7),
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "published", "classifier", "ours"),
-    [
-        # 1000 classes of the class and of the distillation token; a LayerNorm more.
-        ("deit_b_384", 87_630_032, 2 * 769_000, 2 * 768 + 768 * 7 + 7),
-        ("convnext_t_384", 28_589_128, 769_000, 768 * 7 + 7),
-        ("efficientnet_b4_380", 19_341_616, 1_793_000, 1792 * 7 + 7),
-        ("swin_b_384", 87_903_584, 1_025_000, 1024 * 7 + 7),
-    ],
-)
-def test_published_parameter_counts(name, published, classifier, ours):
+@one_baseline
+def test_published_parameter_counts(name):
+    published, classifier, ours = PUBLISHED[name]
     model = Baseline.from_preset(name)
     assert trainable(model) == published - classifier + ours
     assert model.output_shape == (None, 7)
@@ -60,7 +65,7 @@ def test_published_parameter_counts(name, published, classifier, ours):
     assert max(drop_rates(model)) == pytest.approx(0.5)
 
 
-@every_baseline
+@one_baseline
 def test_logits_at_any_size(name, images):
     model = tiny(name, num_classes=3)
     logits = model(images)
@@ -79,7 +84,7 @@ def test_sizes_that_do_not_fit(name, size):
         tiny(name, image_size=size)
 
 
-@every_baseline
+@one_baseline
 def test_pixels_are_divided_by_255_and_no_more(name, images):
     model = tiny(name)
     first = model.layers[1]
@@ -103,7 +108,7 @@ def test_drop_path_grows_linearly_with_depth(name, blocks, residual):
     np.testing.assert_allclose(rates, np.linspace(0, 0.4, blocks)[residual], atol=1e-7)
 
 
-@every_baseline
+@one_baseline
 def test_drop_path_acts_per_image_and_in_training_alone(name, images):
     model = tiny(name, drop_path_rate=0.5)
     same = np.repeat(images[:1], 16, axis=0)
@@ -131,7 +136,7 @@ def test_random_states_are_the_models_own(name, images):
     np.testing.assert_allclose(features[0], features[1], atol=1e-5)
 
 
-@every_baseline
+@one_baseline
 def test_save_and_load(name, tmp_path, images):
     model = tiny(name)
     expected = ops.convert_to_numpy(model(images))
@@ -147,7 +152,7 @@ def test_save_and_load(name, tmp_path, images):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("policy", [pytest.param("float32", marks=pytest.mark.tensorflow_only), "mixed_bfloat16"])
 @every_baseline
 def test_fit_learns_and_compiles(name, policy):
     keras.utils.set_random_seed(1)
@@ -231,7 +236,7 @@ def test_keras_hub_presets(name, hub, tmp_path, images):
         tiny(name, load_weights=tmp_path / "preset", **{"hidden_dim" if name == "deit_b_384" else "embed_dim": 32})
 
 
-@every_baseline
+@one_baseline
 def test_weights_move_to_another_size(name):
     source, target = tiny(name), tiny(name, image_size=96)
     transfer_weights(source, target)
@@ -272,7 +277,7 @@ def test_position_embeddings_and_bias_tables_are_resized():
         np.testing.assert_allclose(table, table[::-1], atol=1e-6)
 
 
-@every_baseline
+@one_baseline
 def test_weights_that_are_not_there(name, tmp_path):
     with pytest.raises(ValueError, match=r"load_weights must be False or .* Received: True"):
         tiny(name, load_weights=True)

@@ -18,14 +18,23 @@ def images():
     return np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype("float32")
 
 
-@pytest.mark.parametrize(("name", "parameters"), [("realmnet_21m_384", 20_661_552), ("realmnet_21m_512", 20_699_184)])
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("realmnet_21m_384", 20_661_552),
+        pytest.param("realmnet_21m_512", 20_699_184, marks=pytest.mark.tensorflow_only),
+    ],
+)
 def test_published_parameter_counts(name, parameters):
     model = RealMNet.from_preset(name, num_classes=7, load_weights=False)
     assert sum(int(np.prod(weight.shape)) for weight in model.trainable_weights) == parameters
     assert model.output_shape == (None, 7)
 
 
-@pytest.mark.parametrize(("name", "side"), [("realmnet_5m_224", 224), ("realmnet_21m_224", 224)])
+@pytest.mark.parametrize(
+    ("name", "side"),
+    [("realmnet_5m_224", 224), pytest.param("realmnet_21m_224", 224, marks=pytest.mark.tensorflow_only)],
+)
 def test_presets_have_their_size_and_drop_path(name, side):
     model = RealMNet.from_preset(name)
     assert model.image_size == (side, side)
