@@ -238,7 +238,8 @@ def _heat_map(result: Result, source: Dataset, folder: Path) -> Dataset:
     preview = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB) if encoded.size else None
     if preview is None or record.evidence is None:
         raise RealMNetError(f"item {result.item.id}: the preview is damaged, or there is no evidence to draw")
-    with np.load(folder / "maps.npz", allow_pickle=False) as arrays:
+    # NumPy leaves a damaged file open that it opened itself.
+    with open(folder / "maps.npz", "rb") as file, np.load(file, allow_pickle=False) as arrays:
         maps, (x0, y0, x1, y1) = arrays["class_maps"], (int(value) for value in arrays["box"])
     class_map = maps[..., list(record.probabilities or {}).index(record.evidence)].astype(np.float32)
     # The map covers the square around the box; in which pixels that square is counted makes no difference.

@@ -112,7 +112,8 @@ def _map(
     folder: Path, record: ScreeningRecord, code: str, preview: tuple[int, int]
 ) -> tuple[NDArray[np.float32], FieldGeometry]:
     """The class map of a label and where it lies on the preview of that (width, height)."""
-    with np.load(folder / "maps.npz", allow_pickle=False) as arrays:
+    # NumPy leaves a damaged file open that it opened itself.
+    with open(folder / "maps.npz", "rb") as file, np.load(file, allow_pickle=False) as arrays:
         class_maps, box = arrays["class_maps"], arrays["box"]
     x0, y0, x1, y1 = (int(value) for value in box)
     # The map covers the square around the box; in which pixels that square is counted makes no difference.

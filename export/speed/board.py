@@ -120,6 +120,8 @@ class PowerLog:
             self._process.terminate()
             self._process.wait()
             self._reader.join()
+            assert self._process.stdout is not None
+            self._process.stdout.close()
 
     def _read(self) -> None:
         assert self._process is not None

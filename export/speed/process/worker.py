@@ -32,17 +32,21 @@ class Worker:
             bufsize=1,
         )
         self.spans: list[tuple[float, float]] = []  # of its turns
-        self._send(
-            {
-                "engine": contestant.engine,
-                "file": str(contestant.file),
-                "network": contestant.network,
-                "preprocessing": contestant.spec.to_dict(),
-                "modality": contestant.modality,
-                "threads": threads,
-            }
-        )
-        self._receive()
+        try:
+            self._send(
+                {
+                    "engine": contestant.engine,
+                    "file": str(contestant.file),
+                    "network": contestant.network,
+                    "preprocessing": contestant.spec.to_dict(),
+                    "modality": contestant.modality,
+                    "threads": threads,
+                }
+            )
+            self._receive()
+        except BaseException:  # nobody else can close what was never made
+            self.close()
+            raise
 
     def ask(self, do: str, **options: Any) -> Any:
         """Raises RealMNetError with what the worker says, or that it died."""

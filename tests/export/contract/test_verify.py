@@ -69,7 +69,8 @@ def test_a_good_bundle_on_the_labelled_images_of_a_run(folder, capsys, monkeypat
         assert found["macro_auroc"]["a"] == found["macro_auroc"]["b"]
         assert found["macro_auroc"]["difference"] == 0
     assert document["artifacts"]["int8_mixed"]["limits"]["min_score_change"] == -0.005
-    assert Image.open(folder / "report" / "verification.png").size[0] > 1000
+    with Image.open(folder / "report" / "verification.png") as figure:
+        assert figure.width > 1000
 
 
 def test_a_bundle_that_computes_something_else_is_refused_by_artifact_and_limit(folder, capsys):
@@ -242,7 +243,8 @@ def test_a_good_bundle_on_a_labelled_folder(folder, labelled, capsys):
     document = json.loads(Path("report/verification.json").read_text())
     assert document["images"] == {"origin": "test split of psmm in labelled", "verified": images, "left_out": 0}
     assert 0 < document["artifacts"]["float32"]["macro_auroc"]["a"] < 1
-    assert Image.open("report/verification.png").size[0] > 1000
+    with Image.open("report/verification.png") as figure:
+        assert figure.width > 1000
 
 
 def test_a_bad_bundle_on_a_labelled_folder(folder, labelled, capsys):
@@ -259,7 +261,8 @@ def test_scores_that_labels_of_one_class_cannot_give_are_not_defined(folder, lab
     printed = capsys.readouterr().out
     assert rows(printed, "float32")[0][-2] == "not defined"
     assert "images whose labels are too much alike received" in printed
-    assert Image.open("report/verification.png").size[0] > 1000  # mAP, as scikit-learn has it, is 1
+    with Image.open("report/verification.png") as figure:
+        assert figure.width > 1000  # mAP, as scikit-learn has it, is 1
     found = json.loads(Path("report/verification.json").read_text())["artifacts"]["float32"]
     assert found["macro_auroc"]["difference"] is None
     assert (found["mean_ap"]["a"], found["mean_ap"]["difference"]) == (1, 0)

@@ -156,7 +156,8 @@ def test_two_artifacts_in_turns_from_file_to_class_map(tiny_bundle, samples, tmp
     report = (tmp_path / "benchmark.md").read_text()
     assert "| second (litert) |" in report
     assert "3900 × 3072" in report
-    assert Image.open(tmp_path / "benchmark.png").size[0] > 500
+    with Image.open(tmp_path / "benchmark.png") as figure:
+        assert figure.width > 500
 
 
 @pytest.mark.parametrize(("scenario", "queries"), [("multistream", 3), ("offline", 9)])

@@ -79,7 +79,8 @@ def test_jpeg_of_quality_95_without_chroma_subsampling(tmp_path):
     made = Image.open(tmp_path / "out" / "JPEGImages" / "eye.jpg")
     assert [component[1:3] for component in made.layer] == [(1, 1)] * 3
     Image.new("RGB", (8, 8)).save(tmp_path / "reference.jpg", quality=95)
-    assert made.quantization == Image.open(tmp_path / "reference.jpg").quantization
+    with Image.open(tmp_path / "reference.jpg") as reference:
+        assert made.quantization == reference.quantization
     expected = preprocess(phantom, PreprocessSpec(224))[0]
     Image.fromarray(expected).save(tmp_path / "reference.jpg", quality=95, subsampling="4:4:4")
     reference = np.asarray(Image.open(tmp_path / "reference.jpg"), np.int16)
@@ -121,7 +122,8 @@ def test_the_contact_sheet_shows_what_was_made(raw, tmp_path):
     for k in range(60):
         write_frame(raw / "many" / f"{k:02d}.png", seed=k, side=16)
     prepare([raw], tmp_path / "out", SPEC)
-    width, height = Image.open(tmp_path / "out" / SHEET).size
+    with Image.open(tmp_path / "out" / SHEET) as sheet:
+        width, height = sheet.size
     assert width == 8 * (256 + 8) + 8  # eight in a row
     assert 6 * 264 < height < 6 * 300  # 48 of the 64
 

@@ -82,12 +82,12 @@ def test_dicom_attributes(sample, samples):
 def test_refusals_are_what_they_claim(samples):
     refused = {sample.expected: sample for sample in SAMPLES if sample.expected != "result"}
     assert set(refused) == {"not analysed", "insufficient", "unreadable"}
-    grey = Image.open(samples / refused["not analysed"].file_name)
-    assert grey.mode == "L"
+    with Image.open(samples / refused["not analysed"].file_name) as grey:
+        assert grey.mode == "L"
     dark = np.asarray(Image.open(samples / refused["insufficient"].file_name))
     assert dark.mean() < 8
-    with pytest.raises(OSError, match="truncated"):
-        Image.open(samples / refused["unreadable"].file_name).load()
+    with Image.open(samples / refused["unreadable"].file_name) as cut, pytest.raises(OSError, match="truncated"):
+        cut.load()
 
 
 @pytest.mark.slow
