@@ -16,9 +16,9 @@ screen: .venv-edge/ready
 
 ## all tests: everything on TensorFlow, then the backend-neutral parts on PyTorch and JAX
 test: .venv/ready
-	.venv/bin/python -m pytest -n $(WORKERS) tests
-	KERAS_BACKEND=torch .venv/bin/python -m pytest -n $(WORKERS) $(NEUTRAL)
-	KERAS_BACKEND=jax .venv/bin/python -m pytest -n $(WORKERS) $(NEUTRAL)
+	.venv/bin/python -m pytest -n $(WORKERS) --dist worksteal tests
+	KERAS_BACKEND=torch .venv/bin/python -m pytest -n $(WORKERS) --dist worksteal $(NEUTRAL)
+	KERAS_BACKEND=jax .venv/bin/python -m pytest -n $(WORKERS) --dist worksteal $(NEUTRAL)
 
 ## the proofs of docs/proofs.md at their full counts: hours
 soak: .venv/ready
