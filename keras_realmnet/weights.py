@@ -8,6 +8,7 @@ from os import PathLike
 import keras
 import numpy as np
 
+from keras_realmnet import compat
 from keras_realmnet.errors import WeightsMismatch
 
 __all__ = ["load_timm_weights", "resize_attention_biases", "transfer_weights"]
@@ -197,8 +198,8 @@ class _Target:
 
 
 def _targets(model):
-    for layer in model._flatten_layers():
-        for variable in [*layer._trainable_variables, *layer._non_trainable_variables]:  # its own, not its sublayers'
+    for layer in compat.all_layers(model):
+        for variable in compat.own_variables(layer):
             yield _Target(layer.name, variable, window=_window(layer, variable))
 
 

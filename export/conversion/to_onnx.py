@@ -11,7 +11,7 @@ import onnx
 from keras import layers
 from onnx import TensorProto, helper, numpy_helper
 
-from keras_realmnet import RealMNet
+from keras_realmnet import RealMNet, compat
 from keras_realmnet.deploy.graph import DeployedWindowAttention, deploy_graph, erf_gelu, expect, expect_last_axis
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.models.heads import MAX_POOLING, ClassMaps, LinearHead, ResidualAttentionHead, moved_back
@@ -138,7 +138,7 @@ class _Writer:
             self._write_layer(layer)
         for tensor in graph.output.values():
             if tensor.name in self.paddings:
-                self._refuse(tensor._keras_history.operation, "its output cannot be one of the graph")
+                self._refuse(compat.operation_of(tensor), "its output cannot be one of the graph")
         outputs = [
             helper.make_tensor_value_info(self._get(tensor), TensorProto.FLOAT, self._shape(tensor))
             for tensor in graph.output.values()
@@ -161,7 +161,7 @@ class _Writer:
             self._refuse(layer, f"only {', '.join(known.__name__ for known in self.RULES)} are known")
         for tensor in keras.tree.flatten(layer.input):
             if tensor.name in self.paddings and getattr(layer, "padding", None) != "valid":
-                padding = tensor._keras_history.operation.name
+                padding = compat.operation_of(tensor).name
                 self._refuse(layer, f"only a convolution with padding 'valid' may follow the ZeroPadding2D {padding}")
         if "_downsample" in layer.name and getattr(layer, "kernel_size", None) == (1, 1):
             self._expect_plain(layer)

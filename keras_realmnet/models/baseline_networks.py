@@ -2,24 +2,33 @@
 
 The networks are those of keras-hub (DeiT, Swin) and keras.applications (ConvNeXt, EfficientNet). What they lack or fix
 is supplied here: stochastic depth for DeiT, random states of their own for ConvNeXt's, and one input scaling for all.
-The private modules imported below are the only way to their parts: the public functions leave no choice of size or
-of stochastic depth. requirements.txt pins the versions.
 """
 
 import math
+from typing import Any
 
 import keras
 import keras_hub
 import numpy as np
 from keras import layers
-from keras.src.applications.convnext import ConvNeXt, LayerScale, StochasticDepth
-from keras.src.applications.efficientnet import DEFAULT_BLOCKS_ARGS, EfficientNet
-from keras_hub.src.models.deit.deit_layers import DeiTEmbeddings, DeiTEncoder, DeiTEncoderBlock
 
+from keras_realmnet.compat import (
+    DEFAULT_BLOCKS_ARGS,
+    ConvNeXt,
+    EfficientNet,
+    LayerScale,
+    StochasticDepth,
+    deit_layers,
+)
 from keras_realmnet.models.tiny_vit import BATCH_NORM_MOMENTUM
 from keras_realmnet.weights import transfer_weights
 
 __all__ = ["NETWORKS"]
+
+DeiTEmbeddings: Any
+DeiTEncoder: Any
+DeiTEncoderBlock: Any
+DeiTEmbeddings, DeiTEncoder, DeiTEncoderBlock = deit_layers()
 
 
 # ------------------------------------------------------------------------------------------------------------- DeiT

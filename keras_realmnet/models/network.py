@@ -4,6 +4,7 @@ from contextlib import contextmanager
 
 import keras
 
+from keras_realmnet import compat
 from keras_realmnet.errors import RealMNetError, WeightsMismatch
 
 __all__ = ["Network", "precision"]
@@ -84,6 +85,6 @@ class Network(keras.Model):
 
 def _sublayers(layer):
     """Every layer inside, the outer ones first; the same order in every copy, while names may differ."""
-    for sublayer in layer._layers:
+    for sublayer in compat.direct_layers(layer):
         yield sublayer
         yield from _sublayers(sublayer)

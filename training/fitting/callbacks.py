@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_realmnet import compat
 from keras_realmnet.errors import RealMNetError
 from training.datasets.image_set import ImageSet
 from training.fitting.checkpoints import copies, use_averages
@@ -32,7 +33,7 @@ class SeedRandomLayers(keras.callbacks.Callback):
         self.seed = seed
 
     def on_epoch_begin(self, epoch, logs=None):
-        for k, variable in enumerate(v for v in self.model.variables if v.path.endswith("seed_generator_state")):
+        for k, variable in enumerate(compat.seed_states(self.model)):
             variable.assign(np.random.SeedSequence((self.seed, epoch, k)).generate_state(2))
 
 

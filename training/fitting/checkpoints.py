@@ -1,6 +1,5 @@
 """Weights and optimizer on the disk, whole or not at all; and the same network at another size."""
 
-import io
 import os
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from keras_realmnet import compat
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.weights import transfer_weights
 from training.fitting.start import compile_model, initial_model
@@ -38,7 +38,7 @@ def use_averages(model: keras.Model) -> None:
     By copies: the optimizer's own method would share JAX buffers, which the next compiled step gives away.
     """
     if model.optimizer.use_ema:
-        averages = copies(model.optimizer._model_variables_moving_average)
+        averages = copies(compat.averages(model.optimizer))
         for variable, average in zip(model.trainable_variables, averages, strict=True):
             variable.assign(average)
 
@@ -53,25 +53,17 @@ def last_epoch(folder: Path) -> int:
     return max((int(path.name[11:15]) for path in folder.glob("checkpoint-????.weights.h5")), default=0)
 
 
-class _Memory(io.BytesIO):
-    """A weights file in memory, named as Keras wants it."""
-
-    def __str__(self) -> str:
-        return "memory.weights.h5"
-
-
 def save_whole(model: keras.Model, path: Path) -> None:
     """Writes under another name, forces it to the disk, then renames: `path` is whole or as it was before.
 
     Raises:
         RealMNetError: it cannot be written, as on a full disk.
     """
-    memory = _Memory()  # HDF5 itself crashes the process when its disk is full
-    model.save_weights(memory)
+    content = compat.weights_file(model)  # HDF5 itself crashes the process when its disk is full
     temporary = path.with_name("unfinished.weights.h5")
     try:
         with temporary.open("wb") as file:
-            file.write(memory.getbuffer())
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -121,8 +113,7 @@ def move_to_size(model: keras.Model, recipe: Recipe, size: int, steps_per_epoch:
     moved = compile_model(build_model(recipe, size), recipe, steps_per_epoch)
     weights = model.get_weights()
     old, new = model.optimizer, moved.optimizer
-    slots = [(old._momentums, new._momentums), (old._velocities, new._velocities)]
-    for sources, targets in slots:
+    for sources, targets in zip(compat.moments(old), compat.moments(new), strict=True):
         for variable, source in zip(model.trainable_variables, sources, strict=True):
             variable.assign(source)
         transfer_weights(model, moved)
@@ -130,10 +121,10 @@ def move_to_size(model: keras.Model, recipe: Recipe, size: int, steps_per_epoch:
             value, old_value = ops.convert_to_numpy(variable), ops.convert_to_numpy(source)
             # Bicubic interpolation overshoots; a second moment must not become negative or vanish.
             target.assign(np.clip(value, old_value.min(), old_value.max()))
-    new._iterations.assign(old._iterations)
+    compat.step_count(new).assign(compat.step_count(old))
     model.set_weights(weights)
     transfer_weights(model, moved)
     if recipe.ema_momentum is not None:
-        for average, variable in zip(new._model_variables_moving_average, moved.trainable_variables, strict=True):
+        for average, variable in zip(compat.averages(new), moved.trainable_variables, strict=True):
             average.assign(np.array(ops.convert_to_numpy(variable)))  # a copy: JAX gives buffers away, each once
     return moved
