@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rich.table import Table
 
+from export.compat import operations_of
 from export.conversion.calibration import RANGE_METHODS, activation_histograms, ranges_of
 from export.conversion.quantize_litert import BACKBONE_DENSE, LAYER_GROUPS, quantize_groups
 from export.conversion.to_litert import to_litert
@@ -100,7 +101,7 @@ def _partitions(path) -> int:
 
     interpreter = Interpreter(str(path))
     interpreter.allocate_tensors()
-    return sum(operation["op_name"] == "DELEGATE" for operation in interpreter._get_ops_details())
+    return sum(operation["op_name"] == "DELEGATE" for operation in operations_of(interpreter))
 
 
 def model_and_images(

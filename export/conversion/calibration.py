@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from export.compat import operations_of
+
 __all__ = ["RANGE_METHODS", "activation_histograms", "activation_ranges", "ranges_of", "with_zero"]
 
 BINS = 2048  # per activation
@@ -33,7 +35,7 @@ def activation_histograms(float_model: Path, images: NDArray[np.uint8]) -> dict[
     interpreter = Interpreter(str(float_model), experimental_preserve_all_tensors=True)
     interpreter.allocate_tensors()
     runner = interpreter.get_signature_runner()
-    computed = {number for operation in interpreter._get_ops_details() for number in operation["outputs"]}
+    computed = {number for operation in operations_of(interpreter) for number in operation["outputs"]}
     activations = [
         detail
         for detail in interpreter.get_tensor_details()

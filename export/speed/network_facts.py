@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from export.compat import operations_of
 from keras_realmnet.errors import RealMNetError
 
 __all__ = ["NetworkFacts", "network_facts"]
@@ -43,7 +44,7 @@ def _of_litert(path: Path) -> tuple[int, int]:
     produced: set[int] = set()
     behind: dict[int, int] = {}  # weights that are stored smaller than they are used
     macs, weights = 0, dict[int, int]()
-    for operation in interpreter._get_ops_details():
+    for operation in operations_of(interpreter):
         inputs, outputs = [int(i) for i in operation["inputs"] if i >= 0], [int(i) for i in operation["outputs"]]
         produced.update(outputs)
         size = prod(shapes[outputs[0]]) if outputs else 0
