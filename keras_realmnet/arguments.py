@@ -13,6 +13,7 @@ __all__ = [
     "BACKBONE",
     "BASELINES",
     "CLASSES",
+    "ENCODERS",
     "HEADS",
     "LOSSES",
     "MAP_OFFSET",
@@ -186,4 +187,17 @@ BASELINES: Mapping[str, Mapping[str, Rule]] = {
         "attention_dropout": RATE,
         "patch_norm": _FLAG,
     },
+}
+
+# By the architecture of keras_realmnet.models.encoders.Encoder: its `options`.
+ENCODERS: Mapping[str, Mapping[str, Rule]] = {
+    "efficientnet_lite0": {"drop_path_rate": RATE, "top": _FLAG},
+    "mobilenet_v2": {"drop_path_rate": RATE, "top": _FLAG},
+    "tiny_vit": {name: rule for name, rule in TINY_VIT.items() if name != "image_size"},
+    "resnet34": {},
+    "resnet50": {},
+    "vgg19": {},
+    "inception_v3": {"padding": one_of("valid", "same")},
+    "efficientnet_b0": {},
+    "efficientnet_b4": {},
 }
