@@ -169,7 +169,8 @@ def _application(x, architecture, options, weights):
 
 def _inception_v3(x, architecture, options, weights):
     if options.get("padding", "valid") == "same":
-        network = _padded(_fetched(keras.applications.InceptionV3, keras.Input(x.shape[1:]), weights), x)
+        published = _fetched(keras.applications.InceptionV3, keras.Input((299, 299, 3)), weights)
+        network = _padded(published, x)
     else:
         network = _fetched(keras.applications.InceptionV3, x, weights)
     pools = [layer for layer in network.layers if isinstance(layer, layers.MaxPooling2D)][:2]  # end strides 2 and 4
