@@ -59,8 +59,9 @@ clean:
 	.venv-edge/bin/pip install --disable-pip-version-check -q --no-deps -e .
 	@touch $@
 
-.venv/ready: requirements.txt requirements-edge.txt pyproject.toml
+.venv/ready: requirements.txt requirements-edge.txt requirements-imagenet.txt pyproject.toml
 	$(PYTHON) -m venv --clear .venv
 	.venv/bin/pip install --disable-pip-version-check -q -r requirements.txt
+	.venv/bin/pip install --disable-pip-version-check -q --no-deps -r requirements-imagenet.txt
 	.venv/bin/pip install --disable-pip-version-check -q --no-deps -e .
 	@touch $@

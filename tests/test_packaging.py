@@ -29,7 +29,7 @@ BOARD = {"cuda", "tensorrt"}  # packages of NVIDIA's, which come with the board
 NEEDS = {
     "edge_app": {"archive"},
     "keras_realmnet/screening": {"export"},  # engines for ONNX models
-    "keras_realmnet": {"export"},
+    "keras_realmnet": {"export", "torch"},  # torch: reads .pth files
     "training": {"training", "jax", "torch", "wandb"},
     "export": {"export", "peers", "torch"},
     "tests": {"test"},
@@ -103,6 +103,7 @@ def test_what_is_imported_is_declared(part):
     installed = packages_distributions()
     names = {canonicalize_name(r.name) for r in declared() + declared(*sorted(NEEDS[part]))}
     names.add("pydantic-core")  # pydantic comes with exactly one
+    names |= {canonicalize_name(r.name) for r in pinned("requirements-imagenet.txt")}  # no extra: not with their needs
     distributions = {name: installed.get(name, [name]) for name in imported(files)}
     assert {
         name: found for name, found in distributions.items() if not names.intersection(map(canonicalize_name, found))
