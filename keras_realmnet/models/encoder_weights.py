@@ -48,7 +48,7 @@ def load_checkpoint(model, architecture: str, source) -> None:
             leaf = _LEAVES.get(variable.name)
             if leaf is not None:
                 targets[f"{_module(architecture, layer.name)}.{leaf}"] = variable
-    left_out = ("_fc.", "classifier.")
+    left_out: tuple[str, ...] = ("_fc.", "classifier.")
     if "top_conv" not in {layer.name for layer in model.layers}:
         left_out += ("_conv_head.", "_bn1.", "features.18.")
     names = {name for name in arrays if not name.endswith("num_batches_tracked") and not name.startswith(left_out)}
