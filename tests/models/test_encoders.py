@@ -21,9 +21,11 @@ CHANNELS = {  # of the published networks' stages
     "efficientnet_b4": (24, 32, 56, 160, 448),
 }
 SMALL = "mobilenet_v2"
-ELSEWHERE = (SMALL, "efficientnet_lite0", "tiny_vit")  # on PyTorch and JAX: ours; the libraries test theirs
-HERE = tuple(CHANNELS) if keras.backend.backend() == "tensorflow" else ELSEWHERE
-tensorflow_alone = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the libraries' networks")
+tensorflow_only = pytest.mark.tensorflow_only  # on PyTorch and JAX one of each kind of ours; libraries test theirs
+NETWORKS = [
+    architecture if architecture in (SMALL, "tiny_vit") else pytest.param(architecture, marks=tensorflow_only)
+    for architecture in CHANNELS
+]
 
 
 def has(package):
@@ -38,7 +40,7 @@ def maps_of(model, pixels):
     return [ops.convert_to_numpy(each) for each in model(pixels)]
 
 
-@pytest.mark.parametrize("architecture", HERE)
+@pytest.mark.parametrize("architecture", NETWORKS)
 def test_maps_at_every_stride(architecture):
     model = Encoder(architecture, (96, 64), {"padding": "same"} if architecture == "inception_v3" else None)
     assert model.channels == CHANNELS[architecture]
@@ -102,7 +104,7 @@ def checkpoint(model):
     return arrays
 
 
-@pytest.mark.parametrize("architecture", ["efficientnet_lite0", "mobilenet_v2"])
+@pytest.mark.parametrize("architecture", [pytest.param("efficientnet_lite0", marks=tensorflow_only), "mobilenet_v2"])
 def test_a_checkpoint_is_loaded_whole_or_not_at_all(architecture):
     source = Encoder(architecture, 32, {"top": True})
     arrays = checkpoint(source)
@@ -181,7 +183,7 @@ def test_a_map_comes_from_the_pixels_around_it():
     assert 33 <= columns.min() <= columns.max() <= 38
 
 
-@tensorflow_alone
+@tensorflow_only
 @pytest.mark.parametrize(
     ("architecture", "library", "scaled"),
     [
@@ -204,7 +206,7 @@ def test_weights_of_keras_applications_see_what_they_were_trained_on(architectur
         Encoder(architecture, 96, load_weights="damaged")
 
 
-@tensorflow_alone
+@tensorflow_only
 def test_weights_of_keras_hub(tmp_path):
     import keras_hub
 
