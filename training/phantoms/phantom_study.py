@@ -24,7 +24,7 @@ from training.data.label_table import LabelTable, write_label_table
 from training.data.psmm import STUDY_STAMP
 from training.data.splits import split_patients
 from training.phantoms.cohorts import EXPORT_SIZES, PSMM_CELLS, PhantomCase, cohort
-from training.phantoms.drawing.device import lids_before
+from training.phantoms.drawing.device import add_lids
 from training.phantoms.files import encode_jpeg, write_images
 from training.phantoms.phantom import Phantom
 
@@ -67,7 +67,7 @@ class Appearance:
         image: NDArray[Any] = phantom.image.astype(np.float32) / 255
         inside: NDArray[Any] = cv2.GaussianBlur(phantom.field_mask.astype(np.float32), (0, 0), 0.004 * width)
         if rng.random() < self.lids:
-            image = lids_before(image, inside, rng)
+            image = add_lids(image, inside, rng)
         turn = cv2.getRotationMatrix2D((width / 2, height / 2), self.tilt * rng.standard_normal(), 1.0)
         turn[:, 2] += width * self.eccentricity * rng.uniform(-1, 1, 2)
         image, inside = (cv2.warpAffine(plane, turn, (width, height)) for plane in (image, inside))

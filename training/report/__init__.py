@@ -1,1 +1,5 @@
-"""The pages and figures of a run and of a data set."""
+"""The report of finished runs.
+
+Bottom-up: `plots` (arrays in, a figure out) < `evaluated_runs`, `diagnostics`, `gallery`, `score_names` < `tables` and
+the three sections < `page`.
+"""

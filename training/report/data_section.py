@@ -81,14 +81,14 @@ def _counts_figure(
     return gallery.add(
         key,
         title,
-        "Images that carry each label and their share of the set. " + _how_labels_add_up(label_set),
+        "Images that carry each label and their share of the set. " + _shares_note(label_set),
         plots.label_counts(counts, sizes, label_set),
         ["set", "images", *label_set.codes],
         [[name, sizes[name], *counts[name].tolist()] for name in counts],
     )
 
 
-def _how_labels_add_up(label_set: LabelSet) -> str:
+def _shares_note(label_set: LabelSet) -> str:
     grouped = {code for group in label_set.exclusive for code in group}
     if grouped != set(label_set.codes):
         return "An image may carry several labels, or none: the shares need not add up to 100 %."
@@ -103,7 +103,7 @@ def _age_figure(gallery: Gallery, table: LabelTable | None) -> Item:
         return Item("Age and sex", "Not shown: it needs label lists (--labels) with a column age or sex.")
     first = np.unique(table.patients, return_index=True)[1]
     empty = np.full(len(table), "", np.str_)
-    ages = np.array([_age(text) for text in columns.get("age", empty)[first].tolist()])
+    ages = np.array([_parse_age(text) for text in columns.get("age", empty)[first].tolist()])
     sexes = np.char.strip(columns.get("sex", empty)[first])
     unknown = int(np.isnan(ages).sum())
     caption = f"{len(first):,} patients, each counted once, at the first of their images in the lists."
@@ -115,7 +115,7 @@ def _age_figure(gallery: Gallery, table: LabelTable | None) -> Item:
     )
 
 
-def _age(text: str) -> float:
+def _parse_age(text: str) -> float:
     try:
         age = float(text)
     except ValueError:

@@ -68,8 +68,8 @@ def about_the_runs(runs: Sequence[Run]) -> Table:
 
 def changed_settings(runs: Sequence[Run]) -> Table:
     """The settings in which a run differs from the published ones or from another run."""
-    published = _flat(json.loads(json.dumps(Recipe("").to_dict())))
-    recipes = [_flat(run.recipe) for run in runs]
+    published = _flattened(json.loads(json.dumps(Recipe("").to_dict())))
+    recipes = [_flattened(run.recipe) for run in runs]
     names = dict.fromkeys(name for recipe in (published, *recipes) for name in recipe if name != "name")
     rows = []
     for name in names:
@@ -81,17 +81,17 @@ def changed_settings(runs: Sequence[Run]) -> Table:
     return Table("Settings that differ from the published ones or between the runs", header, rows)
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+def _flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     flat = {}
     for name, value in values.items():
         if isinstance(value, Mapping) and value:
-            flat.update(_flat(value, f"{prefix}{name}."))
+            flat.update(_flattened(value, f"{prefix}{name}."))
         else:
-            flat[f"{prefix}{name}"] = _setting(name, value)
+            flat[f"{prefix}{name}"] = _setting_text(name, value)
     return flat
 
 
-def _setting(name: str, value: Any) -> str:
+def _setting_text(name: str, value: Any) -> str:
     if name == "phases":
         return ", ".join(f"{phase['epochs']} × {phase['size']} px" for phase in value)
     if value is None or value == {}:
@@ -104,7 +104,10 @@ def headline_scores(runs: Sequence[Run], scores: Scores, replicates: int) -> Tab
     rows = [
         [
             f"{NAMES[name]}{' ↓' if name in LOSSES else ''}",
-            *(_cell(scores[run.name][name]) if name in scores[run.name] else "no operating point" for run in runs),
+            *(
+                _interval_text(scores[run.name][name]) if name in scores[run.name] else "no operating point"
+                for run in runs
+            ),
         ]
         for name in HEADLINE
         if any(name in scores[run.name] for run in runs)
@@ -129,13 +132,13 @@ def class_scores(runs: Sequence[Run], scores: Scores) -> Table:
     for k, label in enumerate(runs[0].cases.label_set.labels):
         for run in runs:
             positives = int((run.cases.y_true[:, k] == 1).sum())
-            cells = [_cell(scores[run.name][f"{name}_{label.code}"], digits=3) for name in CLASS_SCORES]
+            cells = [_interval_text(scores[run.name][f"{name}_{label.code}"], digits=3) for name in CLASS_SCORES]
             rows.append([f"{label.code} {label.name}", run.name, f"{positives:,}", *cells])
     header = ["label", "run", "positive images", *CLASS_SCORES.values()]
     return Table("Scores of each label", header, rows, by_run=True)
 
 
-def _cell(interval: Interval, digits: int = 4) -> str:
+def _interval_text(interval: Interval, digits: int = 4) -> str:
     if interval.value is None:
         return "not defined"
     text = f"{interval.value:.{digits}f}"

@@ -108,13 +108,13 @@ def test_every_width_shows_the_same_picture(seed, grade):
 def test_labels_change_nothing_but_lesions():
     """Field, vessels, disc and cup, and the picture far from the posterior pole, do not depend on the labels."""
     for seed in range(4):
-        plain, ill = (render(seed, width=WIDTH, grade=g, staphyloma=False) for g in (1, 4))
+        plain, atrophic = (render(seed, width=WIDTH, grade=g, staphyloma=False) for g in (1, 4))
         for name in ("field_mask", "disc_mask", "cup_mask", "artery_mask", "vein_mask"):
-            assert np.array_equal(getattr(plain, name), getattr(ill, name)), name
+            assert np.array_equal(getattr(plain, name), getattr(atrophic, name)), name
         rows, columns = np.indices(plain.field_mask.shape)
         far = np.hypot(columns - plain.fovea[0], rows - plain.fovea[1]) > 0.4 * WIDTH
         assert far.any()
-        assert np.array_equal(plain.image[far], ill.image[far])
+        assert np.array_equal(plain.image[far], atrophic.image[far])
 
 
 def test_brightness_does_not_tell_the_grade():
@@ -162,6 +162,6 @@ def test_views_of_one_eye_share_its_anatomy():
 @pytest.mark.parametrize(
     "arguments", [{"grade": 5}, {"grade": -1}, {"eye": "left"}, {"width": 10}, {"view": -1}, {"height": 3}]
 )
-def test_nonsense_is_refused(arguments):
+def test_arguments_out_of_range_are_refused(arguments):
     with pytest.raises(ValueError, match="Received"):
         render(0, **arguments)

@@ -157,7 +157,7 @@ def test_the_same_runs_give_the_same_report(two_runs, tmp_path):
         assert (first / file).read_bytes() == (second / file).read_bytes(), file
 
 
-def test_what_is_missing_is_said(tmp_path):
+def test_the_page_names_what_is_missing(tmp_path):
     """A table of scores alone, PALM's half-known truth, and a label without an image."""
     y_true = np.array([[NAN, NAN, 0.0]] * 10 + [[0, 0, 1.0]] * 10)
     run = write_run(tmp_path / "bare", y_true, scores_of(y_true, 1.0), PALM)
@@ -202,7 +202,7 @@ def test_runs_on_other_images_are_not_paired(tmp_path):
     assert page.row("images / patients")[1:] == ["60 / 20", "90 / 30"]
 
 
-def test_a_phantom_study_is_not_taken_for_psmm(tmp_path):
+def test_a_phantom_study_is_synthetic(tmp_path):
     y_true, data = psmm_truth(6), {"kind": "psmm", "folder": str(tmp_path / "study")}
     run = write_run(tmp_path / "run", y_true, scores_of(y_true, 1.0), recipe={"data": data})
     assert not read_run(run).synthetic
@@ -228,7 +228,7 @@ def test_label_lists_describe_the_data(two_runs, tmp_path):
         assert {row["set"]: int(row["images"]) for row in csv.DictReader(file)} == {"North": 40, "South": 20}
 
 
-def test_what_is_no_run_is_one_error(two_runs, tmp_path):
+def test_an_unreadable_run_is_one_error(two_runs, tmp_path):
     with pytest.raises(RealMNetError, match=r"nothing/test_scores\.csv: no such file; expected"):
         write_report([tmp_path / "nothing"], tmp_path / "out")
     with pytest.raises(RealMNetError, match="given twice"):

@@ -7,7 +7,7 @@ from training.phantoms.drawing.canvas import Canvas, Picture, screen_noise, smoo
 from training.phantoms.drawing.curves import bezier
 from training.phantoms.drawing.streams import Streams
 
-__all__ = ["expose", "lids_before"]
+__all__ = ["add_lids", "expose"]
 
 
 def expose(canvas: Canvas, picture: Picture, streams: Streams) -> tuple[np.ndarray, np.ndarray]:
@@ -119,7 +119,7 @@ def _lids(canvas: Canvas, rng: np.random.Generator) -> tuple[Picture, Picture]:
     return Picture(keep, keep), Picture(np.float32(warmth) * skin, skin)
 
 
-def lids_before(image: np.ndarray, field: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def add_lids(image: np.ndarray, field: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Another pair of lids, with lashes, drawn by `rng` in front of an image.
 
     `image` is float32 RGB (h, w, 3) in 0..1, `field` float32 (h, w), 1 inside the field of the device, 0 outside.

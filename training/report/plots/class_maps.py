@@ -54,14 +54,14 @@ def class_maps(rows: Mapping[str, Mapping[str, Example | None]], side: int = 224
                 axis.set(xlim=(0, 2), ylim=(1, 0), aspect="equal")
                 axis.text(1, 0.5, "no such image", ha="center", va="center", color=SOFT)
             else:
-                _pair(axis, example, side)
+                _draw_pair(axis, example, side)
                 heading.append(f"p = {example.probability:.3f}")
             axis.set_title("\n".join(heading), fontsize=7.5, pad=2)
         axes[place, 0].set_ylabel(title, rotation=0, ha="right", va="center", fontsize=7.5, labelpad=4)
     return figure
 
 
-def _pair(axis: Axes, example: Example, side: int) -> None:
+def _draw_pair(axis: Axes, example: Example, side: int) -> None:
     """The image, and to its right the image again with its class map."""
     image = np.asarray(example.image)
     if image.shape[0] > side:

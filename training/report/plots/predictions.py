@@ -56,8 +56,8 @@ def _curves(panels: Panels, looks: Mapping[str, Look], roc: bool) -> Figure:
                     axis.axhline(y_true[known].mean(), color=FAINT, linestyle="--", linewidth=0.8, zorder=1)
             style: dict[str, Any] = {"color": look.colour, "linestyle": look.dash, "label": name}
             axis.plot(x, y, drawstyle="default" if roc else "steps-post", **style)
-            lines.append((_short(area), look.colour))
-        _headline(axis, title, lines)
+            lines.append((_area_text(area), look.colour))
+        _panel_heading(axis, title, lines)
         x_title, y_title = ("1 − specificity", "sensitivity") if roc else ("recall", "precision")
         _curve_axis(axis, x_title, y_title, first=k % 4 == 0, last=k + 4 >= len(cells))
     if axis is not None:
@@ -65,7 +65,7 @@ def _curves(panels: Panels, looks: Mapping[str, Look], roc: bool) -> Figure:
     return figure
 
 
-def _short(interval: Interval) -> str:
+def _area_text(interval: Interval) -> str:
     if interval.value is None:
         return "not defined"
     text = f"{interval.value:.3f}"
@@ -108,7 +108,7 @@ def reliability(panels: Mapping[str, Mapping[str, Bins]], looks: Mapping[str, Lo
                 lower.stairs(bins.counts, edges, fill=True, color=look.colour)
             else:
                 lower.stairs(np.maximum(bins.counts, 0.5), edges, **style)
-        _headline(upper, title, [(bins.summary, looks[name].colour) for name, bins in runs.items()])
+        _panel_heading(upper, title, [(bins.summary, looks[name].colour) for name, bins in runs.items()])
         _curve_axis(upper, "", "observed share", first=k % 4 == 0, last=False)
         upper.tick_params(labelbottom=False)
         lower.set_yscale("log")
@@ -133,7 +133,7 @@ def _class_panels(count: int, lines: int, taller: float = 0.0) -> tuple[Figure, 
     return figure, [grid[k // columns, k % columns] for k in range(count)]
 
 
-def _headline(axis: Axes, title: str, lines: Sequence[tuple[str, str]]) -> None:
+def _panel_heading(axis: Axes, title: str, lines: Sequence[tuple[str, str]]) -> None:
     """The title and, under it, one line of text per run in its colour: beside the curves there is no sure place."""
     for k, (text, colour) in enumerate(reversed(lines)):
         axis.annotate(
