@@ -21,11 +21,11 @@ __all__ = [
     "Limits",
     "Parity",
     "finite",
+    "incomparable",
     "limits_of",
     "measure",
     "refuse",
     "runtime_predictions",
-    "unlike",
 ]
 
 CONTRACT_IMAGES = 500  # labelled images from which a change of a score is judged: with fewer it is mostly chance
@@ -163,7 +163,7 @@ def finite(prediction: Prediction) -> NDArray[np.bool_]:
     return np.logical_and(*(np.isfinite(value).reshape(len(value), -1).all(axis=1) for value in values))
 
 
-def unlike(expected: Prediction, received: Prediction) -> str | None:
+def incomparable(expected: Prediction, received: Prediction) -> str | None:
     """Why two predictions cannot be compared, in one line; `None` where they can."""
     for name in OUTPUTS:
         shapes = [getattr(prediction, name).shape for prediction in (expected, received)]

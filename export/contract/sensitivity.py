@@ -115,8 +115,8 @@ def model_and_images(
         RealMNetError: `place` is neither; there are too few images; a bundle without `sources`, or a run with them.
     """
     if (place / "bundle.json").is_file():
+        from export.contract.images import images_of_files
         from export.contract.keras_source import load_source
-        from export.contract.verify import images_of_files
         from keras_realmnet.screening.bundle.bundle import Bundle
 
         if not sources:
@@ -124,7 +124,7 @@ def model_and_images(
         bundle = Bundle.load(place)
         model, pixels = load_source(bundle), images_of_files(sources, bundle).pixels
     else:
-        from export.contract.verify import CACHE
+        from export.contract.images import CACHE
         from training.runs import load_run
 
         if sources:

@@ -1,68 +1,25 @@
-"""The accuracy contract: every artifact of a bundle against the Keras model, on a validation folder.
+"""The accuracy contract: every artifact of a bundle against the Keras model, on images that go the way of the box.
 
-The images go the way they go on the box. What was found is printed, and written as JSON and one picture.
-
-A board that builds its own engine has no Keras: there a reference file, written where Keras is, holds the images and
-what Keras gives for them.
+What was found is printed, and written as JSON and one picture.
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from export.contract.parity import Parity, finite, limits_of, measure, runtime_predictions, unlike
+from export.contract.images import Images
+from export.contract.parity import Parity, finite, incomparable, limits_of, measure, runtime_predictions
 from keras_realmnet.errors import BundleMismatch, RealMNetError
-from keras_realmnet.screening.bundle.arrays import ArrayArchive
 from keras_realmnet.screening.bundle.bundle import Bundle
-from keras_realmnet.screening.bundle.form import check_form
-from keras_realmnet.screening.engines.base import Prediction
-from keras_realmnet.screening.image_io import UnreadableImage, may_be_image, read_image
-from keras_realmnet.screening.preprocessing import preprocess
-from keras_realmnet.screening.quality import assess
 from keras_realmnet.screening.runtimes import open_runtime, self_check
 
-__all__ = [
-    "Images",
-    "Verification",
-    "data_of_folder",
-    "data_of_run",
-    "images_of_data",
-    "images_of_files",
-    "images_of_reference",
-    "images_of_run",
-    "of_data_set",
-    "verify",
-    "write_reference",
-    "write_report",
-]
+__all__ = ["Verification", "verify", "write_report"]
 
-CACHE = Path("data/cache")
-ABOUT = {"source sha256": (str, None), "preprocessing hash": str, "origin": str, "left out": int}  # a reference file
 DECODING_LIMIT = 0.01  # |Δ probability| of a JPEG decoded at half its size to the same one decoded whole
-
-
-@dataclass(frozen=True)
-class Images:
-    """What is verified on: n images ready for the model, uint8 (n, size, size, 3).
-
-    `origin`: what they are, for people. `truth`: (n, classes), 1, 0 or NaN where not known; `None` without labels.
-    `patients`: (n,) names. `left_out`: files that are no gradable image. `expected`: what the Keras model gives for
-    them; `None` until it has been asked. `whole`: of those decoded at half their size, {index: pixels after decoding
-    whole}.
-    """
-
-    pixels: NDArray[np.uint8]
-    origin: str
-    truth: NDArray[np.floating] | None = None
-    patients: Sequence[str] | None = None
-    left_out: int = 0
-    expected: Prediction | None = None
-    whole: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -120,89 +77,6 @@ class Verification:
         return found
 
 
-def images_of_files(sources: Iterable[Path], bundle: Bundle) -> Images:
-    """Image files (or folders of them) as on the box: decoded, judged for quality, cropped and resized; no labels.
-
-    Raises:
-        RealMNetError: none of them is a gradable image.
-    """
-    sources = list(sources)
-    files = [
-        path
-        for source in sources
-        for path in (
-            sorted(filter(may_be_image, filter(Path.is_file, source.rglob("*")))) if source.is_dir() else [source]
-        )
-    ]
-    pixels: list[NDArray[np.uint8]] = []
-    whole: dict[int, NDArray[np.uint8]] = {}
-    left_out = 0
-    for path in files:
-        try:
-            image = read_image(path, min_side=bundle.spec.min_side)
-        except UnreadableImage:
-            left_out += 1
-            continue
-        if assess(image.pixels, image.source, bundle.modality).verdict != "gradable":
-            left_out += 1
-            continue
-        if max(image.pixels.shape) < max(image.source.size):
-            whole[len(pixels)] = preprocess(read_image(path).pixels, bundle.spec)[0]
-        pixels.append(preprocess(image.pixels, bundle.spec)[0])
-    origin = ", ".join(map(str, sources))
-    if not pixels:
-        raise RealMNetError(f"none of the {left_out} files in {origin} is a gradable image")
-    return Images(np.stack(pixels), f"files in {origin}", left_out=left_out, whole=whole)
-
-
-def images_of_data(folder: Path, bundle: Bundle) -> Images:
-    """The test split of a labelled folder in PSMM's or PALM's layout, by the bundle's labels (`training.datasets`)."""
-    data = data_of_folder(folder, bundle)
-    return of_data_set(data, bundle, f"{data.kind} in {folder}")
-
-
-def images_of_run(run: Path, bundle: Bundle) -> Images:
-    """The test split that a finished run was scored on.
-
-    Raises:
-        RealMNetError: `run` is not the folder of a run, or its data has other labels than the bundle.
-    """
-    data = data_of_run(run)
-    return of_data_set(data, bundle, f"{data.kind} images of {run}")
-
-
-def data_of_folder(folder: Path, bundle: Bundle) -> Any:
-    """The data set of a labelled folder in PSMM's or PALM's layout, by the bundle's labels."""
-    from training.datasets.palm import PalmDataSet
-    from training.datasets.psmm import PsmmDataSet
-
-    name = bundle.label_set.name
-    return PalmDataSet(str(folder)) if name == "palm" else PsmmDataSet(str(folder), labels=name)
-
-
-def data_of_run(run: Path) -> Any:
-    """The data set of a finished run. Raises RealMNetError where `run` is not the folder of one."""
-    from training.recipe import Recipe
-
-    path = Path(run) / "recipe.json"
-    if not path.is_file():
-        raise RealMNetError(f"{path}: no such file; expected the folder of a run")
-    return Recipe.from_dict(json.loads(path.read_text())).data
-
-
-def of_data_set(data: Any, bundle: Bundle, origin: str) -> Images:
-    """The test images of a data set. Raises RealMNetError for one with other labels, or without test images."""
-    if data.label_set.codes != bundle.label_set.codes:
-        raise RealMNetError(
-            f"{origin}: labelled {', '.join(data.label_set.codes)}; the bundle's labels are "
-            f"{', '.join(bundle.label_set.codes)}"
-        )
-    test = data.load("test", bundle.spec, CACHE)
-    if test is None or not len(test):
-        raise RealMNetError(f"{origin}: there are no test images")
-    return Images(test.images, f"test split of {origin}", test.labels, test.patients)
-
-
 def verify(
     bundle: Bundle, images: Images, threads: int | None = None, tell: Callable[[str], None] = lambda line: None
 ) -> Verification:
@@ -247,7 +121,7 @@ def verify(
             failed[name] = str(error)
             continue
         received = runtime_predictions(runtime, images.pixels)
-        reason = unlike(expected, received)
+        reason = incomparable(expected, received)
         if reason is not None:
             failed[name] = f"{bundle.artifacts[name].file}: {reason}"
             continue
@@ -256,53 +130,6 @@ def verify(
             expected, received, bundle.label_set, bundle.operating_point, images.truth, images.patients
         )
     return Verification(bundle, replace(images, expected=expected), parity, differences, not_run, decoding, failed)
-
-
-def write_reference(verification: Verification, path: Path) -> None:
-    """Writes the images and what Keras gave for them as one file (npz), for `images_of_reference` elsewhere."""
-    images, bundle = verification.images, verification.bundle
-    about = {
-        "source sha256": bundle.source_sha256,
-        "preprocessing hash": bundle.spec.hash,
-        "origin": images.origin,
-        "left out": images.left_out,
-    }
-    arrays: dict[str, Any] = {"about": json.dumps(about), "pixels": images.pixels, **vars(images.expected)}
-    known = {"truth": images.truth, "patients": images.patients}
-    arrays |= {name: values for name, values in known.items() if values is not None}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        np.savez_compressed(file, **arrays)
-
-
-def images_of_reference(path: Path, bundle: Bundle) -> Images:
-    """The images of a reference file, with what Keras gave for them. Needs no Keras.
-
-    Raises:
-        RealMNetError: no reference file, a damaged one, or one of another Keras model or preprocessing.
-    """
-    try:
-        with ArrayArchive(path) as arrays:
-            about = json.loads(str(arrays.read("about", "text", ())))
-            check_form(about, ABOUT, "about")
-            if (about["source sha256"], about["preprocessing hash"]) != (bundle.source_sha256, bundle.spec.hash):
-                raise RealMNetError(
-                    f"{path}: made for another Keras model or preprocessing than those of {bundle.directory}"
-                )
-            size, classes = bundle.spec.size, len(bundle.label_set)
-            probabilities = arrays.read("probabilities", "float32", (None, classes))
-            n, map_shape = len(probabilities), bundle.artifact().output_shapes["class_maps"][1:]
-            expected = Prediction(probabilities, arrays.read("class_maps", "float32", (n, *map_shape)))
-            pixels = arrays.read("pixels", "uint8", (n, size, size, 3))
-            truth = arrays.read("truth", "float32", (n, classes)) if "truth" in arrays else None
-            patients = arrays.read("patients", "text", (n,)).tolist() if "patients" in arrays else None
-        if finite(expected).sum() < n or not ((probabilities >= 0) & (probabilities <= 1)).all():
-            raise ValueError("Keras' output is not finite or no probability")
-        if truth is not None and not (np.isnan(truth) | (truth == 0) | (truth == 1)).all():
-            raise ValueError("truth: 0, 1 or NaN expected")
-    except (ValueError, RecursionError) as error:
-        raise RealMNetError(f"{path}: not a reference file of `export verify --save-reference`: {error}") from error
-    return Images(pixels, about["origin"], truth, patients, about["left out"], expected)
 
 
 def write_report(verification: Verification, folder: Path) -> None:

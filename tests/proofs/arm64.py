@@ -181,9 +181,9 @@ def with_every_artifact(directory: Path, copy: Path) -> Path:
 
     Calibrated on `samples/`: it matters here that an artifact computes the same everywhere, not what.
     """
-    from export.bundling.make_bundle import make_again
+    from export.bundling.adding import make_again
+    from export.contract.images import images_of_files
     from export.contract.keras_source import load_source
-    from export.contract.verify import images_of_files
     from export.conversion.artifacts import ARTIFACTS, ArtifactMaker
     from export.speed.images import SAMPLES
     from keras_realmnet.screening.bundle.bundle import Bundle
@@ -193,7 +193,7 @@ def with_every_artifact(directory: Path, copy: Path) -> Path:
     bundle = Bundle.load(copy)
     make_again(bundle, bundle.absent)
     with tempfile.TemporaryDirectory() as folder:
-        maker = ArtifactMaker(load_source(bundle), Path(folder), lambda: images_of_files([SAMPLES], bundle).pixels)
+        maker = ArtifactMaker(load_source(bundle), Path(folder), images_of_files([SAMPLES], bundle).pixels)
         lacking = [name for name in ARTIFACTS if name not in bundle.artifacts]
         add_artifacts(bundle, {name: maker.make(name) for name in lacking})
     return copy

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from export.__main__ import main
-from export.bundling.make_bundle import evidence
+from export.bundling.provenance import measured_on
 from export.contract.parity import LIMITS, Limits
 from export.conversion.artifacts import ARTIFACTS
 from export.speed.contestants import of_bundle
@@ -220,7 +220,7 @@ def test_an_artifact_that_is_there_is_replaced_only_when_asked_for(place, capsys
     ],
 )
 def test_evidence_is_told_as_far_as_it_is_stated(stated, words):
-    assert evidence(stated) == words
+    assert measured_on(stated) == words
 
 
 def test_wrong_arguments_are_told_in_one_line(place, capsys):

@@ -1,0 +1,86 @@
+"""What a bundle says of itself for people: what it was trained on, how it scored, with which versions it was made."""
+
+import importlib.metadata
+from collections.abc import Mapping
+from typing import Any
+
+from export.contract.parity import Parity
+from export.conversion.to_onnx import opens_in
+from keras_realmnet.models.map_offset import MapOffset
+from keras_realmnet.screening.bundle.bundle import Bundle, against_keras
+from keras_realmnet.screening.bundle.writing import ArtifactSource
+
+__all__ = ["INTENDED_USE", "measured_on", "readable_scores", "training_data", "versions", "versions_with_added"]
+
+INTENDED_USE = (
+    "Research only. Not a medical device, not for clinical use: the model was not validated on patients and must not "
+    "inform a decision about anybody's care."
+)
+PACKAGES = ("keras", "tensorflow", "ai-edge-litert", "litert-quantizer", "onnx", "onnxruntime", "numpy")
+
+
+def training_data(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """`facts`: the run.json of a run."""
+    return {
+        "statement": f"Trained on {facts['training_data']}.",
+        "training images": facts["images"]["train"],
+        "validation images": facts["images"]["validation"],
+        "training data sha256": facts["data_sha256"]["train"],
+        "seed": facts["seed"],
+    }
+
+
+def readable_scores(scores: Mapping[str, Any], parity: Mapping[str, Parity], offset: MapOffset) -> dict[str, Any]:
+    """`scores`: the scores.json of a run."""
+    bootstrap = scores["bootstrap"]
+    return {
+        "test data": f"{scores['images']} held-out {scores['data']} images of {scores['patients']} patients",
+        "intervals": f"{bootstrap['interval']}, {bootstrap['replicates']} resamples by {bootstrap['unit']}",
+        "test": {name: _interval(interval) for name, interval in scores["scores"].items()},
+        "class maps": f"Grad-CAM, {offset.describe()}, as flipping tells ({offset.maps} maps of training images)",
+        **{against_keras(name): found.to_dict() for name, found in parity.items()},
+    }
+
+
+def _interval(interval: Mapping[str, Any]) -> str:
+    if interval["value"] is None:
+        return "not defined"
+    text = f"{interval['value']:.4f}"
+    return text if interval["low"] is None else f"{text} ({interval['low']:.4f}–{interval['high']:.4f})"
+
+
+def versions(facts: Mapping[str, Any], sources: Mapping[str, ArtifactSource]) -> dict[str, Any]:
+    """Of a run with the run.json `facts`, and of the packages here, which made the artifacts `sources` of it."""
+    onnx = _open_in(sources)
+    return {
+        **({"open in": onnx} if onnx else {}),
+        "trained with": facts["versions"],
+        "exported with": _packages(),
+        "git commit": facts["git_commit"],
+    }
+
+
+def versions_with_added(bundle: Bundle, sources: Mapping[str, ArtifactSource]) -> dict[str, Any]:
+    """What the versions of `bundle` say of additions, the artifacts `sources` among them."""
+    onnx, packages = {**bundle.versions.get("open in", {}), **_open_in(sources)}, _packages()
+    return {
+        **({"open in": onnx} if onnx else {}),
+        "added with": {**bundle.versions.get("added with", {}), **dict.fromkeys(sources, packages)},
+    }
+
+
+def measured_on(score: Any) -> str:
+    """On what an artifact was measured, as its entry of a bundle's scores says, which is nobody's form; for people."""
+    if not isinstance(score, dict) or "images" not in score:
+        return "nothing stated"
+    said = [str(score["on"])] if "on" in score else []
+    said.append("without labels" if score.get("macro_auroc") is None else "with AUROC and mAP")
+    return f"{score['images']} image{'' if score['images'] == 1 else 's'} ({', '.join(said)})"
+
+
+def _open_in(sources: Mapping[str, ArtifactSource]) -> dict[str, str]:
+    return {artifact: opens_in(source.path) for artifact, source in sources.items() if source.path.suffix == ".onnx"}
+
+
+def _packages() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in PACKAGES}

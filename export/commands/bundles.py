@@ -1,0 +1,117 @@
+"""Commands that write bundles."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from export.commands.options import must_exist, names_of, tell
+from export.commands.tables import print_artifacts, print_parity
+from keras_realmnet.errors import RealMNetError
+
+__all__ = ["add", "bundle"]
+
+
+def bundle(
+    weights: Annotated[Path, typer.Option(help="Folder of a finished run, or its weights.weights.h5.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; an existing bundle there is replaced.")],
+    name: Annotated[str | None, typer.Option(help="Name of the bundle. Default: the recipe's.")] = None,
+    version: Annotated[str, typer.Option(help="Version of the bundle.")] = "1",
+    artifacts: Annotated[
+        str, typer.Option(help="Model files, with commas; an unknown name lists all there are.")
+    ] = "float32,float16,int8",
+) -> None:
+    """Write a bundle: models for the box's engines, bundle.json, golden input and output.
+
+    Every artifact is measured against Keras on the run's test images; one that differs by more than the stated limits
+    is refused and nothing is written.
+
+    [bold]Example[/bold]
+
+    python -m export bundle --weights runs/phantom_5m_160 --out bundles/mine
+
+    python -m export bundle --weights runs/phantom_5m_160 --out bundles/mine --artifacts int8,onnx-int8,onnx-float16-gpu
+    """
+    must_exist(weights)
+    from export.bundling.from_run import bundle_from_run
+
+    made, parity = bundle_from_run(weights, out, name, version, names_of(artifacts))
+    print_parity(parity)
+    print_artifacts(made)
+    print(f"written: {made.directory}")
+
+
+def add(
+    directory: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of the bundle.")],
+    artifacts: Annotated[str, typer.Option(help="Model files, with commas; an unknown name lists all there are.")],
+    images: Annotated[
+        list[Path] | None,
+        typer.Option(help="Image files or folders to measure on, and to calibrate static int8 on; repeatable."),
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Labelled folder (PSMM's layout or PALM's), instead.")] = None,
+    run_folder: Annotated[Path | None, typer.Option("--run", help="Finished run, instead: its data.")] = None,
+    source: Annotated[
+        Path | None, typer.Option(help="The bundle's Keras model, for a bundle that is without source.keras.")
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace artifacts that are there, and what was measured on them.")
+    ] = False,
+) -> None:
+    """Add model files to a bundle, made from its Keras model, such as the ONNX models that TensorRT builds from.
+
+    One that the bundle names and whose file is not there, as float32 of the shipped bundle, is made again; the
+    bundle stays as it is. Each other one is measured against Keras, as those of [bold]export bundle[/bold] are, before
+    it is in the bundle; one that differs by more than the stated limits is refused and the bundle stays as it was. What
+    is in the bundle is not touched without [bold]--replace[/bold]; its digest changes, since bundle.json names more
+    files.
+
+    Images: without any, the project's samples. Static int8 needs some of the kind that is screened, a hundred or
+    more: of --images every second one calibrates and the others are measured on; of --data and --run training images
+    calibrate and test images are measured on.
+
+    [bold]Examples[/bold]
+
+    python -m export add bundles/realmnet-demo --artifacts float32
+
+    python -m export add bundles/mine --artifacts onnx-float16-gpu
+
+    python -m export add bundles/mine --artifacts onnx-int8,onnx-int8-gpu --images my_images/
+
+    python -m export add bundles/mine --artifacts onnx-float32 --source backup/source.keras
+    """
+    if sum(map(bool, (images, data, run_folder))) > 1:
+        raise typer.BadParameter("--images, --data and --run name the images to use: one of them")
+    for path in [*(images or []), data, run_folder]:
+        if path is not None:
+            must_exist(path)
+    from export.bundling.adding import add_to_bundle, make_again
+    from export.bundling.provenance import measured_on
+    from export.contract.parity import limits_of
+    from keras_realmnet.screening.bundle.bundle import Bundle, against_keras
+
+    names = names_of(artifacts)
+    before = Bundle.load(directory)
+    absent = [] if replace else [name for name in before.absent if name in names]
+    there = [name for name in before.artifacts if name in names and name not in absent]
+    if there and not replace:
+        raise RealMNetError(
+            f"{directory}: already there: {', '.join(there)}. What is there, and what was measured on it, is replaced "
+            "with --replace only"
+        )
+    if absent:
+        make_again(before, absent, source, tell)
+        print(f"made again: {', '.join(absent)}; {directory} and its digest are what they were")
+        names = [name for name in names if name not in absent]
+        if not names:
+            return
+    made, parity, used = add_to_bundle(before, names, images or [], data, run_folder, source, tell)
+    print_parity(parity, used.left_out)
+    print_artifacts(made)
+    for name, found in parity.items():
+        unjudged = found.unjudged(limits_of(made.artifacts[name].precision))
+        if unjudged:
+            print(f"{name}: {unjudged}")
+    for name in there:
+        old, new = (measured_on(bundle.scores.get(against_keras(name))) for bundle in (before, made))
+        print(f"{name}: replaced; measured before: {old}; now: {new}")
+    print(f"added to {made.directory}: {', '.join(parity)}; its digest is now {made.digest[:16]}…")

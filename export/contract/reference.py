@@ -1,0 +1,65 @@
+"""The reference file: images and what Keras gives for them, for a board that builds its own engine and has no Keras."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from export.contract.images import Images
+from export.contract.parity import finite
+from keras_realmnet.errors import RealMNetError
+from keras_realmnet.screening.bundle.arrays import ArrayArchive
+from keras_realmnet.screening.bundle.bundle import Bundle
+from keras_realmnet.screening.bundle.form import check_form
+from keras_realmnet.screening.engines.base import Prediction
+
+__all__ = ["images_of_reference", "write_reference"]
+
+ABOUT = {"source sha256": (str, None), "preprocessing hash": str, "origin": str, "left out": int}
+
+
+def write_reference(images: Images, bundle: Bundle, path: Path) -> None:
+    """Writes the images and what Keras gave for them as one file (npz), for `images_of_reference` elsewhere."""
+    about = {
+        "source sha256": bundle.source_sha256,
+        "preprocessing hash": bundle.spec.hash,
+        "origin": images.origin,
+        "left out": images.left_out,
+    }
+    arrays: dict[str, Any] = {"about": json.dumps(about), "pixels": images.pixels, **vars(images.expected)}
+    known = {"truth": images.truth, "patients": images.patients}
+    arrays |= {name: values for name, values in known.items() if values is not None}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def images_of_reference(path: Path, bundle: Bundle) -> Images:
+    """The images of a reference file, with what Keras gave for them. Needs no Keras.
+
+    Raises:
+        RealMNetError: no reference file, a damaged one, or one of another Keras model or preprocessing.
+    """
+    try:
+        with ArrayArchive(path) as arrays:
+            about = json.loads(str(arrays.read("about", "text", ())))
+            check_form(about, ABOUT, "about")
+            if (about["source sha256"], about["preprocessing hash"]) != (bundle.source_sha256, bundle.spec.hash):
+                raise RealMNetError(
+                    f"{path}: made for another Keras model or preprocessing than those of {bundle.directory}"
+                )
+            size, classes = bundle.spec.size, len(bundle.label_set)
+            probabilities = arrays.read("probabilities", "float32", (None, classes))
+            n, map_shape = len(probabilities), bundle.artifact().output_shapes["class_maps"][1:]
+            expected = Prediction(probabilities, arrays.read("class_maps", "float32", (n, *map_shape)))
+            pixels = arrays.read("pixels", "uint8", (n, size, size, 3))
+            truth = arrays.read("truth", "float32", (n, classes)) if "truth" in arrays else None
+            patients = arrays.read("patients", "text", (n,)).tolist() if "patients" in arrays else None
+        if finite(expected).sum() < n or not ((probabilities >= 0) & (probabilities <= 1)).all():
+            raise ValueError("Keras' output is not finite or no probability")
+        if truth is not None and not (np.isnan(truth) | (truth == 0) | (truth == 1)).all():
+            raise ValueError("truth: 0, 1 or NaN expected")
+    except (ValueError, RecursionError) as error:
+        raise RealMNetError(f"{path}: not a reference file of `export verify --save-reference`: {error}") from error
+    return Images(pixels, about["origin"], truth, patients, about["left out"], expected)
