@@ -65,10 +65,10 @@ def test_onnx_is_cut_to_one_output(whole, tmp_path):
 
 
 def test_the_cost_of_the_other_outputs_is_a_ratio_with_its_interval(whole, samples, tmp_path):
-    contestants = contestants(whole)
-    contestants += peers_of(contestants, tmp_path / "models", list(PROBABILITIES_ONLY))
+    taking_part = contestants(whole)
+    taking_part += peers_of(taking_part, tmp_path / "models", list(PROBABILITIES_ONLY))
     file = samples / "PHANTOM-0003_OS_2026-03-02_1.jpg"
-    found = summary(benchmark(contestants, [file], threads=[1], queries=0, rounds=3), [file], "singlestream")
+    found = summary(benchmark(taking_part, [file], threads=[1], queries=0, rounds=3), [file], "singlestream")
     for row, engine in zip(found["results"][2:], whole, strict=True):
         cost = row["all outputs"]
         assert cost["of"] == f"float32 ({engine})"
