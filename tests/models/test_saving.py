@@ -178,7 +178,7 @@ def test_weights_of_another_size_name_the_way(tmp_path, network):
 def test_onnx_says_what_to_use(tmp_path):
     model = realmnet()
     for network in (model, model.inference_model(), model.backbone):
-        with pytest.raises(RealMNetError, match=r"export\.to_onnx\.to_onnx\(model, path\)"):
+        with pytest.raises(RealMNetError, match=r"export\.conversion\.to_onnx\.to_onnx\(model, path\)"):
             network.export(tmp_path / "model.onnx", format="onnx")
 
 

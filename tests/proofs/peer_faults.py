@@ -15,7 +15,7 @@ import peers
 from pydicom import dcmread
 from pydicom.uid import generate_uid
 
-from edge_app.outbox import delivery
+from edge_app.outbox import delivery, documents
 from edge_app.store.store import Store
 
 FAULTS = {
@@ -71,7 +71,7 @@ def _prove(folder: Path, count: int, fault: str, bundle: Path) -> str:
     expected = {}
     for result in store.worklist(limit=count):
         for kind in ("sr", "sc"):
-            file = delivery.render(store, result, kind)
+            file = documents.render(store, result, kind)
             expected[str(dcmread(file, stop_before_pixels=True).SOPInstanceUID)] = peers.encoded(file)
     received = {}
     for file in (folder / ("faulty" if sound_already else "sound")).iterdir():

@@ -18,7 +18,8 @@ from pydicom.uid import JPEGBaseline8Bit
 from pynetdicom import AE, events
 
 from edge_app.outbox import delivery
-from edge_app.outbox.delivery import Outbox, render
+from edge_app.outbox.delivery import Outbox
+from edge_app.outbox.documents import render
 from edge_app.processes.worker import routes
 from edge_app.store.outbox import put_deliveries
 from edge_app.store.store import Store
