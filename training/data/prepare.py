@@ -12,7 +12,7 @@ gets
 import csv
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -128,34 +128,15 @@ def prepare(
     folder = out / IMAGES
     jobs = [(frame, f"{stem}.{image_format}") for stem, [frame] in chosen.items()]
     todo = [job for job in jobs if not _is_done(*job, journal, folder)]
-    failures: list[tuple[str, str]] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _write_stamp(out, stamp)  # from here on the folder belongs to this spec
         _write_journal(out / JOURNAL, journal.values())  # again, without a line cut off by a crash
         convert = partial(_prepare, folder=folder, spec=spec, options=FORMATS[image_format])
-        with (out / JOURNAL).open("a", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            for result in in_parallel(convert, todo, "preparing images", workers, len(jobs) - len(todo)):
-                if isinstance(result, Prepared):
-                    journal[result.name] = result
-                    writer.writerow(astuple(result))
-                    file.flush()
-                else:
-                    failures.append(result)
-        for path, table in lists.items():
-            names = np.array([f"{frame_stem(name)}.{image_format}" for name in table.names.tolist()], np.str_)
-            write_label_table(out / LISTS / path, replace(table, names=names))
+        failures = _prepare_all(convert, todo, journal, out / JOURNAL, workers, done=len(jobs) - len(todo))
+        _write_lists(out, lists, image_format)
         made = sorted(name for name in journal if (folder / name).is_file())
-        facts = {
-            "complete": not failures and not missing,
-            "images": len(made),
-            "failures": [{"frame": frame, "reason": reason} for frame, reason in failures],
-            "missing": list(missing),
-        }
-        _write_stamp(out, {**stamp, **facts})
-        if made:
-            _write_sheet(out, made)
+        _finish(out, stamp, made, failures, missing)
     except OSError as error:
         raise RealMNetError(f"{error.filename or out}: cannot be written ({error.strerror})") from error
     return Summary(
@@ -168,7 +149,7 @@ def prepare(
     )
 
 
-def _is_done(frame: "_Frame", name: str, journal: dict[str, Prepared], folder: Path) -> bool:
+def _is_done(frame: _Frame, name: str, journal: dict[str, Prepared], folder: Path) -> bool:
     row = journal.get(name)
     if row is None or not (folder / name).is_file():
         return False
@@ -243,7 +224,14 @@ def _read_lists(labels: Sequence[str | Path], label_set: LabelSet) -> dict[Path,
     return lists
 
 
-# --- one frame ------------------------------------------------------------------------------------------------------
+def _write_lists(out: Path, lists: dict[Path, LabelTable], image_format: str) -> None:
+    """The lists below OUT/ImageSets/Main, with the names of the images made."""
+    for path, table in lists.items():
+        names = np.array([f"{frame_stem(name)}.{image_format}" for name in table.names.tolist()], np.str_)
+        write_label_table(out / LISTS / path, replace(table, names=names))
+
+
+# --- making images --------------------------------------------------------------------------------------------------
 
 
 def _prepare(
@@ -262,6 +250,28 @@ def _prepare(
     source = loaded.source
     facts = (name, frame.source, frame.bytes, frame.changed_ns, source.sha256, *source.size)
     return Prepared(*facts, *geometry.box)
+
+
+def _prepare_all(
+    convert: Callable[[tuple[_Frame, str]], Prepared | tuple[str, str]],
+    todo: Sequence[tuple[_Frame, str]],
+    journal: dict[str, Prepared],
+    path: Path,
+    workers: int | None,
+    done: int,
+) -> list[tuple[str, str]]:
+    """Adds each image that `convert` makes to the journal and at once to its file at `path`; returns the failures."""
+    failures: list[tuple[str, str]] = []
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        for result in in_parallel(convert, todo, "preparing images", workers, done):
+            if isinstance(result, Prepared):
+                journal[result.name] = result
+                writer.writerow(astuple(result))
+                file.flush()
+            else:
+                failures.append(result)
+    return failures
 
 
 def _write_image(path: Path, image: np.ndarray, options: Sequence[int]) -> None:
@@ -316,6 +326,21 @@ def _write_journal(path: Path, rows: Iterable[Prepared]) -> None:
         writer.writerow(field.name for field in fields(Prepared))
         writer.writerows(map(astuple, rows))
     temporary.replace(path)
+
+
+def _finish(
+    out: Path, stamp: dict[str, Any], made: Sequence[str], failures: Sequence[tuple[str, str]], missing: Sequence[str]
+) -> None:
+    """Counts and failures into the stamp, and a sheet of the images made."""
+    facts = {
+        "complete": not failures and not missing,
+        "images": len(made),
+        "failures": [{"frame": frame, "reason": reason} for frame, reason in failures],
+        "missing": list(missing),
+    }
+    _write_stamp(out, {**stamp, **facts})
+    if made:
+        _write_sheet(out, made)
 
 
 def _write_sheet(out: Path, names: Sequence[str]) -> None:

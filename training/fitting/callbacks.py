@@ -13,7 +13,7 @@ from keras import ops
 from keras_realmnet import compat
 from keras_realmnet.errors import RealMNetError
 from training.datasets.image_set import ImageSet
-from training.fitting.checkpoints import copies, use_averages
+from training.fitting.checkpoints import copied_values, use_averages
 from training.recipe import Recipe
 from training.runs import predict, recipe_json
 from training.scoring.scores import score
@@ -57,7 +57,7 @@ class Validate(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if (epoch + 1) % self.recipe.validate_every and epoch + 1 != self.recipe.epochs:
             return
-        weights = copies(self.model.trainable_variables)
+        weights = copied_values(self.model.trainable_variables)
         use_averages(self.model)
         predicted = predict(self.model, self.data, self.recipe.batch_size)
         scores = score(self.data.labels, predicted, self.data.label_set)

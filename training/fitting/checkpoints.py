@@ -19,7 +19,7 @@ from training.runs import build_model
 __all__ = [
     "SaveCheckpoint",
     "checkpoint_path",
-    "copies",
+    "copied_values",
     "last_epoch",
     "move_to_size",
     "restore",
@@ -28,7 +28,8 @@ __all__ = [
 ]
 
 
-def copies(variables: list[keras.Variable]) -> list[NDArray[Any]]:
+def copied_values(variables: list[keras.Variable]) -> list[NDArray[Any]]:
+    """Each variable's value as an array of its own, which later steps do not change."""
     return [np.array(ops.convert_to_numpy(variable)) for variable in variables]
 
 
@@ -38,7 +39,7 @@ def use_averages(model: keras.Model) -> None:
     By copies: the optimizer's own method would share JAX buffers, which the next compiled step gives away.
     """
     if model.optimizer.use_ema:
-        averages = copies(compat.averages(model.optimizer))
+        averages = copied_values(compat.averages(model.optimizer))
         for variable, average in zip(model.trainable_variables, averages, strict=True):
             variable.assign(average)
 

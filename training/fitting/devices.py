@@ -41,7 +41,7 @@ def on_devices(count: int | None, batch_size: int) -> Iterator[int]:
         import tensorflow as tf
 
         found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-        _enough(count, [device.name for device in found])
+        _check_enough(count, [device.name for device in found])
         with tf.distribute.MirroredStrategy([device.name for device in found[:count]]).scope():
             yield count
     else:
@@ -81,7 +81,7 @@ def _jax_devices(count: int) -> Iterator[None]:
     if _several_processes():
         keras.distribution.initialize()
     names = keras.distribution.list_devices()
-    _enough(count, names)
+    _check_enough(count, names)
     before = keras.distribution.distribution()
     data_parallel = keras.distribution.DataParallel(devices=names[:count], auto_shard_dataset=False)
     keras.distribution.set_distribution(data_parallel)
@@ -91,6 +91,6 @@ def _jax_devices(count: int) -> Iterator[None]:
         keras.distribution.set_distribution(before)
 
 
-def _enough(count: int, names: list[str]) -> None:
+def _check_enough(count: int, names: list[str]) -> None:
     if len(names) < count:
         raise RealMNetError(f"{count} devices were asked for; there are {len(names)}: {', '.join(names)}")

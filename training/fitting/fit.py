@@ -19,7 +19,7 @@ from training.datasets.image_set import ImageSet
 from training.fitting.checkpoints import save_whole
 from training.fitting.folders import check_folder
 from training.fitting.loop import Resources, train
-from training.fitting.run_folder import Begin, check_same_data, known_recipe, run_facts
+from training.fitting.run_folder import BeginRun, check_same_data, known_recipe, run_facts
 from training.recipe import Recipe
 from training.runs import recipe_json
 from training.scoring.evaluate import evaluate
@@ -79,7 +79,7 @@ def fit(
     facts = run_facts(recipe, data, validation, spec)
     if resume:
         check_same_data(out / "run.json", facts)
-    begin = Begin(recipe, facts, out, resume)
+    begin = BeginRun(recipe, facts, out, resume)
 
     verbose = "auto" if sys.stdout.isatty() else 2
     model = train(recipe, data, validation, out, verbose, resources, [begin], resume)

@@ -1,6 +1,5 @@
 """From images to a trained network, phase by phase, each begun from a checkpoint."""
 
-import importlib.metadata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +12,12 @@ from training.datasets.image_set import ImageSet
 from training.fitting.callbacks import History, SeedRandomLayers, StopOnNonFiniteLoss, Validate, WeightsAndBiases
 from training.fitting.checkpoints import SaveCheckpoint, last_epoch, move_to_size, restore, use_averages
 from training.fitting.devices import check_same_epoch, on_devices, process_share
+from training.fitting.packages import installed
 from training.input.input_pipeline import TrainingBatches
 from training.recipe import Recipe
 from training.runs import build_model
 
-__all__ = ["Resources", "installed", "train"]
+__all__ = ["Resources", "train"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def train(
     resources: Resources | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     resume: bool = True,
-):
+) -> keras.Model:
     """Trains `recipe` on `data`, continuing from the newest checkpoint in `out`; `callbacks` are called before ours.
 
     Args:
@@ -77,8 +77,18 @@ def train(
     return trained
 
 
-def _train_phase(recipe, data, validation, out, epoch, steps, verbose, resources: Resources, further) -> None:
-    """From `epoch` to the end of its phase."""
+def _train_phase(
+    recipe: Recipe,
+    data: ImageSet,
+    validation: ImageSet | None,
+    out: Path,
+    epoch: int,
+    steps: int,
+    verbose: int | str,
+    resources: Resources,
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> None:
+    """From `epoch`, after which `out` has a checkpoint, to the end of its phase; an epoch has `steps` batches."""
     keras.utils.set_random_seed(recipe.seed)  # for the weights of a new run
     phase, end = recipe.phase_of(epoch)
     model = restore(recipe, out, epoch, steps)
@@ -87,17 +97,11 @@ def _train_phase(recipe, data, validation, out, epoch, steps, verbose, resources
     if recipe.fake_quantization is not None:
         fake_quantize(model, recipe.fake_quantization)
     print(f"epochs {epoch + 1} to {end} of {recipe.epochs}: {phase.size} px, {steps} steps of {recipe.batch_size}")
-    callbacks = [SeedRandomLayers(recipe.seed), StopOnNonFiniteLoss(), *further]
     share = process_share()
-    if validation is not None and share == (0, 1):  # several machines cannot predict each for itself meanwhile
-        callbacks.append(Validate(validation, recipe))
+    if share != (0, 1):  # several machines cannot predict each for itself meanwhile
+        validation = None
     out.mkdir(parents=True, exist_ok=True)
-    callbacks.append(History(out / "history.csv", epoch))
-    if installed("tensorflow"):
-        callbacks.append(keras.callbacks.TensorBoard(out / "tensorboard", write_graph=False))
-    if resources.track == "wandb":
-        callbacks.append(WeightsAndBiases(recipe, out))
-    callbacks.append(SaveCheckpoint(out))
+    all_callbacks = _callbacks(recipe, validation, out, epoch, resources.track, callbacks)
     batches = TrainingBatches(
         data,
         phase.size,
@@ -110,14 +114,27 @@ def _train_phase(recipe, data, validation, out, epoch, steps, verbose, resources
         share=share,
     )
     try:
-        model.fit(batches, epochs=end, initial_epoch=epoch, shuffle=False, callbacks=callbacks, verbose=verbose)
+        model.fit(batches, epochs=end, initial_epoch=epoch, shuffle=False, callbacks=all_callbacks, verbose=verbose)
     finally:
         batches.close()
 
 
-def installed(package: str) -> bool:
-    try:
-        importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
+def _callbacks(
+    recipe: Recipe,
+    validation: ImageSet | None,
+    out: Path,
+    epoch: int,
+    track: str | None,
+    given: Sequence[keras.callbacks.Callback],
+) -> list[keras.callbacks.Callback]:
+    """In the order in which Keras calls them: the checkpoint comes last, when all else of its epoch is written."""
+    callbacks = [SeedRandomLayers(recipe.seed), StopOnNonFiniteLoss(), *given]
+    if validation is not None:
+        callbacks.append(Validate(validation, recipe))
+    callbacks.append(History(out / "history.csv", epoch))
+    if installed("tensorflow"):
+        callbacks.append(keras.callbacks.TensorBoard(out / "tensorboard", write_graph=False))
+    if track == "wandb":
+        callbacks.append(WeightsAndBiases(recipe, out))
+    callbacks.append(SaveCheckpoint(out))
+    return callbacks

@@ -1,6 +1,5 @@
 """What a run folder holds beside the weights: the recipe, and what a reader needs to repeat the run."""
 
-import importlib.metadata
 import json
 import platform
 import subprocess
@@ -14,11 +13,11 @@ import numpy as np
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.preprocessing import PreprocessSpec
 from training.datasets.image_set import ImageSet
-from training.fitting.loop import installed
+from training.fitting.packages import versions
 from training.recipe import Recipe
 from training.runs import read_recipe, recipe_json
 
-__all__ = ["OWN_FILES", "PACKAGES", "Begin", "check_same_data", "known_recipe", "run_facts"]
+__all__ = ["OWN_FILES", "BeginRun", "check_same_data", "known_recipe", "run_facts"]
 
 # What a run folder holds of ours, and what --no-resume deletes there.
 OWN_FILES = (
@@ -26,10 +25,9 @@ OWN_FILES = (
     *("recipe.tmp", "run.tmp", "history.tmp", "scores.tmp", "unfinished.weights.h5"),
     *("weights.weights.h5", "checkpoint-[0-9][0-9][0-9][0-9].weights.h5", "tensorboard/*/events.out.tfevents.*"),
 )
-PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy", "opencv-python-headless", "scikit-learn")
 
 
-class Begin(keras.callbacks.Callback):
+class BeginRun(keras.callbacks.Callback):
     """Makes `out` the folder of this run as its training begins, once all that may be wrong with its start is past."""
 
     def __init__(self, recipe: Recipe, facts: dict[str, Any], out: Path, resume: bool):
@@ -98,7 +96,7 @@ def run_facts(recipe: Recipe, data: ImageSet, validation: ImageSet | None, spec:
         "python": platform.python_version(),
         "machine": platform.platform(),
         "backend": keras.backend.backend(),
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES if installed(name)},
+        "versions": versions(),
         "git_commit": git.stdout.strip() or None,
         "seed": recipe.seed,
         "training_data": recipe.data.describe(),
