@@ -20,7 +20,7 @@ from pynetdicom.transport import AssociationServer
 
 from edge_app.dicom import compat
 from edge_app.dicom.connections import hang_up
-from edge_app.inbox.dicom_intake import _Server
+from edge_app.inbox.dicom_server import Server
 
 
 class Peer:
@@ -289,7 +289,7 @@ def test_requests_that_wait_are_counted():
 
 
 def test_our_names_are_none_of_pynetdicoms():
-    ours = {name for name in vars(_Server) if name.startswith("_") and not name.startswith("__")}
+    ours = {name for name in vars(Server) if name.startswith("_") and not name.startswith("__")}
     ours |= {"_settings", "_waiting", "_ended"}
     with listening() as peer:
         assert not ours & set(dir(peer.server)), f"AssociationServer has {ours & set(dir(peer.server))} of its own now"

@@ -60,7 +60,8 @@ from edge_app.dicom.compat import reserve_answers
 from edge_app.dicom.header import read_attributes
 from edge_app.dicom.identifiers import IMPLEMENTATION_UID, STORAGE_CLASSES, TRANSFER_SYNTAXES
 from edge_app.dicom.own_results import HEAT_MAP_TYPE, MANUFACTURER
-from edge_app.inbox.dicom_intake import BEGINNING, start
+from edge_app.inbox.arriving import BEGINNING
+from edge_app.inbox.dicom_intake import start
 from edge_app.store.items import Incoming
 from edge_app.store.store import Store
 from keras_realmnet.errors import RealMNetError
@@ -432,7 +433,7 @@ def test_a_write_that_fails_while_an_object_comes_is_a_refusal(box, monkeypatch)
 def test_the_stored_file_is_the_same_however_it_came(box, pdu, monkeypatch):
     store, server = box
     image = peers.ophthalmic(SMALL)
-    monkeypatch.setattr("edge_app.inbox.dicom_intake.MAX_PDU", pdu)
+    monkeypatch.setattr("edge_app.inbox.negotiation.MAX_PDU", pdu)
     with peers.intake(store.data_dir / "other") as (other_store, other):
         assert send(other.port, image) == send(server.port, image) == 0x0000
         [item], [same] = store.items(), other_store.items()
