@@ -1,8 +1,10 @@
 """Networks saved and loaded: by `import keras_realmnet` alone, with precision and frozen layers; what is refused."""
 
 import os
+import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import keras
@@ -22,6 +24,7 @@ from keras_realmnet import (
     measure_map_offset,
     transfer_weights,
 )
+from keras_realmnet.deploy.graph import deploy_graph
 from keras_realmnet.errors import RealMNetError, WeightsMismatch
 from keras_realmnet.models.heads import ClassMaps
 
@@ -104,6 +107,26 @@ assert keras.saving.get_registered_object("keras_realmnet>RealMNet") is keras_re
 assert keras.__spec__.loader is keras.__loader__ and keras.__loader__.get_source("keras")
 """)
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.parametrize("network", [*NETWORKS, "inference", "deployed"])
+def test_a_model_loads_that_was_saved_when_our_modules_had_other_places(tmp_path, network):
+    """A saved model names classes of ours by module, too; their registered names are what counts."""
+    others = {"inference": lambda: realmnet().inference_model(), "deployed": lambda: deploy_graph(realmnet())}
+    model = (NETWORKS | others)[network]()
+    model.save(tmp_path / "model.keras")
+    with zipfile.ZipFile(tmp_path / "model.keras") as new, zipfile.ZipFile(tmp_path / "old.keras", "w") as old:
+        for name in new.namelist():
+            content = new.read(name)
+            if name == "config.json":
+                content, count = re.subn(rb'"keras_realmnet\.[a-z_.]+"', b'"keras_realmnet.before.the_moves"', content)
+                assert count
+            old.writestr(name, content)
+    again = keras.saving.load_model(tmp_path / "old.keras")
+    images = np.random.default_rng(0).integers(0, 256, (1, *model.input.shape[1:])).astype("float32")
+    expected, received = (keras.tree.flatten(network(images, training=False)) for network in (model, again))
+    for one, other in zip(expected, received, strict=True):
+        np.testing.assert_array_equal(ops.convert_to_numpy(one), ops.convert_to_numpy(other))
 
 
 @pytest.mark.parametrize("network", NETWORKS)
