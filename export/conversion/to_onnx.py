@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from keras_realmnet import RealMNet, compat
 from keras_realmnet.deploy.graph import DeployedWindowAttention, deploy_graph, erf_gelu, expect, expect_last_axis
 from keras_realmnet.errors import RealMNetError
-from keras_realmnet.models.heads import MAX_POOLING, ClassMaps, LinearHead, ResidualAttentionHead, moved_back
+from keras_realmnet.models.heads import MAX_POOLING, ClassMaps, LinearHead, ResidualAttentionHead, shift_matrix
 
 __all__ = [
     "OPSET",
@@ -437,7 +437,7 @@ class _Writer:
         products = self.op("maps_products", "MatMul", self._positions(layer.input), weights)
         maps = self.op("maps_positive", "Relu", products)
         if any(layer.offset):
-            moved = self.constant("maps.moved_back", moved_back(height, width, layer.offset).T)
+            moved = self.constant("maps.moved_back", shift_matrix(height, width, layer.offset).T)
             maps = self.op("maps_moved", "MatMul", moved, maps)
         self._put(layer.output, self.reshape(layer.name, maps, -1, height, width, layer.head.num_classes))
 

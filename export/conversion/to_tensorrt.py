@@ -59,15 +59,7 @@ def to_tensorrt(
     onnx_model, path = Path(onnx_model), Path(path)
     model = onnx.load(onnx_model)
     trt = import_tensorrt()
-    version = _version(trt)
-    if version < ATTENTION_SINCE and any(node.op_type == "Attention" for node in model.graph.node):
-        raise RealMNetError(
-            f"{onnx_model}: TensorRT below 10.14 does not read Attention: write the model with opset 20. "
-            f"Received: TensorRT {trt.__version__}"
-        )
-    broken = tensorrt_violations(model, version)
-    if broken:
-        raise RealMNetError(f"{onnx_model}: not for TensorRT: {'; '.join(broken)}")
+    _check_readable(model, trt, onnx_model)
     device = TensorRTRuntime.this_device()
     _check_types(model, device, onnx_model)
 
@@ -100,6 +92,19 @@ def to_tensorrt(
         cache.parent.mkdir(parents=True, exist_ok=True)
         cache.write_bytes(bytes(config.get_timing_cache().serialize()))
     return path
+
+
+def _check_readable(model: onnx.ModelProto, trt: Any, path: Path) -> None:
+    """Raises RealMNetError where this TensorRT does not read the model of `path`."""
+    version = _version(trt)
+    if version < ATTENTION_SINCE and any(node.op_type == "Attention" for node in model.graph.node):
+        raise RealMNetError(
+            f"{path}: TensorRT below 10.14 does not read Attention: write the model with opset 20. "
+            f"Received: TensorRT {trt.__version__}"
+        )
+    broken = tensorrt_violations(model, version)
+    if broken:
+        raise RealMNetError(f"{path}: not for TensorRT: {'; '.join(broken)}")
 
 
 def add_engine(

@@ -51,10 +51,10 @@ def _flatten(features):
     return ops.reshape(features, (-1, features.shape[1] * features.shape[2], features.shape[3]))
 
 
-def moved_back(height, width, offset):
-    """Bilinear weights, float32 (height · width, height · width): maps (…, positions) @ weights lie `offset` less far.
+def shift_matrix(height, width, offset):
+    """The matrix that shifts class maps back by `offset`, (rows, columns) in cells, with bilinear weights.
 
-    `offset`: (rows, columns) in cells.
+    maps (…, height · width) @ matrix, float32 (height · width, height · width).
     """
 
     def along(cells, by):
@@ -263,7 +263,7 @@ class ClassMaps(layers.Layer):
             return maps
         _, height, width, classes = maps.shape
         by_class = ops.transpose(_flatten(maps), (0, 2, 1))
-        moved = ops.matmul(by_class, ops.convert_to_tensor(moved_back(height, width, self.offset)))
+        moved = ops.matmul(by_class, ops.convert_to_tensor(shift_matrix(height, width, self.offset)))
         return ops.reshape(ops.transpose(moved, (0, 2, 1)), (-1, height, width, classes))
 
     def compute_output_shape(self, input_shape):
