@@ -20,7 +20,7 @@ from PIL import Image
 from pydicom import dcmread
 from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit, generate_uid
 
-from edge_app.outbox import documents
+from edge_app.outbox.documents import render
 from edge_app.store.records import Result
 from edge_app.store.store import Store
 
@@ -55,8 +55,7 @@ def prove(folder: Path, count: int, bundle: Path = peers.BUNDLE) -> list[str]:
         unchanged = _compare(store, results, orthanc)
         studies = orthanc.studies()
         documents = [
-            documents.render(store, store.record(each.item_id), each.kind)
-            for each in store.deliveries(limit=100 * count)
+            render(store, store.record(each.item_id), each.kind) for each in store.deliveries(limit=100 * count)
         ]
         assert {each.state for each in store.deliveries(limit=100 * count)} == {"delivered"}
         judged = _judge(documents)
@@ -93,7 +92,7 @@ def _compare(store: Store, results: list[Result], orthanc: peers.Orthanc) -> int
     for result in results:
         ours[result.item.sop_instance_uid] = store.object_path(result.item).read_bytes()
         for each in store.deliveries(result.item.id):
-            content = documents.render(store, result, each.kind).read_bytes()
+            content = render(store, result, each.kind).read_bytes()
             ours[str(dcmread(BytesIO(content), stop_before_pixels=True).SOPInstanceUID)] = content
     theirs = orthanc.instances()
     common = ours.keys() & theirs.keys()
