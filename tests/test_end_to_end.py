@@ -13,6 +13,8 @@ import pytest
 
 from export.speed.network_facts import network_facts
 from keras_realmnet.screening.bundle.bundle import Bundle
+from training.recipe import load_recipe
+from training.runs import load_run
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "bundles" / "realmnet-demo"
@@ -33,31 +35,52 @@ def command(*args, folder=ROOT):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """The folder of a run of the smoke recipe."""
+    """The folder of a run of the smoke recipe, where the command puts it by itself; never change it."""
     folder = tmp_path_factory.mktemp("smoke")
-    done = command("training", "fit", "--recipe", "smoke", "--out", folder / "run", "--cache", folder / "cache")
+    done = command("training", "fit", "--recipe", "smoke", folder=folder)
     assert done.returncode == 0, done.stderr
-    return folder / "run"
+    return folder / "runs" / "smoke"
+
+
+@pytest.mark.slow
+def test_the_smoke_recipe_learns(run, tmp_path):
+    with (run / "history.csv").open(newline="") as file:
+        losses = [float(row["loss"]) for row in csv.DictReader(file)]
+    assert losses[-1] < 0.6 * losses[0]
+    scores = json.loads((run / "scores.json").read_text())
+    assert scores["images"] > 50
+    assert 0 < scores["scores"]["macro_auroc"]["value"] <= 1
+    facts = json.loads((run / "run.json").read_text())
+    assert {"command", "versions", "git_commit", "data_sha256", "seed", "preprocess_hash"} <= set(facts)
+    assert not list(run.glob("checkpoint*"))
+    assert load_run(run)[1] == load_recipe("smoke")
+
+    fit = ("training", "fit", "--recipe", "smoke", "--out", tmp_path / "run")
+    shutil.copytree(run, tmp_path / "run")
+    again = command(*fit, folder=run.parents[1])
+    assert again.returncode == 2
+    assert "holds a finished run" in again.stderr
+    (tmp_path / "run" / "scores.json").unlink()  # as if it had been interrupted while it was scored
+    assert command(*fit, folder=run.parents[1]).returncode == 0
+    assert json.loads((tmp_path / "run" / "scores.json").read_text()) == scores
 
 
 @pytest.mark.slow
 def test_from_training_to_a_report(run, tmp_path):
-    with (run / "history.csv").open() as file:
-        losses = [float(row["loss"]) for row in csv.DictReader(file)]
-    assert losses[-1] < 0.6 * losses[0]
-    made = command("export", "bundle", "--weights", run / "weights.weights.h5", "--out", "bundle", folder=run.parent)
+    folder = run.parents[1]
+    made = command("export", "bundle", "--weights", run / "weights.weights.h5", "--out", "bundle", folder=folder)
     # A network trained for a minute may be too noisy for int8: then the bundle is refused and says why.
     if made.returncode == 2:
         assert "int8: " in made.stderr
-        assert not (run.parent / "bundle" / "bundle.json").exists()
+        assert not (folder / "bundle" / "bundle.json").exists()
         pytest.skip(f"refused as it should be: {made.stderr.strip()}")
     assert made.returncode == 0, made.stderr
-    bundle = Bundle.load(run.parent / "bundle")
+    bundle = Bundle.load(folder / "bundle")
     assert set(bundle.artifacts) == {"float32", "float16", "int8"}
     assert all(100 < artifact.costs.peak_memory_mb < 600 for artifact in bundle.artifacts.values())
-    verified = command("export", "verify", run.parent / "bundle")
+    verified = command("export", "verify", folder / "bundle")
     assert verified.returncode == 0, verified.stdout + verified.stderr
-    screened = command("edge_app", "screen", ROOT / "samples", "--bundle", run.parent / "bundle", "--out", tmp_path)
+    screened = command("edge_app", "screen", ROOT / "samples", "--bundle", folder / "bundle", "--out", tmp_path)
     assert screened.returncode == 1, screened.stderr  # some samples are broken on purpose
 
 

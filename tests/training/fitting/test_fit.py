@@ -338,29 +338,6 @@ def test_a_wrong_command_is_one_line(args, message, tmp_path):
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.slow
-def test_the_smoke_recipe_learns(tmp_path):
-    done = command("fit", "--recipe", "smoke", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    run = tmp_path / "runs" / "smoke"
-    with (run / "history.csv").open(newline="") as file:
-        losses = [float(row["loss"]) for row in csv.DictReader(file)]
-    assert losses[-1] < 0.7 * losses[0]
-    scores = json.loads((run / "scores.json").read_text())
-    assert scores["images"] > 50
-    assert 0 < scores["scores"]["macro_auroc"]["value"] <= 1
-    facts = json.loads((run / "run.json").read_text())
-    assert {"command", "versions", "git_commit", "data_sha256", "seed", "preprocess_hash"} <= set(facts)
-    assert not list(run.glob("checkpoint*"))
-    again = command("fit", "--recipe", "smoke", cwd=tmp_path)
-    assert again.returncode == 2
-    assert "holds a finished run" in again.stderr
-    (run / "scores.json").unlink()  # as if it had been interrupted while it was scored
-    assert command("fit", "--recipe", "smoke", cwd=tmp_path).returncode == 0
-    assert json.loads((run / "scores.json").read_text()) == scores
-    assert load_run(run)[1] == load_recipe("smoke")
-
-
 # ---- what fit does to a folder ----
 
 QUICK = replace(TINY, phases=(Phase(1, 64),), batch_size=4, warmup_epochs=0)
