@@ -133,23 +133,6 @@ def test_nothing_imports_edge_app(package):
     assert [(str(f), m) for f, m in imported(package) if within(m, ("edge_app",))] == []
 
 
-@pytest.mark.parametrize(
-    ("room", "above"),
-    [
-        ("data", ("phantoms", "datasets", "input", "runs", "scoring", "fitting", "studies", "report", "commands")),
-        ("phantoms", ("datasets", "input", "runs", "scoring", "fitting", "studies", "report", "commands")),
-        ("datasets", ("input", "runs", "scoring", "fitting", "studies", "report", "commands")),
-        ("scoring", ("fitting", "studies", "report", "commands")),
-        ("fitting", ("studies", "report", "commands")),
-    ],
-)
-def test_the_rooms_of_training_import_downwards(room, above):
-    """Imports inside of functions count, too: a circle that is hidden there is one."""
-    found = imported(f"training/{room}")
-    assert found, "no import found: the test looks in the wrong place"
-    assert [(str(f), m) for f, m in found if within(m, tuple(f"training.{name}" for name in above))] == []
-
-
 # ---- rooms
 
 # Every file is in one room: a folder or a file of the project, the longest name here that its own begins with. It
