@@ -11,7 +11,7 @@ import numpy as np
 from keras_realmnet import compat
 from keras_realmnet.errors import WeightsMismatch
 
-__all__ = ["load_timm_weights", "resize_attention_biases", "transfer_weights"]
+__all__ = ["TORCH_LEAVES", "load_timm_weights", "resize_attention_biases", "transfer_weights"]
 
 # What a reference checkpoint carries beside weights: an index table that follows from the window, a BatchNorm counter.
 _NOT_WEIGHTS = ("attention_bias_idxs", ".attn.ab", "num_batches_tracked")
@@ -25,7 +25,7 @@ _MMPRETRAIN = (
     (re.compile(r"^stages\.(\d)\.downsample\."), lambda match: f"stages.{int(match[1]) + 1}.downsample."),
     (re.compile(r"^norm3\."), "head.norm."),
 )
-_TIMM_LEAVES = {  # Keras' variable → timm's leaf
+TORCH_LEAVES = {  # Keras' variable → PyTorch's leaf
     "kernel": "weight",
     "gamma": "weight",
     "beta": "bias",
@@ -211,7 +211,7 @@ def _targets_by_timm_name(model):
             for head in range(target.shape[0]):
                 targets[f"head.csra_heads.{head}.head.weight"] = replace(target, part=head)
         else:
-            targets[f"{_timm_module(target.layer_name)}.{_TIMM_LEAVES.get(leaf, leaf)}"] = target
+            targets[f"{_timm_module(target.layer_name)}.{TORCH_LEAVES.get(leaf, leaf)}"] = target
     return targets
 
 

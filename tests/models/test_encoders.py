@@ -8,6 +8,7 @@ from keras import ops
 from keras_realmnet.errors import WeightsMismatch
 from keras_realmnet.models import encoder_weights
 from keras_realmnet.models.encoders import STRIDES, Encoder
+from keras_realmnet.weights import TORCH_LEAVES
 
 CHANNELS = {  # of the published networks' stages
     "efficientnet_lite0": (16, 24, 40, 112, 320),
@@ -95,7 +96,7 @@ def checkpoint(model):
     arrays = {}
     for layer in model.layers:
         for variable in layer.weights:
-            leaf = encoder_weights._LEAVES.get(variable.name)
+            leaf = TORCH_LEAVES.get(variable.name)
             if leaf is not None:
                 value = np.array(ops.convert_to_numpy(variable))
                 if value.ndim == 4:
