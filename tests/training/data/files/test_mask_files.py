@@ -1,0 +1,182 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+
+from keras_realmnet.errors import DataSetError
+from training.data.files.mask_files import (
+    IGNORE,
+    BinaryCoding,
+    ColourCoding,
+    MaskFiles,
+    MaskTruth,
+    find_masks,
+    read_pixels,
+)
+
+SIZE = (5, 4)  # width, height
+INSIDE = np.zeros((4, 5), bool)
+INSIDE[1:3, 2:] = True
+
+
+def save(path, pixels, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, **options)
+    return path
+
+
+def palette_image(path, indices, palette):
+    image = Image.frombytes("P", indices.shape[::-1], indices.tobytes())
+    image.putpalette([value for colour in palette for value in colour])
+    image.save(path)
+    return path
+
+
+# ---- one structure
+
+
+@pytest.mark.parametrize("name", ["m.png", "m.bmp", "m.tif"])
+@pytest.mark.parametrize("value", [1, 128, 255])
+def test_a_binary_mask(tmp_path, name, value):
+    save(tmp_path / name, np.where(INSIDE, value, 0).astype(np.uint8))
+    np.testing.assert_array_equal(BinaryCoding().read(tmp_path / name, SIZE)[..., 0], INSIDE)
+
+
+def test_black_and_white_grey_in_colours_and_sixteen_bits(tmp_path):
+    save(tmp_path / "bits.png", INSIDE)
+    save(tmp_path / "rgb.png", np.repeat(np.where(INSIDE, 255, 0).astype(np.uint8)[..., None], 3, axis=-1))
+    save(tmp_path / "deep.png", np.where(INSIDE, 255, 0).astype(np.uint16))
+    for name in ("bits", "rgb", "deep"):
+        np.testing.assert_array_equal(BinaryCoding().read(tmp_path / f"{name}.png", SIZE)[..., 0], INSIDE)
+
+
+def test_a_mask_whose_structure_is_black(tmp_path):
+    palm = BinaryCoding(background=255, structure=0)
+    path = save(tmp_path / "m.bmp", np.where(INSIDE, 0, 255).astype(np.uint8))
+    np.testing.assert_array_equal(palm.read(path, SIZE)[..., 0], INSIDE)
+    save(path, np.full((4, 5), 255, np.uint8))
+    assert not palm.read(path, SIZE).any()
+    save(path, np.where(INSIDE, 128, 255).astype(np.uint8))
+    with pytest.raises(DataSetError, match=r"m\.bmp: .* must be 255 \(background\) or 0. Found: 128"):
+        palm.read(path, SIZE)
+
+
+def test_a_smoothed_mask_and_one_of_another_size_are_refused(tmp_path):
+    path = save(tmp_path / "m.png", np.arange(20, dtype=np.uint8).reshape(4, 5))
+    with pytest.raises(DataSetError, match=r"or one other value. Found: 1, 2, 3, 4, 5, 6 \.\.\."):
+        BinaryCoding().read(path, SIZE)
+    with pytest.raises(DataSetError, match=r"the mask has 5 x 4 pixels; expected those of its picture, 4 x 5"):
+        BinaryCoding().read(path, (4, 5))
+    path.write_bytes(b"")
+    with pytest.raises(DataSetError, match=r"m\.png: cannot be read as a mask"):
+        BinaryCoding().read(path, SIZE)
+    save(path, np.full((4, 5), 300, np.uint16))
+    with pytest.raises(DataSetError, match="values up to 300; expected 0 to 255"):
+        BinaryCoding().read(path, SIZE)
+    save(path, np.tile(np.uint8([255, 0, 0]), (4, 5, 1)))
+    with pytest.raises(DataSetError, match="the mask has colours; expected grey levels"):
+        BinaryCoding().read(path, SIZE)
+
+
+# ---- several labels in one file
+
+RED, YELLOW, GREY, BLACK = (255, 0, 0), (255, 255, 0), (128, 128, 128), (0, 0, 0)
+DISC_AND_CUP = ColourCoding(((YELLOW, RED), (RED,)), background=BLACK, ignore=GREY)
+
+
+def test_colours_may_belong_to_several_labels(tmp_path):
+    pixels = np.uint8([[BLACK, YELLOW, RED, GREY, BLACK]] * 4)
+    path = save(tmp_path / "m.png", pixels)
+    read = DISC_AND_CUP.read(path, SIZE)
+    np.testing.assert_array_equal(read[0], [[0, 0], [1, 0], [1, 1], [IGNORE, IGNORE], [0, 0]])
+    assert (read == read[:1]).all()
+
+
+def test_indices_are_not_colours(tmp_path):
+    indices = np.uint8([[0, 1, 2, 3, 0]] * 4)
+    path = palette_image(tmp_path / "m.png", indices, [BLACK, YELLOW, RED, GREY])
+    np.testing.assert_array_equal(DISC_AND_CUP.read(path, SIZE)[0, :, 1], [0, 0, 1, IGNORE, 0])
+    by_index = ColourCoding(((1, 2), (2,)), background=0, ignore=3)
+    np.testing.assert_array_equal(by_index.read(path, SIZE), DISC_AND_CUP.read(path, SIZE))
+
+
+def test_unnamed_colours_are_counted(tmp_path):
+    path = save(tmp_path / "m.png", np.uint8([[BLACK, YELLOW, (1, 2, 3), (1, 2, 3), (0, 0, 1)]] * 4))
+    with pytest.raises(DataSetError, match=r"12 pixels have colours .* does not name: #000001, #010203"):
+        DISC_AND_CUP.read(path, SIZE)
+
+
+@given(hnp.arrays(np.uint8, (4, 5), elements=st.integers(0, 3)))
+def test_colours_and_indices_of_any_picture(tmp_path_factory, indices):
+    path = palette_image(tmp_path_factory.mktemp("m") / "m.png", indices, [BLACK, YELLOW, RED, GREY])
+    expected = np.stack([np.isin(indices, [1, 2]), indices == 2], axis=-1).astype(np.uint8)
+    expected[indices == 3] = IGNORE
+    np.testing.assert_array_equal(DISC_AND_CUP.read(path, SIZE), expected)
+    np.testing.assert_array_equal(read_pixels(path, SIZE, colour=False), indices)
+
+
+# ---- of n pictures
+
+
+def known(*values):
+    return np.array(values, bool)
+
+
+def test_known_to_be_empty_is_not_unknown(tmp_path):
+    path = save(tmp_path / "m.png", np.where(INSIDE, 255, 0).astype(np.uint8))
+    first = MaskFiles((path, None, None), known(True, True, False))
+    second = MaskFiles((None, None, None), known(True, False, False))
+    truth = MaskTruth((first, second), BinaryCoding(), exclusive=False)
+    assert (len(truth), truth.labels) == (3, 2)
+    np.testing.assert_array_equal(truth.known, [[True, True], [True, False], [False, False]])
+    np.testing.assert_array_equal(truth.read(0, SIZE), np.stack([INSIDE, INSIDE & False], axis=-1))
+    np.testing.assert_array_equal(truth.read(1, SIZE)[0, 0], [0, IGNORE])
+    assert (truth.read(2, SIZE) == IGNORE).all()
+
+    exclusive = MaskTruth((first, second), BinaryCoding(), exclusive=True)
+    np.testing.assert_array_equal(exclusive.read(0, SIZE), np.where(INSIDE, 1, 0))
+    assert (exclusive.read(1, SIZE) == IGNORE).all()  # the second may be anywhere
+    assert exclusive.read(2, SIZE).dtype == np.uint8
+
+
+def test_an_unknown_label_leaves_the_known_one(tmp_path):
+    path = save(tmp_path / "m.png", np.where(INSIDE, 255, 0).astype(np.uint8))
+    files = (MaskFiles((None,), known(False)), MaskFiles((path,), known(True)))
+    np.testing.assert_array_equal(MaskTruth(files, BinaryCoding(), True).read(0, SIZE), np.where(INSIDE, 2, IGNORE))
+
+
+def test_labels_that_exclude_each_other_must_not_overlap(tmp_path):
+    path = save(tmp_path / "m.png", np.where(INSIDE, 255, 0).astype(np.uint8))
+    files = (MaskFiles((path,), known(True)),) * 2
+    with pytest.raises(DataSetError, match=r"m\.png.*: 6 pixels have two labels that exclude each other"):
+        MaskTruth(files, BinaryCoding(), exclusive=True).read(0, SIZE)
+    assert MaskTruth(files, BinaryCoding(), exclusive=False).read(0, SIZE).sum() == 12
+
+
+def test_a_coded_file_that_is_missing(tmp_path):
+    truth = MaskTruth((MaskFiles((None, None), known(True, False)),), DISC_AND_CUP, exclusive=False)
+    assert truth.known.tolist() == [[True, True], [False, False]]
+    assert (truth.read(0, SIZE) == np.zeros((4, 5, 2))).all()
+    assert (truth.read(1, SIZE) == IGNORE).all()
+
+
+def test_masks_are_found_by_the_pictures_names(tmp_path):
+    for name in ("a.png", "one/b.bmp", "stranger.png"):
+        save(tmp_path / name, INSIDE)
+    (tmp_path / "a.txt").touch()
+    files, without, strangers = find_masks(tmp_path, ("a.jpg", "one/b.jpg", "c.jpg"), absent="unknown")
+    assert files.paths == (tmp_path / "a.png", tmp_path / "one/b.bmp", None)
+    assert files.known.tolist() == [True, True, False]
+    assert (without, strangers) == (("c.jpg",), ("stranger.png",))
+    assert find_masks(tmp_path, ("a.jpg", "c.jpg"), absent="empty")[0].known.all()
+
+
+def test_a_mask_is_of_one_picture_and_a_picture_has_one_mask(tmp_path):
+    save(tmp_path / "a.png", INSIDE)
+    with pytest.raises(DataSetError, match=r"a\.png: is the mask of one/a\.jpg and of two/a\.jpg; expected one"):
+        find_masks(tmp_path, ("one/a.jpg", "two/a.jpg"), absent="empty")
+    save(tmp_path / "a.bmp", INSIDE)
+    with pytest.raises(DataSetError, match=r"may be any of a\.bmp, a\.png"):
+        find_masks(tmp_path, ("a.jpg",), absent="empty")
