@@ -9,6 +9,8 @@ import io
 
 from keras.src.applications.convnext import ConvNeXt, LayerScale, StochasticDepth
 from keras.src.applications.efficientnet import DEFAULT_BLOCKS_ARGS, EfficientNet
+from keras.src.models.functional import Functional
+from keras.src.models.sequential import Sequential
 
 __all__ = [
     "DEFAULT_BLOCKS_ARGS",
@@ -20,9 +22,11 @@ __all__ = [
     "averages",
     "deit_layers",
     "direct_layers",
+    "is_functional",
     "moments",
     "operation_of",
     "own_variables",
+    "run_through",
     "seed_states",
     "step_count",
     "weights_file",
@@ -75,6 +79,29 @@ def operation_of(tensor):
     `KerasTensor._keras_history`; nothing public leads from a tensor to it.
     """
     return tensor._keras_history.operation
+
+
+def is_functional(layer):
+    """Whether all that `layer` computes is the graph of its layers: `run_through` goes through it.
+
+    `keras.src.models.functional.Functional` and `Sequential._functional`: `keras.Model` makes the first, which has no
+    public name, and a class that derives from it may compute something else in a `call` of its own.
+    """
+    if isinstance(layer, Sequential):
+        return type(layer).call is Sequential.call and layer._functional is not None
+    return isinstance(layer, Functional) and type(layer).call is Functional.call
+
+
+def run_through(model, inputs, call):
+    """What comes out of the functional `model` if each of its operations gives what `call` makes of it.
+
+    In the order in which Keras computes them, `call(operation, *arguments, **keywords)` is handed what it has given for
+    the operations before, `inputs` at first; anything that `keras.tree` takes as a leaf will do.
+
+    `Functional._run_through_graph`; `keras.models.clone_model`, which calls it, takes symbolic tensors alone.
+    """
+    functional = model._functional if isinstance(model, Sequential) else model
+    return functional._run_through_graph(inputs, call_fn=call)
 
 
 def seed_states(model):

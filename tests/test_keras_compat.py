@@ -88,6 +88,37 @@ def test_a_symbolic_tensor_leads_to_its_operation(model):
     assert type(compat.operation_of(added)).__name__ == "Add", "`_keras_history` leads elsewhere"
 
 
+class OwnCall(type(network())):
+    def call(self, inputs, training=None, mask=None):
+        return 2 * super().call(inputs, training, mask)
+
+
+def test_what_a_functional_network_calls_is_gone_through_in_order(model):
+    """Networks inside are operations of their own; what `call` gives for one is handed to the next."""
+    seen = []
+
+    def call(operation, *arguments, **keywords):
+        seen.append((operation.name, arguments, keywords))
+        return f"{operation.name}({', '.join(map(str, keras.tree.flatten(arguments)))})"
+
+    images = keras.Input((4,), name="images")
+    inside = keras.Sequential([keras.Input((4,)), layers.Dense(4, name="dense")], name="inside")
+    both = layers.Add(name="both")([inside(images, training=False), images])
+    given = compat.run_through(keras.Model(images, {"y": model(both)}), "x", call)
+    assert given == {"y": "model(both(inside(x), x))"}
+    assert seen[0] == ("inside", ("x",), {"training": False})
+    assert compat.run_through(inside, "x", call) == "dense(x)"
+
+
+def test_functional_are_networks_that_compute_their_graph_and_nothing_else(model):
+    images = keras.Input((4,))
+    built, unbuilt = keras.Sequential([images, layers.Dense(2)]), keras.Sequential([layers.Dense(2)])
+    assert compat.is_functional(model)
+    assert compat.is_functional(built)
+    own = OwnCall(images, layers.Dense(2)(images))
+    assert not any(compat.is_functional(other) for other in (unbuilt, own, layers.Dense(2), keras.Model()))
+
+
 def test_seed_states_are_the_random_layers_and_in_no_checkpoint(model, tmp_path):
     states = compat.seed_states(model)
     drops = [layer for layer in compat.all_layers(model) if isinstance(layer, layers.Dropout)]

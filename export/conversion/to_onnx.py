@@ -12,7 +12,9 @@ from keras import layers
 from onnx import TensorProto, helper, numpy_helper
 
 from keras_realmnet import RealMNet, compat
-from keras_realmnet.deploy.graph import DeployedWindowAttention, deploy_graph, erf_gelu, expect, expect_last_axis
+from keras_realmnet.deploy.graph import deploy_graph
+from keras_realmnet.deploy.layers import DeployedWindowAttention, erf_gelu
+from keras_realmnet.deploy.settings import expect, expect_last_axis
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.models.heads import MAX_POOLING, ClassMaps, LinearHead, ResidualAttentionHead, shift_matrix
 

@@ -8,7 +8,7 @@ import re
 import keras
 from keras import layers, ops
 
-from keras_realmnet.deploy.graph import expect, expect_last_axis
+from keras_realmnet.deploy.settings import expect, expect_last_axis
 from keras_realmnet.models.tiny_vit import WindowAttention
 from keras_realmnet.presets import SCHEMES
 
