@@ -97,7 +97,9 @@ def _fold_forwards(network: Steps, step: Step) -> None:
     padded = padded or getattr(reader.layer, "padding", "valid") != "valid"
     if (padded and shift.any()) or getattr(reader.layer, "groups", 1) != 1:
         return
+    kernel, bias = _kernel_and_bias(reader)
     if reader.kind is layers.DepthwiseConv2D:  # (height, width, channels, multiplier): each output has one input
+        multiplier = kernel.shape[-1]
         scale, shift = (np.repeat(value, multiplier).reshape(-1, multiplier) for value in (scale, shift))
         kernel, bias = kernel * scale, bias + (kernel.astype("float64") * shift).sum(axis=(0, 1)).ravel()
     else:
