@@ -81,34 +81,36 @@ class BinaryCoding:
 class ColourCoding:
     """One file for all labels, each of which has its `colours`; a colour may belong to several labels.
 
-    `ignore`: where nothing is known. All colours are numbers (grey levels, or indices of a palette), or all are red,
-    green and blue.
+    `ignore`: colours of where nothing is known. All colours are numbers (grey levels, or indices of a palette), or all
+    are red, green and blue.
     """
 
     colours: tuple[tuple[Colour, ...], ...]
     background: Colour = 0
-    ignore: Colour | None = None
+    ignore: tuple[Colour, ...] = ()
 
     def read(self, path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
         """uint8 (height, width, labels): 1, 0, or 255 to ignore. Arguments and errors as of `BinaryCoding.read`."""
         pixels = read_pixels(path, size, colour=isinstance(self.background, tuple))
         codes = pixels if pixels.ndim == 2 else _packed(pixels)
-        found, where = np.unique(codes, return_inverse=True)
-        known = {_code(colour) for group in self.colours for colour in group} | {_code(self.background)}
-        ignored = set() if self.ignore is None else {_code(self.ignore)}
-        others = [code for code in found.tolist() if code not in known | ignored]
-        if others:
-            counts = np.bincount(where.reshape(-1), minlength=len(found))
-            share = counts[[found.tolist().index(code) for code in others]].sum()
+        masks = np.zeros((*codes.shape, len(self.colours)), np.uint8)
+        named = codes == _code(self.background)
+        for colour in dict.fromkeys(colour for group in self.colours for colour in group):
+            here = codes == _code(colour)
+            named |= here
+            masks[here] |= np.array([colour in group for group in self.colours], np.uint8)
+        for colour in self.ignore:
+            here = codes == _code(colour)
+            named |= here
+            masks[here] = IGNORE
+        if not named.all():
+            others = np.unique(codes[~named]).tolist()
             shown = ", ".join(_shown(code, pixels.ndim == 3) for code in others[:6])
             raise DataSetError(
-                f"{path}: {share} pixels have colours that the vocabulary does not name: "
+                f"{path}: {(~named).sum()} pixels have colours that the vocabulary does not name: "
                 f"{shown}{' ...' if others[6:] else ''}"
             )
-        table = np.zeros((len(found), len(self.colours)), np.uint8)
-        for row, code in enumerate(found.tolist()):
-            table[row] = IGNORE if code in ignored else [code in map(_code, group) for group in self.colours]
-        return table[where.reshape(codes.shape)]
+        return masks
 
 
 @dataclass(frozen=True)
@@ -227,8 +229,8 @@ def read_pixels(path: Path, size: tuple[int, int], colour: bool) -> NDArray[np.u
     return pixels.astype(np.uint8)
 
 
-def _packed(pixels: NDArray[np.uint8]) -> NDArray[np.int64]:
-    red, green, blue = (pixels[..., k].astype(np.int64) for k in range(3))
+def _packed(pixels: NDArray[np.uint8]) -> NDArray[np.int32]:
+    red, green, blue = (pixels[..., k].astype(np.int32) for k in range(3))
     return (red << 16) + (green << 8) + blue
 
 

@@ -40,7 +40,7 @@
     exclusive = false
     folder = "disc_and_cup"
     background = "#000000"
-    ignore = "#808080"
+    ignore = ["#808080"]                # where nothing is known
     entries = [                         # all in one file, told by their colours
       { code = "DISC", name = "Optic disc", meaning = "optic disc", colours = ["#ffff00", "#ff0000"] },
       { code = "CUP", name = "Optic cup", meaning = "optic cup", colours = ["#ff0000"] },
@@ -232,8 +232,8 @@ class MasksOutput(_Output):
     entries: Annotated[tuple[MaskEntry, ...], Field(min_length=1)]
     exclusive: bool
     folder: Line
-    background: TomlColour = 0
-    ignore: TomlColour | None = None
+    background: TomlColour | None = None  # default: black
+    ignore: tuple[TomlColour, ...] = ()
     without_mask: Absent = "unknown"
 
     @model_validator(mode="after")
@@ -244,15 +244,15 @@ class MasksOutput(_Output):
         if any(coloured) and any(entry.folder is not None for entry in self.entries):
             raise ValueError("colours or folders for the entries, not both")
         if not any(coloured):
-            if not isinstance(self.background, int) or self.ignore is not None:
+            if isinstance(self.background, tuple) or self.ignore:
                 raise ValueError("a background that is a number, and no `ignore`, where the entries have no colours")
             _once(self.folders(), "every entry to have a folder of its own")
             return self
         colours = [colour for entry in self.entries for colour in entry.colours or ()]
-        special = [self.background] if self.ignore is None else [self.background, self.ignore]
+        special = [self._background(), *self.ignore]
         if len({isinstance(colour, int) for colour in (*colours, *special)}) > 1:
             raise ValueError('colours, background and ignore to be all numbers, or all "#rrggbb"')
-        _once(special, "another colour to ignore than the background's")
+        _once(special, "other colours to ignore than the background's, each once")
         if set(special) & set(colours):
             raise ValueError("entries to have other colours than background and ignore")
         if self.exclusive:
@@ -270,9 +270,17 @@ class MasksOutput(_Output):
         """What the pixels of a file mean."""
         colours = tuple(entry.colours for entry in self.entries if entry.colours is not None)
         if colours:
-            return ColourCoding(colours, self.background, self.ignore)
-        assert isinstance(self.background, int)
-        return BinaryCoding(self.background)
+            return ColourCoding(colours, self._background(), self.ignore)
+        background = self._background()
+        assert isinstance(background, int)
+        return BinaryCoding(background)
+
+    def _background(self) -> Colour:
+        """What is said, else black in the way in which the entries have their colours."""
+        if self.background is not None:
+            return self.background
+        first = next((colour for entry in self.entries for colour in entry.colours or ()), 0)
+        return 0 if isinstance(first, int) else (0, 0, 0)
 
 
 class PointsOutput(_Output):
@@ -301,9 +309,10 @@ class Vocabulary(_Part):
     @model_validator(mode="after")
     def _unique(self) -> "Vocabulary":
         _once([output.name for output in self.outputs], "every output to have a name of its own")
-        codes = [code for output in self.outputs for code in output.codes]
-        _once(codes, "every code to belong to one output")
-        for code in codes:
+        for kinds in ((LabelsOutput, GradesOutput), (MasksOutput,), (PointsOutput,)):
+            alike = [code for output in self.outputs if isinstance(output, kinds) for code in output.codes]
+            _once(alike, "every code to belong to one output of a kind")
+        for code in (code for output in self.outputs for code in output.codes):
             qualified = f"{self.name}:{code}"
             if len(qualified) > CODE_LENGTH or not qualified.isascii() or set("\\ ") & set(qualified):
                 raise ValueError(
@@ -333,7 +342,9 @@ def read_vocabulary(path: str | Path) -> Vocabulary:
     try:
         return Vocabulary.model_validate(_tuples(values))
     except ValidationError as error:
-        raise DataSetError(f"{path}: {'; '.join(map(_message, error.errors()))}") from error
+        # pydantic counts entries that are wrong as missing ones, too
+        errors = [each for each in error.errors() if each["type"] != "too_short" or not each["input"]]
+        raise DataSetError(f"{path}: {'; '.join(map(_message, errors))}") from error
 
 
 def _once(values: Sequence[Any], expected: str) -> None:

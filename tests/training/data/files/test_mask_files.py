@@ -83,7 +83,7 @@ def test_a_smoothed_mask_and_one_of_another_size_are_refused(tmp_path):
 # ---- several labels in one file
 
 RED, YELLOW, GREY, BLACK = (255, 0, 0), (255, 255, 0), (128, 128, 128), (0, 0, 0)
-DISC_AND_CUP = ColourCoding(((YELLOW, RED), (RED,)), background=BLACK, ignore=GREY)
+DISC_AND_CUP = ColourCoding(((YELLOW, RED), (RED,)), background=BLACK, ignore=(GREY,))
 
 
 def test_colours_may_belong_to_several_labels(tmp_path):
@@ -98,7 +98,7 @@ def test_indices_are_not_colours(tmp_path):
     indices = np.uint8([[0, 1, 2, 3, 0]] * 4)
     path = palette_image(tmp_path / "m.png", indices, [BLACK, YELLOW, RED, GREY])
     np.testing.assert_array_equal(DISC_AND_CUP.read(path, SIZE)[0, :, 1], [0, 0, 1, IGNORE, 0])
-    by_index = ColourCoding(((1, 2), (2,)), background=0, ignore=3)
+    by_index = ColourCoding(((1, 2), (2,)), background=0, ignore=(3,))
     np.testing.assert_array_equal(by_index.read(path, SIZE), DISC_AND_CUP.read(path, SIZE))
 
 

@@ -57,7 +57,6 @@ name = "disc_and_cup"
 kind = "masks"
 exclusive = true
 folder = "coloured"
-background = "#000000"
 without_mask = "empty"
 entries = [
   { code = "RIM", name = "Rim", meaning = "neuroretinal rim", colours = ["#ffff00"] },

@@ -50,7 +50,7 @@ def test_the_example_of_the_description(read):
     assert isinstance(disc_and_cup, MasksOutput)
     assert disc_and_cup.folders() == ("disc_and_cup",)
     yellow, red = (255, 255, 0), (255, 0, 0)
-    assert disc_and_cup.coding() == ColourCoding(((yellow, red), (red,)), (0, 0, 0), (128, 128, 128))
+    assert disc_and_cup.coding() == ColourCoding(((yellow, red), (red,)), (0, 0, 0), ((128, 128, 128),))
     assert isinstance(landmarks, PointsOutput)
     assert landmarks.columns() == ("fovea_x", "fovea_y")
     assert vocabulary.columns() == ("N", "bleeding", "dr_grade", "fovea_x", "fovea_y")
@@ -79,7 +79,12 @@ def test_what_is_not_said_follows_from_the_codes(read):
         ('code = "HE"', 'code = "N"', r"outputs\[0\]: expected every entry to have a code of its own, not 'N' twice"),
         ('code = "HE"', 'code = "EX"', r"expected groups of two or more of the codes N, EX, not"),
         ('[["N", "HE"]]', '[["N"]]', r"expected groups of two or more of the codes N, HE, not \['N'\]"),
-        ('code = "FOVEA"', 'code = "EX"', r"expected every code to belong to one output, not 'EX' twice"),
+        ('code = "G1"', 'code = "HE"', r"expected every code to belong to one output of a kind, not 'HE' twice"),
+        ('code = "FOVEA"', 'code = "EX"', None),
+        ('background = "#000000"', "", None),
+        ('background = "#000000"', 'background = "#808080"', r"other colours to ignore than the background's"),
+        ('background = "#000000"', "background = 0", r'all numbers, or all "#rrggbb"'),
+        ('colours = ["#ff0000"]', 'colours = ["#000000"]', r"other colours than background and ignore"),
         ('code = "FOVEA"', 'code = "FOVEACENTRE"', r"at most 16 ASCII characters .* not 'clinic:FOVEACENTRE'"),
         ('code = "FOVEA"', 'code = "FÓVEA"', r"ASCII characters"),
         ('name = "Fovea"', 'name = " "', r"entries\[0\]\.name = ' ': expected a line of text"),
@@ -95,7 +100,7 @@ def test_what_is_not_said_follows_from_the_codes(read):
         (', colours = ["#ff0000"]', ', colours = ["#ff0000"], folder = "x"', r"colours or folders"),
         ('folder = "microaneurysms"', 'folder = "masks/EX"', r"every entry to have a folder of its own"),
         ('without_mask = "unknown"', 'without_mask = "none"', r"without_mask = 'none': expected input should be"),
-        ('folder = "masks" ', "ignore = 3\nfolder = 'masks' ", r"a background that is a number, and no `ignore`"),
+        ('folder = "masks" ', "ignore = [3]\nfolder = 'masks' ", r"a background that is a number, and no `ignore`"),
     ],
 )
 def test_each_error_names_its_key(read, old, new, message):
@@ -104,8 +109,9 @@ def test_each_error_names_its_key(read, old, new, message):
     if message is None:
         assert read(text)
         return
-    with pytest.raises(DataSetError, match=r"vocabulary\.toml: .*" + message):
+    with pytest.raises(DataSetError, match=r"vocabulary\.toml: .*" + message) as error:
         read(text)
+    assert ";" not in str(error.value), "one error was made"
 
 
 def test_colours_exclude_each_other_where_labels_do(read):
