@@ -1,6 +1,7 @@
 """The sample images shipped in `samples/`: phantoms in the formats that clinics send, and files that must be refused.
 
-Everything is synthetic (see `phantom`), the patients do not exist, and a directory is written byte for byte the same
+`samples/colour/` holds photographs of a fundus camera, which is another kind of picture than the rest. Everything is
+synthetic (see `phantom` and `photograph`), the patients do not exist, and a directory is written byte for byte the same
 each time.
 """
 
@@ -22,11 +23,14 @@ from pydicom.uid import (
     generate_uid,
 )
 
+from keras_realmnet.screening.labels import PALM
 from training.phantoms.phantom import Phantom, render
+from training.phantoms.photograph import ColourPhantom, render_photograph
 
-__all__ = ["SAMPLES", "Sample", "write_samples"]
+__all__ = ["COLOUR", "COLOUR_SAMPLES", "SAMPLES", "ColourSample", "Sample", "write_samples"]
 
 STUDY_DATE = "2026-03-02"
+COLOUR = "colour"  # folder of the photographs among the samples
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,23 @@ class Sample:
             eye=self.eye,
             view=self.view,
         )
+
+
+@dataclass(frozen=True)
+class ColourSample:
+    """One sample photograph, a JPEG file: `seed` is the eye (`photograph.render_photograph`), `label` a code of PALM.
+
+    The ultra-widefield bundle must not analyse it.
+    """
+
+    file_name: str
+    seed: int
+    eye: str
+    label: str
+
+    def render(self) -> ColourPhantom:
+        """The drawn photograph this file is made from, at the file's own size."""
+        return render_photograph(self.seed, width=2000, label=self.label, eye=self.eye, poor=False)
 
 
 # --- formats --------------------------------------------------------------------------------------------------------
@@ -245,15 +266,25 @@ SAMPLES = (
     ),
 )
 
+COLOUR_SAMPLES = (
+    ColourSample(_name(10, "OD", 1, "jpg"), 9239, "OD", "N"),
+    ColourSample(_name(11, "OS", 1, "jpg"), 9321, "OS", "H"),
+    ColourSample(_name(12, "OD", 1, "jpg"), 9412, "OD", "P"),
+)
+
 
 def write_samples(directory: str | Path) -> list[Path]:
     """Write the samples and their README.md into a directory (made if absent); returns the paths of the images."""
     directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
+    (directory / COLOUR).mkdir(parents=True, exist_ok=True)
     paths = []
     for sample in SAMPLES:
         path = directory / sample.file_name
         path.write_bytes(sample.write(sample, sample.render()))
+        paths.append(path)
+    for photograph in COLOUR_SAMPLES:
+        path = directory / COLOUR / photograph.file_name
+        path.write_bytes(_encoded(photograph.render().image, "JPEG", quality=85, subsampling="4:2:0"))
         paths.append(path)
     (directory / "README.md").write_text(_readme(), encoding="utf-8")
     return paths
@@ -265,10 +296,16 @@ def _readme() -> str:
         f"| {'S1' if sample.staphyloma else 'S0'}, A{sample.grade} | {sample.expected} |"
         for sample in SAMPLES
     )
+    meanings = {label.code: label.meaning for label in PALM.labels}
+    colour_rows = "\n".join(
+        f"| `{COLOUR}/{photograph.file_name}` | {photograph.eye} | {meanings[photograph.label]} |"
+        for photograph in COLOUR_SAMPLES
+    )
     return f"""# Sample images
 
-Synthetic red/green ultra-widefield images (`training/phantoms/`). No patient was photographed: patients, dates and
-findings are invented, and the pictures are evidence of nothing but that the software runs. Not for clinical use.
+Synthetic red/green ultra-widefield images and colour fundus photographs (`training/phantoms/`). No patient was
+photographed: patients, dates and findings are invented, and the pictures are evidence of nothing but that the software
+runs. Not for clinical use.
 
 `python -m training samples --out samples` writes them again, byte for byte.
 
@@ -280,4 +317,13 @@ findings are invented, and the pictures are evidence of nothing but that the sof
 *Expected* is the class of outcome, not the model's answer: `result` = screened (refer or negative), `insufficient` =
 an image of the right kind that shows too little, `not analysed` = another kind of image, `unreadable` = a damaged
 file. The last three must never appear as negative.
+
+## Colour fundus photographs
+
+Three photographs as of a fundus camera of 45 to 50 degrees, 2000 pixels wide, for models of such pictures. A model of
+ultra-widefield pictures must not analyse them: another kind of picture is never negative.
+
+| file | eye | drawn class |
+|---|---|---|
+{colour_rows}
 """

@@ -51,12 +51,12 @@ def journal(out):
 
 
 def test_every_format_a_clinic_sends(samples, tmp_path):
-    """The shipped samples: JPEG, PNG, TIFF, DICOM, up to 3900 x 3072; one of them is cut off."""
+    """The shipped samples, those in a folder too: JPEG, PNG, TIFF, DICOM, up to 3900 x 3072; one is cut off."""
     summary = prepare([samples], tmp_path / "out", SPEC, image_format="png")
-    frames = {path.stem: path for path in samples.iterdir() if path.suffix != ".md"}
+    frames = {path.stem: path for path in samples.rglob("PHANTOM-*")}
     broken = "PHANTOM-0009_OD_2026-03-02_1"
     assert [(frame, "truncated" in reason) for frame, reason in summary.failures] == [(str(frames.pop(broken)), True)]
-    assert (summary.images, summary.new, summary.missing, summary.left_out) == (12, 12, (), 0)
+    assert (summary.images, summary.new, summary.missing, summary.left_out) == (15, 15, (), 0)
     assert summary.no_images == 1  # README.md
     assert {path.stem for path in (tmp_path / "out" / "JPEGImages").iterdir()} == set(frames)
     rows = journal(tmp_path / "out")
@@ -66,7 +66,7 @@ def test_every_format_a_clinic_sends(samples, tmp_path):
         made = np.asarray(Image.open(tmp_path / "out" / "JPEGImages" / f"{stem}.png"))
         np.testing.assert_array_equal(made, expected)
         row = rows[f"{stem}.png"]
-        assert (row["source"], row["sha256"]) == (frame.name, loaded.source.sha256)
+        assert (row["source"], row["sha256"]) == (frame.relative_to(samples).as_posix(), loaded.source.sha256)
         assert (int(row["height"]), int(row["width"])) == loaded.pixels.shape[:2]
         assert tuple(int(row[edge]) for edge in ("x0", "y0", "x1", "y1")) == geometry.box
 

@@ -7,7 +7,9 @@ import pydicom
 import pytest
 from PIL import Image
 
-from training.phantoms.sample_files import SAMPLES, write_samples
+from keras_realmnet.screening.labels import PALM
+from keras_realmnet.screening.quality import assess
+from training.phantoms.sample_files import COLOUR, COLOUR_SAMPLES, SAMPLES, write_samples
 
 READABLE = [sample for sample in SAMPLES if sample.expected == "result"]
 SMALL = [sample for sample in SAMPLES if sample.size[0] <= 1300]
@@ -22,12 +24,15 @@ def pixels_of(data: bytes) -> np.ndarray:
 
 def test_set_is_small_and_complete(samples):
     files = {path.name for path in samples.iterdir()}
-    assert files == {sample.file_name for sample in SAMPLES} | {"README.md"}
-    assert sum(path.stat().st_size for path in samples.iterdir()) <= 3_000_000
+    assert files == {sample.file_name for sample in SAMPLES} | {"README.md", COLOUR}
+    colour = {path.name for path in (samples / COLOUR).iterdir()}
+    assert colour == {photograph.file_name for photograph in COLOUR_SAMPLES}
+    assert sum(path.stat().st_size for path in samples.rglob("*") if path.is_file()) <= 3_000_000
     assert {sample.grade for sample in READABLE} == set(range(5))
     assert (3900, 3072) in {sample.size for sample in READABLE}
     readme = (samples / "README.md").read_text()
-    assert all(sample.file_name in readme for sample in SAMPLES)
+    assert all(sample.file_name in readme for sample in (*SAMPLES, *COLOUR_SAMPLES))
+    assert {photograph.label for photograph in COLOUR_SAMPLES} == set(PALM.codes)
     eyes = {(sample.patient_id, sample.eye) for sample in SAMPLES}
     assert {("PHANTOM-0001", "OD"), ("PHANTOM-0001", "OS")} <= eyes
 
@@ -90,8 +95,21 @@ def test_refusals_are_what_they_claim(samples):
         cut.load()
 
 
+@pytest.mark.parametrize("photograph", COLOUR_SAMPLES, ids=lambda photograph: photograph.file_name)
+def test_colour_samples_are_the_drawn_photographs(photograph, samples):
+    """What they show is there whole, and no model of ultra-widefield pictures is asked about them."""
+    shipped = pixels_of((samples / COLOUR / photograph.file_name).read_bytes())
+    drawn = photograph.render()
+    assert np.abs(shipped.astype(float) - drawn.image).mean() < 3  # JPEG
+    assert drawn.shows(drawn.fovea)
+    assert np.argwhere(drawn.disc_mask).mean(axis=0)[::-1] == pytest.approx(drawn.disc_centre, abs=0.5)
+    assert f"_{photograph.eye}_" in photograph.file_name
+    assert assess(shipped, None, "colour_fundus").verdict == "gradable"
+    assert assess(shipped, None, "uwf_red_green").verdict == "not_analysed"
+
+
 @pytest.mark.slow
 def test_everything_is_written(tmp_path):
     paths = write_samples(tmp_path)
-    assert [path.name for path in paths] == [sample.file_name for sample in SAMPLES]
+    assert [path.name for path in paths] == [sample.file_name for sample in (*SAMPLES, *COLOUR_SAMPLES)]
     assert (tmp_path / "README.md").is_file()

@@ -8,7 +8,7 @@ from training.phantoms.drawing.canvas import Canvas, Picture, smoothstep
 from training.phantoms.drawing.curves import blob
 from training.phantoms.drawing.streams import Streams
 
-__all__ = ["paint_atrophy"]
+__all__ = ["macular_contour", "paint_atrophy", "patch_contours"]
 
 
 def paint_atrophy(
@@ -35,8 +35,8 @@ def paint_atrophy(
     patchy = grade == 3 or (grade > 3 and chance[1] < 0.5)
     if patchy or grade == 4:
         rng = streams["patches"]
-        patches = _patches(rng, disc, fovea)
-        macular = _macular_patch(rng, fovea)  # whatever the grade: the later draws do not shift
+        patches = patch_contours(rng, disc, fovea)
+        macular = macular_contour(rng, fovea)  # whatever the grade: the later draws do not shift
         masks |= _paint_patches(
             canvas, picture, rng, patches if patchy else [], macular if grade == 4 else None, choroid, mottle
         )
@@ -72,7 +72,7 @@ def _paint_diffuse(
     return mask
 
 
-def _patches(rng: np.random.Generator, disc: np.ndarray, fovea: np.ndarray) -> list[np.ndarray]:
+def patch_contours(rng: np.random.Generator, disc: np.ndarray, fovea: np.ndarray) -> list[np.ndarray]:
     """Contours (96, 2) of one to four patches that spare the fovea and the disc."""
     contours = []
     for _ in range(int(rng.integers(1, 5))):
@@ -87,7 +87,7 @@ def _patches(rng: np.random.Generator, disc: np.ndarray, fovea: np.ndarray) -> l
     return contours or [blob(rng, fovea + np.array([-0.075, 0.03]), 0.02, 0.16)]
 
 
-def _macular_patch(rng: np.random.Generator, fovea: np.ndarray) -> np.ndarray:
+def macular_contour(rng: np.random.Generator, fovea: np.ndarray) -> np.ndarray:
     """The contour (96, 2) of a patch on the fovea."""
     return blob(rng, fovea + rng.uniform(-0.005, 0.005, 2), rng.uniform(0.022, 0.04), 0.07, rng.uniform(0.85, 1.25))
 

@@ -8,7 +8,7 @@ from training.phantoms.drawing.canvas import Canvas, Picture
 from training.phantoms.drawing.curves import bezier, rotated, unit, wandering
 from training.phantoms.drawing.staphyloma import Staphyloma
 
-__all__ = ["choroidal_vessels", "paint_vessels"]
+__all__ = ["choroidal_vessels", "paint_vessels", "trunk_lines", "vessel_tree"]
 
 
 def paint_vessels(
@@ -24,11 +24,11 @@ def paint_vessels(
     ratio = rng.uniform(0.6, 0.74)
     depth = rng.uniform(0.75, 1.1)
     masks = []
-    trunks = _trunks(rng, disc, fovea)
+    trunks = trunk_lines(rng, disc, fovea)
     for vein in (True, False):
         sheet = canvas.blank()
         reflex = canvas.blank()
-        generations = _vessel_tree(rng, trunks, fovea, calibre * (1 if vein else ratio))
+        generations = vessel_tree(rng, trunks, fovea, calibre * (1 if vein else ratio))
         for level, (curves, widths) in reversed(list(enumerate(generations))):
             if pit is not None:
                 curves = pit.kink(curves)
@@ -48,7 +48,7 @@ def paint_vessels(
     return masks[1], masks[0]
 
 
-def _trunks(rng: np.random.Generator, disc: np.ndarray, fovea: np.ndarray) -> np.ndarray:
+def trunk_lines(rng: np.random.Generator, disc: np.ndarray, fovea: np.ndarray) -> np.ndarray:
     """Control points (4, 7, 2) of the large vessels: arcades, nasal arcades, up and down, nasal."""
     uniform, trunks = rng.uniform, []
 
@@ -85,7 +85,7 @@ def _trunks(rng: np.random.Generator, disc: np.ndarray, fovea: np.ndarray) -> np
     return np.array(trunks).transpose(1, 0, 2)
 
 
-def _vessel_tree(
+def vessel_tree(
     rng: np.random.Generator, trunks: np.ndarray, fovea: np.ndarray, calibre: float
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Curves (m, n, 2) and widths (m, n) of one kind of vessel from the disc to the periphery, coarse to fine."""
