@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from PIL.TiffImagePlugin import STRIPBYTECOUNTS, STRIPOFFSETS, TiffImageFile
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.sr.codedict import codes
@@ -107,7 +108,12 @@ def _png(sample: Sample, phantom: Phantom) -> bytes:
 
 
 def _tiff(sample: Sample, phantom: Phantom) -> bytes:
-    return _encoded(phantom.image, "TIFF", compression="tiff_adobe_deflate")
+    data = _encoded(phantom.image, "TIFF", compression="tiff_adobe_deflate")
+    # libtiff starts its directory at an even byte, and leaves whatever was in memory in the one before.
+    directory = int.from_bytes(data[4:8], "little")
+    tags = TiffImageFile(io.BytesIO(data)).tag_v2
+    end = max(start + length for start, length in zip(tags[STRIPOFFSETS], tags[STRIPBYTECOUNTS], strict=True))
+    return data[:end] + bytes(directory - end) + data[directory:]
 
 
 def _truncated_jpeg(sample: Sample, phantom: Phantom) -> bytes:
