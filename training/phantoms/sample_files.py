@@ -274,7 +274,7 @@ SAMPLES = (
 
 COLOUR_SAMPLES = (
     ColourSample(_name(10, "OD", 1, "jpg"), 9239, "OD", "N"),
-    ColourSample(_name(11, "OS", 1, "jpg"), 9321, "OS", "H"),
+    ColourSample(_name(11, "OS", 1, "jpg"), 9419, "OS", "H"),
     ColourSample(_name(12, "OD", 1, "jpg"), 9412, "OD", "P"),
 )
 

@@ -51,8 +51,8 @@ def paint_background(
     if label == "N":
         towards = np.cos(np.arctan2(small.y - np.float32(disc[1]), small.x - np.float32(disc[0])) - np.float32(place))
         patches = patches * smoothstep(-0.2, 1.0, towards) * np.float32(0.5 if chance < 0.5 else 0.1)
-    elif label == "H" and chance < 0.15:
-        patches = 0.3 * patches
+    elif label == "H":
+        patches = patches * np.float32(0.75 if chance > 0.15 else 0.2)
     patches = np.clip(patches * (1 - 0.5 * small.spot(fovea, 0.02)), 0, 1.3)
     sheet = canvas.blank()
     canvas.strokes(sheet, curves, widths, np.sort(rng.integers(90, 256, len(curves))), 5)

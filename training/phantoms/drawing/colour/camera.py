@@ -168,6 +168,8 @@ def _developed(
     red = math.exp(rng.uniform(math.log(78), math.log(235))) / 255
     green_share = np.clip(rng.normal(0.45, 0.055), 0.33, 0.54)
     blue_share, dim = rng.uniform(0.08, 0.6), rng.uniform(0.25, 0.5)
+    if red < 0.55 or shaded < 0.25:
+        blue_share = max(blue_share, 0.22)  # less is seen in bright photographs only (IDRiD, Rahim et al.)
     colour = red * np.array([1, green_share, green_share * blue_share])
     if fault == "dark":
         colour *= dim

@@ -86,19 +86,20 @@ def paint_disc(
     if disc.atrophy:
         _paint_atrophy(picture, rng, disc, rho, phi, choroid, mottle, ragged)
     halo, soft = rng.uniform(0, 0.4), rng.uniform(0.02, 0.10)
+    bright = np.float32(rng.uniform(0.9, 1.25))  # to pale beyond what a camera can show
     pallor, redness = rng.uniform(0.4, 0.62), rng.uniform(0.84, 1.0)
     picture.blend(np.float32(0.35 * halo) * np.exp(-(np.maximum(rho - 1, 0) ** 2) / np.float32(0.15)), 0.7, 0.45)
     # The nasal rim is redder and fuller; the temporal side, towards the fovea, is paler.
     temporal = np.clip(-u, -1, 1)
     body = 1 - smoothstep(1 - soft, 1 + soft, rho)
     rim = np.float32(pallor) + 0.07 * temporal - 0.05 * rho**4 + 0.012 * mottle
-    picture.blend(body, np.float32(redness) - 0.05 * rho**4 + 0.03 * temporal, rim)
+    picture.blend(body, bright * (np.float32(redness) - 0.05 * rho**4 + 0.03 * temporal), bright * rim)
     size, stretch, shift = disc.cup
     cup_rho = np.hypot((u + np.float32(shift * (1 - size))) * np.float32(stretch), v / np.float32(stretch))
     cup_rho /= np.float32(size)
     depth, edge = rng.uniform(0.25, 0.95), rng.uniform(0.1, 0.6)
     inside = 1 - smoothstep(1 - edge, 1 + edge, cup_rho)
-    picture.blend(inside * body * np.float32(depth), 1.0, 0.86 + 0.03 * mottle)
+    picture.blend(inside * body * np.float32(depth), float(bright), bright * (0.86 + 0.03 * mottle))
     masks = np.zeros((2, canvas.height, canvas.width), bool)
     masks[0][window] = rho < 1
     masks[1][window] = (cup_rho < 1) & (rho < 1)
