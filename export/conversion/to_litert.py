@@ -3,11 +3,11 @@
 import contextlib
 import io
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
-from keras_realmnet import RealMNet
 from keras_realmnet.deploy.graph import deploy_graph
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.models.tiny_vit import WindowAttention
@@ -15,21 +15,25 @@ from keras_realmnet.models.tiny_vit import WindowAttention
 __all__ = ["to_litert"]
 
 
-def to_litert(model: RealMNet, path: Path) -> Path:
+def to_litert(model: keras.Model, path: Path, **deployment: Any) -> Path:
     """Writes `deploy_graph(model)` as a float32 LiteRT model.
 
-    The signature `serving_default` takes `images` float32 (1, h, w, 3), 0–255, and gives `probabilities` (1, classes),
-    `class_maps` (1, h', w', classes) and `features` (1, dim). Only built-in operations, all of which XNNPACK runs.
+    The signature `serving_default` takes `images` float32 (1, h, w, 3), 0–255, and gives the outputs of the deploy
+    graph: of a RealMNet `probabilities` (1, classes), `class_maps` (1, h', w', classes) and `features` (1, dim). Only
+    built-in operations; those of a RealMNet XNNPACK runs as a whole.
+
+    Args:
+        deployment: `outputs`, `activations`, `class_maps` and `features` of `deploy_graph`.
 
     Raises:
-        RealMNetError: the Keras backend is not TensorFlow, which LiteRT's converter needs.
+        RealMNetError: the Keras backend is not TensorFlow, which LiteRT's converter needs; or as `deploy_graph`.
     """
     if keras.backend.backend() != "tensorflow":
         backend = keras.backend.backend()
         raise RealMNetError(f"export to LiteRT needs KERAS_BACKEND=tensorflow. Received: {backend}")
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    graph = deploy_graph(model)
+    graph = deploy_graph(model, **deployment)
     images = keras.InputSpec(shape=graph.input.shape, dtype="float32", name="images")
     with contextlib.redirect_stdout(io.StringIO()):  # the converter prints what it does
         graph.export(path, format="litert", input_signature=[images], verbose=False)

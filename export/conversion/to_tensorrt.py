@@ -26,9 +26,11 @@ __all__ = ["add_engine", "tensorrt_violations", "to_tensorrt"]
 # What the ONNX parser of TensorRT 10 reads, of what our models use (onnx-tensorrt, docs/operators.md).
 OPERATORS = frozenset(
     {
-        *("Add", "Cast", "Concat", "Conv", "DequantizeLinear", "Div", "Exp", "Floor", "Gather", "Gelu", "Gemm"),
-        *("LayerNormalization", "MatMul", "Mul", "Pad", "QuantizeLinear", "ReduceMax", "ReduceMean", "ReduceSum"),
-        *("Relu", "Reshape", "Sigmoid", "Slice", "Softmax", "Sqrt", "Sub", "Sum", "Transpose", "Unsqueeze"),
+        *("Add", "AveragePool", "Cast", "Clip", "Concat", "Conv", "ConvTranspose", "DequantizeLinear", "Div", "Exp"),
+        *("Floor", "Gather", "Gelu", "Gemm", "HardSigmoid", "HardSwish", "Identity", "LayerNormalization", "LeakyRelu"),
+        *("MatMul", "Max", "MaxPool", "Min", "Mul", "Pad", "QuantizeLinear", "ReduceMax", "ReduceMean", "ReduceSum"),
+        *("Relu", "Reshape", "Resize", "Sigmoid", "Slice", "Softmax", "Sqrt", "Sub", "Sum", "Tanh", "Transpose"),
+        "Unsqueeze",
     }
 )
 ATTENTION_SINCE = (10, 14)  # release notes of onnx-tensorrt 10.14 GA: "Added support for the Attention operator"

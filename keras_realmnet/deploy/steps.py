@@ -119,6 +119,7 @@ def steps_of(model: keras.Model, names: list[str]) -> Steps:
         return steps[-1]
 
     def call(layer, x, *others, training=None, **arguments):
+        training = training and type(layer) is not layers.Resizing  # whose own default it is
         if others or training or any(value is not None for value in arguments.values()):
             refuse(layer, "it is called with more than its input")
         if compat.is_functional(layer):

@@ -1,0 +1,105 @@
+"""Each encoder from Keras through the deploy graph to LiteRT and ONNX Runtime: the same five maps."""
+
+import keras
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from ai_edge_litert.interpreter import Interpreter
+
+from export.conversion.to_litert import to_litert
+from export.conversion.to_onnx import PORTABLE_OPSET, to_onnx
+from export.conversion.to_tensorrt import tensorrt_violations
+from keras_realmnet.models.encoders import Encoder
+from keras_realmnet.models.heads import ResidualAttentionHead
+
+# Of the largest value of a map, what float32 may differ by where engines sum in another order, through up to 150
+# convolutions.
+TOLERANCE = 1e-4
+SAME_LAYERS = ("inception_v3, same", "efficientnet_b4")  # as another one; LiteRT's converter takes its time
+ENCODERS = {
+    "efficientnet_lite0": {"image_size": 64, "options": {"top": True}},
+    "mobilenet_v2": {"image_size": (64, 96)},
+    "tiny_vit": {"image_size": 64},
+    "resnet34": {"image_size": 64},
+    "resnet50": {"image_size": 64},
+    "vgg19": {"image_size": 64},
+    "inception_v3": {"image_size": 96},
+    "inception_v3, same": {"architecture": "inception_v3", "image_size": 96, "options": {"padding": "same"}},
+    "efficientnet_b0": {"image_size": 64},
+    "efficientnet_b4": {"image_size": 64},
+}
+
+
+def randomized(model):
+    """`model` with no weight or statistic at its initial value."""
+    rng = np.random.default_rng(0)
+    for weight in model.weights:
+        if weight.dtype != "float32" or not weight.shape:  # counters and random states
+            continue
+        if weight.name in ("gamma", "moving_variance", "variance"):
+            weight.assign(rng.uniform(0.5, 1.5, weight.shape))
+        elif "kernel" in weight.name:
+            fan_in = np.prod(weight.shape[:2]) if "depthwise" in weight.name else np.prod(weight.shape[:-1])
+            weight.assign(rng.normal(0, (2 / fan_in) ** 0.5, weight.shape))
+        else:
+            weight.assign(rng.normal(0, 0.3, weight.shape))
+    return model
+
+
+def pixels(model):
+    return np.random.default_rng(1).integers(0, 256, (1, *model.input_shape[1:])).astype("float32")
+
+
+def in_engines(model, folder, litert=True, **deployment):
+    """{engine: {output: array}} of `model` for one picture."""
+    images = pixels(model)
+    path = to_onnx(model, folder / "model.onnx", opset=PORTABLE_OPSET["float32"], **deployment)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    received = {"ONNX Runtime": dict(zip(names, session.run(names, {"images": images}), strict=True))}
+    if litert:
+        runner = Interpreter(str(to_litert(model, folder / "model.tflite", **deployment))).get_signature_runner()
+        received["LiteRT"] = runner(images=images)
+    return received, path
+
+
+def assert_equal(received, expected):
+    for engine, outputs in received.items():
+        assert set(outputs) == set(expected)
+        for name, value in expected.items():
+            value = np.asarray(value)
+            assert np.ptp(value) > 0
+            limit = TOLERANCE * np.abs(value).max()
+            np.testing.assert_allclose(outputs[name], value, rtol=0, atol=limit, err_msg=f"{name} in {engine}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ENCODERS)
+def test_an_encoder_in_the_engines(case, tmp_path):
+    encoder = Encoder(**{"architecture": case, **ENCODERS[case]})
+    names = [f"map_{k}" for k in range(5)]
+    model = randomized(keras.Model(encoder.input, dict(zip(names, encoder.outputs, strict=True)), name="encoder"))
+    received, path = in_engines(model, tmp_path, case not in SAME_LAYERS, activations=dict.fromkeys(names))
+    assert_equal(received, model(pixels(model)))
+    assert tensorrt_violations(onnx.load(path)) == []
+
+
+@pytest.mark.slow
+def test_a_classifier_for_the_edge_with_its_class_maps(tmp_path):
+    encoder = Encoder("efficientnet_lite0", 64)
+    logits = ResidualAttentionHead(7, name="head")(encoder(encoder.input)[-1])
+    model = randomized(keras.Model(encoder.input, {"probabilities": logits}, name="classifier"))
+    deployment = {
+        "activations": {"probabilities": "sigmoid"},
+        "class_maps": {"class_maps": "probabilities"},
+        "features": {"features": "probabilities"},
+    }
+    received, _ = in_engines(model, tmp_path, **deployment)
+    feature_map = encoder(pixels(model))[-1]
+    expected = {
+        "probabilities": keras.ops.sigmoid(model(pixels(model))["probabilities"]),
+        "class_maps": model.get_layer("head").class_maps(feature_map),
+        "features": keras.ops.mean(feature_map, axis=(1, 2)),
+    }
+    assert_equal(received, expected)
