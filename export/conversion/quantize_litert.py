@@ -9,7 +9,7 @@ import contextlib
 import io
 import re
 import tempfile
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,17 @@ from keras_realmnet.errors import RealMNetError
 __all__ = [
     "LAYER_GROUPS",
     "LITERT_ARTIFACTS",
+    "matching",
+    "operation_name",
+    "quantize",
     "quantize_groups",
+    "read",
     "to_litert_float16",
     "to_litert_int8",
     "to_litert_int8_mixed",
     "to_litert_int8_pointwise",
     "to_litert_int8_static",
+    "with_room_for_biases",
 ]
 
 # What is quantized together: a pattern of the operations' output names, and the operation.
@@ -62,8 +67,9 @@ def to_litert_float16(float_model: Path, path: Path, calibration: NDArray[np.uin
     config = qtyping.OpQuantizationConfig(
         weight_tensor_config=weights, compute_precision=qtyping.ComputePrecision.FLOAT, explicit_dequantize=True
     )
-    operations = ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D")
-    return _quantize(float_model, path, [(".*", name, config, "float_casting") for name in operations])
+    known, model = ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", "CONV_2D_TRANSPOSE"), read(float_model)
+    operations = [name for name in known if matching(model, ".*", name)]
+    return quantize(float_model, path, [(".*", name, config, "float_casting") for name in operations])
 
 
 def to_litert_int8(float_model: Path, path: Path, calibration: NDArray[np.uint8] | None = None) -> Path:
@@ -155,11 +161,12 @@ def quantize_groups(
         rules.append((*LAYER_GROUPS[group], config, "min_max_uniform_quantize"))
     with tempfile.TemporaryDirectory() as folder:
         if static:
-            float_model = _with_room_for_biases(float_model, Path(folder) / "float32.tflite", static, ranges or {})
-        return _quantize(float_model, path, rules, ranges)
+            found = [operation for group in static for operation in matching(read(float_model), *LAYER_GROUPS[group])]
+            float_model = with_room_for_biases(float_model, Path(folder) / "float32.tflite", found, ranges or {})
+        return quantize(float_model, path, rules, ranges)
 
 
-def _quantize(float_model, path, rules: Iterable[tuple[str, str, Any, str]], ranges=None):
+def quantize(float_model, path, rules: Iterable[tuple[str, str, Any, str]], ranges=None):
     """Writes `float_model` to `path` after the quantizer followed `rules` (pattern, operation, config, algorithm)."""
     from litert_quantizer import qtyping, quantizer
 
@@ -167,9 +174,9 @@ def _quantize(float_model, path, rules: Iterable[tuple[str, str, Any, str]], ran
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)  # the quantizer does not overwrite
     work = quantizer.Quantizer(str(float_model))
-    model = _read(float_model)
+    model = read(float_model)
     for pattern, operation, config, algorithm in rules:
-        if not _matching(model, pattern, operation):
+        if not matching(model, pattern, operation):
             raise RealMNetError(f"{float_model}: nothing to quantize: no {operation} is called {pattern}")
         work.update_quantization_recipe(pattern, qtyping.TFLOperationName(operation), config, algorithm)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
@@ -178,27 +185,35 @@ def _quantize(float_model, path, rules: Iterable[tuple[str, str, Any, str]], ran
     return path
 
 
-def _read(path):
+def read(path: Path) -> Any:
+    """The model at `path` as LiteRT's flatbuffer objects."""
     from ai_edge_litert.tools.flatbuffer_utils import read_model
 
     return read_model(str(path))
 
 
-def _matching(model, pattern, operation):
+def matching(model: Any, pattern: str, operation: str) -> list[Any]:
     """The operations of the first subgraph that the quantizer finds by a rule of this pattern and operation."""
-    from litert_quantizer.utils.tfl_flatbuffer_utils import TFL_OP_CODE_TO_NAME, get_op_scope
+    from litert_quantizer.utils.tfl_flatbuffer_utils import get_op_scope
 
     (subgraph,) = model.subgraphs
     return [
         found
         for found in subgraph.operators
-        if TFL_OP_CODE_TO_NAME.get(model.operatorCodes[found.opcodeIndex].builtinCode) == operation
-        and re.search(pattern, get_op_scope(found, subgraph.tensors))
+        if operation_name(model, found) == operation and re.search(pattern, get_op_scope(found, subgraph.tensors))
     ]
 
 
-def _with_room_for_biases(float_model, path, static, ranges):
-    """Writes `float_model` so that every channel of `static` has a scale with which its bias fits 32 bits.
+def operation_name(model: Any, operation: Any) -> str | None:
+    """What the quantizer calls an operation of `model`; `None` for one that it does not know."""
+    from litert_quantizer.utils.tfl_flatbuffer_utils import TFL_OP_CODE_TO_NAME
+
+    name = TFL_OP_CODE_TO_NAME.get(model.operatorCodes[operation.opcodeIndex].builtinCode)
+    return None if name is None else str(name.value)
+
+
+def with_room_for_biases(float_model: Path, path: Path, operations: Sequence[Any], ranges: dict[str, Any]) -> Path:
+    """Writes `float_model` so that every channel of `operations` has a scale with which its bias fits 32 bits.
 
     An integer bias counts in steps of (scale of the input) · (scale of the channel); that of a dead channel, whose
     weights are 0, would be too fine. So its largest weight grows, by what is no more than 4e-5 of the bias for any
@@ -206,27 +221,26 @@ def _with_room_for_biases(float_model, path, static, ranges):
     """
     from ai_edge_litert.tools.flatbuffer_utils import write_model
 
-    model = _read(float_model)
+    model = read(float_model)
     (subgraph,) = model.subgraphs
+    chosen = {tuple(operation.outputs) for operation in operations}
 
     def values(tensor):
         return np.frombuffer(bytes(model.buffers[tensor.buffer].data), "<f4").reshape(tensor.shape).copy()
 
-    for pattern, kind in (LAYER_GROUPS[group] for group in static):
-        if kind not in ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D"):
+    for operation in (operation for operation in subgraph.operators if tuple(operation.outputs) in chosen):
+        kind = operation_name(model, operation)
+        if kind not in ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D") or operation.inputs[2] < 0:  # no bias
             continue
-        for operation in _matching(model, pattern, kind):
-            if operation.inputs[2] < 0:  # no bias
-                continue
-            x, w, b = (subgraph.tensors[number] for number in operation.inputs)
-            seen, kernel, bias = ranges[x.name.decode()], values(w), values(b)
-            scale = float(max(seen["max"].max(), 0) - min(seen["min"].min(), 0)) / 255
-            least = np.abs(bias) * 127 / (scale * LARGEST_BIAS)
-            channels = np.moveaxis(kernel, -1 if kind == "DEPTHWISE_CONV_2D" else 0, 0)  # a view
-            for channel in np.flatnonzero(np.abs(channels).reshape(len(bias), -1).max(axis=1) < least):
-                place = np.unravel_index(np.abs(channels[channel]).argmax(), channels.shape[1:])
-                channels[(channel, *place)] = least[channel]
-            model.buffers[w.buffer].data = np.frombuffer(kernel.astype("<f4").tobytes(), "uint8")
+        x, w, b = (subgraph.tensors[number] for number in operation.inputs)
+        seen, kernel, bias = ranges[x.name.decode()], values(w), values(b)
+        scale = float(max(seen["max"].max(), 0) - min(seen["min"].min(), 0)) / 255
+        least = np.abs(bias) * 127 / (scale * LARGEST_BIAS)
+        channels = np.moveaxis(kernel, -1 if kind == "DEPTHWISE_CONV_2D" else 0, 0)  # a view
+        for channel in np.flatnonzero(np.abs(channels).reshape(len(bias), -1).max(axis=1) < least):
+            place = np.unravel_index(np.abs(channels[channel]).argmax(), channels.shape[1:])
+            channels[(channel, *place)] = least[channel]
+        model.buffers[w.buffer].data = np.frombuffer(kernel.astype("<f4").tobytes(), "uint8")
     write_model(model, str(path))
     return path
 
@@ -235,7 +249,7 @@ def _check_numbers(path):
     """Refuses a scale that is not a normal positive number, and an integer bias at the end of its range."""
     from ai_edge_litert import schema_py_generated as schema
 
-    model = _read(path)
+    model = read(path)
     for tensor in (tensor for subgraph in model.subgraphs for tensor in subgraph.tensors):
         scale = None if tensor.quantization is None else tensor.quantization.scale
         if scale is None or not len(scale):

@@ -19,7 +19,7 @@ from export.conversion.calibration import RANGE_METHODS, with_zero
 from export.conversion.to_onnx import opset_of, save_checked
 from keras_realmnet.errors import RealMNetError
 
-__all__ = ["QDQ_OPSET", "TARGETS", "to_onnx_int8", "to_onnx_int8_dynamic"]
+__all__ = ["QDQ_OPSET", "TARGETS", "check_numbers", "to_onnx_int8", "to_onnx_int8_dynamic"]
 
 BINS = 2048  # of an activation's histogram
 QDQ_OPSET = 21  # ONNX Runtime 1.23, the newest for Python 3.10, runs no newer QuantizeLinear
@@ -66,7 +66,7 @@ def to_onnx_int8(
     _check_kernels(model, float_model, all_float32=target == "onnxruntime")
     ranges = _activation_ranges(model, calibration, RANGE_METHODS[method])
     quantized = _rewritten(model, _Static(*TARGETS[target], target == "onnxruntime", ranges))
-    _check_numbers(quantized)
+    check_numbers(quantized)
     return save_checked(quantized, path)
 
 
@@ -101,7 +101,7 @@ def _check_kernels(model, path, all_float32):
             raise RealMNetError(f"{path}: {name}: not all of its values are finite")
 
 
-def _check_numbers(model):
+def check_numbers(model):
     """Refuses a scale that is not a finite number above 0, and an integer bias at the end of its range."""
     constants = {constant.name: constant for constant in model.graph.initializer}
     for node in model.graph.node:

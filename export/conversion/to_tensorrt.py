@@ -220,7 +220,8 @@ def _quantization_violations(node, constants, readers):
     if kernel is not None and scale.dims:
         (axis,) = [a.i for a in node.attribute if a.name == "axis"] or [1]
         transposed = any(a.name == "transB" and a.i for reader in read_by for a in reader.attribute)
-        if axis != (0 if transposed else 1) or list(scale.dims) != [kernel.dims[axis]]:
+        first = transposed or any(reader.op_type == "Conv" for reader in read_by)  # of its axes
+        if axis != (0 if first else 1) or list(scale.dims) != [kernel.dims[axis]]:
             broken.append(f"{node.name}: a kernel has one scale per output channel")
     if node.op_type == "QuantizeLinear" and {reader.op_type for reader in read_by} != {"DequantizeLinear"}:
         broken.append(f"{node.name}: only DequantizeLinear may read what is quantized")
