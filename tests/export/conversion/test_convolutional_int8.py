@@ -1,5 +1,6 @@
 """Static int8 of convolutional networks: integers between the pixels and what decides, and near the float network."""
 
+import cv2
 import keras
 import numpy as np
 import onnx
@@ -15,6 +16,7 @@ from export.conversion.to_onnx import to_onnx
 from export.conversion.to_tensorrt import tensorrt_violations
 from keras_realmnet import ResidualAttentionHead
 from keras_realmnet.errors import RealMNetError
+from keras_realmnet.models.encoders import Encoder
 from keras_realmnet.models.inverted_residuals import InvertedResiduals, Stage, inverted_residuals
 from keras_realmnet.screening.engines.litert import LiteRTRuntime
 from keras_realmnet.screening.engines.registry import ENGINES
@@ -202,6 +204,37 @@ def test_what_cannot_be_quantized_is_refused(pictures, tmp_path, classifier):
         to_onnx_int8_convolutional(newest, tmp_path / "no.onnx", pictures)
     with pytest.raises(ValueError, match=r"target must be one of onnxruntime, tensorrt\. Received: 'openvino'"):
         to_onnx_int8_convolutional(newest, tmp_path / "no.onnx", pictures, target="openvino")
+
+
+@pytest.mark.slow
+def test_imagenet_features_of_fundus_photographs_stay_near(shared, tmp_path):
+    """Of EfficientNet-Lite0 with its ImageNet weights, calibrated on 32 of PALM's photographs, measured on 32 others.
+
+    Measured with 64 and 64: cosine of the features to the float network's .987 in the mean, .972 at least, in LiteRT
+    and ONNX Runtime alike, .986 and .972 with symmetric activations.
+    """
+
+    def files(part):
+        return sorted((shared / "fundus/palm224" / part).glob("*.jpg"))
+
+    photographs = {
+        part: np.stack([cv2.imread(str(file))[..., ::-1] for file in files(part)[:32]]) for part in ("train", "val")
+    }
+    encoder = Encoder("efficientnet_lite0", 224, {"top": True}, load_weights="imagenet")
+    logits = ResidualAttentionHead(7, name="head")(encoder.outputs[-1])
+    model = keras.Model(encoder.input, {"probabilities": logits}, name="edge")
+    maker = ArtifactMaker(model, tmp_path, photographs["train"], **DEPLOYMENT)
+    expected = encoder(photographs["val"].astype("float32"))[-1].numpy().mean((1, 2))
+    runner = Interpreter(str(maker.make("int8").path)).get_signature_runner()
+    session = onnxruntime.InferenceSession(str(maker.make("onnx-int8").path))
+    pixels = [{"images": picture[None].astype("float32")} for picture in photographs["val"]]
+    for received in (
+        np.concatenate([runner(**images)["features"] for images in pixels]),
+        np.concatenate([session.run(["features"], images)[0] for images in pixels]),
+    ):
+        cosine = (received * expected).sum(1) / np.linalg.norm(received, axis=1) / np.linalg.norm(expected, axis=1)
+        assert cosine.mean() > 0.98
+        assert cosine.min() > 0.95
 
 
 def test_the_engine_of_the_box_opens_it(made, pictures):
