@@ -21,8 +21,8 @@ from edge_app.config import DEFAULT_BUNDLE
 from edge_app.present.report import write_report
 from edge_app.present.terms import OUTCOME_NAMES, OUTCOME_STYLES, local_time
 from keras_realmnet.command_line import ShowVersion, run
-from keras_realmnet.screening.decision import OUTCOMES
 from keras_realmnet.screening.record import ScreeningRecord
+from keras_realmnet.tasks.rules import OUTCOMES
 
 if TYPE_CHECKING:
     from edge_app.store.backup import Manifest

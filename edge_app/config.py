@@ -16,8 +16,8 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import EnvSettingsSource, SettingsError
 
 from keras_realmnet.errors import RealMNetError
-from keras_realmnet.screening.decision import OUTCOMES, Outcome
 from keras_realmnet.screening.image_io import DEFAULT_FILE_NAME_PATTERN
+from keras_realmnet.tasks.rules import OUTCOMES, Outcome
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -97,7 +97,7 @@ def test_the_shipped_bundle_says_what_it_is():
     bundle = Bundle.load(DEMO)
     assert "not for clinical use" in bundle.intended_use
     assert "no real image" in bundle.training_data["statement"]
-    assert bundle.label_set.codes == ("S0", "S1", "A0", "A1", "A2", "A3", "A4")
+    assert bundle.task.label_set.codes == ("S0", "S1", "A0", "A1", "A2", "A3", "A4")
     assert set(bundle.absent) <= {"float32"}
     for name, artifact in bundle.artifacts.items():
         assert artifact.costs.peak_memory_mb > 100

@@ -144,7 +144,7 @@ ROOMS = """
     keras_realmnet.compat                     what is used inside Keras
     keras_realmnet.command_line               how a command ends
 
-    keras_realmnet.screening.labels           what may be found
+    keras_realmnet.tasks.vocabulary           what may be found
     keras_realmnet.screening.upgrade          documents of earlier releases
     keras_realmnet.screening.image_io         a file becomes pixels
     keras_realmnet.screening.preprocessing    pixels become the input of a model

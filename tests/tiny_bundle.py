@@ -14,9 +14,10 @@ import keras
 import numpy as np
 
 from keras_realmnet.screening.bundle.writing import ArtifactSource, write_bundle
-from keras_realmnet.screening.decision import OperatingPoint
-from keras_realmnet.screening.labels import PSMM
 from keras_realmnet.screening.preprocessing import PreprocessSpec
+from keras_realmnet.tasks.rules import OperatingPoint
+from keras_realmnet.tasks.task import labels_task
+from keras_realmnet.tasks.vocabulary import PSMM
 
 SIZE = 64
 CLASSES = len(PSMM)
@@ -47,10 +48,10 @@ def build(directory: Path) -> None:
         directory,
         name="tiny",
         version="1.0",
-        label_set=PSMM,
-        modality="uwf_red_green",
+        task=labels_task(
+            PSMM, "uwf_red_green", OperatingPoint(dict.fromkeys(PSMM.pathologic, 0.5), chosen="by hand, for tests")
+        ),
         spec=PreprocessSpec(size=SIZE),
-        operating_point=OperatingPoint(dict.fromkeys(PSMM.pathologic, 0.5), chosen="by hand, for tests"),
         artifacts={
             "float32": ArtifactSource(model_file, precision="float32", tolerance=1e-3),
             "second": ArtifactSource(model_file, precision="float32", tolerance=1e-3),

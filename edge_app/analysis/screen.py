@@ -23,8 +23,7 @@ from edge_app.analysis.results import Results
 from keras_realmnet.errors import EngineFailed, RealMNetError
 from keras_realmnet.screening import overlay
 from keras_realmnet.screening.bundle.bundle import Bundle
-from keras_realmnet.screening.decision import decide
-from keras_realmnet.screening.engines.base import Prediction
+from keras_realmnet.screening.decision import Analysis, Decision, decide
 from keras_realmnet.screening.image_io import (
     DEFAULT_FILE_NAME_PATTERN,
     ImageSource,
@@ -32,7 +31,7 @@ from keras_realmnet.screening.image_io import (
     read_header,
     read_image,
 )
-from keras_realmnet.screening.preprocessing import FieldGeometry, preprocess
+from keras_realmnet.screening.preprocessing import preprocess
 from keras_realmnet.screening.quality import assess
 from keras_realmnet.screening.record import ScreeningRecord
 from keras_realmnet.screening.runtimes import Runtime, open_runtime, self_check
@@ -49,9 +48,9 @@ FILE_FIELDS = (  # fields of the record that the file itself fills
 # Faults of the file itself: screening it again cannot help. After any other error it is tried again.
 CONTENT_FAULTS = frozenset({"UnreadableImage", "DecompressionBomb"})
 
-# Is called with what a record does not hold: pixels, uint8 RGB (h, w, 3); prediction and geometry unless the image was
-# not gradable.
-OnAnalysed = Callable[[NDArray[np.uint8], "Prediction | None", "FieldGeometry | None"], None]
+# Is called with what a record does not hold: pixels, uint8 RGB (h, w, 3), and the analysis, unless the image was not
+# gradable.
+OnAnalysed = Callable[[NDArray[np.uint8], Analysis | None], None]
 
 
 @dataclass(frozen=True)
@@ -154,7 +153,7 @@ class Screener:
         Args:
             overlays: folder for the overlay picture; None: none is drawn.
             origin: where the file came from; by default, where it lies.
-            on_analysed: called with pixels, prediction and geometry once they are there.
+            on_analysed: called with pixels and analysis once they are there.
             frame: which of the file's pictures, from 1.
 
         Raises:
@@ -169,7 +168,7 @@ class Screener:
         except Exception as error:
             # Whatever was found before the failure stays, but no outcome and no probability does.
             facts.update(_header_facts(path, origin, frame) if "source" not in facts else {})
-            facts.update(triggered=(), probabilities=None, evidence=None, overlay=None, **_failure(error))
+            facts.update(triggered=(), findings=None, score=None, evidence=None, overlay=None, **_failure(error))
         timings["total"] = round((perf_counter() - started) * 1000, 2)
         record = ScreeningRecord(**facts)
         if retryable(record):
@@ -199,29 +198,23 @@ class Screener:
             )
         facts.update(_source_facts(loaded.source))
         with timed("quality"):
-            quality = assess(loaded.pixels, loaded.source, bundle.modality)
+            quality = assess(loaded.pixels, loaded.source, bundle.task.modality)
         facts["quality"] = dict(quality.measures)
 
-        probabilities, evidence, prediction, geometry = None, None, None, None
+        analysis = None
         if quality.verdict == "gradable":  # nothing else may reach the model
             with timed("preprocess"):
                 square, geometry = preprocess(loaded.pixels, bundle.spec)
             with timed("inference"):
-                prediction = self.runtime.predict(square[None])
-            probabilities = prediction.probabilities[0]
-        decision = decide(probabilities, quality, bundle.label_set, bundle.operating_point)
+                predicted = self.runtime.predict(square[None])
+            analysis = Analysis({name: values[0] for name, values in predicted.items()}, square, geometry)
+        decision = decide(analysis, quality, bundle.task)
         facts.update(outcome=decision.outcome, reasons=decision.reasons, triggered=decision.triggered)
-        if prediction is not None and geometry is not None and probabilities is not None:
-            p = dict(zip(bundle.label_set.codes, (float(value) for value in probabilities), strict=True))
-            facts.update(probabilities=p, evidence=self._most_relevant(p))
-            facts["thresholds"] = dict(bundle.operating_point.thresholds)
-            facts["label_names"] = {label.code: label.name for label in bundle.label_set.labels}
-            class_map = prediction.class_maps[0, ..., bundle.label_set.codes.index(facts["evidence"])]
-            finding = facts["evidence"] in decision.triggered
-            evidence = overlay.Evidence(class_map, geometry, self._title(p, facts["evidence"]), finding)
+        if analysis is not None:
+            facts.update(findings=decision.findings, score=decision.score, evidence=decision.evidence)
 
         if on_analysed is not None:
-            on_analysed(loaded.pixels, prediction, geometry)
+            on_analysed(loaded.pixels, analysis)
         if overlays is None:
             return
         with timed("overlay"):
@@ -229,7 +222,7 @@ class Screener:
             name = _overlay_name(origin.name, loaded.source.sha256, bundle.digest, self.artifact, *picture)
             facts["overlay"] = name
             try:
-                overlay.draw(overlays / name, loaded.pixels, evidence)
+                overlay.draw(overlays / name, loaded.pixels, self._evidence(analysis, decision))
             except Exception as error:  # the result stands without its picture
                 facts["overlay"] = None
                 facts["warnings"] = (*facts["warnings"], f"the overlay could not be drawn ({_reason(error)})")
@@ -252,9 +245,9 @@ class Screener:
             "artifact": self.artifact,
             "model_sha256": artifact.sha256,
             "spec_hash": self.bundle.spec.hash,
-            "label_set": self.bundle.label_set.name,
-            "condition": self.bundle.label_set.condition,
-            "modality": self.bundle.modality,
+            "task": self.bundle.task.name,
+            "condition": self.bundle.task.condition,
+            "modality": self.bundle.task.modality,
             "screened_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
 
@@ -268,15 +261,11 @@ class Screener:
             record = replace(record, warnings=(*record.warnings, note))
         return record
 
-    def _most_relevant(self, probabilities: dict[str, float]) -> str:
-        """The pathologic label that exceeds its threshold most, or comes closest to it."""
-        thresholds = self.bundle.operating_point.thresholds
-        return max(self.bundle.label_set.pathologic, key=lambda code: probabilities[code] - thresholds[code])
-
-    def _title(self, probabilities: dict[str, float], code: str) -> str:
-        label, threshold = self.bundle.label_set[code], self.bundle.operating_point.thresholds[code]
-        relation = "reaches" if probabilities[code] >= threshold else "no finding, below"
-        return f"{code} {label.name}: probability {probabilities[code]:.2f}, {relation} threshold {threshold:.2f}"
+    def _evidence(self, analysis: Analysis | None, decision: Decision) -> overlay.Evidence | None:
+        """What the right panel of the picture shows; None where the image was not given to the model."""
+        if analysis is None:
+            return None
+        return overlay.evidence_of(self.bundle.task, analysis, decision)
 
 
 def printable(text: str) -> str:

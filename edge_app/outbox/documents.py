@@ -9,11 +9,11 @@ from pydicom import Dataset
 
 from edge_app.dicom.header import read_attributes
 from edge_app.present import dicom_results, exports, fhir
+from edge_app.present.pictures import read_map
 from edge_app.store.durable import write_durably
 from edge_app.store.records import Result
 from edge_app.store.store import Store
 from keras_realmnet.errors import RealMNetError
-from keras_realmnet.screening.preprocessing import FieldGeometry
 
 __all__ = ["SUFFIXES", "render"]
 
@@ -55,10 +55,5 @@ def _heat_map(result: Result, source: Dataset, folder: Path) -> Dataset:
     preview = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB) if encoded.size else None
     if preview is None or record.evidence is None:
         raise RealMNetError(f"item {result.item.id}: the preview is damaged, or there is no evidence to draw")
-    # NumPy leaves a damaged file open that it opened itself.
-    with open(folder / "maps.npz", "rb") as file, np.load(file, allow_pickle=False) as arrays:
-        maps, (x0, y0, x1, y1) = arrays["class_maps"], (int(value) for value in arrays["box"])
-    class_map = maps[..., list(record.probabilities or {}).index(record.evidence)].astype(np.float32)
-    # The map covers the square around the box; in which pixels that square is counted makes no difference.
-    geometry = FieldGeometry((preview.shape[0], preview.shape[1]), (x0, y0, x1, y1), max(x1 - x0, y1 - y0))
+    class_map, geometry = read_map(folder, record, record.evidence, preview.shape[:2])
     return dicom_results.heat_map(record, source, np.asarray(preview, np.uint8), class_map, geometry, result.revision)

@@ -241,20 +241,18 @@ def _outcome_group(record: ScreeningRecord, evidence: Dataset) -> MeasurementsAn
 
 def _label_groups(record: ScreeningRecord, evidence: Dataset) -> Iterator[MeasurementsAndQualitativeEvaluations]:
     """One group per label: its probability and, for a pathologic one, the threshold and how they compare."""
-    thresholds = record.thresholds or {}
-    for code, probability in (record.probabilities or {}).items():
-        measurements = [Measurement(codes.DCM.Probability, probability, codes.UCUM.NoUnits)]
+    for label in record.labels:
+        measurements = [Measurement(codes.DCM.Probability, label.probability, codes.UCUM.NoUnits)]
         evaluations = []
-        if code in thresholds:
-            measurements.append(Measurement(codes.DCM.ThresholdValue, thresholds[code], codes.UCUM.NoUnits))
-            reached = probability >= thresholds[code]
-            value = _coded("ABOVE", "At or above threshold") if reached else _coded("BELOW", "Below threshold")
+        if label.threshold is not None:
+            measurements.append(Measurement(codes.DCM.ThresholdValue, label.threshold, codes.UCUM.NoUnits))
+            value = _coded("ABOVE", "At or above threshold") if label.reached else _coded("BELOW", "Below threshold")
             evaluations.append(QualitativeEvaluation(_coded("DECISION", "Probability against threshold"), value))
         yield _group(
             record,
             evidence,
-            code,
-            finding_type=_coded(label_code(record, code), label_name(record, code)),
+            label.code,
+            finding_type=_coded(label.qualified, label.name),
             measurements=measurements,
             qualitative_evaluations=evaluations,
         )
@@ -266,7 +264,7 @@ def _group(
     """A TID 1501 group about the source image: which eye, by which algorithm."""
     _, laterality = EYE_CODES.get(record.eye or "", (None, None))
     frames = [record.frame] if record.pictures > 1 else None
-    tracked = (evidence.SOPInstanceUID, *(frames or ()), *filter(None, (record.label_set,)), identifier)
+    tracked = (evidence.SOPInstanceUID, *(frames or ()), *filter(None, (record.task,)), identifier)
     return MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(_uid(*tracked), identifier),
         algorithm_id=AlgorithmIdentification(

@@ -11,8 +11,9 @@ from uuid import uuid5
 
 from edge_app.dicom.identifiers import NAMESPACE
 from edge_app.present.exports import STATEMENT, uids
-from edge_app.present.terms import OUTCOME_CODES, label_code, label_name, name_parts, picture, purpose, sentence
+from edge_app.present.terms import OUTCOME_CODES, name_parts, picture, purpose, sentence
 from edge_app.store.records import Result
+from keras_realmnet.tasks.findings import LabelFinding
 
 __all__ = ["CODE_SYSTEM", "bundle"]
 
@@ -35,7 +36,7 @@ def bundle(result: Result) -> dict[str, Any]:
     record = result.record
     device = _device(result)
     observations = [_outcome(result, device["id"])]
-    observations += [_label(result, device["id"], code) for code in record.probabilities or {}]
+    observations += [_label(result, device["id"], label) for label in record.labels]
     report = _diagnostic_report(result, observations)
     return {
         "resourceType": "Bundle",
@@ -93,17 +94,13 @@ def _outcome(result: Result, device: str) -> dict[str, Any]:
     return observation | value | {"note": [{"text": note} for note in notes]}
 
 
-def _label(result: Result, device: str, code: str) -> dict[str, Any]:
-    record = result.record
-    probability = (record.probabilities or {})[code]
-    threshold = (record.thresholds or {}).get(code)
-    name = label_name(record, code)
-    observation = _observation(result, device, code, label_code(record, code), name, f"Probability: {name}")
-    observation["valueQuantity"] = _fraction(probability)
-    if threshold is not None:
-        relation = "at or above" if probability >= threshold else "below"
+def _label(result: Result, device: str, label: LabelFinding) -> dict[str, Any]:
+    observation = _observation(result, device, label.code, label.qualified, label.name, f"Probability: {label.name}")
+    observation["valueQuantity"] = _fraction(label.probability)
+    if label.threshold is not None:
+        relation = "at or above" if label.reached else "below"
         observation["interpretation"] = [{"text": f"{relation} the decision threshold"}]
-        observation["referenceRange"] = [{"high": _fraction(threshold), "text": "below the decision threshold"}]
+        observation["referenceRange"] = [{"high": _fraction(label.threshold), "text": "below the decision threshold"}]
     return observation
 
 

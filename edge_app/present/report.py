@@ -8,13 +8,23 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from edge_app.present.terms import ACTIONS, EYES, OUTCOME_NAMES, SEX_NAMES, next_step, person_name, sentence
+from edge_app.present.terms import (
+    ACTIONS,
+    EYES,
+    OUTCOME_NAMES,
+    SEX_NAMES,
+    label_name,
+    next_step,
+    person_name,
+    rule_words,
+    sentence,
+)
 from edge_app.present.visits import visits
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening import overlay
 from keras_realmnet.screening.bundle.bundle import Bundle
-from keras_realmnet.screening.decision import OUTCOMES
 from keras_realmnet.screening.record import ScreeningRecord
+from keras_realmnet.tasks.rules import OUTCOMES
 
 __all__ = ["page_environment", "write_report"]
 
@@ -48,8 +58,7 @@ def write_report(
         "outcome_names": OUTCOME_NAMES,
         "actions": ACTIONS,
         "eyes": EYES,
-        "pathologic": bundle.label_set.pathologic,
-        "thresholds": bundle.operating_point.thresholds,
+        "task": bundle.task,
         "pictures": lambda record: _pictures(record, overlays),
         "skipped": [file.name.encode("utf-8", "replace").decode() for file in sorted(skipped)],
         "others": others,
@@ -73,7 +82,7 @@ def page_environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(person=person_name, sentence=sentence, next_step=next_step)
-    environment.globals.update(sex_names=SEX_NAMES)
+    environment.globals.update(sex_names=SEX_NAMES, label_name=label_name, rule_words=rule_words)
     return environment
 
 
@@ -86,8 +95,8 @@ def _pictures(record: ScreeningRecord, overlays: Path) -> list[str]:
     if record.overlay is None or Path(record.overlay).name != record.overlay:
         return []
     try:
-        pictures = overlay.panels(overlays / record.overlay, 1 if record.evidence is None else 2, PICTURE)
+        pictures = overlay.panels(overlays / record.overlay, record.panels, PICTURE)
     except RealMNetError:
         return []
-    shown = pictures if record.evidence in record.triggered else pictures[:1]
+    shown = pictures if record.evidence in record.triggered or record.located else pictures[:1]
     return [f"data:image/jpeg;base64,{base64.b64encode(picture).decode()}" for picture in shown]

@@ -7,9 +7,10 @@ readers that know no Long Code Value (PS3.3 8.8) see them, too. Codes and meanin
 
 from datetime import datetime
 
-from keras_realmnet.screening.decision import Outcome
 from keras_realmnet.screening.quality import MODALITY_NAMES
 from keras_realmnet.screening.record import ScreeningRecord
+from keras_realmnet.tasks.findings import GradeFinding
+from keras_realmnet.tasks.rules import AnyAbove, AnyOf, GradeFrom, MeasureAbove, Outcome, Rule
 
 __all__ = [
     "ACTIONS",
@@ -27,18 +28,21 @@ __all__ = [
     "person_name",
     "picture",
     "purpose",
+    "rule_words",
     "sentence",
 ]
 
 OUTCOME_CODES: dict[Outcome, tuple[str, str]] = {  # {outcome: (code, meaning)}
     "refer": ("out:refer", "Refer"),
     "negative": ("out:negative", "Negative: rescreen"),
+    "described": ("out:described", "Described: nothing was decided"),
     "insufficient": ("out:insufficient", "Insufficient quality: retake or refer"),
     "not_analysed": ("out:not_analysed", "Not analysed: no result"),
 }
 QUALITY_CODES: dict[Outcome, tuple[str, str]] = {
     "refer": ("quality:gradable", "Gradable"),
     "negative": ("quality:gradable", "Gradable"),
+    "described": ("quality:gradable", "Gradable"),
     "insufficient": ("quality:poor", "Insufficient for screening"),
     "not_analysed": ("quality:unjudged", "Not judged"),
 }
@@ -47,14 +51,22 @@ OUTCOME_NAMES = {
     "insufficient": "Insufficient quality",
     "not_analysed": "Not analysed",
     "negative": "Negative",
+    "described": "Described",
 }
-OUTCOME_STYLES = {"refer": "bold red", "insufficient": "yellow", "not_analysed": "magenta", "negative": "green"}
+OUTCOME_STYLES = {
+    "refer": "bold red",
+    "insufficient": "yellow",
+    "not_analysed": "magenta",
+    "negative": "green",
+    "described": "cyan",
+}
 # What follows from an outcome, as cleared screening systems put it; no result counts as a referral.
 ACTIONS = {
     "refer": "Refer to an ophthalmologist.",
     "insufficient": "Take the picture again, or refer. This is not a negative result.",
     "not_analysed": "No result. This is not a negative result: take a suitable picture, or refer.",
     "negative": "Rescreen at the usual interval.",
+    "described": "Findings without a decision: neither a referral nor a negative result.",
 }
 EYES = {"OD": "Right eye (OD)", "OS": "Left eye (OS)", None: "Eye unknown: ask the operator"}
 SEX_NAMES = {"M": "male", "F": "female", "O": "other"}
@@ -69,18 +81,39 @@ def local_time(moment: str) -> str:
 
 
 def label_code(record: ScreeningRecord, code: str) -> str:
-    """The code of a label, qualified; as it is in a record that does not know its label set."""
-    return code if record.label_set is None else f"{record.label_set}:{code}"
+    """The code of a finding, qualified; as it is in a record that does not know its vocabulary."""
+    return next((each.qualified for each in record.findings or () if each.code == code), code)
 
 
 def label_name(record: ScreeningRecord, code: str) -> str:
-    return (record.label_names or {}).get(code) or code
+    """The name of a label or grade for people; the code where the record does not know it."""
+    for finding in record.findings or ():
+        if finding.code == code:
+            return finding.name
+        if isinstance(finding, GradeFinding) and code in finding.names:
+            return finding.names[code]
+    return code
 
 
 def purpose(record: ScreeningRecord) -> str:
     """What the bundle screens for, and on which kind of picture."""
     what = f"Screening for {record.condition}" if record.condition else "Screening of the retina"
+    if record.outcome == "described":
+        what = f"Description: {record.condition}"
     return what if record.modality is None else f"{what}, {MODALITY_NAMES.get(record.modality, record.modality)}"
+
+
+def rule_words(rule: Rule) -> str:
+    """When an image is referred, as a sentence."""
+    if isinstance(rule, AnyOf):
+        return " Or: ".join(rule_words(each) for each in rule.rules)
+    if isinstance(rule, AnyAbove):
+        return f"An image is referred when any of the labels {', '.join(rule.point.thresholds)} reaches its threshold."
+    if isinstance(rule, GradeFrom):
+        return f"An image is referred when its most probable grade is {rule.grade} or a later one."
+    if isinstance(rule, MeasureAbove):
+        return f"An image is referred when the measure {rule.measure} is {rule.threshold:g} or more."
+    return "Findings are described; no image is referred, and none is negative."
 
 
 def picture(record: ScreeningRecord) -> str | None:

@@ -4,8 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from edge_app.identity import by_person_and_day
-from keras_realmnet.screening.decision import OUTCOMES, Graded, GradedImage, Summary, eye_summary, patient_summary
+from keras_realmnet.screening.decision import Graded, GradedImage, Summary, eye_summary, patient_summary
 from keras_realmnet.screening.record import ScreeningRecord
+from keras_realmnet.tasks.rules import OUTCOMES
 
 __all__ = ["EyeGroup", "Visit", "visits"]
 
@@ -65,7 +66,11 @@ def visits(
 def _visit(records: list[ScreeningRecord], shared_number: bool, waiting: Callable[[ScreeningRecord], int]) -> Visit:
     patient = records[0].patient_id or None
     day = records[0].study_date if patient else None  # without a patient number not even the day is common
-    to_come = [Graded("not_analysed", record.eye, missing=True) for record in records for _ in range(waiting(record))]
+    to_come = [
+        Graded("not_analysed", record.eye, True, record.bundle_name)
+        for record in records
+        for _ in range(waiting(record))
+    ]
     eyes = []
     for eye in EYE_ORDER if patient else (None,):
         mine = [record for record in records if record.eye == eye or patient is None]

@@ -24,7 +24,6 @@ from pathlib import Path
 from time import monotonic
 from typing import TypeVar
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,30 +31,28 @@ from edge_app import contradictions, logs
 from edge_app.analysis.screen import FileOrigin, Screener, retryable
 from edge_app.config import Config
 from edge_app.identity import persons
-from edge_app.store.durable import is_full_disk, move_durably, temporary_file, write_durably
+from edge_app.present.pictures import keep_pictures
+from edge_app.store.durable import is_full_disk
 from edge_app.store.items import Item
 from edge_app.store.queue import Stale
 from edge_app.store.records import Result
 from edge_app.store.store import Store
 from keras_realmnet.errors import EngineFailed, MachineFault, RealMNetError
-from keras_realmnet.screening.engines.base import Prediction
+from keras_realmnet.screening.decision import Analysis
 from keras_realmnet.screening.image_io import DEFAULT_FILE_NAME_PATTERN, UnreadableImage, read_header
-from keras_realmnet.screening.preprocessing import FieldGeometry
 from keras_realmnet.screening.record import ScreeningRecord
 
-__all__ = ["Worker", "keep_pictures", "main", "routes"]
+__all__ = ["Worker", "main", "routes"]
 
 log = logging.getLogger("edge_app.processes.worker")  # also where it runs as __main__
 
-PREVIEW = 2048  # px, longest side
-PREVIEW_QUALITY = 90  # JPEG
 COUNTED_AT_ONCE = 50  # objects of earlier releases that an idle worker looks into
 POLL_SECONDS = 0.1  # how long a new item waits at most
 IDLE_SECONDS = 1.0  # how often an idle worker says so
 FULL_DISK_SECONDS = 5.0  # wait before another attempt where there was no room for a result
 T = TypeVar("T")
-# Pixels, uint8 RGB (h, w, 3); prediction and geometry unless the image never reached the model.
-Analysis = tuple[NDArray[np.uint8], Prediction | None, FieldGeometry | None]
+# Pixels, uint8 RGB (h, w, 3); the analysis unless the image never reached the model.
+Found = tuple[NDArray[np.uint8], Analysis | None]
 
 
 class Worker:
@@ -120,44 +117,46 @@ class Worker:
                 if self.stopping.wait(FULL_DISK_SECONDS):
                     return None
 
-    def _screen(self, item: Item) -> tuple[ScreeningRecord, Analysis | None]:
+    def _screen(self, item: Item) -> tuple[ScreeningRecord, Found | None]:
         """Screens one item; nothing is written yet. Raises EngineFailed: the process must end."""
-        found: list[Analysis] = []
+        found: list[Found] = []
         record = self._screener.screen(
             self._store.object_path(item),
             item.sha256,
             None,
             self._origin(item),
-            lambda *analysis: found.append(analysis),
+            lambda *analysed: found.append(analysed),
             item.frame,
         )
         return _with_known_pictures(item, record), found[0] if found else None
 
-    def _write_down(self, item: Item, record: ScreeningRecord, analysis: Analysis | None) -> None:
+    def _write_down(self, item: Item, record: ScreeningRecord, found: Found | None) -> None:
         """Writes down what came of an item, and says so."""
-        self._with_room(partial(self._commit, item, record, analysis))
+        self._with_room(partial(self._commit, item, record, found))
         log.info("item %d: %s in %.0f ms", item.id, record.error or record.outcome, record.timings_ms["total"])
         self._say(f"done {item.id}")
 
-    def _commit(self, item: Item, record: ScreeningRecord, analysis: Analysis | None) -> None:
+    def _commit(self, item: Item, record: ScreeningRecord, found: Found | None) -> None:
         """Raises OSError or sqlite3.OperationalError of a full disk."""
         try:
             if record.sha256 != item.sha256:
                 reason = "the stored contents are no longer those received"
                 self._store.quarantine(item.id, reason, attempt=item.attempts)
-            elif record.error is not None or analysis is None:
+            elif record.error is not None or found is None:
                 self._retry_or_quarantine(item, record)
             else:
-                self._finish(item, record, analysis)
+                self._finish(item, record, *found)
         except Stale:
             log.warning("item %d: another process has taken over", item.id)
 
-    def _finish(self, item: Item, record: ScreeningRecord, analysis: Analysis) -> None:
-        keep_pictures(self._store.result_dir(item.id), *analysis)
+    def _finish(
+        self, item: Item, record: ScreeningRecord, pixels: NDArray[np.uint8], analysis: Analysis | None
+    ) -> None:
+        keep_pictures(self._store.result_dir(item.id), pixels, analysis, self._screener.bundle.task)
         record = self._with_contradictions(item, record)
         siblings = self._siblings(item)
         record = record.warned([contradictions.no_result(each.record) for each in siblings if each.record.missing])
-        self._store.finish(item.id, record, _score(record), routes(record, self._config), item.attempts)
+        self._store.finish(item.id, record, routes(record, self._config), item.attempts)
         for sibling in siblings:  # it had failed before
             self._store.withdraw_warning(sibling.item.id, contradictions.no_result(record))
 
@@ -241,38 +240,6 @@ def routes(record: ScreeningRecord, config: Config) -> list[tuple[str, str]]:
         for kind in destination.results
         if possible.get(kind, True)
     ]
-
-
-def keep_pictures(
-    folder: Path, pixels: NDArray[np.uint8], prediction: Prediction | None, geometry: FieldGeometry | None
-) -> None:
-    """Writes what the web page and the heat map are made of, durably.
-
-    preview.jpg: the image, its longest side at most PREVIEW px and a whole fraction of the image's: OpenCV averages ten
-    times as fast then. maps.npz, unless the image never reached the model: `class_maps` float16 (h', w', classes) over
-    the model's square, `box` int (x0, y0, x1, y1), the crop that the square was made of, in pixels of the preview.
-    """
-    height, width = pixels.shape[:2]
-    fraction = -(-max(height, width) // PREVIEW)
-    size = max(1, width // fraction), max(1, height // fraction)
-    preview = pixels if fraction == 1 else cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    quality = (cv2.IMWRITE_JPEG_QUALITY, PREVIEW_QUALITY)
-    encoded = cv2.imencode(".jpg", cv2.cvtColor(preview, cv2.COLOR_RGB2BGR), quality)[1]
-    write_durably(folder / "preview.jpg", encoded.tobytes())
-    maps = folder / "maps.npz"
-    maps.unlink(missing_ok=True)  # of an earlier attempt
-    if prediction is not None and geometry is not None:
-        box = np.round(np.array(geometry.box) * (*size, *size) / (width, height, width, height)).astype(np.int32)
-        with temporary_file(folder) as file:
-            np.savez_compressed(file, class_maps=prediction.class_maps[0].astype(np.float16), box=box)
-            move_durably(file, maps)
-
-
-def _score(record: ScreeningRecord) -> float | None:
-    """See `Store.finish`."""
-    if record.probabilities is None or record.thresholds is None:
-        return None
-    return max(record.probabilities[code] - threshold for code, threshold in record.thresholds.items())
 
 
 # ---- the process ----------------------------------------------------------------------------------------------------

@@ -50,14 +50,12 @@ class Queue(Database):
         self,
         item_id: int,
         record: ScreeningRecord,
-        score: float | None,
         deliveries: Sequence[tuple[str, str]] = (),
         attempt: int | None = None,
     ) -> int:
         """Result, state and outbox in one transaction; returns the revision.
 
         Args:
-            score: largest probability minus threshold over the pathologic labels; None without probabilities.
             deliveries: (destination, kind) of every result that is to leave.
             attempt: `Item.attempts` as claimed: a worker that was given up but lives on cannot finish.
 
@@ -66,7 +64,7 @@ class Queue(Database):
         """
         with self.write() as db:
             _move(db, item_id, ("screening",), "done", attempt)
-            revision = put_record(db, item_id, record, score)
+            revision = put_record(db, item_id, record)
             put_deliveries(db, item_id, revision, deliveries)
             note(db, "worker", "screened", item_id, f"{record.outcome}, revision {revision}")
             return revision
@@ -150,7 +148,7 @@ class Queue(Database):
         """Gives a quarantined item the record (not analysed) that shows it beside the patient's other images."""
         with self.write() as db:
             if get_item(db, item_id).state == "quarantined":
-                put_record(db, item_id, record, None)
+                put_record(db, item_id, record)
 
     def uncounted(self, limit: int) -> list[Item]:
         """Screened objects of which nobody has looked how many pictures they hold: earlier releases saw one alone."""
@@ -195,5 +193,5 @@ def quarantine_item(db: sqlite3.Connection, item_id: int, reason: str, record: S
         (reason, timestamp(), item_id),
     )
     if record is not None:
-        put_record(db, item_id, record, None)
+        put_record(db, item_id, record)
     note(db, "box", "quarantined", item_id)

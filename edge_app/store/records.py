@@ -14,8 +14,8 @@ from edge_app.store.database import Database, from_row, insert, note
 from edge_app.store.items import Item, get_item, put_pictures
 from edge_app.store.outbox import put_deliveries
 from keras_realmnet.errors import RealMNetError
-from keras_realmnet.screening.decision import OUTCOMES
 from keras_realmnet.screening.record import ScreeningRecord
+from keras_realmnet.tasks.rules import OUTCOMES
 
 __all__ = ["Records", "Result", "put_record", "put_revision"]
 
@@ -120,8 +120,8 @@ def _record(text: str) -> ScreeningRecord:
     return ScreeningRecord.from_dict(json.loads(text))
 
 
-def put_record(db: sqlite3.Connection, item_id: int, record: ScreeningRecord, score: float | None) -> int:
-    """Makes a record the item's current one; returns its revision. `score`: see `Queue.finish`."""
+def put_record(db: sqlite3.Connection, item_id: int, record: ScreeningRecord) -> int:
+    """Makes a record the item's current one; returns its revision."""
     db.execute("UPDATE items SET revisions = revisions + 1 WHERE id = ?", (item_id,))
     [revision] = db.execute("SELECT revisions FROM items WHERE id = ?", (item_id,)).fetchone()
     db.execute("DELETE FROM records WHERE item_id = ?", (item_id,))
@@ -146,17 +146,17 @@ def put_record(db: sqlite3.Connection, item_id: int, record: ScreeningRecord, sc
         missing=record.missing,
         study_uid=item.study_uid or record.source.get("study_instance_uid"),
         screened_at=record.screened_at,
-        score=score,
+        score=record.score,
     )
     return int(revision)
 
 
 def put_revision(db: sqlite3.Connection, item_id: int, change: Callable[[ScreeningRecord], ScreeningRecord]) -> int:
     """See `Records.revise`; who revised it, and why, is the caller's to note. Raises RealMNetError without a record."""
-    row = db.execute("SELECT record, score FROM records WHERE item_id = ?", (item_id,)).fetchone()
+    row = db.execute("SELECT record FROM records WHERE item_id = ?", (item_id,)).fetchone()
     if row is None:
         raise RealMNetError(f"item {item_id} has no record")
-    revision = put_record(db, item_id, change(_record(row["record"])), row["score"])
+    revision = put_record(db, item_id, change(_record(row["record"])))
     sent = db.execute("SELECT DISTINCT destination, kind FROM deliveries WHERE item_id = ?", (item_id,))
     put_deliveries(db, item_id, revision, [tuple(pair) for pair in sent.fetchall()])
     return revision

@@ -10,13 +10,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from edge_app.logs import error_place
+from edge_app.present.pictures import mapped_codes, read_map
 from edge_app.store.store import Store
 from keras_realmnet.screening import overlay
-from keras_realmnet.screening.preprocessing import FieldGeometry
 from keras_realmnet.screening.record import ScreeningRecord
 
 __all__ = ["class_map", "codes", "evidence", "exists", "folder_of", "preview", "size", "thumbnail"]
@@ -56,10 +55,14 @@ def size(folder: Path) -> tuple[int, int] | None:
 
 
 def codes(folder: Path, record: ScreeningRecord | None) -> tuple[str, ...]:
-    """The labels that have a class map, in label order."""
-    if record is None or record.probabilities is None or not os.path.isfile(folder / "maps.npz"):
+    """The labels or grades that have a class map, in their order."""
+    if record is None or record.findings is None:
         return ()
-    return tuple(record.probabilities)
+    try:
+        return mapped_codes(folder, record)
+    except Exception as error:  # NumPy and zipfile tell of damaged files in many ways
+        log.warning("results/%s/maps.npz cannot be read: %s", folder.name, error_place(error))
+        return ()
 
 
 def thumbnail(folder: Path) -> bytes | None:
@@ -83,7 +86,7 @@ def evidence(folder: Path, record: ScreeningRecord | None) -> bytes | None:
     scale = min(1.0, PRINTED / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
     small = np.asarray(cv2.resize(preview, size, interpolation=cv2.INTER_AREA), np.uint8)
-    shown = overlay.strength(*_map(folder, record, record.evidence, (width, height)), small.shape[:2])
+    shown = overlay.strength(*read_map(folder, record, record.evidence, (height, width)), small.shape[:2])
     picture = overlay.outlined(small, shown)
     return cv2.imencode(".jpg", picture, (cv2.IMWRITE_JPEG_QUALITY, 80))[1].tobytes()
 
@@ -99,23 +102,10 @@ def class_map(folder: Path, record: ScreeningRecord | None, code: str) -> bytes 
         return None
     scale = MAP_SIDE / max(preview)
     width, height = (max(1, round(side * scale)) for side in preview)
-    shown = overlay.strength(*_map(folder, record, code, preview), (height, width))
+    shown = overlay.strength(*read_map(folder, record, code, preview[::-1]), (height, width))
     picture = np.zeros((height, width, 4), np.uint8)
     picture[..., :3] = overlay.COLOUR[::-1]  # OpenCV writes BGRA
     picture[..., 3] = overlay.opacity(shown)
     if code in record.triggered:
         overlay.draw_levels(picture, shown, (0, 0, 0, 255), (255, 255, 255, 255))
     return cv2.imencode(".png", picture, (cv2.IMWRITE_PNG_COMPRESSION, 3))[1].tobytes()
-
-
-def _map(
-    folder: Path, record: ScreeningRecord, code: str, preview: tuple[int, int]
-) -> tuple[NDArray[np.float32], FieldGeometry]:
-    """The class map of a label and where it lies on the preview of that (width, height)."""
-    # NumPy leaves a damaged file open that it opened itself.
-    with open(folder / "maps.npz", "rb") as file, np.load(file, allow_pickle=False) as arrays:
-        class_maps, box = arrays["class_maps"], arrays["box"]
-    x0, y0, x1, y1 = (int(value) for value in box)
-    # The map covers the square around the box; in which pixels that square is counted makes no difference.
-    geometry = FieldGeometry((preview[1], preview[0]), (x0, y0, x1, y1), max(x1 - x0, y1 - y0))
-    return class_maps[..., codes(folder, record).index(code)].astype(np.float32), geometry

@@ -37,7 +37,7 @@ from edge_app.web.words import (
 )
 from edge_app.web.worklist import Filter, Worklist
 from keras_realmnet.screening.bundle.bundle import Bundle
-from keras_realmnet.screening.decision import OUTCOMES
+from keras_realmnet.tasks.rules import OUTCOMES
 
 __all__ = ["PAGE_SIZE", "STATIC", "Site", "Visitor"]
 
@@ -80,8 +80,7 @@ class Site:
         self.environment.globals.update(
             bundle=self.bundle,
             artifact=self.bundle.artifact(self.config.artifact),
-            thresholds=self.bundle.operating_point.thresholds,
-            pathologic=self.bundle.label_set.pathologic,
+            task=self.bundle.task,
             assets=_static_version(),
             login_required=not self.local,
             outcomes=OUTCOMES,

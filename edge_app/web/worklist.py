@@ -10,7 +10,8 @@ from functools import lru_cache
 from edge_app.identity import by_person_and_day, plain_name
 from edge_app.store.database import timestamp
 from edge_app.store.store import Store
-from keras_realmnet.screening.decision import OUTCOMES, Graded, Outcome, eye_summary, patient_summary
+from keras_realmnet.screening.decision import Graded, eye_summary, patient_summary
+from keras_realmnet.tasks.rules import OUTCOMES, Outcome
 
 __all__ = ["EYE_UNKNOWN", "Filter", "Row", "Worklist"]
 

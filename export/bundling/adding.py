@@ -67,7 +67,7 @@ def add_to_bundle(
     if calibration is not None:
         tell(f"static int8: calibration on {len(calibration)} images")
     with tempfile.TemporaryDirectory() as folder:
-        meaning = Meaning(bundle.label_set, bundle.operating_point, bundle.spec, bundle.modality)
+        meaning = Meaning(bundle.task, bundle.spec)
         sources, parity, _ = make_and_measure(model, artifacts, Path(folder), calibration, images, meaning, tell)
         added = add_artifacts(
             bundle,

@@ -19,8 +19,9 @@ from keras_realmnet.errors import RealMNetError
 from keras_realmnet.models.map_offset import measure_map_offset
 from keras_realmnet.screening.bundle.bundle import SOURCE_FILE, Bundle
 from keras_realmnet.screening.bundle.writing import write_bundle
-from keras_realmnet.screening.decision import OperatingPoint
-from keras_realmnet.screening.labels import LABEL_SETS
+from keras_realmnet.tasks.rules import OperatingPoint
+from keras_realmnet.tasks.task import PROBABILITIES, labels_task
+from keras_realmnet.tasks.vocabulary import LABEL_SETS
 
 __all__ = ["bundle_from_run"]
 
@@ -52,20 +53,18 @@ def bundle_from_run(
     meaning = run.meaning
     calibration = calibration_images(run.data, meaning.spec)
     # Findings lie in one place; where there is none the map has no place either.
-    offset = measure_map_offset(run.model, calibration, meaning.label_set.pathologic_columns)
+    offset = measure_map_offset(run.model, calibration, meaning.task.label_set.pathologic_columns)
     run.model.map_offset = offset.rows, offset.columns
     with tempfile.TemporaryDirectory() as folder:
         sources, parity, expected = make_and_measure(run.model, artifacts, Path(folder), calibration, run.test, meaning)
-        golden = run.test.pixels[int(expected.probabilities.max(axis=1).argmax())][None]
+        golden = run.test.pixels[int(expected[PROBABILITIES].max(axis=1).argmax())][None]
         run.model.save(Path(folder) / SOURCE_FILE)
         bundle = write_bundle(
             directory,
             name=name or run.name,
             version=version,
-            label_set=meaning.label_set,
-            modality=meaning.modality,
+            task=meaning.task,
             spec=meaning.spec,
-            operating_point=meaning.operating_point,
             artifacts=sources,
             default_artifact="int8" if "int8" in sources else artifacts[0],
             golden_image=np.ascontiguousarray(golden),
@@ -111,7 +110,7 @@ class _Run:
         if test is None:
             raise RealMNetError(f"{run}: its {recipe.data.kind} data has no test images")
         point = OperatingPoint.from_dict(scores["operating_point"])
-        meaning = Meaning(LABEL_SETS[scores["label_set"]], point, spec, recipe.data.modality)
+        meaning = Meaning(labels_task(LABEL_SETS[scores["label_set"]], recipe.data.modality, point), spec)
         images = Images(test.images, f"test split of {recipe.data.kind}", test.labels, test.patients)
         return cls(recipe.name, model, recipe.data, meaning, images, scores, facts)
 

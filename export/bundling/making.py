@@ -16,11 +16,10 @@ from export.speed.costs import with_costs
 from keras_realmnet import RealMNet
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.bundle.writing import ArtifactSource
-from keras_realmnet.screening.decision import OperatingPoint
 from keras_realmnet.screening.engines.base import Prediction
 from keras_realmnet.screening.engines.registry import engine_class
-from keras_realmnet.screening.labels import LabelSet
 from keras_realmnet.screening.preprocessing import PreprocessSpec
+from keras_realmnet.tasks.task import Task
 
 __all__ = ["Meaning", "calibration_images", "halves", "make_and_measure"]
 
@@ -31,10 +30,8 @@ CALIBRATION_IMAGES = 128
 class Meaning:
     """What a model's input and output mean: in the words of a bundle."""
 
-    label_set: LabelSet
-    operating_point: OperatingPoint
+    task: Task
     spec: PreprocessSpec
-    modality: str
 
 
 def make_and_measure(
@@ -69,7 +66,9 @@ def make_and_measure(
     for name, source in sources.items():
         tell(f"{name} on {len(images.pixels)} images")
         try:
-            received = runtime_predictions(engine_class(source.engine)(source.path), images.pixels)
+            received = runtime_predictions(
+                engine_class(source.engine)(source.path, outputs=tuple(meaning.task.outputs)), images.pixels
+            )
         except RealMNetError as error:
             failed[name] = str(error)
             continue
@@ -77,13 +76,11 @@ def make_and_measure(
         if reason is not None:
             failed[name] = reason
             continue
-        parity[name] = measure(
-            expected, received, meaning.label_set, meaning.operating_point, images.truth, images.patients
-        )
+        parity[name] = measure(expected, received, meaning.task, images.truth, images.patients)
     refuse(parity, {name: source.precision for name, source in sources.items()}, failed)
     for name, source in sources.items():
         tell(f"memory of {name}")
-        sources[name] = with_costs(source, meaning.spec, meaning.modality)
+        sources[name] = with_costs(source, meaning.spec, meaning.task.modality)
     return sources, parity, expected
 
 

@@ -72,7 +72,7 @@ def images_of_files(sources: Iterable[Path], bundle: Bundle) -> Images:
         except UnreadableImage:
             left_out += 1
             continue
-        if assess(image.pixels, image.source, bundle.modality).verdict != "gradable":
+        if assess(image.pixels, image.source, bundle.task.modality).verdict != "gradable":
             left_out += 1
             continue
         if max(image.pixels.shape) < max(image.source.size):
@@ -105,7 +105,7 @@ def data_of_folder(folder: Path, bundle: Bundle) -> Any:
     from training.datasets.palm import PalmDataSet
     from training.datasets.psmm import PsmmDataSet
 
-    name = bundle.label_set.name
+    name = bundle.task.label_set.name
     return PalmDataSet(str(folder)) if name == "palm" else PsmmDataSet(str(folder), labels=name)
 
 
@@ -121,10 +121,10 @@ def data_of_run(run: Path) -> Any:
 
 def images_of_data_set(data: Any, bundle: Bundle, origin: str) -> Images:
     """The test images of a data set. Raises RealMNetError for one with other labels, or without test images."""
-    if data.label_set.codes != bundle.label_set.codes:
+    if data.label_set.codes != bundle.task.label_set.codes:
         raise RealMNetError(
             f"{origin}: labelled {', '.join(data.label_set.codes)}; the bundle's labels are "
-            f"{', '.join(bundle.label_set.codes)}"
+            f"{', '.join(bundle.task.label_set.codes)}"
         )
     test = data.load("test", bundle.spec, CACHE)
     if test is None or not len(test):

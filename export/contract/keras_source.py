@@ -52,4 +52,4 @@ def keras_predictions(model: RealMNet, images: NDArray[np.uint8], batch_size: in
         {name: keras.ops.convert_to_numpy(value) for name, value in inference(batch).items()}
         for batch in (images[i : i + batch_size].astype("float32") for i in range(0, len(images), batch_size))
     ]
-    return Prediction(*(np.concatenate([o[name] for o in outputs]) for name in ("probabilities", "class_maps")))
+    return {name: np.concatenate([output[name] for output in outputs]) for name in outputs[0]}

@@ -181,10 +181,10 @@ def localize(bundle: Bundle, data: PhantomDataSet, replicates: int = 1000) -> Lo
         RealMNetError: a bundle for other images or labels than the phantoms', one stripped of its Keras model, or a
             network that finds no label that has a lesion.
     """
-    if (bundle.modality, bundle.label_set.name) != (data.modality, data.label_set.name):
+    if (bundle.task.modality, bundle.task.name) != (data.modality, data.label_set.name):
         raise RealMNetError(
             f"{bundle.directory}: phantoms are {data.modality} images with {data.label_set.name} labels. "
-            f"Received: a bundle for {bundle.modality} with {bundle.label_set.name}"
+            f"Received: a bundle for {bundle.task.modality} with {bundle.task.name}"
         )
     model = load_source(bundle)
     explained = _explained(model)

@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_realmnet.errors import BundleMismatch, RealMNetError
-from keras_realmnet.screening.decision import OperatingPoint
-from keras_realmnet.screening.engines.base import OUTPUTS, Prediction
-from keras_realmnet.screening.labels import LabelSet
+from keras_realmnet.screening.engines.base import Prediction
 from keras_realmnet.screening.runtimes import Runtime
+from keras_realmnet.tasks.task import CLASS_MAPS, PROBABILITIES, Task
 from training.scoring.cases import Cases
 from training.scoring.significance import Difference, paired_difference
 
@@ -151,33 +150,29 @@ class Parity:
 def runtime_predictions(runtime: Runtime, images: Iterable[NDArray[np.uint8]]) -> Prediction:
     """What an artifact gives for `images`, each uint8 (size, size, 3)."""
     outputs = [runtime.predict(np.asarray(image)[None]) for image in images]
-    return Prediction(
-        np.concatenate([output.probabilities for output in outputs]),
-        np.concatenate([output.class_maps for output in outputs]),
-    )
+    return {name: np.concatenate([output[name] for output in outputs]) for name in outputs[0]}
 
 
 def finite(prediction: Prediction) -> NDArray[np.bool_]:
     """For which of n images every number of the prediction is one, (n,)."""
-    values = (prediction.probabilities, prediction.class_maps)
-    return np.logical_and(*(np.isfinite(value).reshape(len(value), -1).all(axis=1) for value in values))
+    finite_by_output = [np.isfinite(value).reshape(len(value), -1).all(axis=1) for value in prediction.values()]
+    return np.asarray(np.logical_and.reduce(finite_by_output))
 
 
 def incomparable(expected: Prediction, received: Prediction) -> str | None:
     """Why two predictions cannot be compared, in one line; `None` where they can."""
-    for name in OUTPUTS:
-        shapes = [getattr(prediction, name).shape for prediction in (expected, received)]
+    for name in expected:
+        shapes = [prediction[name].shape for prediction in (expected, received)]
         if shapes[0] != shapes[1]:
             return f"{name} of the shape {shapes[0]} expected. Received: {shapes[1]}"
-    missing = int((~finite(received)).sum())
-    return f"the output for {missing} of {len(received.probabilities)} images is not finite" if missing else None
+    good = finite(received)
+    return None if good.all() else f"the output for {int((~good).sum())} of {len(good)} images is not finite"
 
 
 def measure(
     expected: Prediction,
     received: Prediction,
-    label_set: LabelSet,
-    point: OperatingPoint,
+    task: Task,
     truth: NDArray[np.floating] | None = None,
     patients: Sequence[str] | None = None,
     replicates: int = 1000,
@@ -189,19 +184,19 @@ def measure(
         patients: (n,), who is resampled for the intervals; each image by itself where `None`.
         replicates: of the paired bootstrap.
     """
-    difference = np.abs(received.probabilities.astype("float64") - expected.probabilities)
-    refers = [point.refers(prediction.probabilities, label_set) for prediction in (expected, received)]
+    label_set, point = task.label_set, task.operating_point
+    before, after = (prediction[PROBABILITIES] for prediction in (expected, received))
+    difference = np.abs(after.astype("float64") - before)
+    refers = [point.refers(probabilities, label_set) for probabilities in (before, after)]
     maps = [
-        (expected.class_maps[i, ..., k], received.class_maps[i, ..., k])
-        for i, k in np.argwhere(expected.probabilities >= 0.5)
-        if np.ptp(expected.class_maps[i, ..., k]) > 0
+        tuple(prediction[CLASS_MAPS][i, ..., k] for prediction in (expected, received))
+        for i, k in np.argwhere(before >= 0.5)
+        if np.ptp(expected[CLASS_MAPS][i, ..., k]) > 0
     ]
     scores: dict[str, Difference] = {}
     if truth is not None and np.isfinite(difference).all():
-        before, after = (
-            Cases.of_images(truth, p.probabilities, label_set, None, patients) for p in (expected, received)
-        )
-        found = paired_difference(before, after, replicates=replicates)
+        of_keras, of_artifact = (Cases.of_images(truth, each, label_set, None, patients) for each in (before, after))
+        found = paired_difference(of_keras, of_artifact, replicates=replicates)
         scores = {"macro_auroc": found["macro_auroc"], "mean_ap": found["map"]}
     return Parity(
         images=len(difference),

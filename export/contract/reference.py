@@ -7,12 +7,10 @@ from typing import Any
 import numpy as np
 
 from export.contract.images import Images
-from export.contract.parity import finite
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.bundle.arrays import ArrayArchive
 from keras_realmnet.screening.bundle.bundle import Bundle
 from keras_realmnet.screening.bundle.form import check_form
-from keras_realmnet.screening.engines.base import Prediction
 
 __all__ = ["images_of_reference", "write_reference"]
 
@@ -27,7 +25,7 @@ def write_reference(images: Images, bundle: Bundle, path: Path) -> None:
         "origin": images.origin,
         "left out": images.left_out,
     }
-    arrays: dict[str, Any] = {"about": json.dumps(about), "pixels": images.pixels, **vars(images.expected)}
+    arrays: dict[str, Any] = {"about": json.dumps(about), "pixels": images.pixels, **images.expected}
     known = {"truth": images.truth, "patients": images.patients}
     arrays |= {name: values for name, values in known.items() if values is not None}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,15 +47,19 @@ def images_of_reference(path: Path, bundle: Bundle) -> Images:
                 raise RealMNetError(
                     f"{path}: made for another Keras model or preprocessing than those of {bundle.directory}"
                 )
-            size, classes = bundle.spec.size, len(bundle.label_set)
-            probabilities = arrays.read("probabilities", "float32", (None, classes))
-            n, map_shape = len(probabilities), bundle.artifact().output_shapes["class_maps"][1:]
-            expected = Prediction(probabilities, arrays.read("class_maps", "float32", (n, *map_shape)))
+            size, classes = bundle.spec.size, len(bundle.task.label_set)
+            shapes = bundle.artifact().output_shapes
+            expected = {name: arrays.read(name, "float32", (None, *shape[1:])) for name, shape in shapes.items()}
+            n = len(next(iter(expected.values())))
+            if any(len(values) != n for values in expected.values()):
+                raise ValueError("as many values of each output as there are images expected")
             pixels = arrays.read("pixels", "uint8", (n, size, size, 3))
             truth = arrays.read("truth", "float32", (n, classes)) if "truth" in arrays else None
             patients = arrays.read("patients", "text", (n,)).tolist() if "patients" in arrays else None
-        if finite(expected).sum() < n or not ((probabilities >= 0) & (probabilities <= 1)).all():
-            raise ValueError("Keras' output is not finite or no probability")
+        try:
+            bundle.task.check(expected)
+        except ValueError as error:
+            raise ValueError(f"Keras' output: {error}") from error
         if truth is not None and not (np.isnan(truth) | (truth == 0) | (truth == 1)).all():
             raise ValueError("truth: 0, 1 or NaN expected")
     except (ValueError, RecursionError) as error:

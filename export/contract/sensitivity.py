@@ -19,6 +19,7 @@ from export.conversion.to_litert import to_litert
 from keras_realmnet import RealMNet
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.engines.litert import LiteRTRuntime
+from keras_realmnet.tasks.task import PROBABILITIES
 
 __all__ = ["Sensitivity", "model_and_images", "sensitivities", "table", "write_report"]
 
@@ -61,7 +62,7 @@ def sensitivities(
     with tempfile.TemporaryDirectory() as folder:
         float_model, path = to_litert(model, Path(folder) / "float32.tflite"), Path(folder) / "int8.tflite"
         reference = LiteRTRuntime(float_model, threads=1)
-        expected = reference.predict(images).probabilities
+        expected = reference.predict(images)[PROBABILITIES]
         tell(f"calibration on {len(calibration)} images")
         histograms = activation_histograms(float_model, calibration)
         ranges = {method: ranges_of(histograms, method) for method in RANGE_METHODS}
@@ -70,7 +71,7 @@ def sensitivities(
             tell(f"{group}, {mode}")
             quantize_groups(float_model, path, **groups)
             runtime = LiteRTRuntime(path, threads=1)
-            difference = np.abs(runtime.predict(images).probabilities - expected)
+            difference = np.abs(runtime.predict(images)[PROBABILITIES] - expected)
             p99, largest = float(np.percentile(difference, 99)), float(difference.max())
             time_share = _time_ratio(reference, runtime, images[:1])
             return Sensitivity(group, mode, float(difference.mean()), p99, largest, time_share, _partitions(path))

@@ -16,6 +16,7 @@ from export.contract.parity import Parity, finite, incomparable, limits_of, meas
 from keras_realmnet.errors import BundleMismatch, RealMNetError
 from keras_realmnet.screening.bundle.bundle import Bundle
 from keras_realmnet.screening.runtimes import open_runtime, self_check
+from keras_realmnet.tasks.task import PROBABILITIES
 
 __all__ = ["Verification", "verify", "write_report"]
 
@@ -102,7 +103,7 @@ def verify(
             raise BundleMismatch(f"{bundle.directory}: the Keras model's output is not finite")
         if images.whole:
             decoded_whole = keras_predictions(model, np.stack(list(images.whole.values())))
-            decoding = np.abs(decoded_whole.probabilities - expected.probabilities[list(images.whole)])
+            decoding = np.abs(decoded_whole[PROBABILITIES] - expected[PROBABILITIES][list(images.whole)])
     parity: dict[str, Parity] = {}
     differences: dict[str, NDArray[np.floating]] = {}
     not_run: dict[str, str] = {}
@@ -125,10 +126,8 @@ def verify(
         if reason is not None:
             failed[name] = f"{bundle.artifacts[name].file}: {reason}"
             continue
-        differences[name] = np.abs(received.probabilities - expected.probabilities)
-        parity[name] = measure(
-            expected, received, bundle.label_set, bundle.operating_point, images.truth, images.patients
-        )
+        differences[name] = np.abs(received[PROBABILITIES] - expected[PROBABILITIES])
+        parity[name] = measure(expected, received, bundle.task, images.truth, images.patients)
     return Verification(bundle, replace(images, expected=expected), parity, differences, not_run, decoding, failed)
 
 

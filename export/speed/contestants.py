@@ -75,7 +75,7 @@ def of_bundle(
                         file=file,
                         network=_network(bundle),
                         spec=bundle.spec,
-                        modality=bundle.modality,
+                        modality=bundle.task.modality,
                         precision=artifact.precision,
                         sha256=artifact.sha256,
                         accuracy=bundle.scores.get(against_keras(name)),

@@ -1,139 +1,68 @@
-"""From probabilities to what a clinician acts on: refer, negative, insufficient quality, or not analysed."""
+"""From what a network says to what a clinician acts on: refer, negative, described, insufficient, or not analysed."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from keras_realmnet.screening.labels import LabelSet
+from keras_realmnet.screening.preprocessing import FieldGeometry
 from keras_realmnet.screening.quality import Quality
+from keras_realmnet.tasks.findings import Finding
+from keras_realmnet.tasks.rules import OUTCOMES, Outcome
+from keras_realmnet.tasks.task import Task
 
-__all__ = [
-    "OUTCOMES",
-    "Decision",
-    "Graded",
-    "GradedImage",
-    "OperatingPoint",
-    "Outcome",
-    "Summary",
-    "decide",
-    "eye_summary",
-    "patient_summary",
-]
-
-Outcome = Literal["refer", "negative", "insufficient", "not_analysed"]
-
-# Worst first: the order in which results are shown and patients are called back.
-OUTCOMES: tuple[Outcome, ...] = ("refer", "insufficient", "not_analysed", "negative")
-
-
-@dataclass(frozen=True)
-class OperatingPoint:
-    """Where probabilities become a decision.
-
-    thresholds: {code: probability in [0, 1]} for every pathologic label.
-    chosen: how and on which data the thresholds were chosen, for people.
-    rule: "any_pathologic": refer when the probability of any pathologic label is at or above its threshold.
-    """
-
-    thresholds: dict[str, float]
-    chosen: str
-    rule: str = "any_pathologic"
-
-    def __post_init__(self) -> None:
-        if self.rule != "any_pathologic":
-            raise ValueError(f"`rule` must be 'any_pathologic'. Received: {self.rule!r}")
-        for code, threshold in self.thresholds.items():
-            if not 0.0 <= threshold <= 1.0:  # also refuses NaN
-                raise ValueError(f"The threshold of {code!r} must lie in [0, 1]. Received: {threshold}")
-
-    def check(self, label_set: LabelSet) -> None:
-        """Raises ValueError unless there is exactly one threshold for each pathologic label of `label_set`."""
-        if set(self.thresholds) != set(label_set.pathologic):
-            raise ValueError(
-                f"Label set '{label_set.name}' needs thresholds for {', '.join(label_set.pathologic)}. "
-                f"Received: {', '.join(self.thresholds) or 'none'}"
-            )
-
-    def triggered(self, probabilities: np.ndarray, label_set: LabelSet) -> np.ndarray:
-        """Which pathologic labels are at or above their thresholds.
-
-        Args:
-            probabilities: float of shape (n, classes) in [0, 1], in the order of `label_set`.
-
-        Returns:
-            bool of shape (n, pathologic labels), in the order of `label_set.pathologic`.
-        """
-        thresholds = np.array([self.thresholds[code] for code in label_set.pathologic])
-        return np.asarray(probabilities[:, label_set.pathologic_columns] >= thresholds)
-
-    def refers(self, probabilities: np.ndarray, label_set: LabelSet) -> np.ndarray:
-        """Whether the rule refers each image, bool of shape (n,); arguments as for `triggered`."""
-        return np.asarray(self.triggered(probabilities, label_set).any(axis=1))
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"rule": self.rule, "thresholds": dict(self.thresholds), "chosen": self.chosen}
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> OperatingPoint:
-        thresholds = {str(code): float(value) for code, value in fields["thresholds"].items()}
-        return cls(thresholds=thresholds, chosen=str(fields["chosen"]), rule=str(fields["rule"]))
+__all__ = ["Analysis", "Decision", "Graded", "GradedImage", "Summary", "decide", "eye_summary", "patient_summary"]
 
 
 @dataclass(frozen=True)
 class Decision:
-    """The outcome for one image, why, and the codes at or above their thresholds (most exceeding first)."""
+    """The outcome for one image, why, and on which findings; see `rules.Verdict`. evidence: only with a class map."""
 
     outcome: Outcome
     reasons: tuple[str, ...]
     triggered: tuple[str, ...] = ()
+    evidence: str | None = None
+    score: float | None = None
+    findings: tuple[Finding, ...] = ()
 
 
-def decide(
-    probabilities: np.ndarray | None,
-    quality: Quality,
-    label_set: LabelSet,
-    operating_point: OperatingPoint,
-) -> Decision:
+@dataclass(frozen=True)
+class Analysis:
+    """What reached the network, and what it said.
+
+    predicted: {output: array of the image, without batch axis}. image: the model's square, uint8 (size, size, 3).
+    geometry: where that lies on the picture.
+    """
+
+    predicted: Mapping[str, NDArray[Any]]
+    image: NDArray[np.uint8]
+    geometry: FieldGeometry
+
+
+def decide(analysis: Analysis | None, quality: Quality, task: Task) -> Decision:
     """The decision for one image.
 
-    An image that is not gradable keeps the verdict and reasons of `quality`; its probabilities, if there are any,
-    are not looked at.
-
-    Args:
-        probabilities: float of shape (classes,) in [0, 1], in the order of `label_set`; may be None where the image
-            is not gradable.
+    An image that is not gradable keeps the verdict and reasons of `quality`; what a network says of it, if anything,
+    is not looked at.
 
     Raises:
-        ValueError: a gradable image without probabilities, or with a wrong number of them, NaN, or one outside [0, 1].
+        ValueError: a gradable image without an analysis, or with one that is none of the task: a wrong shape, NaN, a
+            probability outside of [0, 1].
     """
     if quality.verdict != "gradable":
         return Decision(quality.verdict, tuple(quality.reasons))
-    operating_point.check(label_set)
-    values = np.asarray([] if probabilities is None else probabilities, np.float64)
-    if values.shape != (len(label_set),):
-        raise ValueError(f"`probabilities` must be of shape ({len(label_set)},). Received: {values.shape}")
-    if not np.all((values >= 0.0) & (values <= 1.0)):  # NaN compares false
-        raise ValueError(f"`probabilities` must lie in [0, 1]. Received: {values.tolist()}")
-
-    p = dict(zip(label_set.codes, values.tolist(), strict=True))
-    thresholds = operating_point.thresholds
-    above = operating_point.triggered(values[None], label_set)[0]
-    triggered = [code for code, exceeds in zip(label_set.pathologic, above, strict=True) if exceeds]
-    triggered.sort(key=lambda code: thresholds[code] - p[code])
-    if not triggered:
-        return Decision("negative", ("No pathologic label reaches its threshold.",))
-    return Decision(
-        "refer",
-        tuple(
-            f"{label_set[code].name}: a probability of {p[code]:.2f} reaches the threshold of {thresholds[code]:.2f}."
-            for code in triggered
-        ),
-        tuple(triggered),
-    )
+    if analysis is None:
+        raise ValueError("a gradable image needs what the network says of it. Received: None")
+    task.check({name: np.asarray(values)[None] for name, values in analysis.predicted.items()})
+    findings = task.findings(analysis.predicted, analysis.geometry, analysis.image)
+    verdict = task.rule.decide(findings)
+    explained = {each.code for each in findings if task.maps_of(each.output) is not None}
+    evidence = verdict.evidence if verdict.evidence in explained else None
+    return Decision(verdict.outcome, verdict.reasons, verdict.triggered, evidence, verdict.score, findings)
 
 
 class GradedImage(Protocol):
@@ -149,6 +78,10 @@ class GradedImage(Protocol):
     def missing(self) -> bool:
         """Whether it is one of several pictures of a file and has no result (yet): no other image stands for it."""
 
+    @property
+    def bundle_name(self) -> str:
+        """Of the bundle whose outcome it is: an image has one of each that screens its kind of picture."""
+
 
 @dataclass(frozen=True)
 class Graded:
@@ -157,6 +90,7 @@ class Graded:
     outcome: Outcome
     eye: str | None
     missing: bool = False
+    bundle_name: str = ""
 
 
 @dataclass(frozen=True)
@@ -168,19 +102,32 @@ class Summary:
 
 
 def eye_summary(records: Sequence[GradedImage]) -> Summary:
-    """Combines the images of one eye of one visit: the worst grade, on the best quality.
+    """Combines the images of one eye of one visit: of each bundle, the worst grade on the best quality; then the worst.
 
     - refer: at least one image refers;
     - not_analysed: a picture of a file with several has no result, be it damaged or still waiting: the others of its
       file are no retakes of it;
-    - negative: no image refers and at least one gradable image is negative (a good retake settles a poor first
-      image; the ungraded images are named in the reasons);
+    - negative (described, of a bundle that decides on nothing): no image refers and at least one gradable image is
+      negative (a good retake settles a poor first image; the ungraded images are named in the reasons);
     - insufficient: no gradable image, at least one of insufficient quality;
     - not_analysed: nothing was analysed, or there is no image at all.
+
+    No bundle's outcome settles another's: an eye is negative only where no bundle that saw it is worse, and described
+    only where none decides.
 
     Images whose eye is unknown may show different eyes, so among them one negative image does not settle another:
     the eye is then negative only if every image is.
     """
+    bundles = dict.fromkeys(record.bundle_name for record in records)
+    if len(bundles) < 2:
+        return _of_one_bundle(records)
+    summaries = {name: _of_one_bundle([each for each in records if each.bundle_name == name]) for name in bundles}
+    outcome = min((summary.outcome for summary in summaries.values()), key=OUTCOMES.index)
+    reasons = [f"{name}: {reason}" for name, summary in summaries.items() for reason in summary.reasons]
+    return Summary(outcome, tuple(reasons))
+
+
+def _of_one_bundle(records: Sequence[GradedImage]) -> Summary:
     outcomes = [record.outcome for record in records]
     unsettled = sum(outcome in ("insufficient", "not_analysed") for outcome in outcomes)
     mixed = 0 < unsettled < len(outcomes)
@@ -190,8 +137,10 @@ def eye_summary(records: Sequence[GradedImage]) -> Summary:
     if missing := sum(record.missing for record in records):
         return Summary("not_analysed", (f"{missing} of {len(outcomes)} images have no result, of files with several",))
     known = all(record.eye is not None for record in records)
-    if "negative" in outcomes and (known or not unsettled):
-        return Summary("negative", ungraded)
+    settled: tuple[Outcome, ...] = ("negative", "described")
+    for outcome in settled:
+        if outcome in outcomes and (known or not unsettled):
+            return Summary(outcome, ungraded)
     if "insufficient" in outcomes:
         return Summary("insufficient", ungraded)
     return Summary("not_analysed", ungraded if outcomes else ("no image",))
@@ -202,6 +151,7 @@ def patient_summary(records: Sequence[GradedImage]) -> Summary:
 
     - refer: either eye refers;
     - negative: both the right and the left eye are negative, and so is every image whose eye is unknown;
+    - described: likewise, where nothing decides;
     - insufficient, not_analysed: otherwise, the worse of the eyes; an eye without an image counts as not analysed.
     """
     names = {"OD": "right eye", "OS": "left eye", None: "eye unknown"}

@@ -7,6 +7,7 @@ and where evidence is to be seen by degrees (the page's class maps, the heat map
 """
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from keras_realmnet.errors import RealMNetError
+from keras_realmnet.screening.decision import Analysis, Decision
 from keras_realmnet.screening.preprocessing import FieldGeometry
+from keras_realmnet.tasks.findings import Finding, GradeFinding, LabelFinding, MaskFinding, PointFinding
+from keras_realmnet.tasks.outputs import Grades, Labels
+from keras_realmnet.tasks.task import Task
 
 __all__ = [
     "COLOUR",
@@ -26,6 +31,8 @@ __all__ = [
     "Evidence",
     "draw",
     "draw_levels",
+    "evidence_of",
+    "marked",
     "opacity",
     "outlined",
     "panels",
@@ -39,6 +46,9 @@ PANEL = 1000  # px, longest side of the image in the overlay file
 TITLE = 60  # px, height of the line of text above the panels
 MARGIN = 12  # px, left and right of it
 GAP = 12  # px between the panels
+CROSS = 14.0  # px, half an arm of the cross at a point
+NAME = 20  # px, height of a name beside a finding
+WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 COARSE = 4  # the class map, coarse itself, is laid out at this fraction of the panel
 LEVELS = (0.5, 0.75)  # of the map's maximum
 DIMMED = 0.6  # brightness outside of the first level
@@ -54,15 +64,38 @@ DENSEST = 170  # of 255, where the evidence is greatest: the retina shines throu
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the right panel shows: a class map of shape (h', w') in the model's square, and one line about it.
+    """What the right panel shows, and one line about it.
 
-    `finding`: whether the label reaches its threshold; only then is the evidence outlined.
+    class_map: of shape (h', w') in the model's square, which `geometry` lays on the picture; None: there is none.
+    finding: whether the label reaches its threshold; only then is the evidence outlined. marks: findings with a place.
     """
 
-    class_map: NDArray[np.float32]
-    geometry: FieldGeometry
     title: str
+    geometry: FieldGeometry
+    class_map: NDArray[Any] | None = None
     finding: bool = True
+    marks: tuple[Finding, ...] = ()
+
+    @property
+    def visible(self) -> bool:
+        """Whether there is anything to draw."""
+        return self.class_map is not None or bool(self.marks)
+
+
+def evidence_of(task: Task, analysis: Analysis, decision: Decision) -> Evidence:
+    """What the picture of a decided image shows."""
+    marks = tuple(each for each in decision.findings if isinstance(each, MaskFinding | PointFinding) and each.found)
+    shown = next((each for each in decision.findings if each.code == decision.evidence), None)
+    if not isinstance(shown, LabelFinding | GradeFinding):
+        title = ", ".join(each.name for each in marks) or "Nothing was found that has a place in the picture"
+        return Evidence(title, analysis.geometry, marks=marks)
+    output = task.outputs[shown.output]
+    assert isinstance(output, Labels | Grades)  # what a class map explains
+    class_map = analysis.predicted[str(task.maps_of(shown.output))][..., output.labels.codes.index(shown.code)]
+    title = f"{shown.code} {shown.name}: probability {shown.probability:.2f}"
+    if isinstance(shown, LabelFinding) and shown.threshold is not None:
+        title += f", {'reaches' if shown.reached else 'no finding, below'} threshold {shown.threshold:.2f}"
+    return Evidence(title, analysis.geometry, class_map, shown.code in decision.triggered, marks)
 
 
 def draw(path: Path, image: NDArray[np.uint8], evidence: Evidence | None) -> None:
@@ -72,9 +105,12 @@ def draw(path: Path, image: NDArray[np.uint8], evidence: Evidence | None) -> Non
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
     shown = [small]
-    if evidence is not None:
-        mark = outlined if evidence.finding else tinted
-        shown.append(mark(small, strength(evidence.class_map, evidence.geometry, small.shape[:2])))
+    if evidence is not None and evidence.visible:
+        right = small
+        if evidence.class_map is not None:
+            mark = outlined if evidence.finding else tinted
+            right = mark(small, strength(evidence.class_map, evidence.geometry, small.shape[:2]))
+        shown.append(marked(right, evidence.marks, (height, width)))
     canvas = np.full((TITLE + size[1], len(shown) * (size[0] + GAP) - GAP, 3), 24, np.uint8)
     for i, panel in enumerate(shown):
         canvas[TITLE:, i * (size[0] + GAP) : i * (size[0] + GAP) + size[0]] = panel
@@ -87,6 +123,50 @@ def draw(path: Path, image: NDArray[np.uint8], evidence: Evidence | None) -> Non
     temporary = path.with_suffix(".part")
     picture.save(temporary, "JPEG", quality=QUALITY)
     temporary.replace(path)
+
+
+def marked(image: NDArray[np.uint8], findings: Sequence[Finding], source: tuple[int, int]) -> NDArray[np.uint8]:
+    """`image`, uint8 RGB (h, w, 3), a copy of a picture of the size `source`, (height, width), with findings drawn in.
+
+    An outline for each part of a mask, a cross for each point, both white on black, with the name beside them.
+    """
+    picture = np.array(image)
+    factor = np.array([image.shape[1] / source[1], image.shape[0] / source[0]])
+
+    def place(x: float, y: float) -> NDArray[np.float64]:
+        return np.asarray((np.array([x, y]) + 0.5) * factor - 0.5)
+
+    names: list[tuple[NDArray[np.float64], str]] = []
+    for finding in findings:
+        lines: list[NDArray[np.float64]] = []
+        if isinstance(finding, MaskFinding):
+            lines = [np.array([place(*corner) for corner in outline]) for outline in finding.outlines]
+            corners = np.concatenate(lines) if lines else np.zeros((0, 2))
+            if len(corners):
+                names.append((np.array([corners[:, 0].max(), corners[:, 1].min()]), finding.name))
+        elif isinstance(finding, PointFinding) and finding.x is not None and finding.y is not None:
+            centre = place(finding.x, finding.y)
+            arms = np.array([[CROSS, 0.0], [0.0, CROSS]])
+            lines = [np.array([centre - arm, centre + arm]) for arm in arms]
+            names.append((centre + CROSS / 2, finding.name))
+        for colour, width in ((BLACK, 4), (WHITE, 2)):
+            for line in lines:  # in sixteenths of a pixel
+                fine = np.round(line * 16).astype(np.int32)[:, None]
+                cv2.polylines(picture, [fine], isinstance(finding, MaskFinding), colour, width, cv2.LINE_AA, shift=4)
+    for at, name in names:
+        _write(picture, at, name)
+    return picture
+
+
+def _write(picture: NDArray[np.uint8], at: NDArray[np.float64], text: str) -> None:
+    """A name below and to the right of a place, or as far to the left as it must be to lie inside."""
+    font = ImageFont.load_default(size=NAME)
+    left, top, right, bottom = font.getbbox(text, stroke_width=2)
+    x = float(np.clip(at[0] + 4, 0, max(0.0, picture.shape[1] - (right - left) - 4)))
+    y = float(np.clip(at[1] + 4, 0, max(0.0, picture.shape[0] - (bottom - top) - 4)))
+    canvas = Image.fromarray(picture)
+    ImageDraw.Draw(canvas).text((x, y), text, WHITE, font, stroke_width=2, stroke_fill=BLACK)
+    picture[...] = np.asarray(canvas)
 
 
 def panels(path: Path, count: int, longest: int) -> list[bytes]:

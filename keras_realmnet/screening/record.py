@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from keras_realmnet.errors import RealMNetError
-from keras_realmnet.screening.decision import OUTCOMES, Outcome
-from keras_realmnet.screening.labels import LABEL_SETS
 from keras_realmnet.screening.upgrade import Step, upgrade
+from keras_realmnet.tasks.findings import Finding, LabelFinding, MaskFinding, PointFinding, finding_from_dict
+from keras_realmnet.tasks.rules import OUTCOMES, Outcome
+from keras_realmnet.tasks.task import PROBABILITIES
+from keras_realmnet.tasks.vocabulary import LABEL_SETS
 
 __all__ = ["SCHEMA_VERSION", "ScreeningRecord"]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -24,11 +26,10 @@ class ScreeningRecord:
     file, folder: name of the file and absolute path of the folder it was read from.
     frame, pictures: which picture of the file, from 1, of how many that can be screened (0: there is none).
     sha256: of the file's bytes; None where they could not be read.
-    outcome, reasons, triggered: see `decision.decide`.
-    probabilities: {code: probability} in label order; None where the image never reached the model.
-    thresholds: {code: probability} of the pathologic labels, as they were when the image was decided; None likewise.
-    label_names: {code: name} of all labels, for whoever reads the record without the bundle; None likewise.
-    label_set: name of the vocabulary that the codes belong to.
+    outcome, reasons, triggered, score: see `decision.decide`.
+    findings: what was found, with codes, names and thresholds, for whoever reads the record without the bundle; None
+        where the image never reached the model.
+    task: name of what the network was asked, see `tasks.task.Task`.
     condition: what the bundle screens for, see `LabelSet.condition`.
     modality: the kind of picture the bundle screens, see `quality.MODALITIES`.
     evidence: code of the label whose class map the overlay shows; None without a class map.
@@ -60,10 +61,9 @@ class ScreeningRecord:
     pictures: int = 1
     triggered: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-    probabilities: dict[str, float] | None = None
-    thresholds: dict[str, float] | None = None
-    label_names: dict[str, str] | None = None
-    label_set: str | None = None
+    findings: tuple[Finding, ...] | None = None
+    score: float | None = None
+    task: str | None = None
     condition: str | None = None
     modality: str | None = None
     evidence: str | None = None
@@ -91,13 +91,39 @@ class ScreeningRecord:
 
     @property
     def analysed(self) -> bool:
-        """Whether the model's answer became a decision (refer or negative)."""
-        return self.outcome in ("refer", "negative")
+        """Whether the model's answer became a result (refer, negative or described)."""
+        return self.outcome in ("refer", "negative", "described")
+
+    @property
+    def labels(self) -> tuple[LabelFinding, ...]:
+        """The findings that are labels, in label order; empty where there are none."""
+        return tuple(each for each in self.findings or () if isinstance(each, LabelFinding))
+
+    @property
+    def probabilities(self) -> dict[str, float] | None:
+        """{code: probability} of the labels; None where there are none."""
+        return {each.code: each.probability for each in self.labels} or None
+
+    @property
+    def thresholds(self) -> dict[str, float] | None:
+        """{code: probability} of the labels that the rule looks at, as they were then; None where there are none."""
+        return {each.code: each.threshold for each in self.labels if each.threshold is not None} or None
 
     @property
     def missing(self) -> bool:
         """See `decision.GradedImage`."""
         return self.pictures > 1 and self.error is not None
+
+    @property
+    def located(self) -> tuple[MaskFinding | PointFinding, ...]:
+        """The findings that have a place in the picture, other than by a class map."""
+        found = self.findings or ()
+        return tuple(each for each in found if isinstance(each, MaskFinding | PointFinding) and each.found)
+
+    @property
+    def panels(self) -> int:
+        """Of the overlay picture: the image, and beside it where findings lie, if any has a place."""
+        return 1 if self.evidence is None and not self.located else 2
 
     def warned(self, warnings: Sequence[str]) -> ScreeningRecord:
         """The record with more warnings, each once."""
@@ -105,7 +131,9 @@ class ScreeningRecord:
 
     def to_dict(self) -> dict[str, Any]:
         """A mapping that `json.dumps(..., allow_nan=False)` takes: non-finite measures become None."""
-        document: dict[str, Any] = _plain(asdict(self))
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        found = None if self.findings is None else [finding.to_dict() for finding in self.findings]
+        document: dict[str, Any] = _plain({**values, "findings": found})
         return document
 
     def to_json(self) -> str:
@@ -130,8 +158,10 @@ class ScreeningRecord:
         for name in ("reasons", "triggered", "warnings"):
             values[name] = tuple(values.get(name, ()))
         try:
+            if values.get("findings") is not None:
+                values["findings"] = tuple(map(finding_from_dict, values["findings"]))
             return cls(**values)
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             raise RealMNetError(f"Screening record: {error}") from error
 
 
@@ -144,7 +174,31 @@ def _with_label_set(document: dict[str, Any]) -> dict[str, Any]:
     return {**document, "label_set": known.name, "condition": known.condition}
 
 
-STEPS: tuple[Step, ...] = (_with_label_set,)
+def _with_findings(document: dict[str, Any]) -> dict[str, Any]:
+    """Schema 2 → 3: probabilities, thresholds and names of labels are findings; the label set's name is the task's."""
+    old = dict(document)
+    probabilities, thresholds, names = (
+        old.pop(name, None) or {} for name in ("probabilities", "thresholds", "label_names")
+    )
+    label_set = old.pop("label_set", None)
+    findings = [
+        {
+            "kind": "label",
+            "output": PROBABILITIES,
+            "vocabulary": label_set or "",
+            "code": code,
+            "name": names.get(code, code),
+            "probability": probability,
+            **({"threshold": thresholds[code]} if code in thresholds else {}),
+        }
+        for code, probability in probabilities.items()
+    ]
+    above = [probabilities[code] - threshold for code, threshold in thresholds.items() if code in probabilities]
+    score = max(above, default=None)
+    return {**old, "task": label_set, "findings": findings or None, "score": score}
+
+
+STEPS: tuple[Step, ...] = (_with_label_set, _with_findings)
 
 
 def _plain(value: Any) -> Any:

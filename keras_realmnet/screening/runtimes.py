@@ -44,7 +44,7 @@ def open_runtime(
             f"{chosen.file}: made on {_readable(chosen.device)}; this is {_readable(runtime_class.this_device())}. "
             "Such a model runs only where it was made: build it again here"
         )
-    runtime = runtime_class(bundle.model_file(chosen.name), threads)
+    runtime = runtime_class(bundle.model_file(chosen.name), threads, tuple(bundle.task.outputs))
     if runtime.input_name != chosen.input_name or runtime.input_shape != chosen.input_shape:
         raise BundleMismatch(
             f"{chosen.file}: bundle.json states the input {chosen.input_name!r} {chosen.input_shape}, "
@@ -61,17 +61,18 @@ def self_check(bundle: Bundle, runtime: Runtime, artifact: str | None = None) ->
     """Runs the golden image and compares with the golden output, as stored when the bundle was made.
 
     Raises:
-        BundleMismatch: a shape differs, a probability differs by more than the artifact's tolerance, or a class map
-            by more than that fraction of its largest absolute value; states the measured and the allowed difference.
+        BundleMismatch: a shape differs, or a value by more than the artifact's tolerance, relative to the output's
+            scale (`Output.scale`: 1 for a probability, for a class map its largest absolute value); states the measured
+            and the allowed difference.
     """
     chosen = bundle.artifact(artifact)
     image, golden = bundle.golden(chosen.name)
     prediction = runtime.predict(image)
-    for name, scale in (("probabilities", 1.0), ("class_maps", float(np.abs(golden.class_maps).max()) or 1.0)):
-        received, expected = getattr(prediction, name), getattr(golden, name)
+    for name, output in bundle.task.outputs.items():
+        received, expected = prediction[name], golden[name]
         if received.shape != expected.shape:
             raise BundleMismatch(f"{chosen.file}: golden {name} have the shape {expected.shape}, got {received.shape}")
-        difference = float(np.abs(received - expected).max()) / scale
+        difference = float(np.abs(received - expected).max()) / output.scale(expected)
         if not difference <= chosen.tolerance:  # also refuses NaN
             raise BundleMismatch(
                 f"{chosen.file}: self-check failed on this machine: {name} differ from the golden output by "

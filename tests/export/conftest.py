@@ -7,9 +7,10 @@ from export.conversion.quantize_litert import LITERT_ARTIFACTS
 from export.conversion.to_litert import to_litert
 from keras_realmnet import RealMNet, ResidualAttentionHead, TinyViTBackbone
 from keras_realmnet.screening.bundle.writing import write_bundle
-from keras_realmnet.screening.decision import OperatingPoint
-from keras_realmnet.screening.labels import PSMM
 from keras_realmnet.screening.preprocessing import PreprocessSpec
+from keras_realmnet.tasks.rules import OperatingPoint
+from keras_realmnet.tasks.task import labels_task
+from keras_realmnet.tasks.vocabulary import PSMM
 
 
 @pytest.fixture(scope="session")
@@ -85,10 +86,10 @@ def write_small_bundle():
             directory,
             name=directory.name,
             version="1",
-            label_set=PSMM,
-            modality="uwf_red_green",
+            task=labels_task(
+                PSMM, "uwf_red_green", OperatingPoint(dict.fromkeys(PSMM.pathologic, 0.5), chosen="by hand")
+            ),
             spec=PreprocessSpec(size=64, reduction=reduction),
-            operating_point=OperatingPoint(dict.fromkeys(PSMM.pathologic, 0.5), chosen="by hand"),
             artifacts=artifacts,
             default_artifact=next(iter(artifacts)),
             golden_image=np.full((1, 64, 64, 3), 90, np.uint8),

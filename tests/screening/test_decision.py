@@ -7,17 +7,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_realmnet.screening.decision import OUTCOMES, OperatingPoint, decide, eye_summary, patient_summary
-from keras_realmnet.screening.labels import PALM, PSMM
+from keras_realmnet.screening.decision import Analysis, decide, eye_summary, patient_summary
+from keras_realmnet.screening.preprocessing import FieldGeometry
 from keras_realmnet.screening.quality import Quality
 from keras_realmnet.screening.record import ScreeningRecord
+from keras_realmnet.tasks.rules import OUTCOMES, OperatingPoint
+from keras_realmnet.tasks.task import labels_task
+from keras_realmnet.tasks.vocabulary import PSMM
 
 POINT = OperatingPoint({"S1": 0.5, "A2": 0.4, "A3": 0.3, "A4": 0.2}, chosen="by hand")
+TASK = labels_task(PSMM, "uwf_red_green", POINT)
 GRADABLE = Quality("gradable", (), {})
 
 
-def psmm(**probabilities: float) -> np.ndarray:
-    return np.array([probabilities.get(code, 0.0) for code in PSMM.codes], np.float32)
+def analysis(probabilities: np.ndarray) -> Analysis:
+    predicted = {"probabilities": probabilities, "class_maps": np.zeros((2, 2, 7), np.float32)}
+    return Analysis(predicted, np.zeros((8, 8, 3), np.uint8), FieldGeometry((8, 8), (0, 0, 8, 8), 8))
+
+
+def psmm(**probabilities: float) -> Analysis:
+    return analysis(np.array([probabilities.get(code, 0.0) for code in PSMM.codes], np.float32))
 
 
 def record(outcome: str, eye: str | None = "OD") -> ScreeningRecord:
@@ -44,25 +53,25 @@ def outcome(*pairs: tuple[str, str | None]) -> str:
 
 def test_any_pathologic_label_at_its_threshold_refers():
     for code, threshold in POINT.thresholds.items():
-        decision = decide(psmm(**{code: np.float32(threshold + 1e-6)}), GRADABLE, PSMM, POINT)
+        decision = decide(psmm(**{code: np.float32(threshold + 1e-6)}), GRADABLE, TASK)
         assert (decision.outcome, decision.triggered) == ("refer", (code,))
         assert PSMM[code].name in decision.reasons[0]
-        assert decide(psmm(**{code: threshold - 1e-4}), GRADABLE, PSMM, POINT).outcome == "negative"
+        assert decide(psmm(**{code: threshold - 1e-4}), GRADABLE, TASK).outcome == "negative"
 
 
 def test_a_probability_exactly_at_the_threshold_refers():
-    assert decide(psmm(S1=0.5), GRADABLE, PSMM, POINT).outcome == "refer"
+    assert decide(psmm(S1=0.5), GRADABLE, TASK).outcome == "refer"
 
 
 def test_harmless_labels_never_refer_and_triggered_codes_come_most_exceeding_first():
-    assert decide(psmm(S0=1.0, A0=1.0, A1=1.0), GRADABLE, PSMM, POINT).outcome == "negative"
-    assert decide(psmm(S1=0.6, A4=0.9, A2=0.5), GRADABLE, PSMM, POINT).triggered[0] == "A4"
+    assert decide(psmm(S0=1.0, A0=1.0, A1=1.0), GRADABLE, TASK).outcome == "negative"
+    assert decide(psmm(S1=0.6, A4=0.9, A2=0.5), GRADABLE, TASK).triggered[0] == "A4"
 
 
 @pytest.mark.parametrize("verdict", ["insufficient", "not_analysed"])
 @pytest.mark.parametrize("probabilities", [None, psmm(A4=1.0), psmm(), psmm(A4=np.nan)])
 def test_probabilities_of_an_ungradable_image_are_not_looked_at(verdict, probabilities):
-    decision = decide(probabilities, Quality(verdict, ("too dark",), {}), PSMM, POINT)
+    decision = decide(probabilities, Quality(verdict, ("too dark",), {}), TASK)
     assert (decision.outcome, decision.reasons, decision.triggered) == (verdict, ("too dark",), ())
 
 
@@ -70,13 +79,13 @@ def test_probabilities_of_an_ungradable_image_are_not_looked_at(verdict, probabi
 @pytest.mark.parametrize("code", ["S0", "A4"])
 def test_impossible_probabilities_raise(code, value):
     with pytest.raises(ValueError, match=r"\[0, 1\]"):
-        decide(psmm(**{code: value}), GRADABLE, PSMM, POINT)
+        decide(psmm(**{code: value}), GRADABLE, TASK)
 
 
-@pytest.mark.parametrize("probabilities", [None, np.zeros(6), np.zeros((1, 7))])
-def test_missing_probabilities_raise(probabilities):
-    with pytest.raises(ValueError, match="shape"):
-        decide(probabilities, GRADABLE, PSMM, POINT)
+@pytest.mark.parametrize("found", [None, analysis(np.zeros(6)), analysis(np.zeros((1, 7)))])
+def test_missing_probabilities_raise(found):
+    with pytest.raises(ValueError, match="shape|Received: None"):
+        decide(found, GRADABLE, TASK)
 
 
 @pytest.mark.parametrize("threshold", [np.nan, -0.1, 1.1])
@@ -98,8 +107,8 @@ def test_an_operating_point_must_fit_the_labels():
 def test_more_probability_never_turns_a_referral_into_a_negative(values, index, higher):
     raised = list(values)
     raised[index] = max(raised[index], higher)
-    if decide(np.array(values), GRADABLE, PSMM, POINT).outcome == "refer":
-        assert decide(np.array(raised), GRADABLE, PSMM, POINT).outcome == "refer"
+    if decide(np.array(values), GRADABLE, TASK).outcome == "refer":
+        assert decide(np.array(raised), GRADABLE, TASK).outcome == "refer"
 
 
 @settings(max_examples=50)

@@ -23,8 +23,8 @@ from keras_realmnet.screening.bundle.writing import ArtifactSource, add_artifact
 from keras_realmnet.screening.engines.base import EngineRuntime, available_threads, engine_environment
 from keras_realmnet.screening.engines.litert import LiteRTRuntime
 from keras_realmnet.screening.engines.registry import ENGINES
-from keras_realmnet.screening.labels import PSMM
 from keras_realmnet.screening.runtimes import open_runtime, self_check
+from keras_realmnet.tasks.vocabulary import PSMM
 
 
 def tiny_network(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -77,12 +77,12 @@ def test_onnx_predictions_match_numpy(tmp_path, engine, batch):
         assert runtime.input_shape == (None if batch == "any" else batch, 64, 64, 3)
         prediction = runtime.predict(images)
         probabilities, class_maps = tiny_network(images)
-        assert prediction.probabilities.dtype == prediction.class_maps.dtype == np.float32
-        np.testing.assert_allclose(prediction.probabilities, probabilities, atol=1e-5)
-        np.testing.assert_allclose(prediction.class_maps, class_maps, atol=1e-4)
+        assert prediction["probabilities"].dtype == prediction["class_maps"].dtype == np.float32
+        np.testing.assert_allclose(prediction["probabilities"], probabilities, atol=1e-5)
+        np.testing.assert_allclose(prediction["class_maps"], class_maps, atol=1e-4)
         again = runtime.predict(images[:1])
-        assert len(again.probabilities) == 1
-        np.testing.assert_allclose(prediction.probabilities, probabilities, atol=1e-5)  # not overwritten
+        assert len(again["probabilities"]) == 1
+        np.testing.assert_allclose(prediction["probabilities"], probabilities, atol=1e-5)  # not overwritten
 
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
@@ -152,16 +152,18 @@ def test_predictions_match_numpy(tiny_bundle, count):
     images[:, 8:16, 16:24] = 250
     prediction = open_runtime(Bundle.load(tiny_bundle)).predict(images)
     probabilities, class_maps = tiny_network(images)
-    assert prediction.probabilities.dtype == prediction.class_maps.dtype == np.float32
-    np.testing.assert_allclose(prediction.probabilities, probabilities, atol=1e-5)
-    np.testing.assert_allclose(prediction.class_maps, class_maps, atol=1e-4)
+    assert prediction["probabilities"].dtype == prediction["class_maps"].dtype == np.float32
+    np.testing.assert_allclose(prediction["probabilities"], probabilities, atol=1e-5)
+    np.testing.assert_allclose(prediction["class_maps"], class_maps, atol=1e-4)
 
 
 def test_a_model_opens_from_memory_and_on_any_number_of_threads(tiny_bundle):
     image, golden = Bundle.load(tiny_bundle).golden()
     content = (tiny_bundle / "float32.tflite").read_bytes()
     for threads in (None, 1, 2):
-        np.testing.assert_allclose(LiteRTRuntime(content, threads).predict(image).probabilities, golden.probabilities)
+        np.testing.assert_allclose(
+            LiteRTRuntime(content, threads).predict(image)["probabilities"], golden["probabilities"]
+        )
     assert available_threads() >= 1
 
 
@@ -279,8 +281,8 @@ def test_threads_that_share_a_runtime_get_their_own_results(opened):
         received = list(threads.map(answers, range(len(images))))
     for k, predictions in enumerate(received):
         for prediction in predictions:
-            np.testing.assert_array_equal(prediction.probabilities, expected[k].probabilities)
-            np.testing.assert_array_equal(prediction.class_maps, expected[k].class_maps)
+            np.testing.assert_array_equal(prediction["probabilities"], expected[k]["probabilities"])
+            np.testing.assert_array_equal(prediction["class_maps"], expected[k]["class_maps"])
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -288,12 +290,12 @@ def test_a_prediction_stays_what_it_was(opened, count):
     shape = (count, *opened.input_shape[1:])
     dark, bright = np.zeros(shape, np.uint8), np.full(shape, 250, np.uint8)
     first = opened.predict(dark)
-    kept = first.probabilities.copy(), first.class_maps.copy()
-    first.probabilities.flags.writeable = first.class_maps.flags.writeable = True  # the caller's own
+    kept = first["probabilities"].copy(), first["class_maps"].copy()
+    first["probabilities"].flags.writeable = first["class_maps"].flags.writeable = True  # the caller's own
     second = opened.predict(bright)
-    assert not np.array_equal(second.class_maps, first.class_maps)
-    np.testing.assert_array_equal(first.probabilities, kept[0])
-    np.testing.assert_array_equal(first.class_maps, kept[1])
+    assert not np.array_equal(second["class_maps"], first["class_maps"])
+    np.testing.assert_array_equal(first["probabilities"], kept[0])
+    np.testing.assert_array_equal(first["class_maps"], kept[1])
 
 
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")

@@ -17,8 +17,8 @@ import typer
 from numpy.typing import NDArray
 from sklearn import metrics
 
-from keras_realmnet.screening.decision import OperatingPoint
-from keras_realmnet.screening.labels import PSMM
+from keras_realmnet.tasks.rules import OperatingPoint
+from keras_realmnet.tasks.vocabulary import PSMM
 from training.scoring.bootstrap import Bootstrap, draws
 from training.scoring.cases import Cases
 from training.scoring.scores import RULES, resample

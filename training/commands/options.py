@@ -13,7 +13,7 @@ from keras_realmnet.errors import RealMNetError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from keras_realmnet.screening.labels import LabelSet
+    from keras_realmnet.tasks.vocabulary import LabelSet
     from training.recipe import Recipe
 
 __all__ = [
@@ -72,7 +72,7 @@ def use_backend(backend: str | None) -> None:
 
 def label_set_named(name: str) -> "LabelSet":
     """The vocabulary that `--label-set` names."""
-    from keras_realmnet.screening.labels import LABEL_SETS
+    from keras_realmnet.tasks.vocabulary import LABEL_SETS
 
     if name not in LABEL_SETS:
         raise typer.BadParameter(f"label set must be one of {', '.join(LABEL_SETS)}. Received: {name!r}")

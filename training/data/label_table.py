@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_realmnet.errors import DataSetError
-from keras_realmnet.screening.labels import PSMM, LabelSet
+from keras_realmnet.tasks.vocabulary import PSMM, LabelSet
 
 __all__ = [
     "LabelTable",

@@ -23,8 +23,8 @@ import numpy as np
 
 from keras_realmnet.errors import DataSetError, RealMNetError
 from keras_realmnet.screening.image_io import EXTENSIONS, UnreadableImage, read_header, read_image
-from keras_realmnet.screening.labels import PSMM, LabelSet
 from keras_realmnet.screening.preprocessing import PreprocessSpec, preprocess
+from keras_realmnet.tasks.vocabulary import PSMM, LabelSet
 from training.data.contact_sheet import contact_sheet
 from training.data.label_table import LabelTable, problems_error, read_label_table, write_label_table
 from training.data.parallel import in_parallel

@@ -28,7 +28,7 @@ from keras_realmnet.screening.image_io import (
     read_header,
     read_image,
 )
-from keras_realmnet.screening.labels import PSMM, LabelSet
+from keras_realmnet.tasks.vocabulary import PSMM, LabelSet
 from training.data.label_table import LabelTable, read_label_table, spellings
 from training.data.parallel import in_parallel
 from training.data.stamp import frame_stem, stamp_of

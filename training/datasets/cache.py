@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_realmnet.screening.image_io import read_image
-from keras_realmnet.screening.labels import LabelSet
 from keras_realmnet.screening.preprocessing import PreprocessSpec, preprocess
+from keras_realmnet.tasks.vocabulary import LabelSet
 from training.data.parallel import in_parallel
 from training.datasets.image_set import ImageSet, content_hash
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-from keras_realmnet.screening.labels import LabelSet
 from keras_realmnet.screening.preprocessing import PreprocessSpec
+from keras_realmnet.tasks.vocabulary import LabelSet
 from training.datasets.image_set import ImageSet
 
 __all__ = ["SPLITS", "DataSet", "check_split"]

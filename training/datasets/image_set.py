@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_realmnet.errors import DataSetError
-from keras_realmnet.screening.labels import LabelSet
+from keras_realmnet.tasks.vocabulary import LabelSet
 from training.data.label_table import LabelTable
 
 __all__ = ["ImageSet", "content_hash", "resize_square"]

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_realmnet.errors import DataSetError
-from keras_realmnet.screening.labels import PALM, LabelSet
 from keras_realmnet.screening.preprocessing import PreprocessSpec
+from keras_realmnet.tasks.vocabulary import PALM, LabelSet
 from training.data.label_table import read_csv
 from training.datasets.cache import cached_images, file_identity, read_and_preprocess
 from training.datasets.data_set import check_split

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from keras_realmnet.arguments import check as check_arguments
 from keras_realmnet.arguments import count
-from keras_realmnet.screening.labels import PSMM, LabelSet
 from keras_realmnet.screening.preprocessing import PreprocessSpec, preprocess
+from keras_realmnet.tasks.vocabulary import PSMM, LabelSet
 from training.datasets.cache import cached_images
 from training.datasets.data_set import SPLITS, check_split
 from training.datasets.image_set import ImageSet

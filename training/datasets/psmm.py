@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from keras_realmnet.errors import DataSetError
 from keras_realmnet.screening.image_io import read_image
-from keras_realmnet.screening.labels import LABEL_SETS, LabelSet
 from keras_realmnet.screening.preprocessing import PreprocessSpec
+from keras_realmnet.tasks.vocabulary import LABEL_SETS, LabelSet
 from training.data.label_table import LabelTable, concatenate, problems_error
 from training.data.psmm import ORIGINAL_TRAIN, check, image_paths, is_synthetic, read_tables
 from training.data.stamp import read_stamp

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_realmnet.screening.labels import PSMM
+from keras_realmnet.tasks.vocabulary import PSMM
 from training.phantoms.drawing.atrophy import paint_atrophy
 from training.phantoms.drawing.canvas import Canvas
 from training.phantoms.drawing.device import expose

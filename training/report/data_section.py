@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_realmnet.screening.labels import LabelSet
+from keras_realmnet.tasks.vocabulary import LabelSet
 from training.data.label_table import LabelTable, concatenate
 from training.report.evaluated_runs import Run
 from training.report.gallery import Gallery, Item

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_realmnet.errors import RealMNetError
-from keras_realmnet.screening.decision import OperatingPoint
-from keras_realmnet.screening.labels import LABEL_SETS
+from keras_realmnet.tasks.rules import OperatingPoint
+from keras_realmnet.tasks.vocabulary import LABEL_SETS
 from training.data.psmm import is_synthetic
 from training.scoring.cases import Cases
 

@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from rich.console import Console
 from rich.progress import Progress
 
-from keras_realmnet.screening.labels import LabelSet
+from keras_realmnet.tasks.vocabulary import LabelSet
 from training.data.label_table import LabelTable, read_label_table
 from training.report import tables
 from training.report.class_map_section import class_map_figures

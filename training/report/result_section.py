@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_realmnet.screening.labels import LabelSet
+from keras_realmnet.tasks.vocabulary import LabelSet
 from training.report.diagnostics import BINS, calibration, confusion_counts
 from training.report.evaluated_runs import Run
 from training.report.gallery import Gallery, Item

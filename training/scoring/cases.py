@@ -6,8 +6,8 @@ from functools import partial
 
 import numpy as np
 
-from keras_realmnet.screening.decision import OperatingPoint
-from keras_realmnet.screening.labels import LabelSet
+from keras_realmnet.tasks.rules import OperatingPoint
+from keras_realmnet.tasks.vocabulary import LabelSet
 from training.scoring.arrays import Array
 
 __all__ = ["Cases", "pathologic"]

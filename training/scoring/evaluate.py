@@ -11,7 +11,7 @@ from typing import Any
 import keras
 
 from keras_realmnet.errors import DataSetError
-from keras_realmnet.screening.decision import OperatingPoint
+from keras_realmnet.tasks.rules import OperatingPoint
 from training.datasets.image_set import ImageSet
 from training.recipe import Recipe, with_data
 from training.runs import load_run, predict

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_realmnet.screening.labels import LABEL_SETS, LabelSet
+from keras_realmnet.tasks.vocabulary import LABEL_SETS, LabelSet
 from training.scoring.bootstrap import PAPER_SIZE, Interval
 from training.scoring.scores import HEADLINE, LOSSES, PER_LABEL
 

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from keras_realmnet.screening.decision import OperatingPoint
-from keras_realmnet.screening.labels import LabelSet
+from keras_realmnet.tasks.rules import OperatingPoint
+from keras_realmnet.tasks.vocabulary import LabelSet
 from training.scoring.arrays import TINY, Array, ratio
 from training.scoring.bootstrap import PAPER_SIZE, Bootstrap, Interval, draws, interval
 from training.scoring.cases import Cases

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_realmnet.errors import DataSetError
-from keras_realmnet.screening.labels import PSMM, LabelSet
+from keras_realmnet.tasks.vocabulary import PSMM, LabelSet
 from training.data.label_table import LabelTable, concatenate, problems_error, read_csv, read_label_table
 from training.scoring.arrays import Array
 from training.scoring.bootstrap import Bootstrap

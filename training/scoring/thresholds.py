@@ -3,8 +3,8 @@
 import numpy as np
 
 from keras_realmnet.errors import DataSetError
-from keras_realmnet.screening.decision import OperatingPoint
-from keras_realmnet.screening.labels import LabelSet
+from keras_realmnet.tasks.rules import OperatingPoint
+from keras_realmnet.tasks.vocabulary import LabelSet
 from training.scoring.arrays import Array
 
 __all__ = ["choose_thresholds", "default_point"]

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from edge_app.present.terms import OUTCOME_NAMES
 from edge_app.web.site import PAGE_SIZE, Visitor
 from edge_app.web.worklist import EYE_UNKNOWN, Filter
-from keras_realmnet.screening.decision import OUTCOMES
+from keras_realmnet.tasks.rules import OUTCOMES
 
 __all__ = ["worklist"]
 

@@ -23,11 +23,11 @@ from export.speed.networks.peers import PEERS, open_peer
 from export.speed.process.operator_profile import operator_times
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening import overlay
-from keras_realmnet.screening.engines.base import Prediction
 from keras_realmnet.screening.engines.registry import engine_class
 from keras_realmnet.screening.image_io import read_image
 from keras_realmnet.screening.preprocessing import FieldGeometry, PreprocessSpec, preprocess
 from keras_realmnet.screening.quality import assess
+from keras_realmnet.tasks.task import CLASS_MAPS, PROBABILITIES
 
 
 class Engine:
@@ -79,7 +79,7 @@ class Engine:
         done("preprocess")
         predicted = self.predict(square[None])
         done("inference")
-        if isinstance(predicted, Prediction):  # the peers have no class maps
+        if isinstance(predicted, dict):  # the peers have no class maps
             self._draw(image.pixels, geometry, predicted)
             done("class map")
         times["total"] = (last - began) * 1000
@@ -104,9 +104,11 @@ class Engine:
     def _prepared(self, file: str) -> tuple[np.ndarray, FieldGeometry]:
         return preprocess(read_image(file, min_side=self.spec.min_side).pixels, self.spec)
 
-    def _draw(self, pixels: np.ndarray, geometry: FieldGeometry, predicted: Prediction) -> None:
-        strongest = predicted.class_maps[0, ..., int(predicted.probabilities[0].argmax())]
-        overlay.draw(self.overlay, pixels, overlay.Evidence(strongest, geometry, "benchmark"))
+    def _draw(self, pixels: np.ndarray, geometry: FieldGeometry, predicted: dict[str, np.ndarray]) -> None:
+        strongest = None
+        if CLASS_MAPS in predicted:
+            strongest = predicted[CLASS_MAPS][0, ..., int(predicted[PROBABILITIES][0].argmax())]
+        overlay.draw(self.overlay, pixels, overlay.Evidence("benchmark", geometry, strongest))
 
 
 def answer(engine: Engine, request: dict[str, Any]) -> Any:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from keras_realmnet.screening.bundle.form import check_file_name, check_line
-from keras_realmnet.screening.engines.base import OUTPUTS
-from keras_realmnet.screening.labels import LabelSet
 from keras_realmnet.screening.preprocessing import PreprocessSpec
+from keras_realmnet.tasks.task import Task
 
 __all__ = ["MAX_SIZE", "Artifact", "Costs", "artifact_from_dict", "check_artifact_name", "check_fits"]
 
@@ -55,7 +54,7 @@ class Artifact:
 
     engine: a name of `engines.registry.ENGINES`. precision: "float32", "int8", ... as the exporter names it.
     input_shape: (batch, size, size, 3); `None` for a batch of any size.
-    output_shapes: for one image, {"probabilities": (1, classes), "class_maps": (1, h', w', classes)}.
+    output_shapes: {output: shape for one image, (1, ...)}, of each output of the task.
     tolerance: largest difference the golden check allows, see `runtimes.self_check`.
     device: where alone the model runs, as `EngineRuntime.this_device` says it, or `None`.
     costs: `None` in bundles that do not state them, as older ones.
@@ -90,16 +89,6 @@ class Artifact:
         batch, *sides = self.input_shape or (0,)
         if len(sides) != 3 or not all(side is not None and 0 < side <= MAX_SIZE for side in (batch or 1, *sides)):
             raise ValueError(f"{self.name}: an input shape is (batch, size, size, 3). Received: {self.input_shape}")
-        probabilities, class_maps = (self.output_shapes[output] for output in OUTPUTS)
-        if (
-            len(probabilities) != 2
-            or len(class_maps) != 4
-            or not all(0 < side <= MAX_SIZE for side in (*probabilities, *class_maps))
-            or (probabilities[0], class_maps[0], class_maps[3]) != (1, 1, probabilities[1])
-        ):
-            raise ValueError(
-                f"{self.name}: output shapes are (1, classes) and (1, h, w, classes). Received: {self.output_shapes}"
-            )
 
     @property
     def size(self) -> str:
@@ -119,17 +108,22 @@ def check_artifact_name(artifact: str) -> None:
         raise ValueError(f"An artifact name is letters, digits, '-' and '_', at most 64. Received: {artifact!r}")
 
 
-def check_fits(artifact: Artifact, label_set: LabelSet, spec: PreprocessSpec) -> None:
-    """Raises ValueError where a model has another input or other outputs than the bundle is for."""
+def check_fits(artifact: Artifact, task: Task, spec: PreprocessSpec) -> None:
+    """Raises ValueError where an artifact takes or gives what the rest of its bundle does not."""
     if artifact.input_shape[1:] != (spec.size, spec.size, 3):
         raise ValueError(
             f"{artifact.name}: the images are {spec.size} × {spec.size} px; input shape {artifact.input_shape}"
         )
-    if artifact.output_shapes["probabilities"] != (1, len(label_set)):
+    if set(artifact.output_shapes) != set(task.outputs):
         raise ValueError(
-            f"{artifact.name}: label set '{label_set.name}' has {len(label_set)} classes, outputs "
-            f"{artifact.output_shapes}"
+            f"{artifact.name}: the task {task.name!r} has the outputs {', '.join(task.outputs)}. "
+            f"Received: {', '.join(artifact.output_shapes)}"
         )
+    for output, shape in artifact.output_shapes.items():
+        try:
+            task.outputs[output].check_shape(shape, task.outputs)
+        except ValueError as error:
+            raise ValueError(f"{artifact.name}: {output}: {error}") from error
 
 
 def artifact_from_dict(name: str, fields: Mapping[str, Any]) -> Artifact:

@@ -27,11 +27,9 @@ from keras_realmnet.screening.bundle.document import BUNDLE_FILE, FORM, parse, r
 from keras_realmnet.screening.bundle.folder_change import sha256_of
 from keras_realmnet.screening.bundle.form import check_file_name, check_form, check_line, check_text
 from keras_realmnet.screening.bundle.golden import read_golden
-from keras_realmnet.screening.decision import OperatingPoint
 from keras_realmnet.screening.engines.base import Prediction
-from keras_realmnet.screening.labels import Label, LabelSet
 from keras_realmnet.screening.preprocessing import PreprocessSpec
-from keras_realmnet.screening.quality import MODALITIES
+from keras_realmnet.tasks.task import Task
 
 __all__ = ["SOURCE_FILE", "Bundle", "against_keras", "check_file"]
 
@@ -50,10 +48,8 @@ class Bundle:
     name: str
     version: str
     intended_use: str
-    modality: str
-    label_set: LabelSet
+    task: Task
     spec: PreprocessSpec
-    operating_point: OperatingPoint
     artifacts: dict[str, Artifact]
     default_artifact: str
     golden_file: str
@@ -92,7 +88,7 @@ class Bundle:
     def of_document(cls, directory: Path, document: dict[str, Any]) -> Bundle:
         """The bundle that a document of the newest schema describes. Raises ValueError or BundleMismatch."""
         check_form(document, FORM)
-        label_set = _label_set_from_dict(document["label_set"])
+        task = Task.from_dict(document["task"])
         spec = PreprocessSpec.from_dict(document["preprocessing"])
         if spec.size > MAX_SIZE:
             raise ValueError(f"a size of {MAX_SIZE} px at most expected. Received: {spec.size}")
@@ -100,21 +96,15 @@ class Bundle:
             raise ValueError(
                 f"preprocessing hash {document['preprocessing_hash']!r} stated, but this program makes {spec.hash}"
             )
-        thresholds = document["operating_point"]["thresholds"]
-        if not all(0 <= threshold <= 1 for threshold in thresholds.values()):
-            raise ValueError(f"thresholds must lie in [0, 1]. Received: {thresholds}")
-        operating_point = OperatingPoint.from_dict(document["operating_point"])
-        operating_point.check(label_set)
         artifacts = {name: artifact_from_dict(name, entry) for name, entry in document["artifacts"].items()}
         for artifact in artifacts.values():
-            check_fits(artifact, label_set, spec)
-        for field in ("name", "version", "modality"):
+            check_fits(artifact, task, spec)
+        for field in ("name", "version"):
             check_line(field, document[field])
         check_text("intended_use", document["intended_use"])
-        check_text("operating_point.chosen", operating_point.chosen)
+        for chosen in task.rule.grounds():
+            check_text("what the rule's choice rests on", chosen)
         check_text("training_data.statement", document["training_data"].get("statement"))
-        if document["modality"] not in MODALITIES:
-            raise ValueError(f"modality must be one of {', '.join(MODALITIES)}. Got: {document['modality']!r}")
         if document["default_artifact"] not in artifacts:
             raise ValueError(f"default artifact {document['default_artifact']!r} is not in {list(artifacts)}")
         source = document["source"] or {"file": None, "sha256": None}
@@ -125,10 +115,8 @@ class Bundle:
             name=document["name"],
             version=document["version"],
             intended_use=document["intended_use"],
-            modality=document["modality"],
-            label_set=label_set,
+            task=task,
             spec=spec,
-            operating_point=operating_point,
             artifacts=artifacts,
             default_artifact=document["default_artifact"],
             golden_file=document["golden"]["file"],
@@ -182,7 +170,7 @@ class Bundle:
         Raises:
             BundleMismatch: the file does not hold them, or not as bundle.json describes them.
         """
-        return read_golden(self.directory / self.golden_file, self.artifact(name), self.spec.size)
+        return read_golden(self.directory / self.golden_file, self.artifact(name), self.task, self.spec.size)
 
 
 def against_keras(artifact: str) -> str:
@@ -220,13 +208,3 @@ def check_file(path: Path, sha256: str, size: int | None = None) -> None:
         )
     if size is not None and stated != size:
         refuse(path, f"{BUNDLE_FILE} states {size} bytes, the file has {stated}")
-
-
-def _label_set_from_dict(fields: Mapping[str, Any]) -> LabelSet:
-    return LabelSet(
-        name=fields["name"],
-        labels=tuple(Label(**label) for label in fields["labels"]),
-        pathologic=tuple(fields["pathologic"]),
-        exclusive=tuple(tuple(group) for group in fields["exclusive"]),
-        condition=fields["condition"],
-    )

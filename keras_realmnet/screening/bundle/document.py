@@ -10,13 +10,13 @@ from typing import Any, NoReturn
 
 from keras_realmnet.errors import BundleMismatch
 from keras_realmnet.screening.bundle.form import check_file_name
-from keras_realmnet.screening.engines.base import OUTPUTS
-from keras_realmnet.screening.labels import LABEL_SETS, LabelSet
 from keras_realmnet.screening.upgrade import Step, upgrade
+from keras_realmnet.tasks.task import CLASS_MAPS, PROBABILITIES
+from keras_realmnet.tasks.vocabulary import LABEL_SETS, LabelSet
 
 __all__ = ["BUNDLE_FILE", "FILE", "FORM", "SCHEMA_VERSION", "named_files", "parse", "read", "refuse", "signed"]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 BUNDLE_FILE = "bundle.json"
 
 MAX_DOCUMENT = 1 << 22  # bytes of bundle.json
@@ -28,15 +28,7 @@ FORM = {
     "name": str,
     "version": str,
     "intended_use": str,
-    "modality": str,
-    "label_set": {
-        "name": str,
-        "labels": [{"code": str, "name": str, "meaning": str}],
-        "pathologic": [str],
-        "exclusive": [[str]],
-        "condition": str,
-    },
-    "operating_point": {"rule": str, "thresholds": {str: float}, "chosen": str},
+    "task": dict,  # `Task.from_dict` knows its form
     "preprocessing": dict,
     "preprocessing_hash": str,
     "default_artifact": str,
@@ -48,7 +40,7 @@ FORM = {
             "bytes": int,
             "input_name": str,
             "input_shape": [(int, None)],
-            "output_shapes": {output: [int] for output in OUTPUTS},
+            "output_shapes": {str: [int]},
             "tolerance": float,
             "device?": {str: str},
             "costs?": {
@@ -116,7 +108,28 @@ def _with_condition(document: dict[str, Any]) -> dict[str, Any]:
     return {**document, "label_set": {**label_set, "condition": known.condition}}
 
 
-STEPS: tuple[Step, ...] = (_with_condition,)
+def _with_task(document: dict[str, Any]) -> dict[str, Any]:
+    """Schema 2 → 3: modality, label set and operating point are parts of a task."""
+    old = {"modality", "label_set", "operating_point"}
+    if not old <= set(document) or not all(isinstance(document[n], dict) for n in ("label_set", "operating_point")):
+        return document
+    label_set = document["label_set"]
+    task = {
+        "name": label_set.get("name"),
+        "modality": document["modality"],
+        "outputs": {
+            PROBABILITIES: {"kind": "labels", "labels": label_set},
+            CLASS_MAPS: {"kind": "maps", "of": PROBABILITIES},
+        },
+        "measures": [],
+        "rule": {"kind": "any_above", "output": PROBABILITIES, **document["operating_point"]},
+        "fitted": {},
+        "reference": {},
+    }
+    return {**{name: value for name, value in document.items() if name not in old}, "task": task}
+
+
+STEPS: tuple[Step, ...] = (_with_condition, _with_task)
 
 
 def signed(document: Mapping[str, Any]) -> bytes:

@@ -26,13 +26,10 @@ from keras_realmnet.screening.bundle.document import (
     signed,
 )
 from keras_realmnet.screening.bundle.folder_change import FolderChange
-from keras_realmnet.screening.bundle.golden import GOLDEN_FILE, check_values, golden_arrays, golden_file
-from keras_realmnet.screening.decision import OperatingPoint
-from keras_realmnet.screening.engines.base import OUTPUTS
+from keras_realmnet.screening.bundle.golden import GOLDEN_FILE, golden_arrays, golden_file
 from keras_realmnet.screening.engines.registry import engine_class
-from keras_realmnet.screening.labels import LabelSet
 from keras_realmnet.screening.preprocessing import PreprocessSpec
-from keras_realmnet.screening.quality import MODALITIES
+from keras_realmnet.tasks.task import Task
 
 __all__ = ["ArtifactSource", "add_artifacts", "put_back", "write_bundle"]
 
@@ -53,10 +50,8 @@ def write_bundle(
     *,
     name: str,
     version: str,
-    label_set: LabelSet,
-    modality: str,
+    task: Task,
     spec: PreprocessSpec,
-    operating_point: OperatingPoint,
     artifacts: Mapping[str, ArtifactSource],
     default_artifact: str,
     golden_image: np.ndarray,
@@ -83,9 +78,6 @@ def write_bundle(
         RealMNetError: an engine that is not known, or not installed; a full disk; somebody else writes there.
     """
     directory = Path(directory)
-    operating_point.check(label_set)
-    if modality not in MODALITIES:
-        raise ValueError(f"`modality` must be one of {', '.join(MODALITIES)}. Received: {modality!r}")
     if default_artifact not in artifacts:
         raise ValueError(f"`default_artifact` must be one of {', '.join(artifacts)}. Received: {default_artifact!r}")
     if golden_image.dtype != np.uint8 or golden_image.shape != (1, spec.size, spec.size, 3):
@@ -98,16 +90,14 @@ def write_bundle(
     with FolderChange(directory, BUNDLE_FILE, named_files) as change:
         golden, entries = {"image": golden_image}, {}
         for artifact_name, model in artifacts.items():
-            entries[artifact_name], outputs = _add(change, artifact_name, model, golden_image, label_set, spec)
+            entries[artifact_name], outputs = _add(change, artifact_name, model, golden_image, task, spec)
             golden.update(outputs)
         document = {
             "schema": SCHEMA_VERSION,
             "name": name,
             "version": version,
             "intended_use": intended_use,
-            "modality": modality,
-            "label_set": asdict(label_set),
-            "operating_point": operating_point.to_dict(),
+            "task": task.to_dict(),
             "preprocessing": spec.to_dict(),
             "preprocessing_hash": spec.hash,
             "default_artifact": default_artifact,
@@ -152,7 +142,7 @@ def add_artifacts(
         for name in bundle.artifacts.keys() - artifacts.keys():
             golden.update(golden_arrays(name, bundle.golden(name)[1]))
         for name, model in artifacts.items():
-            document["artifacts"][name], outputs = _add(change, name, model, image, bundle.label_set, bundle.spec)
+            document["artifacts"][name], outputs = _add(change, name, model, image, bundle.task, bundle.spec)
             golden.update(outputs)
             document["scores"].pop(against_keras(name), None)
         document["scores"].update(scores or {})
@@ -176,14 +166,14 @@ def put_back(bundle: Bundle, name: str, model: Path) -> None:
 
 
 def _add(
-    change: FolderChange, name: str, model: ArtifactSource, image: np.ndarray, label_set: LabelSet, spec: PreprocessSpec
+    change: FolderChange, name: str, model: ArtifactSource, image: np.ndarray, task: Task, spec: PreprocessSpec
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Copies a model into the folder and runs it: its entry in bundle.json and its arrays in golden.npz."""
     runtime_class = engine_class(model.engine)
-    runtime = runtime_class(model.path)
+    runtime = runtime_class(model.path, outputs=tuple(task.outputs))
     prediction = runtime.predict(image)
     try:
-        check_values(prediction)
+        task.check(prediction)
         file, sha256 = change.add(f"{name}{runtime_class.SUFFIX}", model.path)
         artifact = Artifact(
             name=name,
@@ -194,12 +184,12 @@ def _add(
             bytes=model.path.stat().st_size,
             input_name=runtime.input_name,
             input_shape=runtime.input_shape,
-            output_shapes={output: getattr(prediction, output).shape for output in OUTPUTS},
+            output_shapes={output: values.shape for output, values in prediction.items()},
             tolerance=float(model.tolerance),
             device=runtime_class.this_device(),
             costs=model.costs,
         )
-        check_fits(artifact, label_set, spec)
+        check_fits(artifact, task, spec)
     except ValueError as error:
         refuse(model.path, error)
     entry = asdict(artifact)

@@ -5,35 +5,23 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from keras_realmnet.errors import BundleMismatch, RealMNetError
 
-__all__ = ["OUTPUTS", "EngineRuntime", "Prediction", "available_threads", "engine_environment"]
+__all__ = ["EngineRuntime", "Prediction", "available_threads", "engine_environment"]
 
-OUTPUTS = ("probabilities", "class_maps")
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What the model says about n images.
-
-    probabilities: float32 of shape (n, classes).
-    class_maps: float32 of shape (n, h', w', classes); where in the model's square the evidence for a class lies.
-    """
-
-    probabilities: np.ndarray
-    class_maps: np.ndarray
+# What the model says about n images: {output: float32 array of n}, see `keras_realmnet.tasks.outputs`.
+Prediction = dict[str, np.ndarray]
 
 
 class EngineRuntime:
     """A model opened by some engine; the subclasses say how it is opened and run.
 
-    The model has one float32 input (batch, size, size, 3) with values 0–255, and among its outputs `probabilities`
-    (batch, classes) and `class_maps` (batch, h', w', classes), float32 also where the inside is quantized.
+    The model has one float32 input (batch, size, size, 3) with values 0–255; its outputs have names and a batch axis in
+    front, and are float32 also where the inside is quantized.
 
     Threads may share one: they take turns, since most engines have one set of buffers. Those who want inferences side
     by side open the model several times.
@@ -41,14 +29,19 @@ class EngineRuntime:
     Attributes:
         input_name: of the model's input.
         input_shape: (batch, size, size, 3); a batch of `None` is as large as the caller likes.
+        outputs: the names of what `predict` gives.
     """
 
     SUFFIX: str  # of the model files the engine opens
     input_name: str
     input_shape: tuple[int | None, ...]
+    outputs: tuple[str, ...]
 
-    def __init__(self, model: Path | bytes, threads: int | None = None):
+    def __init__(self, model: Path | bytes, threads: int | None = None, outputs: Sequence[str] | None = None):
         """Opens the model at a path or in memory, on `threads` cores, by default all that the process may use.
+
+        Args:
+            outputs: those of the model's outputs that `predict` gives; None: all.
 
         Raises:
             RealMNetError: the engine's package is not installed.
@@ -57,6 +50,7 @@ class EngineRuntime:
         if threads is not None and threads < 1:
             raise RealMNetError(f"The number of threads must be at least 1. Received: {threads}")
         self._turn = threading.Lock()
+        self._wanted = outputs
         self._name = model.name if isinstance(model, Path) else "model"
         if isinstance(model, Path) and not model.is_file():
             raise BundleMismatch(f"{model}: no such file")
@@ -87,14 +81,15 @@ class EngineRuntime:
             filled = np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), axis=0)]).astype(np.float32)
             with self._turn:  # until the outputs are copied: they may be the engine's buffers
                 outputs.append([np.array(output[: len(batch)], np.float32) for output in self._run(filled)])
-        return Prediction(*(np.concatenate(parts) for parts in zip(*outputs, strict=True)))
+        arrays = (np.concatenate(parts) for parts in zip(*outputs, strict=True))
+        return dict(zip(self.outputs, arrays, strict=True))
 
     def _open(self, model: Path | bytes, threads: int) -> None:
         """Opens the model and sets `input_name` and `input_shape`."""
         raise NotImplementedError
 
     def _run(self, images: np.ndarray) -> Sequence[np.ndarray]:
-        """float32 images, one batch → the arrays called OUTPUTS; one call at a time, the next may overwrite them."""
+        """float32 images, one batch → the arrays of `outputs`; one call at a time, the next may overwrite them."""
         raise NotImplementedError
 
     def _missing(self, package: str, where: str, error: Exception) -> RealMNetError:
@@ -104,13 +99,14 @@ class EngineRuntime:
         return BundleMismatch(f"{self._name}: {type(self).__name__} cannot open the model ({error})")
 
     def _check_signature(self, inputs: Sequence[tuple[str, str]], outputs: Sequence[str]) -> None:
-        """inputs: (name, element type) of each, "float32" as NumPy writes it."""
-        if len(inputs) != 1 or inputs[0][1] != "float32" or not set(OUTPUTS) <= set(outputs):
+        """Sets `input_name` and `outputs`. inputs: (name, element type) of each, "float32" as NumPy writes it."""
+        wanted = tuple(outputs if self._wanted is None else self._wanted)
+        if len(inputs) != 1 or inputs[0][1] != "float32" or not set(wanted) <= set(outputs) or not wanted:
             raise BundleMismatch(
-                f"{self._name}: expected one float32 input and the outputs {' and '.join(OUTPUTS)}. "
+                f"{self._name}: expected one float32 input and the outputs {' and '.join(wanted) or '(some)'}. "
                 f"Received: inputs {list(inputs)}, outputs {list(outputs)}"
             )
-        self.input_name = inputs[0][0]
+        self.input_name, self.outputs = inputs[0][0], wanted
 
 
 def available_threads() -> int:

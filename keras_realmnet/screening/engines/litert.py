@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_realmnet.errors import BundleMismatch
-from keras_realmnet.screening.engines.base import OUTPUTS, EngineRuntime
+from keras_realmnet.screening.engines.base import EngineRuntime
 
 __all__ = ["LiteRTRuntime"]
 
@@ -36,9 +36,10 @@ class LiteRTRuntime(EngineRuntime):
             raise BundleMismatch(f"{self._name}: expected a signature {self.SIGNATURE!r}. Received: none")
         self._runner = self._interpreter.get_signature_runner(self.SIGNATURE)
         details = self._runner.get_input_details()
-        self._check_signature([(name, np.dtype(d["dtype"]).name) for name, d in details.items()], signature["outputs"])
+        inputs = [(name, np.dtype(d["dtype"]).name) for name, d in details.items()]
+        self._check_signature(inputs, list(signature["outputs"]))
         self.input_shape = tuple(int(n) for n in details[self.input_name]["shape"])
 
     def _run(self, images: np.ndarray) -> Sequence[np.ndarray]:
         outputs = self._runner(**{self.input_name: images})
-        return [np.asarray(outputs[name]) for name in OUTPUTS]
+        return [np.asarray(outputs[name]) for name in self.outputs]

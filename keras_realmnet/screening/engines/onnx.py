@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_realmnet.errors import RealMNetError
-from keras_realmnet.screening.engines.base import OUTPUTS, EngineRuntime
+from keras_realmnet.screening.engines.base import EngineRuntime
 
 __all__ = ["CudaOnnxRuntime", "OnnxRuntime", "OpenVINORuntime", "TensorRTOnnxRuntime"]
 
@@ -47,7 +47,7 @@ class OnnxRuntime(EngineRuntime):
         self.input_shape = tuple(n if isinstance(n, int) else None for n in inputs[0].shape)
 
     def _run(self, images: np.ndarray) -> Sequence[np.ndarray]:
-        outputs: list[np.ndarray] = self._session.run(OUTPUTS, {self.input_name: images})
+        outputs: list[np.ndarray] = self._session.run(list(self.outputs), {self.input_name: images})
         return outputs
 
 
@@ -95,4 +95,4 @@ class OpenVINORuntime(EngineRuntime):
 
     def _run(self, images: np.ndarray) -> Sequence[np.ndarray]:
         self._request.infer([images], share_inputs=True)
-        return [self._request.get_tensor(name).data for name in OUTPUTS]
+        return [self._request.get_tensor(name).data for name in self.outputs]

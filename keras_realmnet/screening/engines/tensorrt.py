@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from keras_realmnet.errors import BundleMismatch, RealMNetError
-from keras_realmnet.screening.engines.base import OUTPUTS, EngineRuntime
+from keras_realmnet.screening.engines.base import EngineRuntime
 
 __all__ = ["TensorRTRuntime", "import_tensorrt"]
 
@@ -148,7 +148,7 @@ class TensorRTRuntime(EngineRuntime):
         else:
             _check(self._cuda.cudaGraphLaunch(self._executable, self._stream))
         _check(self._cuda.cudaStreamSynchronize(self._stream))
-        return [self._host[name] for name in OUTPUTS]
+        return [self._host[name] for name in self.outputs]
 
     def _release(self) -> None:
         """Gives back what was taken on the GPU and in pinned memory, however far opening it came."""

@@ -141,7 +141,7 @@ def test_impossible_probabilities_are_no_decision(tiny_bundle, save, tmp_path):
             prediction = self.runtime.predict(images)
             if (images == golden).all():
                 return prediction
-            return replace(prediction, probabilities=prediction.probabilities * np.nan)
+            return prediction | {"probabilities": prediction["probabilities"] * np.nan}
 
     screener = Screener.open(tiny_bundle)
     golden = screener.bundle.golden()[0]

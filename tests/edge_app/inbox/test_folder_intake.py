@@ -217,7 +217,7 @@ def test_the_same_picture_under_a_name_of_another_patient_is_told_later_too(shar
     item = store.claim()
     model = ("bundle_name", "bundle_version", "bundle_digest", "artifact", "model_sha256", "spec_hash", "screened_at")
     record = ScreeningRecord(item.file_name, "share", item.sha256, "negative", (), **dict.fromkeys(model, "x"))
-    store.finish(item.id, record, -0.1)
+    store.finish(item.id, record)
     (share / "P2_OD_1.png").write_bytes(picture())
     until(lambda: store.record(item.id).record.warnings)
     assert "different patients" in store.record(item.id).record.warnings[0]

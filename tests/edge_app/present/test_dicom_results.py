@@ -49,11 +49,9 @@ def screen(tiny_bundle, tmp_path_factory):
         file = peers.write(peers.ophthalmic(picture, syntax, **attributes), folder / "image.dcm")
         kept = []
         record = screener.screen(file, "ab" * 32, folder, on_analysed=lambda *found: kept.extend(found))
-        pixels, prediction, geometry = kept
-        codes = screener.bundle.label_set.codes
-        class_map = None if prediction is None else prediction.class_maps[0, ..., codes.index(record.evidence)]
-        known = {"label_set": "psmm", "condition": "pathologic myopia", "modality": "uwf_red_green"}
-        record = replace(record, **known)
+        pixels, analysis = kept
+        maps = {} if analysis is None else screener.bundle.task.class_maps(analysis.predicted)
+        class_map, geometry = maps.get(record.evidence), analysis and analysis.geometry
         return Screened(record, dcmread(file, stop_before_pixels=True), pixels, class_map, geometry)
 
     return made
@@ -327,7 +325,7 @@ def test_codes_are_qualified_by_their_set(screened):
     assert insufficient["Insufficient quality: retake or refer"] != insufficient["Insufficient for screening"]
     other = coded(screened["refer"].report(label_set="palm"))
     assert other["Patchy atrophy"] == "palm:A3"
-    unknown = coded(screened["refer"].report(label_set=None, condition=None, modality=None))  # a record of schema 1
+    unknown = coded(screened["refer"].report(task=None, condition=None, modality=None))  # a record of schema 1
     assert unknown["Patchy atrophy"] == "A3"
 
 

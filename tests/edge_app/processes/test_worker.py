@@ -110,7 +110,7 @@ def test_a_result_and_its_pictures(box, pictures, screener):
     square, geometry = preprocess(pictures["refer"], screener.bundle.spec)
     with np.load(folder / "maps.npz") as arrays:
         assert arrays["class_maps"].dtype == np.float16
-        expected = screener.runtime.predict(square[None]).class_maps[0]
+        expected = screener.runtime.predict(square[None])["class_maps"][0]
         assert np.allclose(arrays["class_maps"], expected, rtol=1e-3, atol=1e-3)
         assert tuple(arrays["box"]) == geometry.box  # the preview is as large as the picture
 
@@ -142,14 +142,17 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import numpy as np
-from edge_app.processes.worker import keep_pictures
+from edge_app.present.pictures import keep_pictures
+from keras_realmnet.screening.bundle.bundle import Bundle
+from keras_realmnet.screening.decision import Analysis
 from keras_realmnet.screening.preprocessing import FieldGeometry
-from keras_realmnet.screening.engines.base import Prediction
 calls = iter(range(int(sys.argv[2]), -1, -1))
 really = os.fsync
 os.fsync = lambda handle: really(handle) if next(calls) else os.kill(os.getpid(), signal.SIGKILL)
-prediction = Prediction(np.zeros((1, 7), np.float32), np.zeros((1, 2, 2, 7), np.float32))
-keep_pictures(Path(sys.argv[1]), np.zeros((8, 8, 3), np.uint8), prediction, FieldGeometry((8, 8), (0, 0, 8, 8), 8))
+predicted = {"probabilities": np.zeros(7, np.float32), "class_maps": np.zeros((2, 2, 7), np.float32)}
+image = np.zeros((8, 8, 3), np.uint8)
+analysis = Analysis(predicted, image, FieldGeometry((8, 8), (0, 0, 8, 8), 8))
+keep_pictures(Path(sys.argv[1]), image, analysis, Bundle.load(sys.argv[3]).task)
 """
 
 
@@ -158,7 +161,10 @@ def test_what_a_killed_process_left_is_removed(box, pictures, survived):
     item = box.receive(png(pictures["refer"]))
     box.store.claim()
     folder = box.store.result_dir(item.id)
-    assert subprocess.run([sys.executable, "-c", KILLED, folder, str(survived)]).returncode == -signal.SIGKILL
+    assert (
+        subprocess.run([sys.executable, "-c", KILLED, folder, str(survived), box.config.bundle]).returncode
+        == -signal.SIGKILL
+    )
     assert len(list(folder.glob("*.part"))) == 1
     box.store.release(item.id, "was killed", crashed=True)
     assert list(folder.glob("*.part")) == []
@@ -339,7 +345,7 @@ def test_an_idle_worker_looks_into_objects_that_an_earlier_release_saw_one_pictu
     items = [peers.take_in(box.store, encoded(stack)), box.receive_dicom(pictures["refer"])]
     for item, outcome in zip(items, ("negative", "refer"), strict=True):
         box.store.claim()
-        box.store.finish(item.id, peers.make_record(outcome=outcome), None)
+        box.store.finish(item.id, peers.make_record(outcome=outcome))
     with box.store.write() as db:  # as the migration leaves them
         db.execute("UPDATE items SET pictures = NULL")
     box.worker._count_pictures()
@@ -363,7 +369,7 @@ def test_after_an_engines_error_its_golden_output_is_asked_for_again(box, pictur
             if self.calls == 1 or self.broken == "for good":
                 raise RuntimeError("CUDA failure 719: unspecified launch failure")
             prediction = screener.runtime.predict(images)
-            return replace(prediction, probabilities=prediction.probabilities * (0.5 if self.broken else 1.0))
+            return prediction | {"probabilities": prediction["probabilities"] * (0.5 if self.broken else 1.0)}
 
     for broken in ("for good", "silently"):
         item = box.receive(png(pictures["refer"]) + broken.encode())  # other contents each time

@@ -25,14 +25,14 @@ def screened(
 ) -> Item:
     receive(store, contents, uid, study_uid=study)
     item = store.claim()
-    store.finish(item.id, make_record(**facts), score, deliveries, item.attempts)
+    store.finish(item.id, make_record(**facts, score=score), deliveries, item.attempts)
     return store.item(item.id)
 
 
 def opened(store: Store, item: Item, pictures: int, **facts) -> Item:
     """As the worker does it: the first picture is screened, and the record says how many there are."""
     assert store.claim().id == item.id
-    store.finish(item.id, make_record(pictures=pictures, **facts), 0.1, [("pacs", "sr")])
+    store.finish(item.id, make_record(pictures=pictures, **facts, score=0.1), [("pacs", "sr")])
     return store.item(item.id)
 
 

@@ -48,7 +48,7 @@ def test_a_first_data_base_counts_its_revisions_on(tmp_path):
         old.commit()
     new = Store(tmp_path)
     new.claim()
-    assert new.finish(1, make_record(), 0.1, []) == 4
+    assert new.finish(1, make_record(score=0.1), []) == 4
     new.close()
 
 
@@ -121,7 +121,7 @@ def test_objects_of_an_earlier_release_are_opened_again(old_box):
     assert (store.item(first.id).state, store.item(first.id).pictures) == ("done", 1)
     again = store.claim()
     assert again.id == second.id
-    store.finish(again.id, make_record(pictures=3), 0.1)
+    store.finish(again.id, make_record(pictures=3, score=0.1))
     assert store.waiting_pictures() == {second.id: 2}
     store.close()
 

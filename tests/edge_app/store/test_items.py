@@ -85,7 +85,7 @@ def test_every_picture_of_an_object_becomes_an_item_with_its_first_result(store)
     store.revise(first.id, lambda record: record.warned(["!"]), "box")
     assert store.counts().items["pending"] == 1  # opened once
     assert receive(store, b"three") == (store.item(first.id), False)
-    store.finish(third.id, make_record(frame=3, pictures=3), 0.1)
+    store.finish(third.id, make_record(frame=3, pictures=3, score=0.1))
     assert rows(store, "items") == 4
 
 

@@ -25,7 +25,7 @@ def test_a_result_that_cannot_be_kept_whole_is_not_kept_at_all(store):
     receive(store, b"abc")
     item = store.claim()
     with pytest.raises(sqlite3.IntegrityError):
-        store.finish(item.id, make_record(), 0.1, [("pacs", "sr"), ("pacs", "sr")])
+        store.finish(item.id, make_record(score=0.1), [("pacs", "sr"), ("pacs", "sr")])
     assert store.item(item.id).state == "screening"
     assert (rows(store, "records"), rows(store, "deliveries")) == (0, 0)
 
@@ -37,10 +37,10 @@ def test_only_the_latest_claim_can_finish(store):
     current = store.claim()
     assert current.id == lost.id
     with pytest.raises(Stale, match="attempt 1"):
-        store.finish(lost.id, make_record(), 0.1, [("pacs", "sr")], lost.attempts)
-    store.finish(current.id, make_record(), 0.1, [("pacs", "sr")], current.attempts)
+        store.finish(lost.id, make_record(score=0.1), [("pacs", "sr")], lost.attempts)
+    store.finish(current.id, make_record(score=0.1), [("pacs", "sr")], current.attempts)
     with pytest.raises(Stale, match="done"):
-        store.finish(current.id, make_record(), 0.1, [("pacs", "sr")], current.attempts)
+        store.finish(current.id, make_record(score=0.1), [("pacs", "sr")], current.attempts)
     assert (rows(store, "records"), rows(store, "deliveries")) == (1, 1)
 
 

@@ -34,7 +34,7 @@ def test_images_of_a_study_and_of_a_patient_number(store):
     assert len(store.study_images("1.2")) == 2
     item, _ = receive(store, b"3", "1.3", study_uid="9.9")
     store.claim()
-    store.finish(item.id, make_record(patient_id="A"), 0.1)
+    store.finish(item.id, make_record(patient_id="A", score=0.1))
     assert [r.item.id for r in store.study_images("9.9")] == [item.id]
     assert len(store.patient_records("A")) == 2
 
@@ -44,7 +44,7 @@ def test_pictures_that_wait_are_counted(store):
     assert store.waiting_pictures() == store.waiting_pictures([99, first.id]) == {first.id: 2}
     assert store.waiting_pictures([99]) == store.waiting_pictures([]) == {}
     second = store.claim()
-    store.finish(second.id, make_record(frame=2, pictures=3), 0.1)
+    store.finish(second.id, make_record(frame=2, pictures=3, score=0.1))
     assert store.waiting_pictures() == {first.id: 1}
     assert [r.record.frame for r in store.object_records(first.id)] == [1, 2]
     store.claim()

@@ -129,7 +129,7 @@ class Life(RuleBasedStateMachine):
         """In time, or (as its claim stays in the bundle) long after another attempt has begun."""
         if item is not None:
             try:
-                self.store.finish(item.id, make_record(), 0.1, [("pacs", "sr")], item.attempts)
+                self.store.finish(item.id, make_record(score=0.1), [("pacs", "sr")], item.attempts)
             except Stale:
                 return
             self.finished[item.id] += 1

@@ -59,7 +59,7 @@ def test_retention_removes_only_what_was_delivered_whole(store):
 def test_what_was_removed_by_age_comes_back_only_when_it_is_sent_again(store, take_in):
     item, _ = take_in(store, b"abc")
     store.claim()
-    assert store.finish(item.id, make_record(), 0.1, [("pacs", "sr")]) == 1
+    assert store.finish(item.id, make_record(score=0.1), [("pacs", "sr")]) == 1
     store.delivered(store.next_delivery().id)
     store.expire(datetime.now(timezone.utc) + timedelta(days=1))
     again, new = take_in(store, b"abc")
@@ -69,7 +69,7 @@ def test_what_was_removed_by_age_comes_back_only_when_it_is_sent_again(store, ta
     assert (again.id, again.state, new) == (item.id, "pending", True)
     assert store.object_path(again).read_bytes() == b"abc"
     store.claim()
-    assert store.finish(item.id, make_record(), 0.1, []) == 2, "another document would have the first one's UID"
+    assert store.finish(item.id, make_record(score=0.1), []) == 2, "another document would have the first one's UID"
 
 
 @pytest.mark.parametrize("step", ["received_at", "finished_at", "delivered_at"])
@@ -96,7 +96,7 @@ def test_an_object_is_removed_by_age_as_a_whole(store):
     tomorrow = datetime.now(timezone.utc) + timedelta(days=1)
     assert store.expire(tomorrow) == 0  # its second picture is not screened yet
     second = store.claim()
-    store.finish(second.id, make_record(frame=2, pictures=2), 0.1, [("pacs", "sr")])
+    store.finish(second.id, make_record(frame=2, pictures=2, score=0.1), [("pacs", "sr")])
     assert store.expire(tomorrow) == 0  # nor delivered
     store.delivered(store.next_delivery().id)
     assert store.expire(tomorrow) == 2

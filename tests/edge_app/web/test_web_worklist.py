@@ -22,7 +22,7 @@ def screen(store, uid, state="done", **facts):
     item, _ = store.add_item(sha256=sha256, extension="dcm", file_name="", bytes=size, **identity)
     assert store.claim().id == item.id
     if state == "done":
-        store.finish(item.id, make_record(**facts), facts.pop("score", None))
+        store.finish(item.id, make_record(**facts))
     else:
         store.quarantine(item.id, "damaged", make_record(outcome="not_analysed", error="UnreadableImage", **facts))
     return item.id
@@ -35,7 +35,7 @@ def screen_next(store, **facts):
     if "error" in facts:
         store.quarantine(item.id, "damaged", make_record(outcome="not_analysed", **facts))
     else:
-        store.finish(item.id, make_record(**facts), None)
+        store.finish(item.id, make_record(**facts))
 
 
 def test_two_people_with_one_patient_number_are_two_lines(store):

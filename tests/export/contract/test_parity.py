@@ -6,21 +6,21 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from export.contract.parity import LIMITS, Parity, limits_of, measure, refuse
 from keras_realmnet.errors import BundleMismatch, RealMNetError
-from keras_realmnet.screening.decision import OperatingPoint
-from keras_realmnet.screening.engines.base import Prediction
-from keras_realmnet.screening.labels import PALM
+from keras_realmnet.tasks.rules import OperatingPoint
+from keras_realmnet.tasks.task import labels_task
+from keras_realmnet.tasks.vocabulary import PALM
 
-POINT = OperatingPoint(thresholds={"P": 0.5}, chosen="for this test")
+TASK = labels_task(PALM, "colour_fundus", OperatingPoint(thresholds={"P": 0.5}, chosen="for this test"))
 
 
 def prediction(p, maps=None):
     probabilities = np.array([[0.1, 0.1, value] for value in p], "float32")
     maps = np.tile(np.arange(16, dtype="float32").reshape(1, 4, 4, 1), (len(p), 1, 1, 3)) if maps is None else maps
-    return Prediction(probabilities, maps)
+    return {"probabilities": probabilities, "class_maps": maps}
 
 
 def test_figures_by_hand():
-    found = measure(prediction([0.9, 0.4, 0.2, 0.6]), prediction([0.9, 0.52, 0.2, 0.6]), PALM, POINT)
+    found = measure(prediction([0.9, 0.4, 0.2, 0.6]), prediction([0.9, 0.52, 0.2, 0.6]), TASK)
     assert found.images == 4
     assert found.max_probability == pytest.approx(0.12)
     assert found.mean_probability == pytest.approx(0.12 / 12)
@@ -29,13 +29,13 @@ def test_figures_by_hand():
 
 
 def test_identical_predictions_break_no_limit():
-    found = measure(prediction([0.9, 0.1]), prediction([0.9, 0.1]), PALM, POINT)
+    found = measure(prediction([0.9, 0.1]), prediction([0.9, 0.1]), TASK)
     assert all(found.violations(limits) == [] for limits in LIMITS.values())
 
 
 def test_each_broken_limit_is_told_and_the_bundle_refused():
-    reversed_maps = prediction([0.9, 0.9, 0.9]).class_maps[:, ::-1, ::-1]
-    found = measure(prediction([0.9, 0.9, 0.9]), prediction([0.9, 0.3, 0.3], reversed_maps), PALM, POINT)
+    reversed_maps = prediction([0.9, 0.9, 0.9])["class_maps"][:, ::-1, ::-1]
+    found = measure(prediction([0.9, 0.9, 0.9]), prediction([0.9, 0.3, 0.3], reversed_maps), TASK)
     assert found.map_correlation == pytest.approx(-1)
     told = " ".join(found.violations(LIMITS["int8"]))
     for figure in ("99th percentile", "mean", "2 of 3 decisions changed, allowed 1", "class-map correlation"):
@@ -47,7 +47,7 @@ def test_each_broken_limit_is_told_and_the_bundle_refused():
 
 
 def test_a_float_model_may_change_no_decision_and_an_int8_one_hardly_any():
-    one_flip = measure(prediction([0.5001] + [0.9] * 9), prediction([0.4999] + [0.9] * 9), PALM, POINT)
+    one_flip = measure(prediction([0.5001] + [0.9] * 9), prediction([0.4999] + [0.9] * 9), TASK)
     assert "1 of 10 decisions changed, allowed 0" in one_flip.violations(LIMITS["float32"])
     assert one_flip.violations(LIMITS["int8"]) == []
     many = Parity(images=1000, max_probability=0, p99_probability=0, mean_probability=0, flips=6, map_correlation=1)
@@ -67,8 +67,8 @@ def test_scores_are_compared_on_labels_and_judged_on_500_images():
     worse = np.clip(good + rng.normal(0, 0.3, good.shape), 0.01, 0.99).astype("float32")
     maps = np.tile(np.arange(16, dtype="float32").reshape(1, 4, 4, 1), (600, 1, 1, 3))
     patients = np.repeat(np.arange(200), 3).astype(str)
-    expected, received = Prediction(good, maps), Prediction(worse, maps)
-    found = measure(expected, received, PALM, POINT, truth, patients, replicates=200)
+    expected, received = {"probabilities": good, "class_maps": maps}, {"probabilities": worse, "class_maps": maps}
+    found = measure(expected, received, TASK, truth, patients, replicates=200)
     for difference, by_hand in (
         (found.macro_auroc, roc_auc_score(truth, worse) - roc_auc_score(truth, good)),
         (found.mean_ap, average_precision_score(truth, worse) - average_precision_score(truth, good)),
@@ -80,22 +80,26 @@ def test_scores_are_compared_on_labels_and_judged_on_500_images():
     assert any(line.startswith("mAP changes by -0.") for line in told)
     assert found.unjudged(LIMITS["int8"]) is None
     few = measure(
-        Prediction(good[:90], maps[:90]), Prediction(worse[:90], maps[:90]), PALM, POINT, truth[:90], replicates=20
+        {"probabilities": good[:90], "class_maps": maps[:90]},
+        {"probabilities": worse[:90], "class_maps": maps[:90]},
+        TASK,
+        truth[:90],
+        replicates=20,
     )
     assert not any("changes by" in line for line in few.violations(LIMITS["int8"]))
     assert "500 labelled images needed, 90 images received" in few.unjudged(LIMITS["int8"])
     alike = np.eye(3)[np.zeros(600, int)]
-    of_one_class = measure(expected, received, PALM, POINT, alike, patients, replicates=20)
+    of_one_class = measure(expected, received, TASK, alike, patients, replicates=20)
     assert "600 images whose labels are too much alike received" in of_one_class.unjudged(LIMITS["int8"])
     assert json.loads(json.dumps(found.to_dict()))["macro_auroc"]["difference"] < -0.005
 
 
 def test_a_peak_in_another_cell_is_counted():
-    moved = prediction([0.9, 0.9]).class_maps.copy()
+    moved = prediction([0.9, 0.9])["class_maps"].copy()
     moved[0, 0, 0] = 99
-    assert measure(prediction([0.9, 0.9]), prediction([0.9, 0.9], moved), PALM, POINT).same_peak == 0.5
+    assert measure(prediction([0.9, 0.9]), prediction([0.9, 0.9], moved), TASK).same_peak == 0.5
 
 
 def test_not_a_number_is_never_within_a_limit():
-    found = measure(prediction([0.9]), prediction([np.nan]), PALM, POINT)
+    found = measure(prediction([0.9]), prediction([np.nan]), TASK)
     assert found.violations(LIMITS["float32"])

@@ -326,7 +326,7 @@ def test_what_half_size_decoding_changes_is_part_of_the_contract(
 
     spec = halving.spec
     inputs = [preprocess(read_image(files / "large.jpg", min_side=m).pixels, spec)[0] for m in (None, spec.min_side)]
-    whole, half = keras_predictions(small_model, np.stack(inputs)).probabilities
+    whole, half = keras_predictions(small_model, np.stack(inputs))["probabilities"]
     expected = float(np.abs(whole - half).max())
     assert expected > 0
     assert f"decoding at half size: largest |Δp| {expected:.2g} on 1 image\n" in printed

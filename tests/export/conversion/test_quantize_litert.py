@@ -12,9 +12,9 @@ from export.conversion.to_litert import to_litert
 from keras_realmnet import RealMNet
 from keras_realmnet.deploy.quantization import SCHEMES, fake_quantize, quantize_activations, quantize_weights
 from keras_realmnet.errors import RealMNetError
-from keras_realmnet.screening.decision import OperatingPoint
 from keras_realmnet.screening.engines.litert import LiteRTRuntime
-from keras_realmnet.screening.labels import PSMM
+from keras_realmnet.tasks.rules import OperatingPoint
+from keras_realmnet.tasks.vocabulary import PSMM
 
 PLAIN = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES  # a delegate hides the tensors of what it takes over
 POINT = OperatingPoint(thresholds=dict.fromkeys(PSMM.pathologic, 0.5), chosen="for this test")
@@ -81,10 +81,10 @@ def test_kinds_of_int8(opened, litert_models):
 
 def test_dead_channels_have_scales_and_keep_their_biases(dying_model, pictures, tmp_path):
     whole = to_litert(dying_model, tmp_path / "float32.tflite")
-    expected = LiteRTRuntime(whole).predict(pictures).probabilities
+    expected = LiteRTRuntime(whole).predict(pictures)["probabilities"]
     for name, make in LITERT_ARTIFACTS.items():
         path = make(whole, tmp_path / f"{name}.tflite", pictures)
-        assert np.abs(LiteRTRuntime(path).predict(pictures).probabilities - expected).mean() < 0.03, name
+        assert np.abs(LiteRTRuntime(path).predict(pictures)["probabilities"] - expected).mean() < 0.03, name
         interpreter = Interpreter(str(path), experimental_op_resolver_type=PLAIN)
         for tensor in interpreter.get_tensor_details():
             scales = tensor["quantization_parameters"]["scales"]
@@ -141,11 +141,11 @@ def test_fake_quantization_of_the_network_is_what_the_artifact_computes(litert_m
     differently, and the result differs by a part of what int8 itself changes. Of 60 such pictures 52, 44 and 44 were
     equal, and the mean difference over all was .08, .16 and .16 of int8's.
     """
-    float_model = keras_predictions(small_model, pictures).probabilities
-    artifact = LiteRTRuntime(litert_models[scheme], threads=1).predict(pictures).probabilities
+    float_model = keras_predictions(small_model, pictures)["probabilities"]
+    artifact = LiteRTRuntime(litert_models[scheme], threads=1).predict(pictures)["probabilities"]
     fake = fake_quantize(RealMNet.from_config(small_model.get_config()), scheme)
     fake.set_weights(small_model.get_weights())
-    difference = np.abs(keras_predictions(fake, pictures).probabilities - artifact)
+    difference = np.abs(keras_predictions(fake, pictures)["probabilities"] - artifact)
     by_int8 = np.abs(float_model - artifact)
     assert by_int8.max(axis=1).min() > 1e-3
     assert (difference.max(axis=1) < 1e-5).mean() >= 0.5

@@ -46,8 +46,8 @@ def models(tmp_path_factory, small_model, pictures):
 def test_dead_channels_have_scales_and_keep_their_biases(dying_model, pictures, tmp_path, target, precision, limit):
     whole = to_onnx(dying_model, tmp_path / "float.onnx", opset=20, precision=precision)
     path = to_onnx_int8(whole, tmp_path / "int8.onnx", pictures, target=target)
-    expected = keras_predictions(dying_model, pictures).probabilities
-    received = ENGINES["onnxruntime"](path).predict(pictures).probabilities
+    expected = keras_predictions(dying_model, pictures)["probabilities"]
+    received = ENGINES["onnxruntime"](path).predict(pictures)["probabilities"]
     assert np.abs(received - expected).mean() < limit
     constants = {c.name: numpy_helper.to_array(c) for c in onnx.load(path).graph.initializer}
     scales = [constants[n.input[1]] for n in onnx.load(path).graph.node if n.op_type == "DequantizeLinear"]
@@ -105,8 +105,8 @@ def optimized_operations(path, folder):
     [("static", 0.02), ("dynamic", 0.02), ("tensorrt", 0.02), ("tensorrt half", 0.02), ("float8", 0.06)],
 )
 def test_quantized_models_stay_near(models, small_model, pictures, name, limit):
-    expected = keras_predictions(small_model, pictures).probabilities
-    received = ENGINES["onnxruntime"](models[name]).predict(pictures).probabilities
+    expected = keras_predictions(small_model, pictures)["probabilities"]
+    received = ENGINES["onnxruntime"](models[name]).predict(pictures)["probabilities"]
     assert 1e-6 < np.abs(received - expected).mean() < limit
 
 

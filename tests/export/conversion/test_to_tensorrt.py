@@ -20,11 +20,11 @@ from keras_realmnet.errors import BundleMismatch, RealMNetError
 from keras_realmnet.screening.bundle.artifact import Costs
 from keras_realmnet.screening.bundle.bundle import Bundle
 from keras_realmnet.screening.bundle.writing import ArtifactSource, write_bundle
-from keras_realmnet.screening.decision import OperatingPoint
 from keras_realmnet.screening.engines.registry import ENGINES
-from keras_realmnet.screening.labels import PSMM
 from keras_realmnet.screening.preprocessing import PreprocessSpec
 from keras_realmnet.screening.runtimes import open_runtime, self_check
+from keras_realmnet.tasks.rules import OperatingPoint
+from keras_realmnet.tasks.vocabulary import PSMM
 
 COSTS = Costs(macs=123, parameters=45, peak_memory_mb=67.0, peak_memory_of="ONNX Runtime")
 
@@ -102,8 +102,8 @@ def test_an_engine_is_built_and_runs_as_one_recorded_graph(machine, models, pict
     runtime = ENGINES["tensorrt"](plan)
     assert runtime.input_shape == (1, 64, 64, 3)
     received, expected = (r.predict(pictures) for r in (runtime, ENGINES["onnxruntime"](models["int8"])))
-    np.testing.assert_allclose(received.probabilities, expected.probabilities, atol=1e-6)
-    np.testing.assert_allclose(received.class_maps, expected.class_maps, atol=1e-4)
+    np.testing.assert_allclose(received["probabilities"], expected["probabilities"], atol=1e-6)
+    np.testing.assert_allclose(received["class_maps"], expected["class_maps"], atol=1e-4)
     assert memory.launches == len(pictures)
     del runtime
     gc.collect()
@@ -126,7 +126,7 @@ def test_an_engine_that_cannot_be_recorded_runs_all_the_same(machine, models, pi
     assert memory.recording is None
     assert memory.last_error == 0  # or the next call would be blamed for it
     expected = ENGINES["onnxruntime"](models["float32"]).predict(pictures)
-    np.testing.assert_allclose(runtime.predict(pictures).probabilities, expected.probabilities, atol=1e-6)
+    np.testing.assert_allclose(runtime.predict(pictures)["probabilities"], expected["probabilities"], atol=1e-6)
     assert memory.launches == 0
     del runtime
     gc.collect()
@@ -169,16 +169,18 @@ def test_a_fixed_batch_is_filled_up(machine, models, pictures, tmp_path):
     memory, _ = machine()
     runtime = ENGINES["tensorrt"](to_tensorrt(models["batch"], tmp_path / "batch.plan"))
     expected = ENGINES["onnxruntime"](models["float32"]).predict(pictures[:6])
-    np.testing.assert_allclose(runtime.predict(pictures[:6]).probabilities, expected.probabilities, atol=1e-5)
+    np.testing.assert_allclose(runtime.predict(pictures[:6])["probabilities"], expected["probabilities"], atol=1e-5)
     assert memory.launches == 2
 
 
 def test_threads_share_an_engine(machine, models, pictures, tmp_path):
     machine()
     runtime = ENGINES["tensorrt"](to_tensorrt(models["float32"], tmp_path / "a.plan"))
-    expected = [runtime.predict(picture[None]).class_maps for picture in pictures[:4]]
+    expected = [runtime.predict(picture[None])["class_maps"] for picture in pictures[:4]]
     with ThreadPoolExecutor(4) as threads:
-        received = threads.map(lambda k: [runtime.predict(pictures[k : k + 1]).class_maps for _ in range(30)], range(4))
+        received = threads.map(
+            lambda k: [runtime.predict(pictures[k : k + 1])["class_maps"] for _ in range(30)], range(4)
+        )
         for k, predictions in enumerate(received):
             for class_maps in predictions:
                 np.testing.assert_array_equal(class_maps, expected[k])

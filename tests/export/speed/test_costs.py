@@ -13,7 +13,7 @@ def test_costs_of_a_network_known_by_hand(tiny_bundle):
     """8 x 8 cells of three colours to seven labels each; memory holds a picture of 12 megapixels."""
     bundle = Bundle.load(tiny_bundle)
     model = ArtifactSource(tiny_bundle / "float32.tflite", "float32", 1e-3)
-    found = with_costs(model, bundle.spec, bundle.modality).costs
+    found = with_costs(model, bundle.spec, bundle.task.modality).costs
     assert (found.macs, found.parameters) == (8 * 8 * 3 * 7, 3 * 7 + 7)
     picture = 3900 * 3072 * 3 / 2**20
     assert 30 + picture < found.peak_memory_mb < 600

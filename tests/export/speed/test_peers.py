@@ -42,7 +42,7 @@ def test_the_cut_model_gives_the_same_probabilities_with_less_work(whole, pictur
     keep_probabilities(model, cut)
     predict = open_peer(peer, "5m", 64, 1, cut)
     received = np.concatenate([predict(picture[None]) for picture in pictures])
-    expected = ENGINES[PROBABILITIES_ONLY[peer]](model, 1).predict(pictures).probabilities
+    expected = ENGINES[PROBABILITIES_ONLY[peer]](model, 1).predict(pictures)["probabilities"]
     np.testing.assert_allclose(received, expected, atol=1e-6)
     assert network_facts(cut).macs < network_facts(model).macs
 

@@ -32,10 +32,10 @@ def change(how: str, directory: Path, models: Path) -> None:
         directory,
         name=bundle.name,
         version="2",
-        label_set=bundle.label_set,
-        modality=bundle.modality,
+        task=replace(
+            bundle.task, rule=replace(bundle.task.rule, point=replace(bundle.task.operating_point, chosen="anew"))
+        ),
         spec=bundle.spec,
-        operating_point=replace(bundle.operating_point, chosen="anew"),
         artifacts=sources,
         default_artifact="float32",
         golden_image=255 - bundle.golden()[0],

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from keras_realmnet.errors import BundleMismatch, RealMNetError
 from keras_realmnet.screening.bundle.bundle import Bundle
 from keras_realmnet.screening.bundle.document import signed
-from keras_realmnet.screening.labels import PSMM, Label, LabelSet
 from keras_realmnet.screening.preprocessing import PreprocessSpec
+from keras_realmnet.tasks.vocabulary import PSMM, Label, LabelSet
 
 ROOT = Path(__file__).resolve().parents[3]
 FILES = ("bundle.json", "float32.tflite", "second.tflite", "golden.npz")
@@ -32,10 +32,10 @@ def resigned(directory: Path, **changes: object) -> None:
 
 def test_what_was_written_is_loaded(tiny_bundle):
     bundle = Bundle.load(tiny_bundle)
-    assert (bundle.name, bundle.version, bundle.modality) == ("tiny", "1.0", "uwf_red_green")
-    assert bundle.label_set == PSMM
+    assert (bundle.name, bundle.version, bundle.task.modality) == ("tiny", "1.0", "uwf_red_green")
+    assert bundle.task.label_set == PSMM
     assert bundle.spec == PreprocessSpec(size=64)
-    assert bundle.operating_point.thresholds == {"S1": 0.5, "A2": 0.5, "A3": 0.5, "A4": 0.5}
+    assert bundle.task.operating_point.thresholds == {"S1": 0.5, "A2": 0.5, "A3": 0.5, "A4": 0.5}
     artifact = bundle.artifact()
     assert artifact.name == bundle.default_artifact == "float32"
     assert artifact.input_shape == (1, 64, 64, 3)
@@ -43,7 +43,7 @@ def test_what_was_written_is_loaded(tiny_bundle):
     assert artifact.bytes == (tiny_bundle / artifact.file).stat().st_size
     image, golden = bundle.golden("second")
     assert (image.dtype, image.shape) == (np.uint8, (1, 64, 64, 3))
-    assert (golden.probabilities.shape, golden.class_maps.shape) == ((1, 7), (1, 8, 8, 7))
+    assert (golden["probabilities"].shape, golden["class_maps"].shape) == ((1, 7), (1, 8, 8, 7))
 
 
 def test_bundles_of_schema_1_stay_readable(copy):
@@ -53,7 +53,7 @@ def test_bundles_of_schema_1_stay_readable(copy):
     resigned(copy, schema=1, label_set=document["label_set"])
     digest = json.loads((copy / "bundle.json").read_bytes())["digest"]
     bundle = Bundle.load(copy)
-    assert (bundle.label_set, bundle.digest) == (PSMM, digest)
+    assert (bundle.task.label_set, bundle.digest) == (PSMM, digest)
     resigned(copy, schema=1, label_set={**document["label_set"], "name": "mine"})
     assert Bundle.load(copy).label_set.condition == "retinal disease"
 
@@ -422,7 +422,9 @@ def test_whatever_a_signed_bundle_json_says_it_is_loaded_or_refused_in_one_line(
         refusal(directory)
     else:
         assert all(artifact.size for artifact in bundle.artifacts.values())
-        assert bundle.operating_point.refers(bundle.golden()[1].probabilities, bundle.label_set).shape == (1,)
+        assert bundle.task.operating_point.refers(bundle.golden()[1]["probabilities"], bundle.task.label_set).shape == (
+            1,
+        )
 
 
 def test_codes_that_dicom_has_no_room_for_are_refused_when_they_are_made():

@@ -16,9 +16,9 @@ from keras_realmnet.screening.bundle.bundle import Bundle, against_keras
 from keras_realmnet.screening.bundle.document import BUNDLE_FILE, signed
 from keras_realmnet.screening.bundle.folder_change import FolderChange
 from keras_realmnet.screening.bundle.writing import ArtifactSource, add_artifacts, put_back, write_bundle
-from keras_realmnet.screening.decision import OperatingPoint
-from keras_realmnet.screening.labels import PALM, PSMM
 from keras_realmnet.screening.runtimes import open_runtime, self_check
+from keras_realmnet.tasks.rules import OperatingPoint
+from keras_realmnet.tasks.vocabulary import PALM, PSMM
 
 ROOT = Path(__file__).resolve().parents[3]
 FILES = ("bundle.json", "float32.tflite", "second.tflite", "golden.npz")
@@ -29,10 +29,8 @@ def rewritten(made: Path, target: Path, **changes: object) -> Bundle:
     arguments = {
         "name": bundle.name,
         "version": bundle.version,
-        "label_set": bundle.label_set,
-        "modality": bundle.modality,
+        "task": bundle.task,
         "spec": bundle.spec,
-        "operating_point": bundle.operating_point,
         "artifacts": {"float32": ArtifactSource(made / "float32.tflite", "float32", 1e-3)},
         "default_artifact": "float32",
         "golden_image": bundle.golden()[0],

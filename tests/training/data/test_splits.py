@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_realmnet.errors import DataSetError
-from keras_realmnet.screening.labels import PERIPHERAL
+from keras_realmnet.tasks.vocabulary import PERIPHERAL
 from training.__main__ import main
 from training.benchmarks.resampling import psmm_sized_table
 from training.data.label_table import LabelTable, concatenate, read_label_table

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from keras_realmnet.screening.labels import PALM
+from keras_realmnet.tasks.vocabulary import PALM
 from tests.training.datasets.drawn import SPEC
 from training.datasets.cache import CHUNK, cached_images
 

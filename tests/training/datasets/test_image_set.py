@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from keras_realmnet.errors import DataSetError
-from keras_realmnet.screening.labels import PSMM
+from keras_realmnet.tasks.vocabulary import PSMM
 from training.data.label_table import concatenate
 from training.datasets.image_set import ImageSet
 

@@ -3,8 +3,8 @@ import pytest
 
 from keras_realmnet.errors import DataSetError
 from keras_realmnet.screening.image_io import read_image
-from keras_realmnet.screening.labels import LABEL_SETS
 from keras_realmnet.screening.preprocessing import PreprocessSpec, preprocess
+from keras_realmnet.tasks.vocabulary import LABEL_SETS
 from tests.training.datasets.drawn import SPEC, write_image
 from training.data.label_table import LabelTable, read_label_table, write_label_table
 from training.data.prepare import prepare

@@ -12,7 +12,7 @@ from dataclasses import replace
 import keras
 import numpy as np
 
-from keras_realmnet.screening.labels import PSMM
+from keras_realmnet.tasks.vocabulary import PSMM
 from training.datasets.image_set import ImageSet
 from training.fitting.devices import on_devices, process_share
 from training.fitting.start import compile_model

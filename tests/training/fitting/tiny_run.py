@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from keras_realmnet.errors import RealMNetError
-from keras_realmnet.screening.labels import PALM
+from keras_realmnet.tasks.vocabulary import PALM
 from training.datasets.image_set import ImageSet
 from training.datasets.palm import PalmDataSet
 from training.fitting.loop import train

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from keras_realmnet.screening.labels import PALM
+from keras_realmnet.tasks.vocabulary import PALM
 from training.datasets.image_set import ImageSet
 from training.input.augment_workers import AugmentedImages, WorkerPool
 from training.input.augmentation import Augmentation

@@ -3,7 +3,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_realmnet.screening.labels import PALM
+from keras_realmnet.tasks.vocabulary import PALM
 from training.datasets.image_set import ImageSet
 from training.input.augmentation import Augmentation
 from training.input.input_pipeline import EvaluationBatches, TrainingBatches, resize_square

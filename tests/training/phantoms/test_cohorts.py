@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from keras_realmnet.screening.labels import PSMM
+from keras_realmnet.tasks.vocabulary import PSMM
 from training.phantoms.cohorts import PSMM_CELLS, cohort, write_psmm_tree
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_realmnet.screening.labels import PSMM
+from keras_realmnet.tasks.vocabulary import PSMM
 from training.phantoms.phantom import LESIONS, render
 
 WIDTH = 192

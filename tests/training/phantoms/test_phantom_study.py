@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from keras_realmnet.errors import DataSetError
-from keras_realmnet.screening.labels import PSMM
+from keras_realmnet.tasks.vocabulary import PSMM
 from training.data.label_table import concatenate, read_label_table
 from training.data.splits import split_patients
 from training.phantoms.cohorts import PSMM_CELLS

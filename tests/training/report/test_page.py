@@ -11,7 +11,7 @@ import pytest
 from sklearn.metrics import f1_score, roc_auc_score
 
 from keras_realmnet.errors import RealMNetError
-from keras_realmnet.screening.labels import PALM, PERIPHERAL, PSMM
+from keras_realmnet.tasks.vocabulary import PALM, PERIPHERAL, PSMM
 from training.data.label_table import LabelTable, write_label_table
 from training.recipe import load_recipe
 from training.report.evaluated_runs import read_run

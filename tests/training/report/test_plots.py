@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from keras_realmnet.screening.labels import PALM, PSMM
+from keras_realmnet.tasks.vocabulary import PALM, PSMM
 from training.report.plots.class_maps import Example, class_maps
 from training.report.plots.data import age_and_sex, label_chord, label_counts, label_sankey
 from training.report.plots.files import jpeg, png, svg

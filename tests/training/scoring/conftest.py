@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from keras_realmnet.screening.labels import PSMM
+from keras_realmnet.tasks.vocabulary import PSMM
 from training.benchmarks.scores import psmm_like
 from training.data.label_table import LabelTable, write_label_table
 from training.scoring.tables import write_score_table

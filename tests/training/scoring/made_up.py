@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from keras_realmnet.screening.labels import PSMM
+from keras_realmnet.tasks.vocabulary import PSMM
 from training.datasets.image_set import ImageSet
 from training.scoring.scores import score
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from keras_realmnet.screening.decision import OperatingPoint
-from keras_realmnet.screening.labels import PALM, PSMM
+from keras_realmnet.tasks.rules import OperatingPoint
+from keras_realmnet.tasks.vocabulary import PALM, PSMM
 from training.benchmarks.scores import scikit_learn_scores
 from training.scoring.bootstrap import BLOCK, Bootstrap, Interval, draws, interval
 from training.scoring.cases import Cases

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_realmnet.screening.decision import OperatingPoint
-from keras_realmnet.screening.labels import PALM, PSMM
+from keras_realmnet.tasks.rules import OperatingPoint
+from keras_realmnet.tasks.vocabulary import PALM, PSMM
 from tests.training.scoring.made_up import multilabel
 from training.scoring.bootstrap import Bootstrap
 from training.scoring.cases import Cases, pathologic

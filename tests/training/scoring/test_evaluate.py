@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pytest
 
-from keras_realmnet.screening.labels import PSMM
+from keras_realmnet.tasks.vocabulary import PSMM
 from tests.training.scoring.made_up import image_set
 from training.datasets.phantom import PhantomDataSet
 from training.recipe import Phase, Recipe

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from keras_realmnet.errors import DataSetError
-from keras_realmnet.screening.labels import PSMM
+from keras_realmnet.tasks.vocabulary import PSMM
 from training.data.label_table import read_label_table
 from training.scoring.bootstrap import Bootstrap
 from training.scoring.cases import Cases

@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 
-from keras_realmnet.screening.labels import PSMM
+from keras_realmnet.tasks.vocabulary import PSMM
 from tests.training.scoring.made_up import image_set
 from training.scoring.bootstrap import Bootstrap
 from training.scoring.evaluate import score_predictions

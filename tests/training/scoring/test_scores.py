@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from sklearn import metrics
 
-from keras_realmnet.screening.decision import OperatingPoint
-from keras_realmnet.screening.labels import PALM, PSMM
+from keras_realmnet.tasks.rules import OperatingPoint
+from keras_realmnet.tasks.vocabulary import PALM, PSMM
 from tests.training.scoring.made_up import multilabel, values_of
 from training.benchmarks.scores import measure, psmm_like
 from training.data.label_table import read_label_table

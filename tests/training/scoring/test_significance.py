@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
 
-from keras_realmnet.screening.decision import OperatingPoint
-from keras_realmnet.screening.labels import PALM, PSMM
+from keras_realmnet.tasks.rules import OperatingPoint
+from keras_realmnet.tasks.vocabulary import PALM, PSMM
 from training.benchmarks.scores import psmm_like
 from training.scoring.bootstrap import Bootstrap
 from training.scoring.cases import Cases

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from keras_realmnet.errors import DataSetError
-from keras_realmnet.screening.labels import PALM
+from keras_realmnet.tasks.vocabulary import PALM
 from training.data.label_table import write_label_table
 from training.scoring.bootstrap import Bootstrap
 from training.scoring.tables import read_score_table, score_table, write_score_table

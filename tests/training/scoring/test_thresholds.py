@@ -1,7 +1,7 @@
 import pytest
 
 from keras_realmnet.errors import DataSetError
-from keras_realmnet.screening.labels import PSMM
+from keras_realmnet.tasks.vocabulary import PSMM
 from training.scoring.thresholds import choose_thresholds
 
 

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from keras_realmnet.screening.labels import LabelSet
+from keras_realmnet.tasks.vocabulary import LabelSet
 from training.report.plots.style import INK, NEUTRAL, SOFT, WIDTH, laid_out
 
 __all__ = ["age_and_sex", "label_chord", "label_counts", "label_sankey"]

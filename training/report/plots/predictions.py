@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from keras_realmnet.screening.labels import LabelSet
+from keras_realmnet.tasks.vocabulary import LabelSet
 from training.report.plots.style import FAINT, INK, WIDTH, Look, laid_out, legend
 from training.scoring.bootstrap import Interval
 

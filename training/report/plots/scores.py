@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from keras_realmnet.screening.labels import LabelSet
+from keras_realmnet.tasks.vocabulary import LabelSet
 from training.report.plots.style import FAINT, INK, SOFT, WIDTH, Look, laid_out, legend
 from training.scoring.bootstrap import Interval
 

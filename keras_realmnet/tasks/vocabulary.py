@@ -1,9 +1,16 @@
 """The label vocabularies: codes, their order in every label vector, and what they mean to a clinician."""
 
-from collections import Counter
-from dataclasses import dataclass
+from __future__ import annotations
 
-__all__ = ["LABEL_SETS", "PALM", "PERIPHERAL", "PSMM", "Label", "LabelSet"]
+import reprlib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from keras_realmnet.tasks.fields import from_json
+
+__all__ = ["LABEL_SETS", "PALM", "PERIPHERAL", "PSMM", "Concept", "Label", "LabelSet", "label_set_from_dict"]
 
 
 CODE_LENGTH = 16  # of a code value in DICOM (value representation SH)
@@ -11,8 +18,24 @@ NAME_LENGTH = 64  # of a code meaning in DICOM (value representation LO)
 
 
 @dataclass(frozen=True)
+class Concept:
+    """A code of a public terminology: `scheme` "SCT" (SNOMED CT) or "DCM", as DICOM says; `value`; `meaning`."""
+
+    scheme: str
+    value: str
+    meaning: str
+
+    def __post_init__(self) -> None:
+        if self.scheme not in ("SCT", "DCM") or not self.value.isdigit() or not 0 < len(self.meaning) <= NAME_LENGTH:
+            raise ValueError(
+                f"a concept is a number of SCT or DCM with its meaning, at most {NAME_LENGTH} characters. "
+                f"Received: {self!r}"
+            )
+
+
+@dataclass(frozen=True)
 class Label:
-    """One label: its `code` (column name), short `name` and clinical `meaning`.
+    """One label: its `code` (column name), short `name` and clinical `meaning`; its `concept`, where there is one.
 
     Raises ValueError for an empty one, or one that is not a line of printable text.
     """
@@ -20,6 +43,7 @@ class Label:
     code: str
     name: str
     meaning: str
+    concept: Concept | None = None
 
     def __post_init__(self) -> None:
         for value in (self.code, self.name, self.meaning):
@@ -33,24 +57,26 @@ class Label:
 class LabelSet:
     """An ordered vocabulary; column k of every score matrix belongs to `labels[k]`.
 
-    `pathologic` lists the codes whose presence makes an eye pathologic (and so a referral); each group of
-    `exclusive` lists codes of which a correctly labelled image carries exactly one. `condition`: what those who screen
-    with it look for, in words that continue a sentence ("screening for ...").
+    `pathologic` lists the codes whose presence makes an eye pathologic (and so a referral); structures and landmarks
+    have none. Each group of `exclusive` lists codes of which a correctly labelled image carries exactly one.
+    `condition`: what those who screen with it look for, in words that continue a sentence ("screening for ...").
 
     Outside of this project a code is qualified by the set's name, "psmm:A3", and has at most 16 characters then: DICOM
     allows no more.
 
     Raises ValueError for codes or names that are not unique, codes that are longer or not plain, groups of unknown
-    codes, and a set that could refer nobody.
+    codes, and a set without a label.
     """
 
     name: str
     labels: tuple[Label, ...]
-    pathologic: tuple[str, ...]
-    exclusive: tuple[tuple[str, ...], ...]
+    pathologic: tuple[str, ...] = ()
+    exclusive: tuple[tuple[str, ...], ...] = ()
     condition: str = "retinal disease"
 
     def __post_init__(self) -> None:
+        if not self.labels:
+            raise ValueError(f"label set {self.name!r} needs a label. Received: none")
         for text in (self.name, self.condition):
             if not text.strip() or not text.isprintable():
                 raise ValueError(f"a label set has a name and a condition, a line of text each. Received: {text!r}")
@@ -69,11 +95,13 @@ class LabelSet:
             unknown = sorted(set(group) - set(self.codes))
             if unknown:
                 raise ValueError(f"label set '{self.name}' has no label {', '.join(unknown)}")
-            if not group or len(set(group)) < len(group):
+            if len(set(group)) < len(group):
                 raise ValueError(
-                    f"label set '{self.name}': pathologic and exclusive codes must be there, each once. "
-                    f"Received: {', '.join(group) or 'none'}"
+                    f"label set '{self.name}': pathologic and exclusive codes must be there once. "
+                    f"Received: {', '.join(group)}"
                 )
+        if not all(self.exclusive):
+            raise ValueError(f"label set '{self.name}': a group of exclusive codes needs some. Received: none")
 
     @property
     def codes(self) -> tuple[str, ...]:
@@ -141,3 +169,31 @@ PERIPHERAL = LabelSet(
 )
 
 LABEL_SETS = {label_set.name: label_set for label_set in (PSMM, PALM, PERIPHERAL)}
+
+
+def label_set_from_dict(values: Any) -> LabelSet:
+    """The label set of which `dataclasses.asdict` gave `values`. Raises ValueError for another field or value."""
+    if not isinstance(values, Mapping):
+        raise ValueError(f"a label set is an object. Received: {reprlib.repr(values)}")
+    groups = values.get("exclusive", ())
+    if not isinstance(values.get("labels"), list | tuple) or not isinstance(groups, list | tuple):
+        raise ValueError(f"a label set has lists of labels and of exclusive codes. Received: {reprlib.repr(values)}")
+    parts = {
+        "labels": tuple(_label_from_dict(label) for label in values["labels"]),
+        "pathologic": _codes(values.get("pathologic", ())),
+        "exclusive": tuple(_codes(group) for group in groups),
+    }
+    return from_json(LabelSet, {**values, **parts}, "a label set")
+
+
+def _label_from_dict(values: Any) -> Label:
+    concept = values.get("concept") if isinstance(values, Mapping) else None
+    if concept is not None:
+        values = {**values, "concept": from_json(Concept, concept, "a concept")}
+    return from_json(Label, values, "a label")
+
+
+def _codes(values: Any) -> tuple[str, ...]:
+    if not isinstance(values, list | tuple) or not all(isinstance(code, str) for code in values):
+        raise ValueError(f"a list of codes expected. Received: {reprlib.repr(values)}")
+    return tuple(values)

@@ -1,0 +1,161 @@
+"""What is found in one picture, kind by kind; places in pixels of the picture, the upper left pixel's centre at (0, 0).
+
+A finding knows its words and codes, so that a record can be read without the bundle that made it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+from keras_realmnet.tasks.fields import from_json
+from keras_realmnet.tasks.vocabulary import Concept
+
+__all__ = [
+    "Finding",
+    "GradeFinding",
+    "LabelFinding",
+    "MaskFinding",
+    "Measure",
+    "PointFinding",
+    "Polygon",
+    "finding_from_dict",
+]
+
+Polygon = tuple[tuple[float, float], ...]  # x, y of each corner
+
+
+@dataclass(frozen=True)
+class Finding:
+    """output: of the network, "" for what is computed. vocabulary, code: see `LabelSet`. name: for people."""
+
+    kind: ClassVar[str]
+
+    output: str
+    vocabulary: str
+    code: str
+    name: str
+
+    @property
+    def qualified(self) -> str:
+        """The code where it leaves the house: "psmm:A3"."""
+        return f"{self.vocabulary}:{self.code}" if self.vocabulary else self.code
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-safe; what is None is left out. `finding_from_dict` gives an equal finding back."""
+        values = {name: value for name, value in asdict(self).items() if value is not None}
+        return {"kind": self.kind, **values}
+
+
+@dataclass(frozen=True)
+class LabelFinding(Finding):
+    """probability: that the label holds. threshold: from which it is a finding; None where no rule looks at it."""
+
+    kind: ClassVar[str] = "label"
+
+    probability: float
+    threshold: float | None = None
+    concept: Concept | None = None
+
+    @property
+    def reached(self) -> bool | None:
+        """Whether the probability is at or above the threshold; None without one."""
+        return None if self.threshold is None else self.probability >= self.threshold
+
+
+@dataclass(frozen=True)
+class GradeFinding(Finding):
+    """The most probable grade: `grade` counts from 0. probabilities: {code: probability} of all, names: {code: name}.
+
+    from_grade: the code from which the rule refers; None where none looks at it.
+    """
+
+    kind: ClassVar[str] = "grade"
+
+    grade: int
+    probabilities: dict[str, float]
+    names: dict[str, str]
+    from_grade: str | None = None
+    concept: Concept | None = None
+
+    @property
+    def probability(self) -> float:
+        """Of this grade."""
+        return self.probabilities[self.code]
+
+    @property
+    def reached(self) -> bool | None:
+        """Whether the grade is one that the rule refers; None without such a rule."""
+        return None if self.from_grade is None else self.grade >= list(self.names).index(self.from_grade)
+
+
+@dataclass(frozen=True)
+class MaskFinding(Finding):
+    """Where a structure or a kind of lesion lies.
+
+    outlines: of each part, holes not drawn; none where nothing was found. share: of the illuminated field that it
+    covers, 0 to 1; None in pictures whose projection stretches areas. probability: the mean inside of it; None where
+    nothing was found.
+    """
+
+    kind: ClassVar[str] = "mask"
+
+    outlines: tuple[Polygon, ...]
+    share: float | None = None
+    probability: float | None = None
+    concept: Concept | None = None
+
+    @property
+    def found(self) -> bool:
+        return bool(self.outlines)
+
+
+@dataclass(frozen=True)
+class PointFinding(Finding):
+    """Where a landmark lies; x and y are None where it was not found. confidence: 0 to 1; None if there is none."""
+
+    kind: ClassVar[str] = "point"
+
+    x: float | None = None
+    y: float | None = None
+    confidence: float | None = None
+    concept: Concept | None = None
+
+    @property
+    def found(self) -> bool:
+        return self.x is not None and self.y is not None
+
+
+@dataclass(frozen=True)
+class Measure(Finding):
+    """A number computed from other findings; `value` is None where these are not there. unit: of UCUM, "1": a ratio."""
+
+    kind: ClassVar[str] = "measure"
+
+    value: float | None = None
+    unit: str = "1"
+    concept: Concept | None = None
+
+
+KINDS: dict[str, type[Finding]] = {
+    kind.kind: kind for kind in (LabelFinding, GradeFinding, MaskFinding, PointFinding, Measure)
+}
+
+
+def finding_from_dict(values: Any) -> Finding:
+    """The finding that `Finding.to_dict` describes. Raises ValueError for another kind, or missing or other fields."""
+    if not isinstance(values, Mapping):
+        raise ValueError(f"a finding is an object. Received: {values!r}")
+    arguments = dict(values)
+    kind = KINDS.get(arguments.pop("kind", None))
+    if kind is None:
+        raise ValueError(f"the kind of a finding must be one of {', '.join(KINDS)}. Received: {values.get('kind')!r}")
+    if arguments.get("concept") is not None:
+        arguments["concept"] = from_json(Concept, arguments["concept"], "a concept")
+    try:
+        if "outlines" in arguments:
+            arguments["outlines"] = tuple(tuple((x, y) for x, y in outline) for outline in arguments["outlines"])
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"outlines are lists of corners (x, y): {error}") from error
+    return from_json(kind, arguments, f"a finding of kind {kind.kind!r}")
