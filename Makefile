@@ -44,7 +44,7 @@ lint: .venv/ready
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
-	.venv/bin/mypy --strict --follow-imports=silent keras_realmnet/screening keras_realmnet/command_line.py keras_realmnet/errors.py edge_app
+	.venv/bin/mypy --strict --follow-imports=silent keras_realmnet/screening keras_realmnet/tasks keras_realmnet/command_line.py keras_realmnet/errors.py edge_app
 
 format: .venv/ready
 	.venv/bin/ruff check --fix .

@@ -1,6 +1,6 @@
 """The box runs without Keras, and imports point one way:
 
-edge_app → keras_realmnet.screening ← keras_realmnet.models ← training ← export
+edge_app → keras_realmnet.{tasks, screening} ← keras_realmnet.models ← training ← export
 """
 
 import ast
@@ -96,16 +96,19 @@ def test_screening_a_real_image_loads_no_training_framework(tiny_bundle, tmp_pat
 def test_edge_app_imports_only_the_shared_part():
     ours = [(f, m) for f, m in imported("edge_app") if within(m, ("keras_realmnet", "training", "export"))]
     assert ours, "no import found: the test looks in the wrong place"
-    shared = ("__version__", "command_line", "errors", "screening")
+    shared = ("__version__", "command_line", "errors", "screening", "tasks")
     allowed = ("edge_app", *(f"keras_realmnet.{name}" for name in shared))
     assert [(str(f), m) for f, m in ours if not within(m, allowed)] == []
     assert [(str(f), m) for f, m in imported("edge_app") if within(m, FORBIDDEN)] == []
 
 
-def test_screening_imports_only_itself_and_errors():
-    found = imported("keras_realmnet/screening")
+@pytest.mark.parametrize("part", ["screening", "tasks"])
+def test_what_the_box_shares_imports_only_itself_and_errors(part):
+    found = imported(f"keras_realmnet/{part}")
     ours = [(str(f), m) for f, m in found if within(m, ("keras_realmnet", "training", "export", "edge_app"))]
-    assert [(f, m) for f, m in ours if not within(m, ("keras_realmnet.screening", "keras_realmnet.errors"))] == []
+    shared = tuple(f"keras_realmnet.{name}" for name in ("screening", "tasks", "errors"))
+    assert ours
+    assert [(f, m) for f, m in ours if not within(m, shared)] == []
     assert [(str(f), m) for f, m in found if within(m, FORBIDDEN)] == []
 
 
@@ -144,12 +147,12 @@ ROOMS = """
     keras_realmnet.compat                     what is used inside Keras
     keras_realmnet.command_line               how a command ends
 
-    keras_realmnet.tasks.vocabulary           what may be found
     keras_realmnet.screening.upgrade          documents of earlier releases
     keras_realmnet.screening.image_io         a file becomes pixels
     keras_realmnet.screening.preprocessing    pixels become the input of a model
     keras_realmnet.screening.quality          whether a picture can be judged
-    keras_realmnet.screening.decision         what a finding means
+    keras_realmnet.tasks                      what a network is asked, and what its answer means
+    keras_realmnet.screening.decision         what follows for a picture, an eye, a patient
     keras_realmnet.screening.overlay          where it lies
     keras_realmnet.screening.record           what is known of a picture
     keras_realmnet.screening.engines          what runs a model

@@ -151,7 +151,7 @@ def patient_summary(records: Sequence[GradedImage]) -> Summary:
 
     - refer: either eye refers;
     - negative: both the right and the left eye are negative, and so is every image whose eye is unknown;
-    - described: likewise, where nothing decides;
+    - described: both are negative or described, and at least one was not decided on;
     - insufficient, not_analysed: otherwise, the worse of the eyes; an eye without an image counts as not analysed.
     """
     names = {"OD": "right eye", "OS": "left eye", None: "eye unknown"}
@@ -160,6 +160,7 @@ def patient_summary(records: Sequence[GradedImage]) -> Summary:
         images = [record for record in records if record.eye == eye]
         if images or eye is not None:
             summaries[eye] = eye_summary(images)
-    outcome = min((summary.outcome for summary in summaries.values()), key=OUTCOMES.index)
+    worst_first = ("refer", "insufficient", "not_analysed", "described", "negative")
+    outcome = min((summary.outcome for summary in summaries.values()), key=worst_first.index)
     reasons = [f"{names[eye]}: {reason}" for eye, summary in summaries.items() for reason in summary.reasons]
     return Summary(outcome, tuple(reasons))

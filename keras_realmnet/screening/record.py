@@ -167,7 +167,7 @@ class ScreeningRecord:
 
 def _with_label_set(document: dict[str, Any]) -> dict[str, Any]:
     """Schema 1 → 2: the codes alone told of which vocabulary they are; all other new fields are unknown."""
-    codes = tuple(document.get("label_names") or ())
+    codes = tuple(document.get("label_names") or document.get("probabilities") or ())
     known = next((each for each in LABEL_SETS.values() if each.codes == codes), None)
     if known is None:
         return document
@@ -181,6 +181,8 @@ def _with_findings(document: dict[str, Any]) -> dict[str, Any]:
         old.pop(name, None) or {} for name in ("probabilities", "thresholds", "label_names")
     )
     label_set = old.pop("label_set", None)
+    if not names and label_set in LABEL_SETS:  # the first release's records had none
+        names = {label.code: label.name for label in LABEL_SETS[label_set].labels}
     findings = [
         {
             "kind": "label",

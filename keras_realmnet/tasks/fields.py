@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from typing import TypeVar
 
-__all__ = ["from_json"]
+__all__ = ["by_kind", "from_json"]
 
 T = TypeVar("T")
 TYPES: dict[str, tuple[type, ...]] = {"str": (str,), "bool": (bool,), "int": (int,), "float": (int, float)}
@@ -41,3 +41,17 @@ def from_json(kind: type[T], values: object, what: str) -> T:
         return kind(**values)
     except (TypeError, AttributeError) as error:
         raise ValueError(f"{what}: {error}") from error
+
+
+def by_kind(values: object, kinds: Mapping[str, type[T]], what: str) -> tuple[type[T], dict[str, Any]]:
+    """The class that the field "kind" of a JSON object names, and the object's other fields.
+
+    Raises:
+        ValueError: no object, or a kind that is none of `kinds`; names `what` it should be.
+    """
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{what}: an object expected. Received: {reprlib.repr(values)}")
+    kind = values.get("kind")
+    if not isinstance(kind, str) or kind not in kinds:
+        raise ValueError(f"the kind of {what} must be one of {', '.join(kinds)}. Received: {reprlib.repr(kind)}")
+    return kinds[kind], {name: value for name, value in values.items() if name != "kind"}

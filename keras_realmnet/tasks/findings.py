@@ -5,11 +5,10 @@ A finding knows its words and codes, so that a record can be read without the bu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
-from keras_realmnet.tasks.fields import from_json
+from keras_realmnet.tasks.fields import by_kind, from_json
 from keras_realmnet.tasks.vocabulary import Concept
 
 __all__ = [
@@ -145,17 +144,12 @@ KINDS: dict[str, type[Finding]] = {
 
 def finding_from_dict(values: Any) -> Finding:
     """The finding that `Finding.to_dict` describes. Raises ValueError for another kind, or missing or other fields."""
-    if not isinstance(values, Mapping):
-        raise ValueError(f"a finding is an object. Received: {values!r}")
-    arguments = dict(values)
-    kind = KINDS.get(arguments.pop("kind", None))
-    if kind is None:
-        raise ValueError(f"the kind of a finding must be one of {', '.join(KINDS)}. Received: {values.get('kind')!r}")
-    if arguments.get("concept") is not None:
-        arguments["concept"] = from_json(Concept, arguments["concept"], "a concept")
+    kind, fields = by_kind(values, KINDS, "a finding")
+    if fields.get("concept") is not None:
+        fields["concept"] = from_json(Concept, fields["concept"], "a concept")
     try:
-        if "outlines" in arguments:
-            arguments["outlines"] = tuple(tuple((x, y) for x, y in outline) for outline in arguments["outlines"])
+        if "outlines" in fields:
+            fields["outlines"] = tuple(tuple((x, y) for x, y in outline) for outline in fields["outlines"])
     except (TypeError, ValueError) as error:
         raise ValueError(f"outlines are lists of corners (x, y): {error}") from error
-    return from_json(kind, arguments, f"a finding of kind {kind.kind!r}")
+    return from_json(kind, fields, f"a finding of kind {kind.kind!r}")

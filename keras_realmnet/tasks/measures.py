@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_realmnet.tasks.fields import from_json
+from keras_realmnet.tasks.fields import by_kind, from_json
 from keras_realmnet.tasks.findings import Finding, MaskFinding, Measure, PointFinding, Polygon
 
 __all__ = ["DistanceInDiameters", "MeasureOf", "VerticalRatio", "binary_mask", "measure_from_dict", "outlines_of"]
@@ -116,14 +116,8 @@ MEASURES: dict[str, type[MeasureOf]] = {kind.kind: kind for kind in (VerticalRat
 
 def measure_from_dict(values: Any) -> MeasureOf:
     """The measure that `MeasureOf.to_dict` describes. Raises ValueError for another kind or field."""
-    if not isinstance(values, Mapping):
-        raise ValueError(f"a measure is an object. Received: {values!r}")
-    arguments = dict(values)
-    kind = MEASURES.get(arguments.pop("kind", None))
-    if kind is None:
-        known = ", ".join(MEASURES)
-        raise ValueError(f"the kind of a measure must be one of {known}. Received: {values.get('kind')!r}")
-    return from_json(kind, arguments, f"a measure of kind {kind.kind!r}")
+    kind, fields = by_kind(values, MEASURES, "a measure")
+    return from_json(kind, fields, f"a measure of kind {kind.kind!r}")
 
 
 def _mask(findings: Sequence[Finding], code: str) -> MaskFinding | None:

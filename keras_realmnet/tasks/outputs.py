@@ -6,7 +6,6 @@ right and y down, in fractions of its side: the centre of pixel i lies at (i + 0
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal
@@ -14,7 +13,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_realmnet.tasks.fields import from_json
+from keras_realmnet.tasks.fields import by_kind, from_json
 from keras_realmnet.tasks.vocabulary import LabelSet, label_set_from_dict
 
 __all__ = ["KINDS", "Features", "Grades", "Labels", "Maps", "Masks", "Output", "Points", "output_from_dict"]
@@ -188,12 +187,7 @@ KINDS: dict[str, type[Output]] = {kind.kind: kind for kind in (Labels, Grades, M
 
 def output_from_dict(values: Any) -> Output:
     """The output that `Output.to_dict` describes. Raises ValueError for another kind or field."""
-    if not isinstance(values, Mapping):
-        raise ValueError(f"an output is an object. Received: {reprlib.repr(values)}")
-    fields = dict(values)
-    kind = fields.pop("kind", None)
-    if kind not in KINDS:
-        raise ValueError(f"the kind of an output must be one of {', '.join(KINDS)}. Received: {kind!r}")
+    kind, fields = by_kind(values, KINDS, "an output")
     if "labels" in fields:
         fields["labels"] = label_set_from_dict(fields["labels"])
-    return from_json(KINDS[kind], fields, f"an output of {kind}")
+    return from_json(kind, fields, f"an output of {kind.kind}")

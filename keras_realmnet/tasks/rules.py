@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from keras_realmnet.tasks.fields import from_json
+from keras_realmnet.tasks.fields import by_kind, from_json
 from keras_realmnet.tasks.findings import Finding, GradeFinding, LabelFinding, Measure
 from keras_realmnet.tasks.outputs import Grades, Labels, Output
 from keras_realmnet.tasks.vocabulary import LabelSet
@@ -333,10 +333,5 @@ RULES: dict[str, type[Rule]] = {rule.kind: rule for rule in (AnyAbove, GradeFrom
 
 def rule_from_dict(values: Any) -> Rule:
     """The rule that `Rule.to_dict` describes. Raises ValueError for another kind, or missing or other fields."""
-    if not isinstance(values, Mapping):
-        raise ValueError(f"a rule is an object. Received: {reprlib.repr(values)}")
-    arguments = dict(values)
-    kind = RULES.get(arguments.pop("kind", None))
-    if kind is None:
-        raise ValueError(f"the kind of a rule must be one of {', '.join(RULES)}. Received: {values.get('kind')!r}")
-    return kind.of_dict(arguments)
+    kind, fields = by_kind(values, RULES, "a rule")
+    return kind.of_dict(fields)

@@ -22,7 +22,7 @@ def opened(jpeg: bytes) -> np.ndarray:
 def drawn(tmp_path, class_map, finding=True) -> tuple[np.ndarray, np.ndarray]:
     geometry = FieldGeometry(source=SIZE, box=(0, 0, SIZE[1], SIZE[0]), size=64)
     path = tmp_path / "overlay.jpg"
-    evidence = Evidence(np.asarray(class_map, np.float32), geometry, "A3: title", finding)
+    evidence = Evidence("A3: title", geometry, np.asarray(class_map, np.float32), finding)
     draw(path, np.full((*SIZE, 3), 90, np.uint8), evidence)
     with Image.open(path) as picture:
         assert picture.size == (2 * SIZE[1] + GAP, SIZE[0] + TITLE)

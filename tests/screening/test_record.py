@@ -7,6 +7,7 @@ import pytest
 
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.record import SCHEMA_VERSION, ScreeningRecord
+from keras_realmnet.tasks.findings import LabelFinding
 
 RECORD = ScreeningRecord(
     file="Überprüfung_右眼.jpg",
@@ -22,7 +23,8 @@ RECORD = ScreeningRecord(
     spec_hash="s",
     screened_at="2025-01-01T00:00:00+00:00",
     triggered=("A3",),
-    probabilities={"A3": 0.92},
+    findings=(LabelFinding("probabilities", "psmm", "A3", "Patchy atrophy", 0.92, 0.5),),
+    score=0.42,
     quality={"sharpness": 3.5},
     timings_ms={"total": 1.5},
     source={"format": "JPEG", "image_type": ["ORIGINAL", "RG"]},
@@ -51,10 +53,10 @@ def test_numpy_and_non_finite_values_become_plain_json():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"schema": 3}, "schema 3, written by a newer release; this one reads up to 2"),
-        ({"schema": 0}, "schema 1 to 2 expected. Received: 0"),
-        ({"schema": True}, "schema 1 to 2 expected. Received: True"),
-        ({"schema": None}, "schema 1 to 2 expected. Received: None"),
+        ({"schema": 4}, "schema 4, written by a newer release; this one reads up to 3"),
+        ({"schema": 0}, "schema 1 to 3 expected. Received: 0"),
+        ({"schema": True}, "schema 1 to 3 expected. Received: True"),
+        ({"schema": None}, "schema 1 to 3 expected. Received: None"),
         ({"outcome": "fine"}, "outcome must be one of"),
         ({"diagnosis": "x"}, "unknown field 'diagnosis'"),
     ],
@@ -68,12 +70,38 @@ def test_records_of_schema_1_stay_readable(goldens):
     refer, broken = map(json.loads, (goldens / "records_schema1.jsonl").read_text().splitlines())
     record = ScreeningRecord.from_dict(refer)
     assert (record.schema, record.frame, record.pictures, record.patient_name) == (SCHEMA_VERSION, 1, 1, None)
-    assert (record.label_set, record.condition) == ("psmm", "pathologic myopia")
-    written = record.to_dict()
-    assert {name: written[name] for name in refer} == {**refer, "schema": SCHEMA_VERSION}
-    assert ScreeningRecord.from_dict(written) == record
+    assert (record.task, record.condition) == ("psmm", "pathologic myopia")
+    same_findings(record, refer)
     record = ScreeningRecord.from_dict(broken)
-    assert (record.outcome, record.label_set) == ("not_analysed", None)
+    assert (record.outcome, record.task, record.findings) == ("not_analysed", None, None)
+
+
+def same_findings(record: ScreeningRecord, document: dict) -> None:
+    """The record says what the document of an earlier schema says."""
+    written = record.to_dict()
+    kept = {name for name in document if name not in ("probabilities", "thresholds", "label_names", "label_set")}
+    assert {name: written[name] for name in kept} == {name: document[name] for name in kept} | {
+        "schema": SCHEMA_VERSION
+    }
+    assert record.probabilities == document["probabilities"]
+    assert record.thresholds == document["thresholds"]
+    assert {each.code: each.name for each in record.labels} == (document["label_names"] or {})
+    assert {each.vocabulary for each in record.labels} <= {"psmm"}
+    assert ScreeningRecord.from_dict(written) == record
+
+
+def test_records_of_schema_2_stay_readable(goldens):
+    """One of each outcome, as the release before wrote them."""
+    lines = (goldens / "schema2" / "records.jsonl").read_text().splitlines()
+    outcomes = set()
+    for document in map(json.loads, lines):
+        record = ScreeningRecord.from_dict(document)
+        same_findings(record, document)
+        assert record.task == document["label_set"] == "psmm"
+        above = [record.probabilities[code] - t for code, t in (record.thresholds or {}).items()]
+        assert record.score == max(above, default=None)
+        outcomes.add(record.outcome)
+    assert outcomes == {"refer", "insufficient", "not_analysed", "negative"}
 
 
 def test_an_incomplete_record_is_refused():

@@ -103,7 +103,7 @@ class Bundle:
             check_line(field, document[field])
         check_text("intended_use", document["intended_use"])
         for chosen in task.rule.grounds():
-            check_text("what the rule's choice rests on", chosen)
+            check_text("what the thresholds were chosen on (task.rule.chosen)", chosen)
         check_text("training_data.statement", document["training_data"].get("statement"))
         if document["default_artifact"] not in artifacts:
             raise ValueError(f"default artifact {document['default_artifact']!r} is not in {list(artifacts)}")

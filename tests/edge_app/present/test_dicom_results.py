@@ -13,7 +13,7 @@ from edge_app.analysis.screen import Screener
 from edge_app.dicom.identifiers import IMPLEMENTATION_UID, NAMESPACE
 from edge_app.dicom.own_results import is_own_result
 from edge_app.present.dicom_results import encode, heat_map, structured_report
-from edge_app.present.terms import sentence
+from edge_app.present.terms import label_name, sentence
 from keras_realmnet import __version__
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.image_io import read_header
@@ -125,7 +125,7 @@ def test_the_report_says_what_the_record_says(screened, outcome):
     assert set(found) == set(probabilities)
     assert bool(found) is (outcome in ("refer", "negative"))
     for code, group in found.items():
-        assert group["Finding"] == [image.record.label_names[code]]
+        assert group["Finding"] == [label_name(image.record, code)]
         assert group["Probability"] == pytest.approx([probabilities[code]], abs=1e-9)
         threshold = image.record.thresholds.get(code)
         assert group.get("Threshold Value") == (None if threshold is None else [threshold])
@@ -314,6 +314,11 @@ def test_bytes_that_fit_no_character_set_are_told_and_not_passed_on(screen, pict
     assert "character set" in all_text(again)
 
 
+def renamed(record, only=None, **changes):
+    """The findings of a record with other words in all of them, or in the one of a code."""
+    return tuple(replace(each, **changes) if only in (None, each.code) else each for each in record.findings)
+
+
 def test_codes_are_qualified_by_their_set(screened):
     report = dcmread(peers.BytesIO(encode(screened["refer"].report())))
     found = coded(report)
@@ -323,26 +328,21 @@ def test_codes_are_qualified_by_their_set(screened):
     assert found["Screening outcome"] == "OUTCOME"
     insufficient = coded(screened["insufficient"].report())
     assert insufficient["Insufficient quality: retake or refer"] != insufficient["Insufficient for screening"]
-    other = coded(screened["refer"].report(label_set="palm"))
+    other = coded(screened["refer"].report(findings=renamed(screened["refer"].record, vocabulary="palm")))
     assert other["Patchy atrophy"] == "palm:A3"
-    unknown = coded(screened["refer"].report(task=None, condition=None, modality=None))  # a record of schema 1
+    findings = renamed(screened["refer"].record, vocabulary="")  # a record of schema 1 of labels that nobody knows
+    unknown = coded(screened["refer"].report(findings=findings, task=None, condition=None, modality=None))
     assert unknown["Patchy atrophy"] == "A3"
 
 
 def test_codes_and_meanings_are_never_cut(screened):
     image = screened["refer"]
     code, name = "A3-of-a-very-long-vocabulary", "Patchy atrophy of the chorioretinal kind" + 24 * "!"
-    changes = {
-        field: {code if key == "A3" else key: value for key, value in getattr(image.record, field).items()}
-        for field in ("probabilities", "thresholds", "label_names")
-    }
-    changes["label_names"][code] = name
     assert len(name) == 64
-    written = dcmread(peers.BytesIO(encode(image.report(**changes))))
+    written = dcmread(peers.BytesIO(encode(image.report(findings=renamed(image.record, "A3", code=code, name=name)))))
     assert coded(written)[name] == f"psmm:{code}"
-    changes["label_names"][code] = name + "!"
     with pytest.raises(RealMNetError, match="at most 64 characters"):
-        image.report(**changes)
+        image.report(findings=renamed(image.record, "A3", name=name + "!"))
 
 
 @pytest.mark.parametrize(

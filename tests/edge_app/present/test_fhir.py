@@ -12,8 +12,9 @@ import pytest
 
 from edge_app.dicom.identifiers import NAMESPACE
 from edge_app.present import exports, fhir, terms
+from edge_app.present.terms import label_name
 from edge_app.store.store import Store
-from keras_realmnet.screening import decision
+from keras_realmnet.tasks import rules
 
 OUTCOMES = ("refer", "negative", "insufficient", "not_analysed")
 REFERENCE = re.compile(r"urn:uuid:[0-9a-f-]{36}")
@@ -51,10 +52,9 @@ def results(tmp_path_factory, tiny_bundle, pictures):
         image = peers.ophthalmic(pictures[outcome], ImageLaterality="L", PatientID=f"P-{outcome}")
         peers.take_in(store, peers.write(image, folder / "image.dcm"))
     peers.screen(store, peers.settings(folder / "box"), tiny_bundle)
-    known = {"label_set": "psmm", "condition": "pathologic myopia", "modality": "uwf_red_green"}
-    found = {result.record.outcome: about(result, **known) for result in store.worklist()}
+    found = {result.record.outcome: result for result in store.worklist()}
     store.close()
-    assert set(found) == set(OUTCOMES)
+    assert set(found) == set(pictures)
     return found
 
 
@@ -122,7 +122,7 @@ def test_it_says_what_the_record_says(results, outcome):
     assert len(labels) == len(record.probabilities or {})
     for observation, (code, probability) in zip(labels, (record.probabilities or {}).items(), strict=True):
         assert observation["code"]["coding"][0]["code"] == f"psmm:{code}"
-        assert observation["code"]["coding"][0]["display"] == record.label_names[code]
+        assert observation["code"]["coding"][0]["display"] == label_name(record, code)
         assert observation["valueQuantity"]["value"] == probability
         threshold = record.thresholds.get(code)
         if threshold is None:
@@ -264,15 +264,16 @@ def test_resources_of_single_pictures_are_those_of_earlier_releases(results):
     ("record", "text", "code"),
     [
         (
-            {"label_set": "peripheral", "condition": "peripheral retinal lesions", "modality": "colour_fundus"},
+            {"task": "peripheral", "condition": "peripheral retinal lesions", "modality": "colour_fundus"},
             "Screening for peripheral retinal lesions, colour fundus photograph",
             "peripheral:A3",
         ),
-        ({"label_set": None, "condition": None, "modality": None}, "Screening of the retina", "A3"),
+        ({"task": None, "condition": None, "modality": None}, "Screening of the retina", "A3"),
     ],
 )
 def test_what_this_bundle_screens_for(results, record, text, code):
-    bundle = fhir.bundle(about(results["refer"], **record))
+    findings = tuple(replace(each, vocabulary=record["task"] or "") for each in results["refer"].record.findings)
+    bundle = fhir.bundle(about(results["refer"], findings=findings, **record))
     assert resources(bundle, "DiagnosticReport")[0]["code"]["text"] == text
     summary, *labels = resources(bundle, "Observation")
     assert summary["code"]["text"] == text
@@ -281,7 +282,7 @@ def test_what_this_bundle_screens_for(results, record, text, code):
 
 
 def test_every_outcome_has_words():
-    assert set(terms.OUTCOME_CODES) == set(terms.QUALITY_CODES) == set(decision.OUTCOMES)
+    assert set(terms.OUTCOME_CODES) == set(terms.QUALITY_CODES) == set(rules.OUTCOMES)
     codes = [code for code, _ in terms.OUTCOME_CODES.values()]
     assert len(set(codes)) == len(codes)
     assert all(len(code) <= 16 for code, _ in (*terms.OUTCOME_CODES.values(), *terms.QUALITY_CODES.values()))
@@ -313,7 +314,7 @@ def test_csv_is_read_back_and_calculates_nothing(results):
     assert rows[2]["patient_id"] == '\'=HYPERLINK("x")'
     assert {name: rows[2][name] for name in PERSON} == PERSON
     assert (rows[2]["frame"], rows[2]["pictures"]) == ("2", "3")
-    assert (rows[0]["condition"], rows[0]["label_set"]) == ("pathologic myopia", "psmm")
+    assert (rows[0]["condition"], rows[0]["task"]) == ("pathologic myopia", "psmm")
     assert all("Research software" in row["statement"] for row in rows)
 
 

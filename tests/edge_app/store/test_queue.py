@@ -14,7 +14,7 @@ def test_a_result_comes_whole(store):
     assert item.state == "done"
     result = store.record(item.id)
     assert (result.item, result.revision, result.score) == (item, 1, 0.3)
-    assert result.record == make_record(screened_at=result.record.screened_at)
+    assert result.record == make_record(screened_at=result.record.screened_at, score=0.3)
     assert [(d.destination, d.kind, d.revision, d.state) for d in store.deliveries(item.id)] == [
         ("pacs", "sc", 1, "pending"),
         ("pacs", "sr", 1, "pending"),

@@ -24,6 +24,7 @@ from keras_realmnet.screening.engines.registry import ENGINES
 from keras_realmnet.screening.preprocessing import PreprocessSpec
 from keras_realmnet.screening.runtimes import open_runtime, self_check
 from keras_realmnet.tasks.rules import OperatingPoint
+from keras_realmnet.tasks.task import labels_task
 from keras_realmnet.tasks.vocabulary import PSMM
 
 COSTS = Costs(macs=123, parameters=45, peak_memory_mb=67.0, peak_memory_of="ONNX Runtime")
@@ -69,10 +70,10 @@ def made_bundle(models, pictures, tmp_path_factory):
         directory,
         name="small",
         version="1",
-        label_set=PSMM,
-        modality="uwf_red_green",
+        task=labels_task(
+            PSMM, "uwf_red_green", OperatingPoint(dict.fromkeys(PSMM.pathologic, 0.5), chosen="for this test")
+        ),
         spec=PreprocessSpec(size=64),
-        operating_point=OperatingPoint(dict.fromkeys(PSMM.pathologic, 0.5), chosen="for this test"),
         artifacts={
             "onnx-float32-gpu": ArtifactSource(models["float32"], "float32", 1e-3, "onnxruntime"),
             "onnx-int8-gpu": ArtifactSource(models["int8"], "int8_static", 2e-2, "onnxruntime", COSTS),

@@ -17,6 +17,7 @@ from keras_realmnet.screening.bundle.bundle import Bundle
 from keras_realmnet.screening.bundle.document import BUNDLE_FILE, named_files
 from keras_realmnet.screening.bundle.folder_change import FolderChange
 from keras_realmnet.screening.bundle.writing import ArtifactSource, add_artifacts, write_bundle
+from keras_realmnet.tasks.rules import AnyAbove
 
 TOUCHING = ("open", "os.", "shutil.")  # audit events that come before a change of files
 
@@ -32,9 +33,7 @@ def change(how: str, directory: Path, models: Path) -> None:
         directory,
         name=bundle.name,
         version="2",
-        task=replace(
-            bundle.task, rule=replace(bundle.task.rule, point=replace(bundle.task.operating_point, chosen="anew"))
-        ),
+        task=replace(bundle.task, rule=AnyAbove("probabilities", replace(bundle.task.operating_point, chosen="anew"))),
         spec=bundle.spec,
         artifacts=sources,
         default_artifact="float32",

@@ -24,6 +24,9 @@ ROOT = Path(__file__).resolve().parents[3]
 FILES = ("bundle.json", "float32.tflite", "second.tflite", "golden.npz")
 
 
+SHIPPED = Path(__file__).parents[3] / "bundles" / "realmnet-demo"
+
+
 def resigned(directory: Path, **changes: object) -> None:
     """Writes bundle.json as a careless or malicious exporter would: changed, and correctly signed."""
     document = json.loads((directory / "bundle.json").read_bytes())
@@ -48,14 +51,36 @@ def test_what_was_written_is_loaded(tiny_bundle):
 
 def test_bundles_of_schema_1_stay_readable(copy):
     """They did not say what is screened for; their digest, by which results name them, stays what it was."""
-    document = json.loads((copy / "bundle.json").read_bytes())
+    document = as_schema_2(json.loads((copy / "bundle.json").read_bytes()))
     del document["label_set"]["condition"]
-    resigned(copy, schema=1, label_set=document["label_set"])
+    (copy / "bundle.json").write_bytes(signed({**document, "schema": 1}))
     digest = json.loads((copy / "bundle.json").read_bytes())["digest"]
     bundle = Bundle.load(copy)
     assert (bundle.task.label_set, bundle.digest) == (PSMM, digest)
-    resigned(copy, schema=1, label_set={**document["label_set"], "name": "mine"})
-    assert Bundle.load(copy).label_set.condition == "retinal disease"
+    label_set = {**document["label_set"], "name": "mine"}
+    (copy / "bundle.json").write_bytes(signed({**document, "schema": 1, "label_set": label_set}))
+    assert Bundle.load(copy).task.condition == "retinal disease"
+
+
+def as_schema_2(document: dict) -> dict:
+    """A document of this release as the one before would have written it."""
+    task = document.pop("task")
+    rule = {name: value for name, value in task["rule"].items() if name not in ("kind", "output")}
+    label_set = task["outputs"]["probabilities"]["labels"]
+    labels = [{name: label[name] for name in ("code", "name", "meaning")} for label in label_set["labels"]]
+    parts = {"modality": task["modality"], "label_set": {**label_set, "labels": labels}, "operating_point": rule}
+    return {**document, **parts, "schema": 2}
+
+
+def test_bundles_of_schema_2_stay_readable(goldens, tmp_path):
+    """bundle.json of the shipped bundle as the release before wrote it in its own schema."""
+    for file in SHIPPED.iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    (tmp_path / "bundle.json").unlink()
+    shutil.copy(goldens / "schema2" / "bundle.json", tmp_path)
+    bundle, shipped = Bundle.load(tmp_path), Bundle.load(SHIPPED)
+    assert json.loads((tmp_path / "bundle.json").read_bytes())["schema"] == 2
+    assert (bundle.task, bundle.spec, bundle.artifacts) == (shipped.task, shipped.spec, shipped.artifacts)
 
 
 def test_an_unknown_artifact_is_named(tiny_bundle):
@@ -97,14 +122,12 @@ def test_changes_that_keep_the_json_meaning_are_refused_too(copy):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"schema": 99}, "schema 99, written by a newer release; this one reads up to 2"),
+        ({"schema": 99}, "schema 99, written by a newer release; this one reads up to 3"),
         ({"preprocessing_hash": "0" * 16}, "preprocessing hash"),
         ({"preprocessing": {"size": "64"}}, "bundle.json"),
-        ({"modality": "oct"}, "modality"),
+        ({"task": {"name": "psmm"}}, "a task has the fields"),
         ({"default_artifact": "int4"}, "int4"),
-        ({"operating_point": {"rule": "any_pathologic", "thresholds": {"A2": 0.5}, "chosen": ""}}, "thresholds"),
         ({"golden": {"file": "../golden.npz", "sha256": ""}}, "without folders"),
-        ({"label_set": {"name": "x"}}, "'labels'"),
         ({"artifacts": {"float32": {}}}, r"artifacts\.float32: the field 'file' is missing"),
     ],
 )
@@ -116,7 +139,7 @@ def test_a_signed_bundle_must_still_make_sense(copy, changes, message):
 
 @pytest.mark.parametrize(
     "place",
-    [("name",), ("version",), ("intended_use",), ("operating_point", "chosen"), ("training_data", "statement")],
+    [("name",), ("version",), ("intended_use",), ("task", "rule", "chosen"), ("training_data", "statement")],
     ids=".".join,
 )
 def test_what_a_bundle_tells_people_is_a_text(copy, place):
@@ -197,22 +220,44 @@ def changed(directory: Path, *path: object, to: object) -> None:
 
 
 HUGE = 10**400
+LABELS = ("task", "outputs", "probabilities", "labels")
+SHAPES = ("artifacts", "float32", "output_shapes")
 
 
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        (("label_set", "labels", 1, "code"), "S0", "codes must be unique. Received twice: 'S0'"),
-        (("label_set", "labels", 1, "name"), "No staphyloma", "names must be unique"),
-        (("label_set", "labels", 1, "name"), "x" * 65, "at most 64 characters"),
-        (("label_set", "labels", 1, "meaning"), "a\nb", "a line of text each"),
-        (("label_set", "labels"), [], "has no label A2, A3, A4, S1"),
-        (("label_set", "name"), "psmm-of-a-clinic", "at most 16 ASCII characters .*'psmm-of-a-clinic:S0'"),
-        (("label_set", "pathologic"), [], "Received: none"),
-        (("label_set", "exclusive"), [["S0", "S0"]], "each once"),
-        (("artifacts", "float32", "output_shapes", "probabilities"), [1, 6], r"\(1, classes\) and"),
-        (("artifacts", "float32", "output_shapes"), {"probabilities": [1, 6], "class_maps": [1, 8, 8, 6]}, "7 classes"),
-        (("artifacts", "float32", "output_shapes", "class_maps"), [1, 0, 8, 7], "output shapes are"),
+        (
+            (*LABELS, "labels", 1, "code"),
+            "S0",
+            "codes must be unique. Received twice: 'S0'",
+        ),
+        ((*LABELS, "labels", 1, "name"), "No staphyloma", "names must be unique"),
+        ((*LABELS, "labels", 1, "name"), "x" * 65, "at most 64 characters"),
+        ((*LABELS, "labels", 1, "meaning"), "a\nb", "a line of text each"),
+        ((*LABELS, "labels"), [], "needs a label. Received: none"),
+        (
+            (*LABELS, "name"),
+            "psmm-of-a-clinic",
+            "at most 16 ASCII characters .*'psmm-of-a-clinic:S0'",
+        ),
+        ((*LABELS, "pathologic"), [], "needs thresholds for some label"),
+        ((*LABELS, "exclusive"), [["S0", "S0"]], "there once"),
+        (
+            (*SHAPES, "probabilities"),
+            [1, 6],
+            r"probabilities: labels have the shape \(1, 7\)",
+        ),
+        (
+            SHAPES,
+            {"probabilities": [1, 7]},
+            "outputs probabilities, class_maps. Received",
+        ),
+        (
+            (*SHAPES, "class_maps"),
+            [1, 0, 8, 7],
+            r"maps have the shape \(1, any, any, 7\)",
+        ),
         (("artifacts", "float32", "input_shape"), [1, 32, 32, 3], "the images are 64 × 64 px"),
         (("artifacts", "float32", "input_shape"), [HUGE, 64, 64, 3], "an input shape is"),
         (("artifacts", "float32", "input_shape"), [], "an input shape is"),
@@ -233,20 +278,20 @@ HUGE = 10**400
         (("artifacts",), {}, "default artifact 'float32' is not in"),
         (("artifacts",), [], "artifacts: an object expected"),
         (("preprocessing", "size"), HUGE, "4096 px at most"),
-        (("operating_point", "thresholds", "A3"), HUGE, "thresholds must lie in"),
-        (("operating_point", "thresholds", "A3"), True, "A3: a number expected"),
-        (("operating_point", "chosen"), None, "chosen: a text expected"),
+        (("task", "rule", "thresholds", "A3"), HUGE, "must lie in"),
+        (("task", "rule", "thresholds", "A3"), True, "thresholds are numbers by code"),
+        (("task", "rule", "chosen"), None, "chosen must be a text"),
         (("golden",), "golden.npz", "golden: an object expected"),
         (("source",), [], "source: an object expected"),
         (("source",), {"file": "../../source.keras", "sha256": ""}, "plain file name"),
         (("training_data",), "unknown", "training_data: an object expected"),
         (("name",), "", "name must be a line of text"),
         (("version",), 3, "version: a text expected"),
-        (("modality",), {}, "modality: a text expected"),
-        (("modality",), "a\n\x85b", "modality must be a line of text"),
+        (("task", "modality"), {}, "modality must be a text"),
+        (("task", "modality"), "a\n\x85b", "modality must be one of"),
         (("a\nfield",), 1, "there is no field"),
         (("x" * 100_000,), 1, "there is no field"),
-        (("label_set", "exclusive"), [["S0", "y" * 100_000]], "has no label"),
+        ((*LABELS, "exclusive"), [["S0", "y" * 100_000]], "has no label"),
     ],
     ids=lambda value: str(value)[:40],
 )
@@ -264,8 +309,8 @@ def test_a_signed_bundle_that_makes_no_sense_is_refused_in_one_line(copy, path, 
         (b'{"schema": 2, "a": 1e999}', "not valid JSON"),
         (b'{"schema": 2, "a": "\\ud800"}', "not valid JSON"),
         (b'{"schema": 2, "a": ' + b"1" * 5000 + b"}", "not valid JSON"),
-        (b'{"schema": true}', "schema 1 to 2 expected"),
-        (b'{"schema": "' + b"2" * 100_000 + b'"}', "schema 1 to 2 expected"),
+        (b'{"schema": true}', "schema 1 to 3 expected"),
+        (b'{"schema": "' + b"2" * 100_000 + b'"}', "schema 1 to 3 expected"),
         (b'{"schema": ' + b"2" * 4000 + b"}", "written by a newer release"),
         (b'{"schema": 2}' + bytes(1 << 22), "at most 4194304 bytes expected"),
     ],
@@ -344,7 +389,7 @@ def claims(shape) -> bytes:
         (npz(lambda a: a.update(image=a["image"].astype(object))), "image: uint8 .*Received: object"),
         (npz(lambda a: a.update(probabilities_second=a["probabilities_second"][:, :3])), r"Received: float32 \(1, 3\)"),
         (npz(lambda a: a.update(class_maps_second=a["class_maps_second"] * np.nan)), "not finite"),
-        (npz(lambda a: a.update(probabilities_second=a["probabilities_second"] - 2)), "do not lie in"),
+        (npz(lambda a: a.update(probabilities_second=a["probabilities_second"] - 2)), r"not in \[0, 1\]"),
         (bomb, "image: 12416 bytes expected"),
         (damaged, "image: Bad CRC-32"),
         (claims((1 << 60, 1 << 60)), "image: uint8"),
@@ -422,9 +467,8 @@ def test_whatever_a_signed_bundle_json_says_it_is_loaded_or_refused_in_one_line(
         refusal(directory)
     else:
         assert all(artifact.size for artifact in bundle.artifacts.values())
-        assert bundle.task.operating_point.refers(bundle.golden()[1]["probabilities"], bundle.task.label_set).shape == (
-            1,
-        )
+        image, golden = bundle.golden()
+        assert image.shape[0] == len(golden["probabilities"]) == 1
 
 
 def test_codes_that_dicom_has_no_room_for_are_refused_when_they_are_made():

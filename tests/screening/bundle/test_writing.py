@@ -18,6 +18,7 @@ from keras_realmnet.screening.bundle.folder_change import FolderChange
 from keras_realmnet.screening.bundle.writing import ArtifactSource, add_artifacts, put_back, write_bundle
 from keras_realmnet.screening.runtimes import open_runtime, self_check
 from keras_realmnet.tasks.rules import OperatingPoint
+from keras_realmnet.tasks.task import labels_task
 from keras_realmnet.tasks.vocabulary import PALM, PSMM
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -51,7 +52,7 @@ def contents(directory: Path) -> dict[str, bytes]:
     [
         {"intended_use": ""},
         {"training_data": {}},
-        {"operating_point": OperatingPoint(dict.fromkeys(PSMM.pathologic, 0.5), chosen=" ")},
+        {"task": labels_task(PSMM, "uwf_red_green", OperatingPoint(dict.fromkeys(PSMM.pathologic, 0.5), chosen=" "))},
     ],
 )
 def test_a_bundle_that_does_not_tell_people_is_not_written(tiny_bundle, copy, changes):
@@ -188,15 +189,14 @@ def test_the_source_model_may_be_left_behind_but_not_changed(tiny_bundle, tmp_pa
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"label_set": PALM}, "thresholds"),
-        ({"modality": "oct"}, "modality"),
+        ({"task": labels_task(PALM, "colour_fundus", OperatingPoint({"P": 0.5}, "by hand"))}, r"the shape \(1, 3\)"),
         ({"default_artifact": "int8"}, "default_artifact"),
         ({"golden_image": np.zeros((1, 32, 32, 3), np.uint8)}, "golden_image"),
         ({"artifacts": {"../x": ArtifactSource(Path("x"), "float32", 1.0)}, "default_artifact": "../x"}, "name"),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(tiny_bundle, tmp_path, changes, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, BundleMismatch), match=message):
         rewritten(tiny_bundle, tmp_path / "new", **changes)
 
 
