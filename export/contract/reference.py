@@ -25,7 +25,7 @@ def write_reference(images: Images, bundle: Bundle, path: Path) -> None:
         "origin": images.origin,
         "left out": images.left_out,
     }
-    arrays: dict[str, Any] = {"about": json.dumps(about), "pixels": images.pixels, **images.expected}
+    arrays: dict[str, Any] = {"about": json.dumps(about), "pixels": images.pixels, **(images.expected or {})}
     known = {"truth": images.truth, "patients": images.patients}
     arrays |= {name: values for name, values in known.items() if values is not None}
     path.parent.mkdir(parents=True, exist_ok=True)

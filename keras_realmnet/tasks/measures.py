@@ -32,6 +32,8 @@ def binary_mask(probability: NDArray[Any], threshold: float, single: bool) -> ND
 def outlines_of(mask: NDArray[np.uint8]) -> list[NDArray[np.float64]]:
     """The border of each part of a mask (h, w): corners (n, 2), x and y in its pixels, along the pixels' outer edges.
 
+    What lies in a hole of another part is inside of that part's border and has none.
+
     Traced on the mask enlarged four times, so that a part of one pixel has an area, too; a corner is left out where
     the border is straight to within CORNER.
     """
