@@ -120,7 +120,7 @@ def test_a_missing_path_is_found():
     assert missing_paths(text) == ["edge_app/nothing.py", "no_such.py", "tests/proofs/no.py"]
 
 
-@pytest.mark.parametrize("package", ["edge_app", "keras_realmnet/screening"])
+@pytest.mark.parametrize("package", ["edge_app", "keras_realmnet/screening", "keras_realmnet/tasks"])
 def test_the_page_about_the_box_names_every_module(package):
     named = set(inline((ROOT / "docs" / "box.md").read_text(encoding="utf-8")))
     modules = {file.name for file in (ROOT / package).rglob("*.py") if not file.name.startswith("__")}
