@@ -20,7 +20,7 @@ EYE_UNKNOWN = "eye_unknown"  # among the outcomes of a filter: an operator is as
 IMAGES = """
 SELECT item_id, object_id, outcome, eye, score, screened_at, study_date, file_name, accession_number,
        patient_id, patient_name, birth_date, sex, patient_id_issuer,
-       missing, 0 AS waiting
+       missing, 0 AS waiting, bundle AS bundle_name
 FROM records JOIN items ON items.id = item_id ORDER BY item_id
 """
 
@@ -146,8 +146,8 @@ def _row(images: list[Image], shared_number: bool) -> Row:
             graded
             for image in images
             for graded in (
-                (image.eye or "", image.outcome, bool(image.missing)),
-                *[(image.eye or "", "not_analysed", True)] * image.waiting,
+                (image.eye or "", image.outcome, bool(image.missing), image.bundle_name),
+                *[(image.eye or "", "not_analysed", True, image.bundle_name)] * image.waiting,
             )
         )
     )
@@ -175,10 +175,10 @@ def _row(images: list[Image], shared_number: bool) -> Row:
 
 @lru_cache(maxsize=4096)
 def _summary(
-    images: tuple[tuple[str, Outcome, bool], ...], patient_known: bool
+    images: tuple[tuple[str, Outcome, bool, str], ...], patient_known: bool
 ) -> tuple[Outcome, dict[str | None, Outcome]]:
     """The outcome of the patient and of each eye; few combinations occur, so few are computed."""
-    graded = [Graded(outcome, eye or None, missing) for eye, outcome, missing in images]
+    graded = [Graded(outcome, eye or None, missing, bundle) for eye, outcome, missing, bundle in images]
     eyes = {i.eye for i in graded}
     by_eye = {eye: eye_summary([image for image in graded if image.eye == eye]).outcome for eye in eyes}
     if not patient_known:  # the images of one object, whose patient's other eye nobody can look for
