@@ -310,7 +310,8 @@ def _print_table(console: Console, records: Sequence[ScreeningRecord]) -> None:
 
 def _print_counts(console: Console, records: Sequence[ScreeningRecord], skipped: int, report: Path) -> None:
     counts = Counter(record.outcome for record in records)
-    parts = [f"{counts[outcome]} {OUTCOME_NAMES[outcome].lower()}" for outcome in OUTCOMES]
+    told = [outcome for outcome in OUTCOMES if counts[outcome] or outcome != "described"]  # few bundles describe alone
+    parts = [f"{counts[outcome]} {OUTCOME_NAMES[outcome].lower()}" for outcome in told]
     note = f"; {skipped} other file{'s' * (skipped != 1)} skipped" if skipped else ""
     console.print(
         f"\n{len(records)} image{'s' * (len(records) != 1)}: {', '.join(parts)}{note}", highlight=False, soft_wrap=True
