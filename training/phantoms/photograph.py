@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from keras_realmnet.screening.labels import PALM
+from keras_realmnet.tasks.vocabulary import PALM
 from training.phantoms.drawing.colour.atrophy import paint_lesions
 from training.phantoms.drawing.colour.background import paint_background, paint_reflexes
 from training.phantoms.drawing.colour.camera import draw_camera, expose, photograph_canvas

@@ -24,7 +24,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from keras_realmnet.screening.labels import PALM
+from keras_realmnet.tasks.vocabulary import PALM
 from training.phantoms.phantom import Phantom, render
 from training.phantoms.photograph import ColourPhantom, render_photograph
 

@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from keras_realmnet.screening.labels import PALM
 from keras_realmnet.screening.quality import assess
+from keras_realmnet.tasks.vocabulary import PALM
 from training.phantoms.photograph import ColourPhantom, render_photograph
 
 SEEDS = range(20)

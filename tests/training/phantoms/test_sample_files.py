@@ -7,8 +7,8 @@ import pydicom
 import pytest
 from PIL import Image
 
-from keras_realmnet.screening.labels import PALM
 from keras_realmnet.screening.quality import assess
+from keras_realmnet.tasks.vocabulary import PALM
 from training.phantoms.sample_files import COLOUR, COLOUR_SAMPLES, SAMPLES, write_samples
 
 READABLE = [sample for sample in SAMPLES if sample.expected == "result"]

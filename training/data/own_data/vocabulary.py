@@ -67,8 +67,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import ErrorDetails
 
 from keras_realmnet.errors import DataSetError
-from keras_realmnet.screening.labels import CODE_LENGTH, NAME_LENGTH
 from keras_realmnet.screening.quality import MODALITIES
+from keras_realmnet.tasks.vocabulary import CODE_LENGTH, NAME_LENGTH
 from training.data.files.mask_files import Absent, BinaryCoding, Colour, ColourCoding
 
 if sys.version_info >= (3, 11):

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from keras_realmnet.errors import DataSetError
 from keras_realmnet.screening.image_io import read_header, read_image
-from keras_realmnet.screening.labels import PALM
+from keras_realmnet.tasks.vocabulary import PALM
 from training.data.files.file_index import FileIndex
 from training.data.files.mask_files import Absent, MaskFiles, find_masks
 from training.data.files.notices import Notice, noticed
