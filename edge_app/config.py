@@ -29,8 +29,8 @@ __all__ = ["Config", "Destination", "Dicom", "Folder", "load_config"]
 ENVIRONMENT = "REALMNET_BOX__"
 DEFAULT_BUNDLE = Path(__file__).resolve().parent.parent / "bundles" / "realmnet-demo"
 
-ResultKind = Literal["sr", "sc", "json", "csv", "fhir"]
-DICOM_RESULTS = ("sr", "sc")
+ResultKind = Literal["sr", "sc", "seg", "json", "csv", "fhir"]
+DICOM_RESULTS = ("sr", "sc", "seg")
 
 
 def _absolute(path: Path, info: ValidationInfo) -> Path:

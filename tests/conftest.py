@@ -103,3 +103,12 @@ def tiny_bundle(tmp_path_factory) -> Path:
     script = ROOT / "tests" / "tiny_bundle.py"
     subprocess.run([sys.executable, script, directory], check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
     return directory
+
+
+@pytest.fixture(scope="session")
+def tiny_bundles(tmp_path_factory) -> Path:
+    """A folder with the bundles of tests/tiny_bundles.py, which answer in every kind; never change it, copy it."""
+    directory = tmp_path_factory.mktemp("bundles")
+    script = ROOT / "tests" / "tiny_bundles.py"
+    subprocess.run([sys.executable, script, directory], check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    return directory

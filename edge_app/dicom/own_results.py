@@ -1,7 +1,7 @@
-"""What the box's own heat maps and reports say of themselves, and how they are known by it when they come back."""
+"""What the box's own results say of themselves, and how they are known by it when they come back."""
 
 from pydicom import Dataset
-from pydicom.uid import Comprehensive3DSRStorage
+from pydicom.uid import Comprehensive3DSRStorage, SegmentationStorage
 
 from edge_app.dicom.identifiers import SECONDARY_CAPTURES
 
@@ -24,7 +24,7 @@ HEAT_MAP_DERIVATION = "Class map of label"  # Derivation Description begin with 
 
 
 def is_own_result(attributes: Dataset) -> bool:
-    """Whether an object says of itself that it is a heat map or report of this software, on this box or another.
+    """Whether an object calls itself a heat map, report or segmentation of this software, of this box or another.
 
     Archives and gateways remove or rewrite attributes, so a Secondary Capture that calls itself a heat map needs only
     one more of our marks. No camera's picture has both; one mark alone is not enough.
@@ -32,7 +32,7 @@ def is_own_result(attributes: Dataset) -> bool:
     equipment = [attributes, *(attributes.get("ContributingEquipmentSequence") or ())]
     made, *contributed = [_text(each, "Manufacturer") == MANUFACTURER.casefold() for each in equipment]
     sop_class = attributes.get("SOPClassUID")
-    if sop_class == Comprehensive3DSRStorage:
+    if sop_class in (Comprehensive3DSRStorage, SegmentationStorage):
         return made or any(contributed)
     if _texts(attributes, "ImageType")[:3] != [part.casefold() for part in HEAT_MAP_TYPE]:
         return False

@@ -13,6 +13,7 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     SecondaryCaptureImageStorage,
+    SegmentationStorage,
 )
 from pynetdicom import AE, events
 from pynetdicom.association import Association
@@ -66,7 +67,7 @@ def opener(destination: Destination) -> Opener:
     entity.acse_timeout = entity.dimse_timeout = destination.timeout_seconds
     entity.connection_timeout = destination.timeout_seconds
     entity.network_timeout = None  # of an idle association: results take their time; each read and write has its own
-    for storage_class in (Comprehensive3DSRStorage, SecondaryCaptureImageStorage):
+    for storage_class in (Comprehensive3DSRStorage, SecondaryCaptureImageStorage, SegmentationStorage):
         entity.add_requested_context(storage_class, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
     return partial(DicomChannel, destination, entity, None if tls is None else (tls, str(destination.host)))
 

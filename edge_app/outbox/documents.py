@@ -8,8 +8,12 @@ import numpy as np
 from pydicom import Dataset
 
 from edge_app.dicom.header import read_attributes
-from edge_app.present import dicom_results, exports, fhir
+from edge_app.present import exports, fhir
+from edge_app.present.dicom_object import encode
+from edge_app.present.heat_map import heat_map
 from edge_app.present.pictures import read_map
+from edge_app.present.segmentation import segmentation
+from edge_app.present.structured_report import structured_report
 from edge_app.store.durable import write_durably
 from edge_app.store.records import Result
 from edge_app.store.store import Store
@@ -17,7 +21,7 @@ from keras_realmnet.errors import RealMNetError
 
 __all__ = ["SUFFIXES", "render"]
 
-SUFFIXES = {"sr": "sr.dcm", "sc": "sc.dcm", "json": "json", "csv": "csv", "fhir": "fhir.json"}
+SUFFIXES = {"sr": "sr.dcm", "sc": "sc.dcm", "seg": "seg.dcm", "json": "json", "csv": "csv", "fhir": "fhir.json"}
 
 
 def render(store: Store, result: Result, kind: str) -> Path:
@@ -41,11 +45,13 @@ def _content(store: Store, result: Result, kind: str, folder: Path) -> bytes:
     source = read_attributes(store.object_path(result.item))
     if kind == "sr":
         predecessor = store.delivered_revision(result.item.id, kind, result.revision)
-        document = dicom_results.structured_report(result.record, source, result.revision, predecessor)
+        document = structured_report(result.record, source, result.revision, predecessor)
+    elif kind == "seg":
+        document = segmentation(result.record, source, result.revision)
     else:
         document = _heat_map(result, source, folder)
     store.made_result(document.SOPInstanceUID)  # it is known when it comes back
-    return dicom_results.encode(document)
+    return encode(document)
 
 
 def _heat_map(result: Result, source: Dataset, folder: Path) -> Dataset:
@@ -56,4 +62,4 @@ def _heat_map(result: Result, source: Dataset, folder: Path) -> Dataset:
     if preview is None or record.evidence is None:
         raise RealMNetError(f"item {result.item.id}: the preview is damaged, or there is no evidence to draw")
     class_map, geometry = read_map(folder, record, record.evidence, preview.shape[:2])
-    return dicom_results.heat_map(record, source, np.asarray(preview, np.uint8), class_map, geometry, result.revision)
+    return heat_map(record, source, np.asarray(preview, np.uint8), class_map, geometry, result.revision)

@@ -3,9 +3,11 @@
 import csv
 import io
 from collections.abc import Iterable
+from functools import singledispatch
 from typing import Any
 
 from edge_app.store.records import Result
+from keras_realmnet.tasks.findings import Finding, GradeFinding, LabelFinding, MaskFinding, Measure, PointFinding
 
 __all__ = ["STATEMENT", "as_csv", "as_dict", "cell", "uids"]
 
@@ -63,9 +65,51 @@ def as_csv(results: Iterable[Result]) -> str:
 def _row(result: Result) -> dict[str, Any]:
     document = as_dict(result)
     row = {name: document[name] for name in COLUMNS}
-    for name, values in (("probability", result.record.probabilities), ("threshold", result.record.thresholds)):
-        row.update({f"{name}_{code}": value for code, value in (values or {}).items()})
+    columns: dict[str, dict[str, Any]] = {}  # all of one sort side by side: first the probabilities, then thresholds
+    for finding in result.record.findings or ():
+        for sort, values in _columns(finding).items():
+            columns.setdefault(sort, {}).update({f"{sort}_{code}": value for code, value in values.items()})
+    for of_sort in columns.values():
+        row.update(of_sort)
     return row | {"statement": STATEMENT}
+
+
+@singledispatch
+def _columns(finding: Finding) -> dict[str, dict[str, Any]]:
+    """{sort of column: {code: value}} of a finding."""
+    raise NotImplementedError(f"a table has no columns for a {finding.kind}")
+
+
+@_columns.register
+def _label(label: LabelFinding) -> dict[str, dict[str, Any]]:
+    columns: dict[str, dict[str, Any]] = {"probability": {label.code: label.probability}}
+    return columns if label.threshold is None else {**columns, "threshold": {label.code: label.threshold}}
+
+
+@_columns.register
+def _grade(grade: GradeFinding) -> dict[str, dict[str, Any]]:
+    return {"grade": {grade.output: grade.code}, "probability": grade.probabilities}
+
+
+@_columns.register
+def _mask(mask: MaskFinding) -> dict[str, dict[str, Any]]:
+    """How many parts were found, 0 where none was; the outlines are in the JSON and the DICOM results."""
+    code = mask.code
+    return {
+        "parts": {code: len(mask.outlines)},
+        "share": {code: mask.share},
+        "mean_probability": {code: mask.probability},
+    }
+
+
+@_columns.register
+def _point(point: PointFinding) -> dict[str, dict[str, Any]]:
+    return {"x": {point.code: point.x}, "y": {point.code: point.y}, "confidence": {point.code: point.confidence}}
+
+
+@_columns.register
+def _measure(measure: Measure) -> dict[str, dict[str, Any]]:
+    return {"measure": {measure.code: measure.value}}
 
 
 def cell(value: Any) -> Any:

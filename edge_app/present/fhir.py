@@ -6,19 +6,22 @@ record's fields; https://hl7.org/fhir/R4/diagnosticreport.html and observation.h
 """
 
 import re
+from functools import singledispatch
 from typing import Any
 from uuid import uuid5
 
 from edge_app.dicom.identifiers import NAMESPACE
 from edge_app.present.exports import STATEMENT, uids
-from edge_app.present.terms import OUTCOME_CODES, name_parts, picture, purpose, sentence
+from edge_app.present.terms import FOUND_CODES, OUTCOME_CODES, name_parts, picture, purpose, sentence
 from edge_app.store.records import Result
-from keras_realmnet.tasks.findings import LabelFinding
+from keras_realmnet.tasks.findings import Finding, GradeFinding, LabelFinding, MaskFinding, Measure, PointFinding
 
 __all__ = ["CODE_SYSTEM", "bundle"]
 
 CODE_SYSTEM = f"urn:oid:2.25.{uuid5(NAMESPACE, 'coding scheme').int}"  # of labels and outcomes; the SR's 99REALMNET
 SNOMED = "http://snomed.info/sct"
+SYSTEMS = {"SCT": SNOMED, "DCM": "http://dicom.nema.org/resources/ontology/DCM"}  # of a finding's concept
+ABSENT_REASONS = "http://terminology.hl7.org/CodeSystem/data-absent-reason"
 EYE_CODES = {"OD": ("18944008", "Right eye structure"), "OS": ("8966001", "Left eye structure")}
 GENDERS = {"M": "male", "F": "female", "O": "other"}
 # Component groups of a DICOM person name (PS3.5 6.2.1.2), as FHIR's data type extension HumanName tells them apart.
@@ -36,7 +39,7 @@ def bundle(result: Result) -> dict[str, Any]:
     record = result.record
     device = _device(result)
     observations = [_outcome(result, device["id"])]
-    observations += [_label(result, device["id"], label) for label in record.labels]
+    observations += [_of(finding, result, device["id"]) for finding in record.findings or ()]
     report = _diagnostic_report(result, observations)
     return {
         "resourceType": "Bundle",
@@ -84,8 +87,7 @@ def _outcome(result: Result, device: str) -> dict[str, Any]:
         value = {"valueCodeableConcept": {"coding": [coding], "text": meaning}}
     else:
         absent, text = ABSENT[record.outcome]
-        system = "http://terminology.hl7.org/CodeSystem/data-absent-reason"
-        value = {"dataAbsentReason": {"coding": [{"system": system, "code": absent}, coding], "text": text}}
+        value = {"dataAbsentReason": {"coding": [{"system": ABSENT_REASONS, "code": absent}, coding], "text": text}}
     notes = [*_sentences(result), STATEMENT]
     if instance := uids(result)[1]:
         frame = f", {picture(record)}" if picture(record) else ""
@@ -94,14 +96,109 @@ def _outcome(result: Result, device: str) -> dict[str, Any]:
     return observation | value | {"note": [{"text": note} for note in notes]}
 
 
-def _label(result: Result, device: str, label: LabelFinding) -> dict[str, Any]:
+@singledispatch
+def _of(finding: Finding, result: Result, device: str) -> dict[str, Any]:
+    """The Observation of a finding."""
+    raise NotImplementedError(f"FHIR has no words for a {finding.kind}")
+
+
+@_of.register
+def _label(label: LabelFinding, result: Result, device: str) -> dict[str, Any]:
     observation = _observation(result, device, label.code, label.qualified, label.name, f"Probability: {label.name}")
+    _with_concept(observation["code"], label)
     observation["valueQuantity"] = _fraction(label.probability)
     if label.threshold is not None:
         relation = "at or above" if label.reached else "below"
         observation["interpretation"] = [{"text": f"{relation} the decision threshold"}]
         observation["referenceRange"] = [{"high": _fraction(label.threshold), "text": "below the decision threshold"}]
     return observation
+
+
+@_of.register
+def _grade(grade: GradeFinding, result: Result, device: str) -> dict[str, Any]:
+    """One coded grade; the probability of each is a component."""
+    observation = _observation(result, device, f"grade {grade.output}", "GRADE", "Grade", "Grade")
+    observation["valueCodeableConcept"] = _with_concept(_own_code(grade.qualified, grade.name, grade.name), grade)
+    if grade.from_grade is not None:
+        relation = "at or above" if grade.reached else "below"
+        text = f"{relation} {grade.names[grade.from_grade]}, from which on it is referred"
+        observation["interpretation"] = [{"text": text}]
+    components = []
+    for code, probability in grade.probabilities.items():
+        name = grade.names[code]
+        named = _own_code(grade.qualify(code), name, f"Probability: {name}")
+        components.append({"code": named, "valueQuantity": _fraction(probability)})
+    return _with_components(observation, components)
+
+
+@_of.register
+def _mask(mask: MaskFinding, result: Result, device: str) -> dict[str, Any]:
+    """Whether it was found; parts, mean probability inside and share of the field are components, outlines are not."""
+    observation = _located(mask, result, device)
+    observation["valueCodeableConcept"] = _own_code(*FOUND_CODES[mask.found], FOUND_CODES[mask.found][1])
+    components = [_component("PARTS", "Number of parts", {"valueInteger": len(mask.outlines)})]
+    if mask.probability is not None:
+        quantity = {"valueQuantity": _fraction(mask.probability)}
+        components.append(_component("PROBABILITY", "Mean probability inside", quantity))
+    if mask.share is not None:
+        components.append(_component("SHARE", "Share of the field of view", {"valueQuantity": _fraction(mask.share)}))
+    return _with_components(observation, components)
+
+
+@_of.register
+def _point(point: PointFinding, result: Result, device: str) -> dict[str, Any]:
+    """Its place in pixels of the picture, the centre of the upper left one at (0, 0)."""
+    observation = _located(point, result, device)
+    components = []
+    if point.x is None or point.y is None:
+        observation |= _not_found("not found in the picture")
+    else:
+        observation["valueCodeableConcept"] = _own_code(*FOUND_CODES[True], FOUND_CODES[True][1])
+        components = [_component("X", "x, to the right", {"valueQuantity": _pixels(point.x)})]
+        components.append(_component("Y", "y, down", {"valueQuantity": _pixels(point.y)}))
+    if point.confidence is not None:
+        components.append(_component("CONFIDENCE", "Confidence", {"valueQuantity": _fraction(point.confidence)}))
+    return _with_components(observation, components)
+
+
+@_of.register
+def _measure(measure: Measure, result: Result, device: str) -> dict[str, Any]:
+    observation = _located(measure, result, device)
+    if measure.value is None:
+        return observation | _not_found("could not be measured: what it is computed of was not found")
+    quantity = {**_fraction(measure.value), "unit": measure.unit, "code": measure.unit}
+    return observation | {"valueQuantity": quantity}
+
+
+def _located(finding: Finding, result: Result, device: str) -> dict[str, Any]:
+    key = f"{finding.kind} {finding.code}"
+    observation = _observation(result, device, key, finding.qualified, finding.name, finding.name)
+    _with_concept(observation["code"], finding)
+    return observation
+
+
+def _with_concept(code: dict[str, Any], finding: Finding) -> dict[str, Any]:
+    """`code` with the concept of a public terminology in front, where the finding has one."""
+    concept = finding.concept
+    if concept is not None:
+        code["coding"].insert(0, {"system": SYSTEMS[concept.scheme], "code": concept.value, "display": concept.meaning})
+    return code
+
+
+def _with_components(observation: dict[str, Any], components: list[dict[str, Any]]) -> dict[str, Any]:
+    """Behind those that say which picture of the object it is, where there are."""
+    together = [*observation.get("component", []), *components]
+    return _without_empty({**observation, "component": together})
+
+
+def _component(code: str, display: str, value: dict[str, Any]) -> dict[str, Any]:
+    return {"code": _own_code(code, display, display), **value}
+
+
+def _not_found(text: str) -> dict[str, Any]:
+    code, meaning = FOUND_CODES[False]
+    coding = {"system": CODE_SYSTEM, "code": code, "display": meaning}
+    return {"dataAbsentReason": {"coding": [{"system": ABSENT_REASONS, "code": "unknown"}, coding], "text": text}}
 
 
 def _observation(result: Result, device: str, key: str, code: str, display: str, text: str) -> dict[str, Any]:
@@ -233,6 +330,10 @@ def _sentences(result: Result) -> list[str]:
 
 def _fraction(value: float) -> dict[str, Any]:
     return {"value": value, "unit": "1", "system": "http://unitsofmeasure.org", "code": "1"}
+
+
+def _pixels(value: float) -> dict[str, Any]:
+    return {"value": value, "unit": "pixel", "system": "http://unitsofmeasure.org", "code": "{pixel}"}
 
 
 def _reference(kind: str, identifier: str) -> dict[str, str]:

@@ -9,17 +9,19 @@ from datetime import datetime
 
 from keras_realmnet.screening.quality import MODALITY_NAMES
 from keras_realmnet.screening.record import ScreeningRecord
-from keras_realmnet.tasks.findings import GradeFinding
+from keras_realmnet.tasks.findings import GradeFinding, LabelFinding
 from keras_realmnet.tasks.rules import AnyAbove, AnyOf, GradeFrom, MeasureAbove, Outcome, Rule
 
 __all__ = [
     "ACTIONS",
     "EYES",
+    "FOUND_CODES",
     "OUTCOME_CODES",
     "OUTCOME_NAMES",
     "OUTCOME_STYLES",
     "QUALITY_CODES",
     "SEX_NAMES",
+    "explained",
     "label_code",
     "label_name",
     "local_time",
@@ -46,6 +48,8 @@ QUALITY_CODES: dict[Outcome, tuple[str, str]] = {
     "insufficient": ("quality:poor", "Insufficient for screening"),
     "not_analysed": ("quality:unjudged", "Not judged"),
 }
+# Whether a structure, lesion or landmark was found; what was not found may be there nevertheless.
+FOUND_CODES = {True: ("found:yes", "Found"), False: ("found:no", "Not found")}
 OUTCOME_NAMES = {
     "refer": "Refer",
     "insufficient": "Insufficient quality",
@@ -80,27 +84,35 @@ def local_time(moment: str) -> str:
         return moment
 
 
+def explained(record: ScreeningRecord, code: str) -> LabelFinding | GradeFinding | None:
+    """The label with that code, or the grade that was found; class maps explain no others."""
+    kinds = (LabelFinding, GradeFinding)
+    return next((each for each in record.findings or () if isinstance(each, kinds) and each.code == code), None)
+
+
 def label_code(record: ScreeningRecord, code: str) -> str:
-    """The code of a finding, qualified; as it is in a record that does not know its vocabulary."""
-    return next((each.qualified for each in record.findings or () if each.code == code), code)
+    """The code of a label or grade, qualified; as it is in a record that does not know its vocabulary."""
+    finding = explained(record, code)
+    return code if finding is None else finding.qualified
 
 
 def label_name(record: ScreeningRecord, code: str) -> str:
     """The name of a label or grade for people; the code where the record does not know it."""
     for finding in record.findings or ():
-        if finding.code == code:
+        if isinstance(finding, LabelFinding) and finding.code == code:
             return finding.name
         if isinstance(finding, GradeFinding) and code in finding.names:
             return finding.names[code]
     return code
 
 
-def purpose(record: ScreeningRecord) -> str:
-    """What the bundle screens for, and on which kind of picture."""
-    what = f"Screening for {record.condition}" if record.condition else "Screening of the retina"
-    if record.outcome == "described":
-        what = f"Description: {record.condition}"
-    return what if record.modality is None else f"{what}, {MODALITY_NAMES.get(record.modality, record.modality)}"
+def purpose(record: ScreeningRecord, modality: bool = True) -> str:
+    """What the bundle screens for, and (`modality`) on which kind of picture."""
+    described = record.outcome == "described"
+    what = "Description of the retina" if described else "Screening of the retina"
+    if record.condition:
+        what = f"{'Description of' if described else 'Screening for'} {record.condition}"
+    return f"{what}, {MODALITY_NAMES.get(record.modality, record.modality)}" if modality and record.modality else what
 
 
 def rule_words(rule: Rule) -> str:

@@ -41,6 +41,7 @@ from keras_realmnet.errors import EngineFailed, MachineFault, RealMNetError
 from keras_realmnet.screening.decision import Analysis
 from keras_realmnet.screening.image_io import DEFAULT_FILE_NAME_PATTERN, UnreadableImage, read_header
 from keras_realmnet.screening.record import ScreeningRecord
+from keras_realmnet.tasks.findings import MaskFinding
 
 __all__ = ["Worker", "main", "routes"]
 
@@ -229,10 +230,11 @@ def _with_known_pictures(item: Item, record: ScreeningRecord) -> ScreeningRecord
 def routes(record: ScreeningRecord, config: Config) -> list[tuple[str, str]]:
     """(destination, kind) of every result of this record that is to leave.
 
-    DICOM results need a DICOM image to refer to, a heat map needs evidence to show.
+    DICOM results need a DICOM image to refer to, a heat map needs evidence to show, a segmentation something found.
     """
     is_dicom = record.source.get("study_instance_uid") is not None
-    possible = {"sr": is_dicom, "sc": is_dicom and record.evidence is not None}
+    segmented = any(isinstance(finding, MaskFinding) and finding.found for finding in record.findings or ())
+    possible = {"sr": is_dicom, "sc": is_dicom and record.evidence is not None, "seg": is_dicom and segmented}
     return [
         (destination.name, kind)
         for destination in config.destination

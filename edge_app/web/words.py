@@ -48,7 +48,14 @@ DELIVERY_STATES = {
     "delivered": "delivered",
     "superseded": "replaced by a newer revision",
 }
-KINDS = {"sr": "structured report (DICOM)", "sc": "heat map (DICOM)", "json": "JSON", "csv": "CSV", "fhir": "FHIR"}
+KINDS = {
+    "sr": "structured report (DICOM)",
+    "sc": "heat map (DICOM)",
+    "seg": "segmentation (DICOM)",
+    "json": "JSON",
+    "csv": "CSV",
+    "fhir": "FHIR",
+}
 SOURCES = {"dicom": "DICOM, from", "folder": "folder"}
 AGREEMENTS = {"agree": "Agree", "disagree": "Disagree"}
 DONE = {  # what a page says after something was done; its address holds the key alone

@@ -5,7 +5,7 @@ A finding knows its words and codes, so that a record can be read without the bu
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 from keras_realmnet.tasks.fields import by_kind, from_json
@@ -27,7 +27,10 @@ Polygon = tuple[tuple[float, float], ...]  # x, y of each corner
 
 @dataclass(frozen=True)
 class Finding:
-    """output: of the network, "" for what is computed. vocabulary, code: see `LabelSet`. name: for people."""
+    """output: of the network, "" for what is computed. vocabulary, code: see `LabelSet`. name: for people.
+
+    concept: the code of a public terminology for it; None where there is none.
+    """
 
     kind: ClassVar[str]
 
@@ -35,11 +38,16 @@ class Finding:
     vocabulary: str
     code: str
     name: str
+    concept: Concept | None = field(default=None, kw_only=True)
 
     @property
     def qualified(self) -> str:
         """The code where it leaves the house: "psmm:A3"."""
-        return f"{self.vocabulary}:{self.code}" if self.vocabulary else self.code
+        return self.qualify(self.code)
+
+    def qualify(self, code: str) -> str:
+        """A code of its vocabulary where it leaves the house."""
+        return f"{self.vocabulary}:{code}" if self.vocabulary else code
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-safe; what is None is left out. `finding_from_dict` gives an equal finding back."""
@@ -55,7 +63,6 @@ class LabelFinding(Finding):
 
     probability: float
     threshold: float | None = None
-    concept: Concept | None = None
 
     @property
     def reached(self) -> bool | None:
@@ -76,7 +83,6 @@ class GradeFinding(Finding):
     probabilities: dict[str, float]
     names: dict[str, str]
     from_grade: str | None = None
-    concept: Concept | None = None
 
     @property
     def probability(self) -> float:
@@ -103,7 +109,6 @@ class MaskFinding(Finding):
     outlines: tuple[Polygon, ...]
     share: float | None = None
     probability: float | None = None
-    concept: Concept | None = None
 
     @property
     def found(self) -> bool:
@@ -119,7 +124,6 @@ class PointFinding(Finding):
     x: float | None = None
     y: float | None = None
     confidence: float | None = None
-    concept: Concept | None = None
 
     @property
     def found(self) -> bool:
@@ -134,7 +138,6 @@ class Measure(Finding):
 
     value: float | None = None
     unit: str = "1"
-    concept: Concept | None = None
 
 
 KINDS: dict[str, type[Finding]] = {

@@ -222,7 +222,7 @@ def _labels(name: str, output: Labels, values: NDArray[Any], thresholds: Mapping
             label.name,
             float(probability),
             thresholds.get(label.code),
-            label.concept,
+            concept=label.concept,
         )
 
 

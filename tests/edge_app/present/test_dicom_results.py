@@ -12,7 +12,9 @@ from pydicom.uid import Comprehensive3DSRStorage, ExplicitVRLittleEndian, JPEG20
 from edge_app.analysis.screen import Screener
 from edge_app.dicom.identifiers import IMPLEMENTATION_UID, NAMESPACE
 from edge_app.dicom.own_results import is_own_result
-from edge_app.present.dicom_results import encode, heat_map, structured_report
+from edge_app.present.dicom_object import encode
+from edge_app.present.heat_map import heat_map
+from edge_app.present.structured_report import structured_report
 from edge_app.present.terms import label_name, sentence
 from keras_realmnet import __version__
 from keras_realmnet.errors import RealMNetError
