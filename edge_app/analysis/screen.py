@@ -205,6 +205,8 @@ class Screener:
         if quality.verdict == "gradable":  # nothing else may reach the model
             with timed("preprocess"):
                 square, geometry = preprocess(loaded.pixels, bundle.spec)
+                width, height = loaded.source.size
+                geometry = geometry.on((height, width))  # findings lie on the picture, not on a copy decoded smaller
             with timed("inference"):
                 predicted = self.runtime.predict(square[None])
             analysis = Analysis({name: values[0] for name, values in predicted.items()}, square, geometry)

@@ -1,6 +1,8 @@
 """What the worker leaves beside a record, and what the page's pictures and the heat map are drawn of."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -37,7 +39,8 @@ def keep_pictures(folder: Path, pixels: NDArray[np.uint8], analysis: Analysis | 
     maps.unlink(missing_ok=True)  # of an earlier attempt
     by_code = {} if analysis is None else task.class_maps(analysis.predicted)
     if analysis is not None and by_code:
-        box = np.round(np.array(analysis.geometry.box) * (*size, *size) / (width, height, width, height))
+        rows, columns = analysis.geometry.source  # of the picture itself, where `pixels` are a smaller copy
+        box = np.round(np.array(analysis.geometry.box) * (*size, *size) / (columns, rows, columns, rows))
         class_maps = np.stack(list(by_code.values()), axis=-1).astype(np.float16)
         with temporary_file(folder) as file:
             np.savez_compressed(file, class_maps=class_maps, codes=list(by_code), box=box.astype(np.int32))
@@ -52,11 +55,13 @@ def mapped_codes(folder: Path, record: ScreeningRecord) -> tuple[str, ...]:
     path = folder / "maps.npz"
     if not path.is_file():
         return ()
-    # NumPy leaves a damaged file open that it opened itself.
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-        # Earlier releases explained labels alone, and kept their maps in label order.
-        codes = arrays["codes"].tolist() if "codes" in arrays else list(record.probabilities or {})
-    return tuple(codes)
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:  # NumPy leaves open what it opens itself
+        return _codes(arrays, record)
+
+
+def _codes(arrays: Mapping[str, NDArray[Any]], record: ScreeningRecord) -> tuple[str, ...]:
+    """Earlier releases explained labels alone, and kept their maps in label order."""
+    return tuple(arrays["codes"].tolist() if "codes" in arrays else record.probabilities or ())
 
 
 def read_map(
@@ -64,11 +69,10 @@ def read_map(
 ) -> tuple[NDArray[np.float32], FieldGeometry]:
     """The class map of a code, float32 (h', w'), and where it lies on the preview of that (height, width).
 
-    Raises OSError or ValueError for a damaged file, or a code without a map.
+    Raises OSError for a file that is not there, ValueError for a damaged one, or a code without a map.
     """
-    column = mapped_codes(folder, record).index(code)
     with (folder / "maps.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-        class_map, box = arrays["class_maps"][..., column], arrays["box"]
+        class_map, box = arrays["class_maps"][..., _codes(arrays, record).index(code)], arrays["box"]
     x0, y0, x1, y1 = (int(value) for value in box)
     # The map covers the square around the box; in which pixels that square is counted makes no difference.
     return class_map.astype(np.float32), FieldGeometry(size_hw, (x0, y0, x1, y1), max(x1 - x0, y1 - y0))

@@ -20,6 +20,7 @@ from edge_app.present.terms import (
     sentence,
 )
 from edge_app.present.visits import visits
+from edge_app.present.wording import grades, lines, not_outlined_words, outlined_words
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening import overlay
 from keras_realmnet.screening.bundle.bundle import Bundle
@@ -55,6 +56,7 @@ def write_report(
         "total": len(records),
         "counts": Counter(record.outcome for record in records),
         "outcomes": OUTCOMES,
+        "possible": {*OUTCOMES} - ({"described"} if bundle.task.refers else {"refer", "negative"}),
         "outcome_names": OUTCOME_NAMES,
         "actions": ACTIONS,
         "eyes": EYES,
@@ -82,12 +84,20 @@ def page_environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(person=person_name, sentence=sentence, next_step=next_step)
-    environment.globals.update(sex_names=SEX_NAMES, label_name=label_name, rule_words=rule_words)
+    environment.globals.update(
+        sex_names=SEX_NAMES,
+        label_name=label_name,
+        rule_words=rule_words,
+        lines_of=lines,
+        grades_of=grades,
+        outlined_words=outlined_words,
+        not_outlined_words=not_outlined_words,
+    )
     return environment
 
 
 def _pictures(record: ScreeningRecord, overlays: Path) -> list[str]:
-    """The image and, where a label reaches its threshold, that with its evidence outlined, as data URIs.
+    """The image and, where there is something to outline, that with its marks and evidence, as data URIs.
 
     None if the overlay is missing. Where the model looked for a label below its threshold is in the overlay's file, not
     in a report that is printed: there it would look like a finding.

@@ -1,4 +1,4 @@
-// The image of a result: zoom and pan with pointer, touch and keys; the class map of one label laid over it.
+// The image of a result: zoom and pan with pointer, touch and keys; what was found, and a class map, laid over it.
 "use strict";
 
 const STEP = 1.25; // zoom per press of a key or button
@@ -8,6 +8,7 @@ const PAN = 60; // CSS pixels per press of an arrow key
 function setUp(viewer) {
   const stage = viewer.querySelector(".stage");
   const map = viewer.querySelector(".map");
+  const marks = viewer.querySelector(".marks");
   const tools = document.getElementById(viewer.dataset.tools);
   const width = Number(viewer.dataset.width);
   const height = Number(viewer.dataset.height);
@@ -55,9 +56,10 @@ function setUp(viewer) {
     in: () => zoom(STEP), out: () => zoom(1 / STEP), fit: () => show(true), actual: () => show(false),
     left: () => pan(PAN, 0), right: () => pan(-PAN, 0), up: () => pan(0, PAN), down: () => pan(0, -PAN),
     map: () => { map.hidden = !map.hidden || !map.getAttribute("src"); },
+    marks: () => { if (marks) marks.hidden = !(marked.checked = marks.hidden); },
   };
   const keys = {
-    "+": "in", "=": "in", "-": "out", "_": "out", 0: "fit", 1: "actual", m: "map",
+    "+": "in", "=": "in", "-": "out", "_": "out", 0: "fit", 1: "actual", m: "map", l: "marks",
     ArrowLeft: "left", ArrowRight: "right", ArrowUp: "up", ArrowDown: "down",
   };
 
@@ -105,6 +107,9 @@ function setUp(viewer) {
     const button = event.target.closest("[data-command]");
     if (button) commands[button.dataset.command]();
   });
+
+  const marked = tools.querySelector("[data-marks]");
+  if (marked) marked.addEventListener("change", () => { marks.hidden = !marked.checked; });
 
   const label = tools.querySelector("[data-label]");
   const opacity = tools.querySelector("[data-opacity]");

@@ -18,7 +18,7 @@ from edge_app.store.store import Store
 from keras_realmnet.screening import overlay
 from keras_realmnet.screening.record import ScreeningRecord
 
-__all__ = ["class_map", "codes", "evidence", "exists", "folder_of", "preview", "size", "thumbnail"]
+__all__ = ["class_map", "codes", "evidence", "exists", "folder_of", "marks", "preview", "size", "thumbnail"]
 
 log = logging.getLogger(__name__)
 
@@ -76,19 +76,44 @@ def thumbnail(folder: Path) -> bytes | None:
 
 
 def evidence(folder: Path, record: ScreeningRecord | None) -> bytes | None:
-    """The image with the region outlined that speaks for the label that refers, as JPEG; None where none does."""
-    preview = cv2.imread(str(folder / "preview.jpg"), cv2.IMREAD_COLOR)
-    if record is None or record.evidence not in codes(folder, record) or preview is None:
+    """The image as JPEG with what was found marked, and with the region outlined that speaks for what refers.
+
+    None where there is neither.
+    """
+    preview = cv2.imread(str(folder / "preview.jpg"), cv2.IMREAD_COLOR_RGB)
+    if record is None or preview is None:
         return None
-    if record.evidence not in record.triggered:
+    refers = record.evidence in record.triggered and record.evidence in codes(folder, record)
+    if not refers and not record.located:
         return None
     height, width = preview.shape[:2]
     scale = min(1.0, PRINTED / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    small = np.asarray(cv2.resize(preview, size, interpolation=cv2.INTER_AREA), np.uint8)
-    shown = overlay.strength(*read_map(folder, record, record.evidence, (height, width)), small.shape[:2])
-    picture = overlay.outlined(small, shown)
-    return cv2.imencode(".jpg", picture, (cv2.IMWRITE_JPEG_QUALITY, 80))[1].tobytes()
+    picture = np.asarray(cv2.resize(preview, size, interpolation=cv2.INTER_AREA), np.uint8)
+    if refers:
+        found = read_map(folder, record, str(record.evidence), (height, width))
+        picture = overlay.outlined(picture, overlay.strength(*found, picture.shape[:2]))
+    if record.located:
+        picture = overlay.marked(picture, record.findings or (), _source(record), 2.0)  # 45 mm wide on paper
+    bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".jpg", bgr, (cv2.IMWRITE_JPEG_QUALITY, 80))[1].tobytes()
+
+
+def marks(folder: Path, record: ScreeningRecord | None) -> bytes | None:
+    """What was found, marked on a PNG that lies exactly over the preview and is transparent otherwise."""
+    preview = size(folder)
+    if record is None or not record.located or preview is None:
+        return None
+    width, height = preview
+    picture = np.zeros((height, width, 4), np.uint8)
+    overlay.draw_marks(picture, record.findings or (), _source(record))
+    bgra = cv2.cvtColor(picture, cv2.COLOR_RGBA2BGRA)
+    return cv2.imencode(".png", bgra, (cv2.IMWRITE_PNG_COMPRESSION, 3))[1].tobytes()
+
+
+def _source(record: ScreeningRecord) -> tuple[int, int]:
+    """(height, width) of the picture that findings lie on."""
+    return int(record.source["height"]), int(record.source["width"])
 
 
 def class_map(folder: Path, record: ScreeningRecord | None, code: str) -> bytes | None:

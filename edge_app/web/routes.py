@@ -39,6 +39,7 @@ ROUTES: tuple[tuple[str, str, Permission | None, Page], ...] = (
     ("/items/{id:number}/preview.jpg", "GET", "view", pictures.preview),
     ("/items/{id:number}/thumbnail.jpg", "GET", "view", pictures.thumbnail),
     ("/items/{id:number}/evidence.jpg", "GET", "view", pictures.evidence),
+    ("/items/{id:number}/marks.png", "GET", "view", pictures.marks),
     ("/items/{id:number}/maps/{code}.png", "GET", "view", pictures.class_map),
     ("/items/{id:number}/eye", "POST", "set_eye", item.set_eye),
     ("/items/{id:number}/review", "POST", "review", item.review),

@@ -1,12 +1,14 @@
 """The picture that goes with a record: the image, and beside it where the model found its evidence.
 
 A line is drawn around the evidence for a label that reaches its threshold, and for no other: what the rule did not
-find is not outlined as if it had. Lines can be read by the colour-blind and on a black-and-white print, and leave the
-colours of the retina inside of them as they are. Where the model looked for a label that stays below its threshold,
-and where evidence is to be seen by degrees (the page's class maps, the heat map), the image is tinted.
+find is not outlined as if it had. Structures, lesions and landmarks are marked wherever they were found. Lines can be
+read by the colour-blind and on a black-and-white print, and leave the colours of the retina inside of them as they
+are. Where the model looked for a label that stays below its threshold, and where evidence is to be seen by degrees
+(the page's class maps, the heat map), the image is tinted; never under marks, which are findings.
 """
 
 import io
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,26 +31,49 @@ __all__ = [
     "DIMMED",
     "LEVELS",
     "Evidence",
+    "Style",
     "draw",
     "draw_levels",
+    "draw_marks",
     "evidence_of",
     "marked",
     "opacity",
     "outlined",
     "panels",
     "strength",
+    "styled",
     "tinted",
 ]
 
 Colour = tuple[int, ...]
 
+
+@dataclass(frozen=True)
+class Style:
+    """How a line is drawn: its RGB, and how long its dashes are in pixels of a picture of PANEL px; 0: none."""
+
+    colour: tuple[int, int, int]
+    dash: int
+
+
+# Of the masks of a picture, in their order. The colours are of Okabe and Ito's set, which is made for the colour-blind;
+# dashes tell lines apart on a black-and-white print.
+STYLES = (
+    Style((255, 255, 255), 0),
+    Style((86, 180, 233), 10),
+    Style((240, 228, 66), 5),
+    Style((0, 158, 115), 20),
+    Style((230, 159, 0), 3),
+    Style((204, 121, 167), 14),
+)
+
 PANEL = 1000  # px, longest side of the image in the overlay file
 TITLE = 60  # px, height of the line of text above the panels
 MARGIN = 12  # px, left and right of it
 GAP = 12  # px between the panels
-CROSS = 14.0  # px, half an arm of the cross at a point
-NAME = 20  # px, height of a name beside a finding
-WHITE, BLACK = (255, 255, 255), (0, 0, 0)
+CROSS = 14.0  # px in a picture of PANEL px, half an arm of the cross at a point
+NAME = 22.0  # px in a picture of PANEL px, height of a name beside a finding
+BLACK = (0, 0, 0)
 COARSE = 4  # the class map, coarse itself, is laid out at this fraction of the panel
 LEVELS = (0.5, 0.75)  # of the map's maximum
 DIMMED = 0.6  # brightness outside of the first level
@@ -67,35 +92,42 @@ class Evidence:
     """What the right panel shows, and one line about it.
 
     class_map: of shape (h', w') in the model's square, which `geometry` lays on the picture; None: there is none.
-    finding: whether the label reaches its threshold; only then is the evidence outlined. marks: findings with a place.
+    finding: whether the label reaches its threshold; only then is the evidence outlined. marks: findings that may have
+    a place.
     """
 
     title: str
     geometry: FieldGeometry
     class_map: NDArray[Any] | None = None
     finding: bool = True
-    marks: tuple[Finding, ...] = ()
+    marks: tuple[MaskFinding | PointFinding, ...] = ()
 
     @property
     def visible(self) -> bool:
         """Whether there is anything to draw."""
-        return self.class_map is not None or bool(self.marks)
+        return self.class_map is not None or any(mark.found for mark in self.marks)
 
 
 def evidence_of(task: Task, analysis: Analysis, decision: Decision) -> Evidence:
     """What the picture of a decided image shows."""
-    marks = tuple(each for each in decision.findings if isinstance(each, MaskFinding | PointFinding) and each.found)
+    marks = tuple(each for each in decision.findings if isinstance(each, MaskFinding | PointFinding))
     shown = next((each for each in decision.findings if each.code == decision.evidence), None)
     if not isinstance(shown, LabelFinding | GradeFinding):
-        title = ", ".join(each.name for each in marks) or "Nothing was found that has a place in the picture"
+        found = ", ".join(each.name for each in marks if each.found)
+        title = found or "Nothing was found that has a place in the picture"
         return Evidence(title, analysis.geometry, marks=marks)
     output = task.outputs[shown.output]
     assert isinstance(output, Labels | Grades)  # what a class map explains
-    class_map = analysis.predicted[str(task.maps_of(shown.output))][..., output.labels.codes.index(shown.code)]
+    class_map: NDArray[Any] | None = analysis.predicted[str(task.maps_of(shown.output))][
+        ..., output.labels.codes.index(shown.code)
+    ]
+    is_finding = shown.code in decision.triggered
+    if any(mark.found for mark in marks) and not is_finding:
+        class_map = None
     title = f"{shown.code} {shown.name}: probability {shown.probability:.2f}"
     if isinstance(shown, LabelFinding) and shown.threshold is not None:
         title += f", {'reaches' if shown.reached else 'no finding, below'} threshold {shown.threshold:.2f}"
-    return Evidence(title, analysis.geometry, class_map, shown.code in decision.triggered, marks)
+    return Evidence(title, analysis.geometry, class_map, is_finding, marks)
 
 
 def draw(path: Path, image: NDArray[np.uint8], evidence: Evidence | None) -> None:
@@ -110,7 +142,7 @@ def draw(path: Path, image: NDArray[np.uint8], evidence: Evidence | None) -> Non
         if evidence.class_map is not None:
             mark = outlined if evidence.finding else tinted
             right = mark(small, strength(evidence.class_map, evidence.geometry, small.shape[:2]))
-        shown.append(marked(right, evidence.marks, (height, width)))
+        shown.append(marked(right, evidence.marks, evidence.geometry.source, 1.3))
     canvas = np.full((TITLE + size[1], len(shown) * (size[0] + GAP) - GAP, 3), 24, np.uint8)
     for i, panel in enumerate(shown):
         canvas[TITLE:, i * (size[0] + GAP) : i * (size[0] + GAP) + size[0]] = panel
@@ -125,47 +157,96 @@ def draw(path: Path, image: NDArray[np.uint8], evidence: Evidence | None) -> Non
     temporary.replace(path)
 
 
-def marked(image: NDArray[np.uint8], findings: Sequence[Finding], source: tuple[int, int]) -> NDArray[np.uint8]:
-    """`image`, uint8 RGB (h, w, 3), a copy of a picture of the size `source`, (height, width), with findings drawn in.
-
-    An outline for each part of a mask, a cross for each point, both white on black, with the name beside them.
-    """
+def marked(
+    image: NDArray[np.uint8], findings: Sequence[Finding], source: tuple[int, int], size: float = 1.0
+) -> NDArray[np.uint8]:
+    """`image`, uint8 RGB (h, w, 3), with `draw_marks` drawn in."""
     picture = np.array(image)
-    factor = np.array([image.shape[1] / source[1], image.shape[0] / source[0]])
-
-    def place(x: float, y: float) -> NDArray[np.float64]:
-        return np.asarray((np.array([x, y]) + 0.5) * factor - 0.5)
-
-    names: list[tuple[NDArray[np.float64], str]] = []
-    for finding in findings:
-        lines: list[NDArray[np.float64]] = []
-        if isinstance(finding, MaskFinding):
-            lines = [np.array([place(*corner) for corner in outline]) for outline in finding.outlines]
-            corners = np.concatenate(lines) if lines else np.zeros((0, 2))
-            if len(corners):
-                names.append((np.array([corners[:, 0].max(), corners[:, 1].min()]), finding.name))
-        elif isinstance(finding, PointFinding) and finding.x is not None and finding.y is not None:
-            centre = place(finding.x, finding.y)
-            arms = np.array([[CROSS, 0.0], [0.0, CROSS]])
-            lines = [np.array([centre - arm, centre + arm]) for arm in arms]
-            names.append((centre + CROSS / 2, finding.name))
-        for colour, width in ((BLACK, 4), (WHITE, 2)):
-            for line in lines:  # in sixteenths of a pixel
-                fine = np.round(line * 16).astype(np.int32)[:, None]
-                cv2.polylines(picture, [fine], isinstance(finding, MaskFinding), colour, width, cv2.LINE_AA, shift=4)
-    for at, name in names:
-        _write(picture, at, name)
+    draw_marks(picture, findings, source, size)
     return picture
 
 
-def _write(picture: NDArray[np.uint8], at: NDArray[np.float64], text: str) -> None:
-    """A name below and to the right of a place, or as far to the left as it must be to lie inside."""
-    font = ImageFont.load_default(size=NAME)
-    left, top, right, bottom = font.getbbox(text, stroke_width=2)
-    x = float(np.clip(at[0] + 4, 0, max(0.0, picture.shape[1] - (right - left) - 4)))
-    y = float(np.clip(at[1] + 4, 0, max(0.0, picture.shape[0] - (bottom - top) - 4)))
+def draw_marks(
+    picture: NDArray[np.uint8], findings: Sequence[Finding], source: tuple[int, int], size: float = 1.0
+) -> None:
+    """Draws findings that have a place into `picture`, uint8 RGB or RGBA (h, w, channels), a copy of one of that size.
+
+    An outline for each part of a mask, in the mask's style (see STYLES), and a cross for each point, on black; the name
+    beside a point, and beside the largest part of a mask.
+
+    Args:
+        findings: all of the picture; those without a place are passed over, but a mask keeps its style.
+        source: (height, width) of the picture that they lie on.
+        size: of lines, crosses and names; 1 where the picture is to be seen about as large as a hand.
+    """
+    unit = size * max(picture.shape[:2]) / PANEL  # px
+    factor = np.array([picture.shape[1] / source[1], picture.shape[0] / source[0]])
+    opaque = (255,) * (picture.shape[2] - 3)
+    names: list[tuple[float, float, float, str]] = []
+    lines: list[tuple[NDArray[np.float64], Style]] = []
+    for finding, style in styled(findings):
+        if isinstance(finding, MaskFinding) and finding.found:
+            parts = [(np.array(outline) + 0.5) * factor - 0.5 for outline in finding.outlines]
+            lines += [(np.concatenate([part, part[:1]]), style) for part in parts]
+            largest = max(parts, key=lambda part: float(np.prod(np.ptp(part, axis=0))))
+            names.append((largest[:, 0].min(), largest[:, 0].max(), largest[:, 1].min(), finding.name))
+        elif isinstance(finding, PointFinding) and finding.x is not None and finding.y is not None:
+            centre = (np.array([finding.x, finding.y]) + 0.5) * factor - 0.5
+            for arm in np.array([[CROSS, 0.0], [0.0, CROSS]]) * unit:
+                lines.append((np.array([centre - arm, centre + arm]), style))
+            half = CROSS * unit / 2
+            names.append((centre[0] - half, centre[0] + half, centre[1] + half, finding.name))
+    for line, style in lines:
+        _draw_line(picture, line, (*BLACK, *opaque), max(3, round(4 * unit)))
+        for dash in _dashes(line, style.dash * unit):
+            _draw_line(picture, dash, (*style.colour, *opaque), max(1, round(2 * unit)))
+    _write(picture, names, NAME * unit)
+
+
+def styled(findings: Sequence[Finding]) -> list[tuple[MaskFinding | PointFinding, Style]]:
+    """Findings that may have a place, each with its style: a mask that of its number among the masks, a point white."""
+    styles = itertools.cycle(STYLES)
+    located = [each for each in findings if isinstance(each, MaskFinding | PointFinding)]
+    return [(each, next(styles) if isinstance(each, MaskFinding) else STYLES[0]) for each in located]
+
+
+def _draw_line(picture: NDArray[np.uint8], line: NDArray[np.float64], colour: Colour, width: int) -> None:
+    fine = np.round(line * 16).astype(np.int32)[:, None]  # in sixteenths of a pixel
+    cv2.polylines(picture, [fine], False, colour, width, cv2.LINE_AA, shift=4)
+
+
+def _dashes(line: NDArray[np.float64], dash: float) -> list[NDArray[np.float64]]:
+    """The pieces of a line, (n, 2), `dash` pixels long with as much between them; 0: the line itself."""
+    steps = np.hypot(*np.diff(line, axis=0).T)
+    along = np.concatenate([[0.0], np.cumsum(steps)])
+    if not dash or along[-1] < 2 * dash:
+        return [line]
+    pieces = []
+    for start in np.arange(0.0, along[-1], 2 * dash):
+        inside = along[(along > start) & (along < start + dash)]
+        at = np.array([start, *inside, min(start + dash, along[-1])])
+        pieces.append(np.stack([np.interp(at, along, line[:, axis]) for axis in (0, 1)], axis=-1))
+    return pieces
+
+
+def _write(picture: NDArray[np.uint8], names: Sequence[tuple[float, float, float, str]], height: float) -> None:
+    """Each name, after where its mark begins and ends (x) and its top (y), beside the mark and on no other name.
+
+    To the right of it, or to the left where there is no room. height: of the letters, in pixels.
+    """
+    font = ImageFont.load_default(size=height)
     canvas = Image.fromarray(picture)
-    ImageDraw.Draw(canvas).text((x, y), text, WHITE, font, stroke_width=2, stroke_fill=BLACK)
+    pen, taken = ImageDraw.Draw(canvas), list[tuple[float, float, float]]()
+    for begin, end, top, text in names:
+        width, gap = pen.textlength(text, font), height / 4
+        left = end + gap if end + 2 * gap + width <= picture.shape[1] else max(0.0, begin - gap - width)
+        top = float(np.clip(top, 0, max(0.0, picture.shape[0] - 1.4 * height)))
+        for other_left, other_right, other_top in sorted(taken, key=lambda each: each[2]):
+            if left < other_right and other_left < left + width and abs(top - other_top) < height:
+                top = other_top + height
+        taken.append((left, left + width, top))
+        around = max(1, round(height / 10))
+        pen.text((left, top), text, (255,) * picture.shape[2], font, stroke_width=around, stroke_fill=BLACK)
     picture[...] = np.asarray(canvas)
 
 

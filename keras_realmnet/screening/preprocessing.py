@@ -116,6 +116,12 @@ class FieldGeometry:
         x0, y0, x1, y1 = self.box
         return self.content[0] / (x1 - x0), self.content[1] / (y1 - y0)
 
+    def on(self, source: tuple[int, int]) -> "FieldGeometry":
+        """The same square on the picture of that (height, width) of which this one was a copy at half its size."""
+        factor = round(source[0] / self.source[0])
+        x0, y0, x1, y1 = (side * factor for side in self.box)
+        return FieldGeometry(source, (x0, y0, x1, y1), self.size)
+
     def to_model(self, points: NDArray[Any]) -> NDArray[np.float64]:
         """Source (x, y) points of shape (n, 2) in model pixels."""
         return (np.asarray(points, np.float64) + 0.5 - self.box[:2]) * self.scale + self.pad - 0.5

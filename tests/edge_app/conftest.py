@@ -141,6 +141,47 @@ def receive_and_screen(screened_box):
 
 
 @pytest.fixture(scope="session")
+def kinds_picture() -> Callable[..., np.ndarray]:
+    """kinds_picture("disc", "cup", "fovea"): a colour fundus photograph with what the network of tiny_bundles.py knows.
+
+    uint8 (614, 780, 3); the centre of the disc is at (500, 260), that of the fovea at (260, 360).
+    """
+    patches = {
+        "disc": (slice(180, 340), slice(420, 580), (200, 235, 60)),
+        "cup": (slice(220, 300), slice(460, 540), (200, 235, 245)),
+        "fovea": (slice(330, 390), slice(230, 290), (255, 60, 30)),
+    }
+
+    def make(*shown: str) -> np.ndarray:
+        picture = render(5, width=780, staphyloma=False, grade=0, eye="OD").image.copy()
+        picture[..., 2] = (picture[..., 1] * 0.45).astype(np.uint8)
+        for rows, columns, colour in map(patches.get, shown):
+            picture[rows, columns] = colour
+        return picture
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def every_kind(tiny_bundles, kinds_picture, tmp_path_factory) -> dict[str, tuple[Path, dict]]:
+    """{bundle: (data folder, {SOP Instance UID: (what it shows, image)})} of boxes that screened two DICOM images."""
+    boxes = {}
+    for name in ("decides", "describes"):
+        folder, sources = tmp_path_factory.mktemp(name), {}
+        store = Store(folder / "box")
+        for shown in ("disc cup fovea", "disc"):
+            image = peers.ophthalmic(
+                kinds_picture(*shown.split()), Manufacturer="Maker", ImageType=["ORIGINAL", "PRIMARY", "", "COLOR"]
+            )
+            sources[str(image.SOPInstanceUID)] = shown, image
+            peers.take_in(store, peers.write(image, folder / "image.dcm"))
+        peers.screen(store, peers.settings(folder / "box"), tiny_bundles / name)
+        store.close()
+        boxes[name] = folder / "box", sources
+    return boxes
+
+
+@pytest.fixture(scope="session")
 def certificate(tmp_path_factory) -> tuple[Path, Path]:
     """A self-made certificate for localhost, and its key."""
     if peers.missing("openssl"):

@@ -9,8 +9,22 @@ from PIL import Image
 
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.image_io import read_image
-from keras_realmnet.screening.overlay import COLOUR, DENSEST, GAP, MARGIN, TITLE, Evidence, draw, panels
+from keras_realmnet.screening.overlay import (
+    COLOUR,
+    DENSEST,
+    GAP,
+    MARGIN,
+    STYLES,
+    TITLE,
+    Evidence,
+    draw,
+    draw_marks,
+    marked,
+    panels,
+    styled,
+)
 from keras_realmnet.screening.preprocessing import FieldGeometry
+from keras_realmnet.tasks.findings import MaskFinding, PointFinding
 
 SIZE = (600, 800)  # (h, w)
 
@@ -132,3 +146,47 @@ def test_tiny_images_are_drawn_too(tmp_path):
 def test_a_missing_overlay_is_our_own_error(tmp_path):
     with pytest.raises(RealMNetError, match="absent"):
         panels(tmp_path / "absent.jpg", 1, 640)
+
+
+def box_mask(code: str, x: float, y: float, side: float) -> MaskFinding:
+    corners = ((x, y), (x + side, y), (x + side, y + side), (x, y + side))
+    return MaskFinding("masks", "set", code, code, (corners,))
+
+
+def test_marks_lie_where_the_findings_do_on_a_copy_of_any_size():
+    """A mask's outline and a point's cross, drawn on half the picture and twice as large."""
+    findings = (box_mask("M", 200, 150, 80), PointFinding("points", "set", "P", "P", 500.0, 400.0))
+    for factor in (0.5, 2):
+        height, width = int(SIZE[0] * factor), int(SIZE[1] * factor)
+        picture = marked(np.full((height, width, 3), 90, np.uint8), findings, SIZE)
+        white = (picture > 200).all(axis=-1)
+        for x, y in ((200, 190), (280, 190), (240, 150), (240, 230), (495, 400), (500, 395)):
+            at = (np.array([y, x]) + 0.5) * factor - 0.5
+            row, column = np.round(at).astype(int)
+            assert white[row - 1 : row + 2, column - 1 : column + 2].any(), (x, y)
+        assert (picture[int(190 * factor), int(240 * factor)] == 90).all()  # inside it stays as it is
+        assert (picture[: int(140 * factor)] == 90).all()
+
+
+def test_masks_are_told_apart_by_colour_and_dashes():
+    masks = [box_mask(f"M{number}", 20 + 100 * number, 50, 60) for number in range(len(STYLES) + 1)]
+    styles = [style for _, style in styled(masks)]
+    assert styles == [*STYLES, STYLES[0]]
+    assert len({style.colour for style in STYLES}) == len({style.dash for style in STYLES}) == len(STYLES)
+    not_found = MaskFinding("masks", "set", "gone", "gone", ())
+    assert [style for _, style in styled([not_found, *masks])][1] == STYLES[1]  # found or not, it keeps its style
+    picture = np.zeros((150, 800, 4), np.uint8)
+    draw_marks(picture, masks[:3], (150, 800))
+    assert (picture[50, 25:75, :3].min(axis=-1) > 200).all()  # the first is not dashed
+    dashed = picture[50, 125:175, :3].max(axis=-1) > 150
+    assert 0.2 < dashed.mean() < 0.8
+    assert (picture[..., 3] == 0).mean() > 0.8  # transparent where nothing is marked
+
+
+def test_a_name_is_written_beside_its_mark_inside_of_the_picture():
+    corner = PointFinding("points", "set", "P", "A landmark with a long name", 795.0, 595.0)
+    picture = np.full((*SIZE, 3), 90, np.uint8)
+    draw_marks(picture, (corner,), SIZE)
+    rows, columns = np.nonzero((picture > 240).all(axis=-1))
+    assert columns.min() < 700  # to the left of the cross, as there is no room on the right
+    assert rows.max() < SIZE[0]

@@ -105,6 +105,8 @@ def test_half_size_decoding_gives_nearly_the_same_input(samples: Path, size: int
     expected, geometry = preprocess(whole.pixels, spec)
     received, halved = preprocess(half.pixels, spec)
     assert tuple(np.multiply(halved.box, 2)) == geometry.box
+    assert halved.on((3072, 3900)) == geometry
+    assert geometry.on((3072, 3900)) == geometry
     assert np.abs(received.astype(int) - expected).mean() < 0.3
     assert max(halved.box[2] - halved.box[0], halved.box[3] - halved.box[1]) > 1.5 * size
 

@@ -101,6 +101,7 @@ def item(visitor: Visitor) -> Response:
         conflicts=_conflicts(site.store, item, record),
         size=images.size(folder),
         maps=images.codes(folder, record),
+        marked=record is not None and bool(record.located),
         pictures=site.store.pictures(item) if (item.pictures or 0) > 1 else (),
         closed_by=site.store.closed_by(item.id) if item.closed_at else None,
         reviews=site.store.reviews(item.id),

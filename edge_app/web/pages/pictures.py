@@ -12,7 +12,7 @@ from edge_app.web import images
 from edge_app.web.site import Visitor
 from keras_realmnet.screening.record import ScreeningRecord
 
-__all__ = ["class_map", "evidence", "preview", "thumbnail"]
+__all__ = ["class_map", "evidence", "marks", "preview", "thumbnail"]
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +27,10 @@ def thumbnail(visitor: Visitor) -> Response:
 
 def evidence(visitor: Visitor) -> Response:
     return _picture(visitor, "image/jpeg", images.evidence)
+
+
+def marks(visitor: Visitor) -> Response:
+    return _picture(visitor, "image/png", images.marks)
 
 
 def class_map(visitor: Visitor) -> Response:

@@ -12,6 +12,7 @@ import highdicom
 import numpy as np
 import peers
 import pytest
+from PIL import Image
 from pydicom import dcmread
 from pydicom.uid import (
     MultiFrameTrueColorSecondaryCaptureImageStorage,
@@ -20,16 +21,19 @@ from pydicom.uid import (
     WideFieldOphthalmicPhotographyStereographicProjectionImageStorage,
 )
 
+from edge_app.analysis.screen import Screener
 from edge_app.config import Config
 from edge_app.dicom.own_results import is_own_result
 from edge_app.outbox.documents import render
 from edge_app.present import exports, fhir
 from edge_app.present.dicom_object import encode, tracking
+from edge_app.present.pictures import keep_pictures, read_map
 from edge_app.present.segmentation import filled, segmentation
 from edge_app.present.structured_report import CORNERS, structured_report
 from edge_app.processes.worker import routes
 from edge_app.store.store import Store
 from keras_realmnet.errors import RealMNetError
+from keras_realmnet.screening.preprocessing import PreprocessSpec
 from keras_realmnet.screening.record import ScreeningRecord
 from keras_realmnet.tasks.findings import (
     KINDS,
@@ -39,45 +43,17 @@ from keras_realmnet.tasks.findings import (
     Measure,
     PointFinding,
 )
-from training.phantoms.phantom import render as draw
 
-DISC, CUP, FOVEA = (
-    (slice(180, 340), slice(420, 580)),
-    (slice(220, 300), slice(460, 540)),
-    (slice(330, 390), slice(230, 290)),
-)
+DISC, CUP = (slice(180, 340), slice(420, 580)), (slice(220, 300), slice(460, 540))  # of `kinds_picture`
 KINDS_OF_RESULTS = ("sr", "sc", "seg", "json", "csv", "fhir")
 
 
-def picture(*marks: str) -> np.ndarray:
-    """A colour fundus photograph, uint8 (614, 780, 3), with patches that the tiny network knows."""
-    image = draw(5, width=780, staphyloma=False, grade=0, eye="OD").image.copy()
-    image[..., 2] = (image[..., 1] * 0.45).astype(np.uint8)
-    for place, colour, name in (
-        (DISC, (200, 235, 60), "disc"),
-        (CUP, (200, 235, 245), "cup"),
-        (FOVEA, (255, 60, 30), "fovea"),
-    ):
-        if name in marks:
-            image[place] = colour
-    return image
-
-
 @pytest.fixture(scope="module")
-def box(tiny_bundles, tmp_path_factory):
-    """{(bundle, picture): (result, {kind: path of its document}, source)} of boxes that screened two DICOM images."""
+def box(every_kind):
+    """{(bundle, what its picture shows): (result, {kind: path of its document}, source)}."""
     found = {}
-    for name in ("decides", "describes"):
-        folder = tmp_path_factory.mktemp(name)
-        store = Store(folder / "box")
-        sources = {}
-        for shown in (("disc", "cup", "fovea"), ("disc",)):
-            image = peers.ophthalmic(
-                picture(*shown), Manufacturer="Maker", ImageType=["ORIGINAL", "PRIMARY", "", "COLOR"]
-            )
-            sources[str(image.SOPInstanceUID)] = " ".join(shown), image
-            peers.take_in(store, peers.write(image, folder / "image.dcm"))
-        peers.screen(store, peers.settings(folder / "box"), tiny_bundles / name)
+    for name, (folder, sources) in every_kind.items():
+        store = Store(folder)
         for each in store.worklist():
             shown, image = sources[each.item.sop_instance_uid]
             result = store.record(each.item.id)
@@ -89,7 +65,7 @@ def box(tiny_bundles, tmp_path_factory):
 
 def receiver(folder: Path) -> Config:
     to = {"name": "files", "kind": "folder", "path": str(folder / "out"), "results": KINDS_OF_RESULTS}
-    return Config.model_validate({"data_dir": str(folder / "box"), "destination": [to]})
+    return Config.model_validate({"data_dir": str(folder), "destination": [to]})
 
 
 EVERYTHING, A_DISC = "disc cup fovea", "disc"
@@ -383,10 +359,10 @@ ABSENT = dict.fromkeys(("PatientBirthDate", "PatientSex", "ReferringPhysicianNam
         (VLPhotographicImageStorage, 1, {"PatientName": "Müller^Jörg", "SpecificCharacterSet": "ISO_IR 100"}),
     ],
 )
-def test_others_find_no_fault_whatever_the_source_is(box, tmp_path, sop_class, pictures, attributes):
+def test_others_find_no_fault_whatever_the_source_is(box, kinds_picture, tmp_path, sop_class, pictures, attributes):
     """Classes with and without frames, and with and without a frame of reference."""
     result, _, _ = box["decides", EVERYTHING]
-    source = peers.ophthalmic(picture("disc"), **attributes)
+    source = peers.ophthalmic(kinds_picture("disc"), **attributes)
     source.SOPClassUID = sop_class or source.SOPClassUID
     record = replace(result.record, frame=pictures, pictures=pictures)
     files = []
@@ -432,3 +408,27 @@ def test_the_lines_of_the_documentation_read_them(box, monkeypatch, capsys):
     assert any(line.startswith("measure vcdr") and "Vertical cup-to-disc ratio" in line for line in said)
     size = int(next(line for line in said if line.startswith("Optic disc")).split()[-2])
     assert size == filled(findings(result.record, MaskFinding)["disc"].outlines, (614, 780)).sum()
+
+
+def test_findings_lie_on_the_whole_picture_also_where_it_was_decoded_at_half_its_size(
+    tiny_bundles, kinds_picture, tmp_path
+):
+    whole = Image.fromarray(kinds_picture("disc", "fovea")).resize((2340, 1842), Image.Resampling.BICUBIC)
+    whole.save(tmp_path / "whole.jpg", quality=95)
+    screener = Screener.open(tiny_bundles / "describes")
+    reduced = replace(screener, bundle=replace(screener.bundle, spec=PreprocessSpec(64, reduction=2)))
+    kept = []
+    [record] = [reduced.screen(tmp_path / "whole.jpg", None, tmp_path, on_analysed=lambda *found: kept.extend(found))]
+    pixels, analysis = kept
+    assert (pixels.shape, analysis.geometry.source) == ((921, 1170, 3), (1842, 2340))
+    points = findings(record, PointFinding)
+    assert (points["disc_centre"].x, points["disc_centre"].y) == pytest.approx((1500, 780), abs=18)
+    assert (points["fovea"].x, points["fovea"].y) == pytest.approx((780, 1080), abs=18)
+    drawn = np.asarray(Image.open(tmp_path / record.overlay).convert("RGB")).astype(int)
+    scale = 1000 / 2340
+    panel = drawn[60:, 1012:]  # see `overlay.draw`: the title, the first panel and the gap
+    cross = panel[round(1080 * scale) - 3 : round(1080 * scale) + 4, round(780 * scale) - 3 : round(780 * scale) + 4]
+    assert cross.min(axis=-1).max() > 200
+    keep_pictures(tmp_path, pixels, analysis, reduced.bundle.task)
+    _, geometry = read_map(tmp_path, record, "2", pixels.shape[:2])
+    assert np.multiply(geometry.box, 2) == pytest.approx(analysis.geometry.box, abs=2)
