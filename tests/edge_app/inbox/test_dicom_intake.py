@@ -670,7 +670,7 @@ def test_the_pdf_of_a_study_stops_no_sender(box, shared, tmp_path):
 
 
 def heat_map(**attributes):
-    """A Secondary Capture as `dicom_results.heat_map` marks it."""
+    """A Secondary Capture as `heat_map.heat_map` marks it."""
     own = {"Manufacturer": MANUFACTURER, "ImageType": list(HEAT_MAP_TYPE)}
     return peers.ophthalmic(SMALL, SOPClassUID=SecondaryCaptureImageStorage, **own | attributes)
 
