@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from keras_realmnet.screening.image_io import ImageSource, read_image
-from keras_realmnet.screening.quality import MODALITIES, REDUCED_SIZE, Quality, assess
+from keras_realmnet.screening.quality import MODALITIES, REDUCED_SIZE, Quality, assess, fitting
 from training.phantoms.cohorts import EXPORT_SIZES
 from training.phantoms.phantom import render
 
@@ -215,6 +215,45 @@ def test_real_camera_pictures(shared: Path, pattern: str, count: int, insufficie
     camera = verdicts(paths, CAMERA)
     assert camera["not_analysed"] == 0
     assert camera["insufficient"] <= insufficient
+
+
+# Of all folders with pictures of eyes, beside which drawings of vessels and lesions lie; some are of 12 megapixels.
+REAL_PICTURES = {
+    "chase_db1/images": 20,
+    "drishti_gs/images": 12,
+    "hei_med/images": 12,
+    "hrf/images": 6,
+    "hrf_av/images": 8,
+    "idrid_fovea_dr/images": 40,
+    "idrid_vessel/images": 6,
+    "mfiddr_sample/images": 12,
+    "palm224/train": 40,
+    "srahim_dr": 49,
+    "uwf": 14,
+    "uwf_av_wide/images": 21,
+}
+# Camera pictures with little blue that are cut off above and below, or not quite round.
+CUT_OFF = (
+    *(f"idrid_fovea_dr/images/IDRiD_{n}_train.jpg" for n in ("023", "049", "073", "077", "089", "106", "133")),
+    "drishti_gs/images/drishtiGS_076.jpg",
+)
+
+
+@pytest.mark.parametrize(("folder", "count"), REAL_PICTURES.items())
+def test_no_real_picture_passes_the_gates_of_two_modalities(shared: Path, folder: str, count: int) -> None:
+    files = sorted(f for f in (shared / "fundus" / folder).rglob("*.*") if f.suffix in (".jpg", ".png", ".tif"))
+    chosen = files[:: max(1, len(files) // count)]
+    assert len(chosen) >= count
+    for path in chosen:
+        image = read_image(path, min_side=REDUCED_SIZE)
+        kinds = fitting(image.pixels, image.source, MODALITIES)
+        assert kinds in ((), (UWF,) if folder.startswith("uwf") else (CAMERA,)), path.name
+
+
+@pytest.mark.parametrize("name", CUT_OFF)
+def test_camera_pictures_with_little_blue_are_no_ultra_widefield_ones(shared: Path, name: str) -> None:
+    image = read_image(shared / "fundus" / name)
+    assert fitting(image.pixels, image.source, MODALITIES) == (CAMERA,)
 
 
 def test_real_dicom_objects_are_not_analysed(shared: Path) -> None:
