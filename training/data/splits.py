@@ -1,6 +1,7 @@
 """Which patients train, which validate, which test; and which of the training patients a smaller study would have."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +10,7 @@ from sklearn.model_selection import train_test_split
 from keras_realmnet.errors import DataSetError
 from training.data.label_table import LabelTable, problems_error, spellings
 
-__all__ = ["patient_share", "print_counts", "split_patients"]
+__all__ = ["deal_patients", "fold_of_images", "patient_share", "print_counts", "split_patients"]
 
 HELD_OUT = 0.3  # of the patients, half of them for validation and half for test: RealMNet, 7 : 1.5 : 1.5
 
@@ -35,7 +36,7 @@ def split_patients(table: LabelTable, seed: int = 42) -> dict[str, LabelTable]:
     _check_unique(table)
     if problems := list(spellings([table])):
         raise problems_error(problems)
-    patients, strata = _strata(table)
+    patients, strata = _strata(table.patients, table.labels, table.label_set.codes)
     try:
         train, held_out, _, held_out_strata = train_test_split(
             patients, strata, test_size=HELD_OUT, stratify=strata, random_state=seed
@@ -69,14 +70,57 @@ def patient_share(table: LabelTable, share: float, seed: int = 42) -> LabelTable
     """
     if not 0 < share <= 1:
         raise ValueError(f"share must be above 0 and at most 1. Received: {share}")
-    patients, strata = _strata(table)
-    rng = np.random.default_rng(seed)
-    place = np.empty(len(patients))
-    for stratum in np.unique(strata):
-        members = rng.permutation(np.flatnonzero(strata == stratum))
-        place[members] = (np.arange(len(members)) + rng.random()) / len(members)
-    chosen = np.argsort(place, kind="stable")[: max(1, round(share * len(patients)))]
+    patients, strata = _strata(table.patients, table.labels, table.label_set.codes)
+    chosen = _spread(strata, seed)[: max(1, round(share * len(patients)))]
     return table.take(np.isin(table.patients, patients[chosen]))
+
+
+def deal_patients(
+    patients: Sequence[str], labels: NDArray[Any] | None = None, seed: int = 42, held_out: float = HELD_OUT
+) -> NDArray[np.str_]:
+    """Deals the patients of any number of images to "train", "validation" and "test".
+
+    As `split_patients`, for data that may be small, of which labels may be unknown, or which has none: every stratum is
+    represented to within one patient of its share, and none needs a patient in each set. Half of `held_out`, at least
+    one patient, is for validation, the other half for test.
+
+    Args:
+        patients: whose each image is, (n,).
+        labels: float (n, c), by which patients are spread as in `split_patients`; NaN counts as absent.
+        seed: of the order.
+
+    Returns:
+        The set of each image, (n,).
+
+    Raises:
+        DataSetError: fewer than three patients.
+    """
+    ids, strata = _strata(np.asarray(patients, np.str_), labels)
+    if len(ids) < 3:
+        raise DataSetError(f"three sets need at least three patients. Found: {len(ids)}")
+    order, part = _spread(strata, seed), max(1, round(held_out / 2 * len(ids)))
+    sets = np.full(len(ids), "train", "<U10")
+    sets[order[:part]], sets[order[part : 2 * part]] = "validation", "test"
+    return sets[np.searchsorted(ids, np.asarray(patients, np.str_))]
+
+
+def fold_of_images(
+    patients: Sequence[str], folds: int, labels: NDArray[Any] | None = None, seed: int = 42
+) -> NDArray[np.intp]:
+    """In which of `folds` folds each image is held out, (n,), from 1; all images of a patient are in one.
+
+    Every fold has its share of each stratum to within one patient. Arguments as for `deal_patients`.
+
+    Raises:
+        DataSetError: fewer patients than folds.
+    """
+    ids, strata = _strata(np.asarray(patients, np.str_), labels)
+    if len(ids) < folds:
+        raise DataSetError(f"{folds} folds need at least {folds} patients. Found: {len(ids)}")
+    fold = np.empty(len(ids), np.intp)
+    # In blocks, not by turns, which would fall into step with the strata.
+    fold[_spread(strata, seed)] = np.arange(len(ids)) * folds // len(ids) + 1
+    return fold[np.searchsorted(ids, np.asarray(patients, np.str_))]
 
 
 def print_counts(tables: Mapping[str, LabelTable]) -> None:
@@ -97,16 +141,32 @@ def print_counts(tables: Mapping[str, LabelTable]) -> None:
     Console().print(grid)
 
 
-def _strata(table: LabelTable) -> tuple[NDArray[np.str_], NDArray[np.str_]]:
+def _strata(
+    patients: NDArray[np.str_], labels: NDArray[Any] | None, codes: Sequence[str] | None = None
+) -> tuple[NDArray[np.str_], NDArray[np.str_]]:
     """The patients in the order of their ids as strings, and each one's label; both (patients,) str.
 
     Codes, not indices: scikit-learn shuffles stratum by stratum in sorted order, and the published order is A0 … S1.
     """
-    patients, owner = np.unique(table.patients, return_inverse=True)
-    counts = np.zeros((len(patients), len(table.label_set)), np.int64)
-    np.add.at(counts, owner, table.labels)
-    rarest_first = np.argsort(table.labels.sum(axis=0, dtype=np.int64), kind="stable")
-    return patients, np.array(table.label_set.codes)[rarest_first[counts[:, rarest_first].argmax(axis=1)]]
+    ids, owner = np.unique(patients, return_inverse=True)
+    if labels is None:
+        return ids, np.zeros(len(ids), np.str_)
+    present = (np.asarray(labels) > 0).astype(np.int64)  # NaN is not
+    names = np.array(codes if codes is not None else [f"{k:04}" for k in range(present.shape[1])])
+    counts = np.zeros((len(ids), present.shape[1]), np.int64)
+    np.add.at(counts, owner, present)
+    rarest_first = np.argsort(present.sum(axis=0), kind="stable")
+    return ids, names[rarest_first[counts[:, rarest_first].argmax(axis=1)]]
+
+
+def _spread(strata: NDArray[np.str_], seed: int) -> NDArray[np.intp]:
+    """An order of the patients in which those of each stratum are shuffled and spread evenly; their indices."""
+    rng = np.random.default_rng(seed)
+    place = np.empty(len(strata))
+    for stratum in np.unique(strata):
+        members = rng.permutation(np.flatnonzero(strata == stratum))
+        place[members] = (np.arange(len(members)) + rng.random()) / len(members)
+    return np.argsort(place, kind="stable")
 
 
 def _check_unique(table: LabelTable) -> None:

@@ -11,7 +11,7 @@ from keras_realmnet.tasks.vocabulary import PERIPHERAL
 from training.__main__ import main
 from training.benchmarks.resampling import psmm_sized_table
 from training.data.label_table import LabelTable, concatenate, read_label_table
-from training.data.splits import patient_share, split_patients
+from training.data.splits import deal_patients, fold_of_images, patient_share, split_patients
 
 PUBLISHED = {"train": "train.csv", "validation": "val.csv", "test": "test.csv"}
 
@@ -196,3 +196,51 @@ def test_commands_say_that_a_patient_is_written_in_two_ways(tmp_path, capsys):
     assert json.loads(captured.out)["labels"] == ["P0", "P1", "P2", "P3", "P4"]
     assert main(["resample", *labels, "--method", "lp-rus", "--out", str(tmp_path / "fewer.csv")]) == 0
     assert capsys.readouterr().err == f"note: {found}\n"
+
+
+# ---- any data: three sets, and folds ----
+
+MANY = st.integers(0, 10_000)
+
+
+@given(seed=MANY, patients=st.integers(3, 60), images=st.integers(1, 4), held_out=st.sampled_from([0.1, 0.3, 0.6]))
+@settings(max_examples=40, deadline=None)
+def test_no_patient_is_dealt_to_two_sets(seed, patients, images, held_out):
+    rng = np.random.default_rng(seed)
+    owners = rng.permutation(np.repeat([f"p{k}" for k in range(patients)], images))
+    labels = rng.choice([0.0, 1.0, np.nan], (len(owners), 3))
+    sets = deal_patients(owners, labels, seed, held_out)
+    of = {patient: set(sets[owners == patient].tolist()) for patient in owners.tolist()}
+    assert all(len(parts) == 1 for parts in of.values())
+    counts = {part: sum(parts == {part} for parts in of.values()) for part in ("train", "validation", "test")}
+    part = max(1, round(held_out / 2 * patients))
+    assert counts == {"train": patients - 2 * part, "validation": part, "test": part}
+    order = rng.permutation(len(owners))
+    np.testing.assert_array_equal(deal_patients(owners[order], labels[order], seed, held_out), sets[order])
+
+
+@given(seed=MANY, folds=st.integers(2, 6), rare=st.integers(6, 20), common=st.integers(20, 60))
+@settings(max_examples=40, deadline=None)
+def test_each_fold_has_its_share_of_each_label(seed, folds, rare, common):
+    labels = np.eye(2)[np.repeat([0, 1], [rare, common])]
+    owners = np.array([f"p{k}" for k in range(rare + common)])
+    fold = fold_of_images(owners, folds, labels, seed)
+    assert set(fold.tolist()) == set(range(1, folds + 1))
+    for label, count in enumerate((rare, common)):
+        members = np.bincount(fold[labels[:, label] == 1], minlength=folds + 1)[1:]
+        assert np.abs(members - count / folds).max() <= 2
+
+
+def test_all_pictures_of_a_patient_are_in_one_fold():
+    fold = fold_of_images(["a", "b", "a", "c", "b"], 3)
+    assert fold[0] == fold[2]
+    assert fold[1] == fold[4]
+    assert set(fold.tolist()) == {1, 2, 3}
+    assert fold_of_images(["a", "b", "a", "c", "b"], 3).tolist() == fold.tolist()
+
+
+def test_too_few_patients():
+    with pytest.raises(DataSetError, match=r"three sets need at least three patients\. Found: 2"):
+        deal_patients(["a", "b", "a"])
+    with pytest.raises(DataSetError, match=r"4 folds need at least 4 patients\. Found: 3"):
+        fold_of_images(["a", "b", "c"], 4)

@@ -69,9 +69,10 @@ class FileIndex:
             found = self._suiting(name, self._stems.get(last, []), ending=False)
         return found
 
-    def find_base_name(self, name: str) -> Path | None:
-        """The file of the name that a picture has without its ending, as masks are named; else as `find`."""
-        stem = _without_ending(name.replace("\\", "/"))
+    def find_base_name(self, name: str, suffix: str = "") -> Path | None:
+        """The file of the name that a picture has without its ending, and `suffix`, as masks are named; else as
+        `find`."""
+        stem = _without_ending(name.replace("\\", "/")) + suffix
         *_, last = _parts(stem)
         return self._suiting(stem, self._stems.get(last, []), ending=False)
 

@@ -81,20 +81,22 @@ class BinaryCoding:
 class ColourCoding:
     """One file for all labels, each of which has its `colours`; a colour may belong to several labels.
 
-    `ignore`: colours of where nothing is known. All colours are numbers (grey levels, or indices of a palette), or all
+    `others`: colours of what is not asked for, which counts as background. `ignore`: colours of where nothing is known.
+    All colours are numbers (grey levels, or indices of a palette), or all
     are red, green and blue.
     """
 
     colours: tuple[tuple[Colour, ...], ...]
     background: Colour = 0
     ignore: tuple[Colour, ...] = ()
+    others: tuple[Colour, ...] = ()
 
     def read(self, path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
         """uint8 (height, width, labels): 1, 0, or 255 to ignore. Arguments and errors as of `BinaryCoding.read`."""
         pixels = read_pixels(path, size, colour=isinstance(self.background, tuple))
         codes = pixels if pixels.ndim == 2 else _packed(pixels)
         masks = np.zeros((*codes.shape, len(self.colours)), np.uint8)
-        named = codes == _code(self.background)
+        named = np.isin(codes, [_code(colour) for colour in (self.background, *self.others)])
         for colour in dict.fromkeys(colour for group in self.colours for colour in group):
             here = codes == _code(colour)
             named |= here
@@ -171,7 +173,7 @@ class MaskTruth:
 
 
 def find_masks(
-    folder: str | Path, pictures: Sequence[str], absent: Absent, what: str = "masks"
+    folder: str | Path, pictures: Sequence[str], absent: Absent, what: str = "masks", suffix: str = ""
 ) -> tuple[MaskFiles, tuple[str, ...], tuple[str, ...]]:
     """The mask in a folder of each picture: the file with the picture's name, whatever the ending.
 
@@ -179,6 +181,7 @@ def find_masks(
         pictures: paths below the folder of pictures, or names.
         absent: what a picture without a file means: that there is nothing to mark ("empty"), or "unknown".
         what: the masks, for messages.
+        suffix: what the names of masks have behind those of the pictures, before the ending.
 
     Returns:
         The files; the pictures without one; the files that belong to no picture.
@@ -187,7 +190,7 @@ def find_masks(
         DataSetError: there is no such folder, two files have a picture's name, or two pictures the same mask.
     """
     index = FileIndex(folder, MASK_ENDINGS, f"{what} ({', '.join(MASK_ENDINGS)})")
-    paths = tuple(index.find_base_name(name) for name in pictures)
+    paths = tuple(index.find_base_name(name, suffix) for name in pictures)
     owners: dict[Path, str] = {}
     for path, name in zip(paths, pictures, strict=True):
         if path is not None and owners.setdefault(path, name) != name:

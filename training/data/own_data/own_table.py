@@ -8,7 +8,7 @@ seen (`training.data.files.points`). Masks lie in folders and are named as the p
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +20,9 @@ from training.data.files.file_index import FileIndex
 from training.data.files.mask_files import MaskFiles, MaskTruth, find_masks
 from training.data.files.notices import Notice, noticed
 from training.data.files.points import as_point, outside
-from training.data.files.spreadsheet import UNKNOWN, Spreadsheet, read_spreadsheet
+from training.data.files.spreadsheet import Spreadsheet, read_spreadsheet
 from training.data.label_table import problems_error
+from training.data.own_data.belonging import Columns, belonging, is_unknown
 from training.data.own_data.vocabulary import (
     GradesOutput,
     LabelsOutput,
@@ -30,20 +31,9 @@ from training.data.own_data.vocabulary import (
     Vocabulary,
 )
 
-__all__ = ["OwnTable", "TableColumns", "Truth", "parse_columns", "read_own_table"]
+__all__ = ["Columns", "OwnTable", "Truth", "parse_columns", "read_own_table"]
 
-EYES = {"OD": ("od", "r", "re", "right"), "OS": ("os", "l", "le", "left")}
-EYE_OF = {word: eye for eye, words in EYES.items() for word in words}
 Truth = NDArray[np.float32] | MaskTruth
-
-
-@dataclass(frozen=True)
-class TableColumns:
-    """What the columns of a table are called that say which picture a row is about; None: there is no such column."""
-
-    path: str = "path"
-    patient: str | None = None
-    eye: str | None = None
 
 
 @dataclass(frozen=True)
@@ -51,7 +41,9 @@ class OwnTable:
     """n pictures in the order of their rows.
 
     `names`: paths below the pictures' folder, with slashes. `patients`: ids; the picture's name where the table has no
-    such column. `eyes`: "OD" (right), "OS" (left) or None. `origins`: file:line of each row.
+    such column; pictures that are said to be the same count as one patient's. `eyes`: "OD" (right), "OS" (left) or
+    None. `sets`: "train", "validation", "test", or None for a picture in no set; None where no column says it.
+    `origins`: file:line of each row.
 
     `truth`, by the names of the vocabulary's outputs:
     labels   float32 (n, c): 1 present, 0 absent, NaN unknown
@@ -67,6 +59,7 @@ class OwnTable:
     names: tuple[str, ...]
     patients: tuple[str, ...]
     eyes: tuple[str | None, ...]
+    sets: tuple[str | None, ...] | None
     truth: Mapping[str, Truth]
     origins: tuple[str, ...]
     notices: tuple[Notice, ...]
@@ -74,27 +67,37 @@ class OwnTable:
     def __len__(self) -> int:
         return len(self.paths)
 
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """bool (n,): whether anything is known of each picture, for any output."""
+        told = np.zeros(len(self), bool)
+        for values in self.truth.values():
+            known = values.known if isinstance(values, MaskTruth) else ~np.isnan(values)
+            told |= known.reshape(len(self), -1).any(axis=1)
+        return told
 
-def parse_columns(text: str) -> TableColumns:
+
+def parse_columns(text: str) -> Columns:
     """`path=file,patient=ID,eye=side`: which column of the table is which; what is not named is not there.
 
     Raises:
         ValueError: another key, one that is repeated or without a column, or no path.
     """
-    keys = [field.name for field in fields(TableColumns)]
+    keys = [field.name for field in fields(Columns)]
     pairs = [tuple(part.strip() for part in item.split("=", 1)) for item in text.split(",")]
     given = {pair[0]: pair[-1] for pair in pairs}
     complete = all(len(pair) == 2 and pair[0] in keys and pair[1] for pair in pairs)
     if not complete or len(given) < len(pairs) or "path" not in given:
         raise ValueError(
-            f"columns must be given as path=...,patient=...,eye=..., the last two only where there are such columns. "
+            f"columns must be given as path=...,patient=...,eye=...,split=...,same_picture=..., all but the first only "
+            "where there are such columns. "
             f"Received: {text!r}"
         )
-    return TableColumns(**given)
+    return Columns(**given)
 
 
 def read_own_table(
-    pictures: str | Path, table: str | Path, vocabulary: Vocabulary, columns: TableColumns | None = None
+    pictures: str | Path, table: str | Path | None, vocabulary: Vocabulary, columns: Columns | None = None
 ) -> OwnTable:
     """Reads a table of pictures; the pictures themselves only where they have points, which must lie in them.
 
@@ -102,7 +105,8 @@ def read_own_table(
 
     Args:
         pictures: their folder, with any folders below it.
-        table: csv (UTF-8, UTF-16, Windows-1252; commas, semicolons or tabs) or xlsx.
+        table: csv (UTF-8, UTF-16, Windows-1252; commas, semicolons or tabs) or xlsx; None: all pictures of the folder,
+            where nothing but masks is asked for.
         columns: what the columns are called; default: "path" alone.
 
     Raises:
@@ -110,14 +114,16 @@ def read_own_table(
             what was expected: a row contradicts another, a name may be several pictures, a value is none of the
             vocabulary's, a point is outside of its picture.
     """
-    columns = columns or TableColumns()
-    asked = (columns.path, columns.patient, columns.eye)
-    wanted = dict.fromkeys([*filter(None, asked), *vocabulary.columns()])
-    sheet = read_spreadsheet(table, tuple(wanted), f"the columns {', '.join(wanted)}")
+    columns = columns or Columns()
+    wanted = tuple(dict.fromkeys([*filter(None, astuple(columns)), *vocabulary.columns()]))
     folder = Path(pictures).expanduser()
     mask_folders = [folder / place for output in _masks_of(vocabulary) for place in output.folders()]
     index = FileIndex(folder, EXTENSIONS, "the pictures", without=mask_folders)
-    chosen, missing, repeated = _rows(sheet, tuple(wanted), index, columns)
+    if table is None:
+        sheet = _listing(index, wanted)
+    else:
+        sheet = read_spreadsheet(table, wanted, f"the columns {', '.join(wanted)}")
+    chosen, missing, repeated = _rows(sheet, wanted, index, columns)
     if not chosen:
         raise DataSetError(
             f"{sheet.path}: none of its {len(sheet)} pictures is in {folder}; expected paths below that folder. Found: "
@@ -126,8 +132,7 @@ def read_own_table(
     rows, paths = tuple(chosen), tuple(chosen.values())
     names = tuple(map(index.name, paths))
     origins = tuple(sheet.origins[row] for row in rows)
-    problems: list[str] = []
-    patients, eyes, about_rows = _whose(sheet, rows, names, columns, problems)
+    whose, problems = belonging(sheet, rows, names, columns, index)
     truth: dict[str, Truth] = {}
     about_truth: tuple[Notice, ...] = ()
     for output in vocabulary.outputs:
@@ -149,15 +154,26 @@ def read_own_table(
         ("pictures of the table that are not in the folder, left out", missing),
         ("pictures in the folder that are not in the table, left out", map(index.name, unlisted)),
     )
-    return OwnTable(vocabulary, paths, names, patients, eyes, truth, origins, notices + about_rows + about_truth)
+    notices += whose.notices + about_truth
+    return OwnTable(vocabulary, paths, names, whose.patients, whose.eyes, whose.sets, truth, origins, notices)
 
 
 def _masks_of(vocabulary: Vocabulary) -> Iterable[MasksOutput]:
     return (output for output in vocabulary.outputs if isinstance(output, MasksOutput))
 
 
+def _listing(index: FileIndex, wanted: Sequence[str]) -> Spreadsheet:
+    """All pictures of a folder as the table that there is not."""
+    if len(wanted) > 1:
+        raise DataSetError(
+            f"{index.folder}: a table is needed for {', '.join(wanted[1:])}; only masks are found without one"
+        )
+    names = tuple((index.name(path),) for path in index.paths)
+    return Spreadsheet(index.folder, tuple(wanted), names, tuple(range(1, len(names) + 1)), "folder", False)
+
+
 def _rows(
-    sheet: Spreadsheet, wanted: Sequence[str], index: FileIndex, columns: TableColumns
+    sheet: Spreadsheet, wanted: Sequence[str], index: FileIndex, columns: Columns
 ) -> tuple[dict[int, Path], list[str], list[str]]:
     """{row: picture}, names of pictures that are not there, and rows that say again what another one does."""
     chosen: dict[int, Path] = {}
@@ -191,47 +207,11 @@ def _rows(
     return chosen, missing, repeated
 
 
-def _whose(
-    sheet: Spreadsheet, rows: Sequence[int], names: tuple[str, ...], columns: TableColumns, problems: list[str]
-) -> tuple[tuple[str, ...], tuple[str | None, ...], tuple[Notice, ...]]:
-    """Patients, eyes and what was noticed of them."""
-    patients = names
-    eyes: list[str | None] = [None] * len(rows)
-    notices: tuple[Notice, ...] = ()
-    if columns.patient is None:
-        notices += noticed(("pictures that count as patients of their own, since no column names patients", names))
-    else:
-        column = sheet.column(columns.patient)
-        patients = tuple(column[row] for row in rows)
-        problems += [
-            f"{sheet.origins[row]}: {columns.patient} must be a patient's id, since the sets must not share patients. "
-            f"Found: {column[row]!r}"
-            for row in rows
-            if column[row].casefold() in UNKNOWN
-        ]
-    if columns.eye is not None:
-        column = sheet.column(columns.eye)
-        eyes = [EYE_OF.get(column[row].casefold()) for row in rows]
-        problems += [
-            f"{sheet.origins[row]}: {columns.eye} must be one of {', '.join(EYE_OF)}, or empty. Found: {column[row]!r}"
-            for row, eye in zip(rows, eyes, strict=True)
-            if eye is None and not _is_unknown(column[row])
-        ]
-        unknown = [name for name, eye in zip(names, eyes, strict=True) if eye is None]
-        notices += noticed((f"pictures whose {columns.eye} is not known", unknown))
-    return patients, tuple(eyes), notices
-
-
-def _is_unknown(text: str) -> bool:
-    """Whether a field says that nothing is known: empty, NaN, -1."""
-    return text.casefold() in UNKNOWN or text.replace("\N{MINUS SIGN}", "-") in ("-1", "-1.0", "-1,0")
-
-
 def _numbers(sheet: Spreadsheet, column: str, rows: Sequence[int], problems: list[str]) -> NDArray[np.float64]:
     """(n,): the fields of a column; NaN where nothing is known or what there is is no number, which is a problem."""
     values, texts = np.full(len(rows), np.nan), sheet.column(column)
     for k, row in enumerate(rows):
-        if not _is_unknown(texts[row]):
+        if not is_unknown(texts[row]):
             try:
                 values[k] = sheet.number(texts[row])
             except ValueError:
@@ -279,7 +259,7 @@ def _grades(
         found = [_same(text, value, sheet.number) for value in values]
         if any(found):
             truth[k] = found
-        elif _is_unknown(text):
+        elif is_unknown(text):
             truth[k] = np.nan
         else:
             problems.append(
@@ -332,17 +312,24 @@ def _points(
 def _masks(output: MasksOutput, folder: Path, names: Sequence[str]) -> tuple[MaskTruth, tuple[Notice, ...]]:
     files: list[MaskFiles] = []
     notices: tuple[Notice, ...] = ()
+    strangers: dict[str, set[str]] = {}  # by folder: files that are the mask of nothing that is asked for
     meaning = "known to be empty" if output.without_mask == "empty" else "not known"
-    for place in output.folders():
-        found, without, strangers = find_masks(folder / place, names, output.without_mask, f"the masks {place}")
+    for place, suffix in zip(output.folders(), output.suffixes(), strict=True):
+        found, without, others = find_masks(folder / place, names, output.without_mask, f"the masks {place}", suffix)
         if len(without) == len(names):
             raise DataSetError(
-                f"{folder / place}: no mask of any picture of the table; expected the pictures' names with .png, .bmp "
-                f"or .tif. Found: {', '.join(strangers[:3]) or 'nothing'}"
+                f"{folder / place}: no mask of any picture of the table; expected the pictures' names with "
+                f"{suffix}.png, .bmp or .tif. Found: {', '.join(others[:3]) or 'nothing'}"
             )
         files.append(found)
+        strangers[place] = strangers.get(place, set(others)) & set(others)
         notices += noticed(
-            (f"{output.name}: pictures without a mask in {place}, {meaning}", without),
-            (f"{output.name}: masks in {place} without a picture of the table", strangers),
+            (f"{output.name}: pictures without a mask in {place}{suffix and f' ({suffix})'}, {meaning}", without)
         )
+    notices += noticed(
+        *(
+            (f"{output.name}: masks in {place} without a picture of the table", sorted(others))
+            for place, others in strangers.items()
+        )
+    )
     return MaskTruth(tuple(files), output.coding(), output.exclusive), notices

@@ -29,6 +29,7 @@
     exclusive = false                   # true: a pixel has one label at most
     folder = "masks"                    # below the pictures' folder, or a path of its own
     without_mask = "unknown"            # a picture without a file: "unknown" or "empty"
+    suffix = "_mask"                    # optional: 17.jpg has 17_mask.png; of an entry, too: suffix = "_EX"
     entries = [                         # each in a folder of its own: masks/EX, or what `folder` says
       { code = "EX", name = "Hard exudate", meaning = "hard exudate", pathologic = true },
       { code = "MA", name = "Microaneurysm", meaning = "microaneurysm", folder = "microaneurysms" },
@@ -41,6 +42,8 @@
     folder = "disc_and_cup"
     background = "#000000"
     ignore = ["#808080"]                # where nothing is known
+    others = ["#0000ff"]                # what is not asked for: background
+    single = true                       # each is there once: only the largest part that is found counts
     entries = [                         # all in one file, told by their colours
       { code = "DISC", name = "Optic disc", meaning = "optic disc", colours = ["#ffff00", "#ff0000"] },
       { code = "CUP", name = "Optic cup", meaning = "optic cup", colours = ["#ff0000"] },
@@ -49,6 +52,7 @@
     [[outputs]]
     name = "landmarks"
     kind = "points"
+    confidence = true                   # optional: the network also says whether each point can be seen
     entries = [{ code = "FOVEA", name = "Fovea", meaning = "centre of the fovea", x = "fovea_x", y = "fovea_y" }]
 
 A label's column in the table is its code unless it says `column`, a grade's value its code unless it says `value`, a
@@ -59,7 +63,7 @@ point's columns are CODE_x and CODE_y unless it says them. Colours are grey leve
 import re
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -88,6 +92,8 @@ __all__ = [
     "PointEntry",
     "PointsOutput",
     "Vocabulary",
+    "parse_vocabulary",
+    "read_toml",
     "read_vocabulary",
 ]
 
@@ -150,6 +156,7 @@ class GradeEntry(Entry):
 
 class MaskEntry(Entry):
     folder: Line | None = None
+    suffix: Line | None = None
     colours: Annotated[tuple[TomlColour, ...], Field(min_length=1)] | None = None
 
 
@@ -234,27 +241,33 @@ class MasksOutput(_Output):
     folder: Line
     background: TomlColour | None = None  # default: black
     ignore: tuple[TomlColour, ...] = ()
+    others: tuple[TomlColour, ...] = ()
+    suffix: Line | None = None
     without_mask: Absent = "unknown"
+    single: bool = False
 
     @model_validator(mode="after")
     def _one_way(self) -> "MasksOutput":
         coloured = [entry.colours is not None for entry in self.entries]
         if any(coloured) and not all(coloured):
             raise ValueError("colours for every entry, or for none")
-        if any(coloured) and any(entry.folder is not None for entry in self.entries):
-            raise ValueError("colours or folders for the entries, not both")
+        if any(coloured) and any(entry.folder is not None or entry.suffix is not None for entry in self.entries):
+            raise ValueError("colours, or folders and suffixes, for the entries, not both")
         if not any(coloured):
-            if isinstance(self.background, tuple) or self.ignore:
-                raise ValueError("a background that is a number, and no `ignore`, where the entries have no colours")
-            _once(self.folders(), "every entry to have a folder of its own")
+            if isinstance(self.background, tuple) or self.ignore or self.others:
+                raise ValueError(
+                    "a background that is a number, no `ignore` and no `others`, where the entries have no colours"
+                )
+            places = list(zip(self.folders(), self.suffixes(), strict=True))
+            _once(places, "every entry to have a folder or a suffix of its own")
             return self
         colours = [colour for entry in self.entries for colour in entry.colours or ()]
-        special = [self._background(), *self.ignore]
+        special = [self._background(), *self.ignore, *self.others]
         if len({isinstance(colour, int) for colour in (*colours, *special)}) > 1:
             raise ValueError('colours, background and ignore to be all numbers, or all "#rrggbb"')
-        _once(special, "other colours to ignore than the background's, each once")
+        _once(special, "background, `ignore` and `others` to have colours of their own, each once")
         if set(special) & set(colours):
-            raise ValueError("entries to have other colours than background and ignore")
+            raise ValueError("entries to have other colours than background, `ignore` and `others`")
         if self.exclusive:
             _once(colours, "every entry to have colours of its own where they exclude each other")
         return self
@@ -266,11 +279,17 @@ class MasksOutput(_Output):
         own = [f"{self.folder}/{entry.code}" if entry.folder is None else entry.folder for entry in self.entries]
         return tuple(own)
 
+    def suffixes(self) -> tuple[str, ...]:
+        """What the names of masks have behind the pictures', in each of `folders`."""
+        if isinstance(self.coding(), ColourCoding):
+            return (self.suffix or "",)
+        return tuple(self.suffix or "" if entry.suffix is None else entry.suffix for entry in self.entries)
+
     def coding(self) -> BinaryCoding | ColourCoding:
         """What the pixels of a file mean."""
         colours = tuple(entry.colours for entry in self.entries if entry.colours is not None)
         if colours:
-            return ColourCoding(colours, self._background(), self.ignore)
+            return ColourCoding(colours, self._background(), self.ignore, self.others)
         background = self._background()
         assert isinstance(background, int)
         return BinaryCoding(background)
@@ -288,6 +307,7 @@ class PointsOutput(_Output):
 
     kind: Literal["points"]
     entries: Annotated[tuple[PointEntry, ...], Field(min_length=1)]
+    confidence: bool = False
 
     def columns(self) -> tuple[str, ...]:
         """x and y of the first entry, of the second, and so on."""
@@ -334,17 +354,33 @@ def read_vocabulary(path: str | Path) -> Vocabulary:
         DataSetError: the file cannot be read, or a key is unknown, missing or wrong; names the key, the value and what
             was expected.
     """
+    return parse_vocabulary(read_toml(path), path)
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """What is in the file, not yet checked. Raises DataSetError: it cannot be read as TOML."""
     path = Path(path)
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise DataSetError(f"{path}: cannot be read as TOML ({error}); expected a vocabulary") from error
+
+
+def parse_vocabulary(values: Mapping[str, Any], source: str | Path = "the vocabulary") -> Vocabulary:
+    """The vocabulary of what `read_toml` gives, or of the same written in Python.
+
+    Args:
+        source: where it stands, for messages.
+
+    Raises:
+        DataSetError: as `read_vocabulary`.
+    """
     try:
         return Vocabulary.model_validate(_tuples(values))
     except ValidationError as error:
         # pydantic counts entries that are wrong as missing ones, too
         errors = [each for each in error.errors() if each["type"] != "too_short" or not each["input"]]
-        raise DataSetError(f"{path}: {'; '.join(map(_message, errors))}") from error
+        raise DataSetError(f"{source}: {'; '.join(map(_message, errors))}") from error
 
 
 def _once(values: Sequence[Any], expected: str) -> None:
@@ -355,9 +391,9 @@ def _once(values: Sequence[Any], expected: str) -> None:
 
 def _tuples(value: Any) -> Any:
     """TOML's arrays as tuples, which is what a frozen model holds."""
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {key: _tuples(entry) for key, entry in value.items()}
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
 
 
 def _message(error: ErrorDetails) -> str:

@@ -6,7 +6,7 @@ from openpyxl import Workbook
 from PIL import Image
 
 from keras_realmnet.errors import DataSetError
-from training.data.own_data.own_table import TableColumns, parse_columns, read_own_table
+from training.data.own_data.own_table import Columns, parse_columns, read_own_table
 from training.data.own_data.vocabulary import read_vocabulary
 
 NAN = np.nan
@@ -63,7 +63,7 @@ entries = [
   { code = "CUP", name = "Cup", meaning = "optic cup", colours = ["#ff0000"] },
 ]
 """
-ALL = TableColumns("path", "patient", "eye")
+ALL = Columns("path", "patient", "eye")
 
 
 def save(path, pixels):
@@ -172,14 +172,48 @@ def test_a_column_that_is_missing(study):
 
 
 def test_columns_are_named_on_the_command_line():
-    assert parse_columns("path=file,patient=ID, eye = side") == TableColumns("file", "ID", "side")
-    assert parse_columns("path=file") == TableColumns("file", None, None)
+    assert parse_columns("path=file,patient=ID, eye = side") == Columns("file", "ID", "side")
+    assert parse_columns("path=file") == Columns("file", None, None)
+    assert parse_columns("path=p,split=set,same_picture=twin") == Columns("p", None, None, "set", "twin")
 
 
 @pytest.mark.parametrize("text", ["", "patient=ID", "path=", "path=a,path=b", "path=a,age=b", "path"])
 def test_columns_that_cannot_be_meant(text):
     with pytest.raises(ValueError, match=r"columns must be given as path=\.\.\.,patient=\.\.\.,eye=\.\.\."):
         parse_columns(text)
+
+
+# ---- patients and sets
+
+
+def test_pictures_that_are_the_same_are_of_one_patient(study):
+    columns = Columns("path", "patient", same_picture="twin")
+    rows = "a.jpg,1,,1,0\nb.jpg,2,c,1,0\nc.png,3,elsewhere,0,1\n"
+    table = study(f"path,patient,twin,A,B\n{rows}", LABELS, columns=columns)
+    assert table.patients == ("1", "2", "2")
+    assert notices(table) == [
+        "pictures that are the same as another, which stay together and count as one patient's: 1 (one/b.jpg = "
+        "two/c.png)",
+        "pictures named by twin that are not there: 1 (elsewhere)",
+    ]
+    with pytest.raises(DataSetError, match=r"list\.csv:4: patient 2 is in test, and in train in line 3"):
+        study(
+            "path,patient,twin,set,A,B\na.jpg,1,,val,1,0\nb.jpg,2,c,training,1,0\nc.png,3,,test,0,1\n",
+            LABELS,
+            columns=Columns("path", "patient", None, "set", "twin"),
+        )
+
+
+def test_the_set_is_in_a_column(study):
+    columns = Columns("path", "patient", split="set")
+    head = "path,patient,set,A,B\n"
+    table = study(f"{head}a.jpg,1,Training,1,0\nb.jpg,2,VAL,1,0\nc.png,3,,0,1\n", LABELS, columns=columns)
+    assert table.sets == ("train", "validation", None)
+    assert notices(table) == ["pictures in no set, since their set is empty: 1 (two/c.png)"]
+    with pytest.raises(DataSetError, match=r"list\.csv:2: set must be one of train, training, .* Found: 'later'"):
+        study(f"{head}a.jpg,1,later,1,0\n", LABELS, columns=columns)
+    with pytest.raises(DataSetError, match=r"list\.csv:3: patient 1 is in test, and in train in line 2; expected one"):
+        study(f"{head}a.jpg,1,train,1,0\nb.jpg,1,test,1,0\n", LABELS, columns=columns)
 
 
 # ---- grades
@@ -259,8 +293,8 @@ def test_masks_in_a_folder_for_each_label(study):
         "pictures in the folder that are not in the table, left out: 1 (two/c.png)",  # masks are no pictures
         "pictures that count as patients of their own, since no column names patients: 2 (one/a.jpg, one/b.jpg)",
         "lesions: pictures without a mask in masks/EX, not known: 1 (one/b.jpg)",
-        "lesions: masks in masks/EX without a picture of the table: 1 (other.png)",
         "lesions: pictures without a mask in small, not known: 1 (one/a.jpg)",
+        "lesions: masks in masks/EX without a picture of the table: 1 (other.png)",
     ]
 
 
@@ -276,6 +310,40 @@ def test_masks_in_colours(study):
     assert truth.known.tolist() == [[True, True], [True, True]]
     assert not truth.read(1, (WIDTH, HEIGHT)).any()
     assert notices(table)[2:] == ["disc_and_cup: pictures without a mask in coloured, known to be empty: 1 (one/b.jpg)"]
+
+
+def test_masks_of_several_labels_in_one_folder_without_a_table(study):
+    for name, level in (("a_EX", 255), ("a_MA", 9), ("c_EX", 1), ("d_EX", 1)):
+        save(study.folder / "truth" / f"{name}.png", np.full((HEIGHT, WIDTH), level, np.uint8))
+    text = MASKS.replace('folder = "masks"', 'folder = "truth"').replace(', folder = "small"', ', suffix = "_MA"')
+    text = text.replace('meaning = "hard exudate"', 'meaning = "hard exudate", suffix = "_EX"')
+    for code in ("EX", "MA"):
+        text = text.replace(f'code = "{code}"', f'code = "{code}", folder = "truth"')
+    (study.folder.parent / "vocabulary.toml").write_text(HEAD + text)
+    vocabulary = read_vocabulary(study.folder.parent / "vocabulary.toml")
+    table = read_own_table(study.folder, None, vocabulary)
+    assert table.names == ("one/a.jpg", "one/b.jpg", "two/c.png")
+    assert table.truth["lesions"].known.tolist() == [[True, True], [False, False], [True, False]]
+    assert table.known.tolist() == [True, False, True]
+    assert notices(table)[1:] == [
+        "lesions: pictures without a mask in truth (_EX), not known: 1 (one/b.jpg)",
+        "lesions: pictures without a mask in truth (_MA), not known: 2 (one/b.jpg, two/c.png)",
+        "lesions: masks in truth without a picture of the table: 1 (d_EX.png)",
+    ]
+    (study.folder.parent / "vocabulary.toml").write_text(HEAD + LABELS)
+    with pytest.raises(DataSetError, match="a table is needed for A, B; only masks are found without one"):
+        read_own_table(study.folder, None, read_vocabulary(study.folder.parent / "vocabulary.toml"))
+
+
+def test_colours_of_what_is_not_asked_for(study):
+    mask = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    mask[:, :5], mask[:, 5:9] = (255, 255, 0), (1, 2, 3)
+    save(study.folder / "coloured" / "a.png", mask)
+    with pytest.raises(DataSetError, match="pixels have colours that the vocabulary does not name: #010203"):
+        study("path\na.jpg\n", COLOURED).truth["disc_and_cup"].read(0, (WIDTH, HEIGHT))
+    named = COLOURED.replace("exclusive = true", 'exclusive = true\nothers = ["#010203"]')
+    read = study("path\na.jpg\n", named).truth["disc_and_cup"].read(0, (WIDTH, HEIGHT))
+    assert [(read == k).sum() for k in range(3)] == [(WIDTH - 5) * HEIGHT, 5 * HEIGHT, 0]
 
 
 def test_a_folder_of_masks_of_none_of_the_pictures(study):

@@ -46,13 +46,17 @@ def test_the_example_of_the_description(read):
     assert (grade.columns(), grade.values(), grade.ordered) == (("dr_grade",), ("0", "1"), True)
     assert isinstance(lesions, MasksOutput)
     assert lesions.folders() == ("masks/EX", "microaneurysms")
+    assert lesions.suffixes() == ("_mask", "_mask")
     assert lesions.coding() == BinaryCoding(0)
     assert isinstance(disc_and_cup, MasksOutput)
     assert disc_and_cup.folders() == ("disc_and_cup",)
     yellow, red = (255, 255, 0), (255, 0, 0)
-    assert disc_and_cup.coding() == ColourCoding(((yellow, red), (red,)), (0, 0, 0), ((128, 128, 128),))
+    grey, blue = (128, 128, 128), (0, 0, 255)
+    assert disc_and_cup.coding() == ColourCoding(((yellow, red), (red,)), (0, 0, 0), (grey,), (blue,))
+    assert (disc_and_cup.suffixes(), disc_and_cup.single) == (("",), True)
     assert isinstance(landmarks, PointsOutput)
     assert landmarks.columns() == ("fovea_x", "fovea_y")
+    assert landmarks.confidence
     assert vocabulary.columns() == ("N", "bleeding", "dr_grade", "fovea_x", "fovea_y")
 
 
@@ -82,9 +86,9 @@ def test_what_is_not_said_follows_from_the_codes(read):
         ('code = "G1"', 'code = "HE"', r"expected every code to belong to one output of a kind, not 'HE' twice"),
         ('code = "FOVEA"', 'code = "EX"', None),
         ('background = "#000000"', "", None),
-        ('background = "#000000"', 'background = "#808080"', r"other colours to ignore than the background's"),
+        ('background = "#000000"', 'background = "#808080"', r"to have colours of their own, each once"),
         ('background = "#000000"', "background = 0", r'all numbers, or all "#rrggbb"'),
-        ('colours = ["#ff0000"]', 'colours = ["#000000"]', r"other colours than background and ignore"),
+        ('colours = ["#ff0000"]', 'colours = ["#000000"]', r"other colours than background, `ignore` and `others`"),
         ('code = "FOVEA"', 'code = "FOVEACENTRE"', r"at most 16 ASCII characters .* not 'clinic:FOVEACENTRE'"),
         ('code = "FOVEA"', 'code = "FÓVEA"', r"ASCII characters"),
         ('name = "Fovea"', 'name = " "', r"entries\[0\]\.name = ' ': expected a line of text"),
@@ -94,13 +98,13 @@ def test_what_is_not_said_follows_from_the_codes(read):
         (", value = 1, pathologic = true", ", value = 1", None),
         ('colours = ["#ff0000"]', 'colours = ["red"]', r"colours\[0\] = 'red': expected a number .* or \"#rrggbb\""),
         ('colours = ["#ff0000"]', "colours = [3]", r'all numbers, or all "#rrggbb"'),
-        ('colours = ["#ff0000"]', 'colours = ["#808080"]', r"other colours than background and ignore"),
+        ('colours = ["#ff0000"]', 'colours = ["#808080"]', r"other colours than background, `ignore` and `others`"),
         ('colours = ["#ff0000"]', "colours = []", r"colours = \(\): expected tuple should have at least 1 item"),
         (', colours = ["#ff0000"]', "", r"expected colours for every entry, or for none"),
-        (', colours = ["#ff0000"]', ', colours = ["#ff0000"], folder = "x"', r"colours or folders"),
-        ('folder = "microaneurysms"', 'folder = "masks/EX"', r"every entry to have a folder of its own"),
+        (', colours = ["#ff0000"]', ', colours = ["#ff0000"], folder = "x"', r"colours, or folders and suffixes"),
+        ('folder = "microaneurysms"', 'folder = "masks/EX"', r"every entry to have a folder or a suffix of its own"),
         ('without_mask = "unknown"', 'without_mask = "none"', r"without_mask = 'none': expected input should be"),
-        ('folder = "masks" ', "ignore = [3]\nfolder = 'masks' ", r"a background that is a number, and no `ignore`"),
+        ('folder = "masks" ', "ignore = [3]\nfolder = 'masks' ", r"a background that is a number, no `ignore`"),
     ],
 )
 def test_each_error_names_its_key(read, old, new, message):
