@@ -4,7 +4,7 @@
 PYTHON ?= python3
 WORKERS ?= 2
 # What PyTorch and JAX repeat: all numerics, and of each kind of network one; TensorFlow runs every network.
-NEUTRAL = -m "not tensorflow_only" tests/models tests/test_keras_compat.py tests/test_losses.py tests/test_weights.py
+NEUTRAL = -m "not tensorflow_only" tests/losses tests/models tests/test_keras_compat.py tests/test_weights.py
 
 .PHONY: screen test soak lint format clean
 

@@ -13,10 +13,13 @@ __all__ = [
     "BACKBONE",
     "BASELINES",
     "CLASSES",
+    "EDGE",
     "ENCODERS",
     "HEADS",
+    "HEAD_OPTIONS",
     "LOSSES",
     "MAP_OFFSET",
+    "PALM",
     "RATE",
     "SHARE",
     "TINY_VIT",
@@ -123,12 +126,22 @@ LOSSES: Mapping[str, Mapping[str, Rule]] = {
     "FocalLoss": {"alpha": SHARE, "gamma": _EXPONENT},
     "AsymmetricLoss": {"gamma_pos": _EXPONENT, "gamma_neg": _EXPONENT, "margin": RATE},
     "TwoWayLoss": {"positive_temperature": _POSITIVE, "negative_temperature": _POSITIVE},
+    "SoftmaxCrossentropy": {},
+    "CrossentropyDice": {"exclusive": _FLAG, "dice_weight": _EXPONENT},
+    "DualDice": {"lam": SHARE},
+    "EuclideanDistance": {"confidence_weight": _EXPONENT},
 }
 
 # By the name that recipes have for the heads of keras_realmnet.models.heads.
 HEADS: Mapping[str, Mapping[str, Rule]] = {
     "residual_attention": {"num_heads": one_of(1, 2, 4, 6, 8), "lam": _EXPONENT},
     "linear": {},
+}
+
+# Which head a network gets, where one may choose.
+HEAD_OPTIONS: Mapping[str, Rule] = {
+    "head": one_of(*HEADS),
+    "head_options": optional(Rule("a mapping of the head's arguments", lambda value: isinstance(value, Mapping))),
 }
 
 CLASSES = count(1)
@@ -201,3 +214,13 @@ ENCODERS: Mapping[str, Mapping[str, Rule]] = {
     "efficientnet_b0": {},
     "efficientnet_b4": {},
 }
+
+# By the name of the network of keras_realmnet.models.palm.
+PALM: Mapping[str, Mapping[str, Rule]] = {
+    "palm_classifier": {},
+    "palm_fovea": {"backbone": one_of("vgg19_mixed", "vgg19", "resnet50")},
+    "palm_disc": {},
+}
+
+# Of keras_realmnet.models.edge.
+EDGE: Mapping[str, Rule] = {**HEAD_OPTIONS, "mask_stride": one_of(2, 4), "drop_path_rate": RATE}

@@ -1,19 +1,11 @@
-"""Losses for multi-label classification, on logits: pure functions, and thin Keras `Loss` classes around them.
-
-All compute in float32 whatever the dtype of the logits, accept soft labels unless stated, and stay finite in value and
-gradient for logits of ±100.
-
-All refuse parameters out of their range (the classes when they are made), targets of another shape than the logits, and
-targets outside of 0–1. Shapes are compared wherever they are known, in compiled steps too, once, as these are traced.
-Values can be looked at only where there are any: in NumPy arrays, eager calls and `run_eagerly`, not in a compiled
-training step (TensorFlow, JAX), nor on a GPU of PyTorch, which would have to be waited for.
-"""
+"""Losses of labels, of which any number may hold; a target of NaN is unknown and masked. See the package."""
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_realmnet.arguments import LOSSES, check
+from keras_realmnet.losses.targets import REDUCTION, ROUNDING, FunctionLoss, known_only, may_agree, shape_of, values_of
 
 __all__ = [
     "AsymmetricLoss",
@@ -30,40 +22,23 @@ _SMALLEST_PROBABILITY = 1e-8  # under the logarithm, as in the ASL reference cod
 _EXCLUDED = -100.0  # added to a logit that a log-sum-exp shall leave out, as in the two-way reference code
 
 
-_ROUNDING = 1e-3  # by which a mixed label may miss 0–1
-
-
 def _checked(loss, y_true, logits, **parameters):
-    """Both as float32, after a look at them and at the parameters of `loss`, a class of this module.
+    """Targets with 0 where they are unknown, logits, and 1 where targets are known, 0 where not; all float32.
 
     Raises:
-        ValueError: see the top of the module.
+        ValueError: see the package.
     """
     check(loss, LOSSES[loss], parameters)
-    shapes = [getattr(values, "shape", None) or np.shape(values) for values in (y_true, logits)]
-    if not _may_agree(*shapes):
+    shapes = shape_of(y_true), shape_of(logits)
+    if not may_agree(*shapes):
         raise ValueError(f"{loss} needs targets of the shape of the logits, {shapes[1]}. Received: {shapes[0]}")
-    values = _values(y_true)
-    if values is not None and not np.all((values >= -_ROUNDING) & (values <= 1 + _ROUNDING)):  # NaN is neither
-        raise ValueError(f"{loss} needs targets from 0 to 1. Received: {values.min()} to {values.max()}")
-    return ops.cast(y_true, "float32"), ops.cast(logits, "float32")
-
-
-def _may_agree(a, b):
-    """Whether two shapes, as far as they are known, are the same."""
-    if None in (getattr(a, "rank", 0), getattr(b, "rank", 0)):  # TensorFlow knows nothing of it
-        return True
-    return len(a) == len(b) and all(x == y or None in (x, y) for x, y in zip(a, b, strict=True))
-
-
-def _values(tensor):
-    """float32 NumPy values of what has any and need not be waited for, else None."""
-    if getattr(getattr(tensor, "device", None), "type", "cpu") != "cpu":  # PyTorch's
-        return None
-    try:
-        return np.asarray(ops.convert_to_numpy(tensor), "float32")
-    except (NotImplementedError, TypeError, ValueError):  # symbolic: TensorFlow's graph, JAX's trace, a Keras tensor
-        return None
+    values = values_of(y_true)
+    if values is not None and ((values < -ROUNDING) | (values > 1 + ROUNDING)).any():
+        raise ValueError(
+            f"{loss} needs targets from 0 to 1, or NaN. Received: {np.nanmin(values)} to {np.nanmax(values)}"
+        )
+    y_true, known = known_only(ops.cast(y_true, "float32"))
+    return y_true, ops.cast(logits, "float32"), known
 
 
 def _power(base, exponent):
@@ -86,7 +61,7 @@ def binary_crossentropy(y_true, logits, alpha=0.5):
     With α = 0.5 it is half the usual cross-entropy: at logit 0 each element costs 0.5·log 2 = 0.3466.
 
     Args:
-        y_true: (batch, classes), 0–1.
+        y_true: (batch, classes), 0–1, or NaN: unknown, which costs 0.
         logits: (batch, classes).
         alpha: weight of the positives, 0–1.
 
@@ -103,7 +78,7 @@ def focal_loss(y_true, logits, alpha=0.25, gamma=2.0):
     y = 1, α = .25, γ = 2: .25 · .25 · log 2 = 0.0433.
 
     Args:
-        y_true: (batch, classes), 0–1.
+        y_true: (batch, classes), 0–1, or NaN: unknown, which costs 0.
         logits: (batch, classes).
         alpha: weight of the positives, 0–1.
         gamma: focusing exponent, ≥ 0.
@@ -114,13 +89,13 @@ def focal_loss(y_true, logits, alpha=0.25, gamma=2.0):
     return _focal(*_checked("FocalLoss", y_true, logits, alpha=alpha, gamma=gamma), alpha, gamma)
 
 
-def _focal(y_true, logits, alpha, gamma):
+def _focal(y_true, logits, known, alpha, gamma):
     positive = alpha * y_true * ops.softplus(-logits)  # −log p
     negative = (1 - alpha) * (1 - y_true) * ops.softplus(logits)  # −log(1 − p)
     if gamma:
         positive = positive * _power(ops.sigmoid(-logits), gamma)
         negative = negative * _power(ops.sigmoid(logits), gamma)
-    return positive + negative
+    return (positive + negative) * known
 
 
 def asymmetric_loss(y_true, logits, gamma_pos=3.0, gamma_neg=4.0, margin=0.0):
@@ -130,7 +105,7 @@ def asymmetric_loss(y_true, logits, gamma_pos=3.0, gamma_neg=4.0, margin=0.0):
     At logit 0, y = 1, γ+ = 3: (1/2)³ · log 2 = 0.0866.
 
     Args:
-        y_true: (batch, classes), 0–1.
+        y_true: (batch, classes), 0–1, or NaN: unknown, which costs 0.
         logits: (batch, classes).
         gamma_pos, gamma_neg: focusing exponents of positives and negatives, ≥ 0; RealMNet's are 3 and 4.
         margin: m, probability below which a negative costs nothing, 0 up to below 1.
@@ -138,12 +113,13 @@ def asymmetric_loss(y_true, logits, gamma_pos=3.0, gamma_neg=4.0, margin=0.0):
     Returns:
         (batch, classes), float32.
     """
-    y_true, logits = _checked("AsymmetricLoss", y_true, logits, gamma_pos=gamma_pos, gamma_neg=gamma_neg, margin=margin)
+    parameters = {"gamma_pos": gamma_pos, "gamma_neg": gamma_neg, "margin": margin}
+    y_true, logits, known = _checked("AsymmetricLoss", y_true, logits, **parameters)
     p = _sigmoid(logits)
     not_p = ops.minimum(1 - p + margin, 1.0) if margin else 1 - p  # 1 − p_m
     p_t = p * y_true + not_p * (1 - y_true)
     loss = -ops.log(ops.maximum(p_t, _SMALLEST_PROBABILITY))
-    return loss * _power(1 - p_t, gamma_pos * y_true + gamma_neg * (1 - y_true))
+    return loss * _power(1 - p_t, gamma_pos * y_true + gamma_neg * (1 - y_true)) * known
 
 
 def two_way_loss(y_true, logits, positive_temperature=4.0, negative_temperature=1.0):
@@ -153,7 +129,7 @@ def two_way_loss(y_true, logits, positive_temperature=4.0, negative_temperature=
     and once per class over the batch; the mean of each, added. Samples and classes without a positive are skipped.
 
     Args:
-        y_true: (batch, classes); positive where > 0.
+        y_true: (batch, classes); positive where > 0; NaN: unknown, which is neither positive nor negative.
         logits: (batch, classes).
         positive_temperature, negative_temperature: T_P and T_N, > 0.
 
@@ -161,10 +137,11 @@ def two_way_loss(y_true, logits, positive_temperature=4.0, negative_temperature=
         A float32 scalar.
     """
     temperatures = {"positive_temperature": positive_temperature, "negative_temperature": negative_temperature}
-    y_true, logits = _checked("TwoWayLoss", y_true, logits, **temperatures)
+    y_true, logits, known = _checked("TwoWayLoss", y_true, logits, **temperatures)
     positive = ops.cast(y_true > 0, "float32")
+    negative = known - positive
     hard_positives = -logits / positive_temperature + _EXCLUDED * (1 - positive)
-    hard_negatives = logits / negative_temperature + _EXCLUDED * positive
+    hard_negatives = logits / negative_temperature + _EXCLUDED * (1 - negative)
     total = 0.0
     for axis in (0, 1):  # class-wise, then sample-wise
         x = positive_temperature * ops.logsumexp(hard_positives, axis=axis)
@@ -174,23 +151,11 @@ def two_way_loss(y_true, logits, positive_temperature=4.0, negative_temperature=
     return total
 
 
-REDUCTION = "sum_over_batch_size"  # Keras' name for the mean over the batch
-
-
-class _LabelwiseLoss(keras.losses.Loss):
+class _LabelwiseLoss(FunctionLoss):
     """Sum over the labels; the base class reduces over the batch (mean by default), as RealMNet's recipe does."""
 
-    def __init__(self, function, name, reduction, dtype, **parameters):
-        super().__init__(name=name, reduction=reduction, dtype=dtype)
-        check(type(self).__name__, LOSSES[type(self).__name__], parameters)
-        self._function = function
-        self._parameters = parameters
-
     def call(self, y_true, y_pred):
-        return ops.sum(self._function(y_true, y_pred, **self._parameters), axis=-1)  # (batch,)
-
-    def get_config(self):
-        return {**super().get_config(), **self._parameters}
+        return ops.sum(super().call(y_true, y_pred), axis=-1)  # (batch,)
 
 
 @keras.saving.register_keras_serializable("keras_realmnet")
@@ -221,8 +186,8 @@ class AsymmetricLoss(_LabelwiseLoss):
 
 
 @keras.saving.register_keras_serializable("keras_realmnet")
-class TwoWayLoss(keras.losses.Loss):
-    """`two_way_loss` on logits: one scalar per batch, so a reduction has nothing left to do."""
+class TwoWayLoss(FunctionLoss):
+    """`two_way_loss` on logits: one scalar per batch."""
 
     def __init__(
         self,
@@ -232,12 +197,5 @@ class TwoWayLoss(keras.losses.Loss):
         reduction=REDUCTION,
         dtype=None,
     ):
-        super().__init__(name=name, reduction=reduction, dtype=dtype)
-        self._parameters = {"positive_temperature": positive_temperature, "negative_temperature": negative_temperature}
-        check("TwoWayLoss", LOSSES["TwoWayLoss"], self._parameters)
-
-    def call(self, y_true, y_pred):
-        return two_way_loss(y_true, y_pred, **self._parameters)
-
-    def get_config(self):
-        return {**super().get_config(), **self._parameters}
+        temperatures = {"positive_temperature": positive_temperature, "negative_temperature": negative_temperature}
+        super().__init__(two_way_loss, name, reduction, dtype, **temperatures)

@@ -160,7 +160,7 @@ def test_functions_refuse_wrong_parameters_too(function):
 
 @pytest.mark.parametrize("loss", CLASSES)
 @pytest.mark.parametrize("as_given", [np.array, ops.convert_to_tensor], ids=["numpy", "tensor"])
-@pytest.mark.parametrize("wrong", [-0.5, 1.5, float("nan")])
+@pytest.mark.parametrize("wrong", [-0.5, 1.5, float("inf")])
 def test_targets_outside_of_0_to_1_are_refused(loss, as_given, wrong):
     y_true = np.full((2, 3), 0.5, "float32")
     logits = ops.zeros((2, 3))
@@ -189,3 +189,35 @@ def test_a_compiled_training_step_compares_shapes(loss):
 def test_mixed_labels_may_miss_the_ends_by_rounding():
     y_true = np.array([[1.0000002, -1e-7]], "float32")
     assert np.isfinite(float(losses.AsymmetricLoss()(y_true, ops.zeros((1, 2)))))
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.__name__)
+def test_what_is_unknown_costs_nothing_and_changes_nothing(value_and_gradient, function):
+    """A label that is known nowhere, an image of which nothing is known, and a single label of another image."""
+    rng = np.random.default_rng(7)
+    y_true = (rng.random((5, 4)) < 0.5).astype("float32")
+    y_true[1] = 1, 0, 0, 1
+    logits = rng.normal(0, 2, (5, 4)).astype("float32")
+    expected, slope = value_and_gradient(lambda x: ops.sum(function(y_true[1:, :3], x)), logits[1:, :3])
+    masked = y_true.copy()
+    masked[0], masked[:, 3] = np.nan, np.nan
+    value, gradient = value_and_gradient(lambda x: ops.sum(function(masked, x)), logits)
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+    np.testing.assert_allclose(gradient[1:, :3], slope, rtol=1e-5, atol=1e-8)
+    np.testing.assert_allclose(gradient[0], 0, atol=1e-40)  # exp(−100) of the two-way loss is not quite 0
+    np.testing.assert_allclose(gradient[:, 3], 0, atol=1e-40)
+    masked[1, 0] = np.nan
+    value, gradient = value_and_gradient(lambda x: ops.sum(function(masked, x)), logits)
+    assert np.isfinite(value)
+    assert abs(gradient[1, 0]) < 1e-40
+    assert (gradient[1, 1:3] != 0).all() or function is losses.two_way_loss  # a row without positives is skipped there
+
+
+@pytest.mark.parametrize("loss", CLASSES)
+def test_a_compiled_step_masks_what_is_unknown(loss):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(3)])
+    model.compile(keras.optimizers.Adam(0.1), loss())
+    y_true = np.array([[1, 0, np.nan], [0, 1, 0], [np.nan, 0, 1], [np.nan] * 3], "float32")
+    first, *_, last = model.fit(np.eye(4, dtype="float32"), y_true, epochs=20, verbose=0).history["loss"]
+    assert last < 0.7 * first

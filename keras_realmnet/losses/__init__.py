@@ -1,0 +1,46 @@
+"""Losses on logits, by what they train: `labels`, `grades`, `masks`, `points`. Pure functions, and `Loss` classes.
+
+All compute in float32 whatever the dtype of the logits, and stay finite in value and gradient for logits of ±100.
+What is not known of the truth (NaN; 255 in masks) costs nothing and gives no gradient.
+
+All refuse parameters out of their range (the classes when they are made), targets of another shape than the logits
+need, and values that no truth has. Shapes are compared wherever they are known, in compiled steps too, once, as these
+are traced. Values can be looked at only where there are any: in NumPy arrays, eager calls and `run_eagerly`, not in a
+compiled training step (TensorFlow, JAX), nor on a GPU of PyTorch, which would have to be waited for.
+"""
+
+# Importing Keras registers our classes, which imports this package: it comes first (see keras_realmnet/models).
+import keras  # noqa: F401
+
+from keras_realmnet.losses.grades import SoftmaxCrossentropy, softmax_crossentropy
+from keras_realmnet.losses.labels import (
+    AsymmetricLoss,
+    BinaryCrossentropy,
+    FocalLoss,
+    TwoWayLoss,
+    asymmetric_loss,
+    binary_crossentropy,
+    focal_loss,
+    two_way_loss,
+)
+from keras_realmnet.losses.masks import CrossentropyDice, DualDice, crossentropy_dice, dual_dice
+from keras_realmnet.losses.points import EuclideanDistance, euclidean_distance
+
+__all__ = [
+    "AsymmetricLoss",
+    "BinaryCrossentropy",
+    "CrossentropyDice",
+    "DualDice",
+    "EuclideanDistance",
+    "FocalLoss",
+    "SoftmaxCrossentropy",
+    "TwoWayLoss",
+    "asymmetric_loss",
+    "binary_crossentropy",
+    "crossentropy_dice",
+    "dual_dice",
+    "euclidean_distance",
+    "focal_loss",
+    "softmax_crossentropy",
+    "two_way_loss",
+]
