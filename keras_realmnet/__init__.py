@@ -35,7 +35,16 @@ _HOMES = {
 }
 _MODULES = ("errors", "losses", "models", "schedules", "screening", "weights")
 # Where classes and functions are registered with Keras: all that a saved model of ours may hold.
-_REGISTERED = ("losses", "schedules", "models.baselines", "deploy.layers", "models.realmnet", "models.tiny_vit")
+_REGISTERED = (
+    "losses",
+    "schedules",
+    "models.baselines",
+    "models.edge",
+    "models.encoders",
+    "deploy.layers",
+    "models.realmnet",
+    "models.tiny_vit",
+)
 
 
 __all__ = [

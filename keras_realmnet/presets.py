@@ -1,6 +1,20 @@
 """Every variant as one row; a new variant is a new row."""
 
-__all__ = ["BASELINE_PRESETS", "REALMNET_PRESETS", "SCHEMES", "TINY_VIT_PRESETS", "preset"]
+from collections.abc import Mapping
+
+from keras_realmnet.arguments import BASELINES, EDGE, ENCODERS, HEAD_OPTIONS, PALM, RATE, TINY_VIT, Rule
+
+__all__ = [
+    "BASELINE_PRESETS",
+    "EDGE_PRESETS",
+    "NETWORKS",
+    "PALM_PRESETS",
+    "REALMNET_PRESETS",
+    "SCHEMES",
+    "TINY_VIT_PRESETS",
+    "network_options",
+    "preset",
+]
 
 _5M = {"embed_dims": (64, 128, 160, 320), "depths": (2, 2, 6, 2), "num_heads": (2, 4, 5, 10)}
 _11M = {"embed_dims": (64, 128, 256, 448), "depths": (2, 2, 6, 2), "num_heads": (2, 4, 8, 14)}
@@ -16,15 +30,17 @@ TINY_VIT_PRESETS = {
 }
 
 # RealMNet (npj Digital Medicine 2025): drop path .5, the residual-attention head with lambda 1.2 and 2 heads.
-REALMNET_PRESETS = {
+REALMNET_PRESETS: dict[str, dict] = {
     "realmnet_5m_224": {**_5M, "image_size": 224, "drop_path_rate": 0.5},
     "realmnet_21m_224": {**_21M, "image_size": 224, "drop_path_rate": 0.5},
     "realmnet_21m_384": {**_21M, "image_size": 384, "drop_path_rate": 0.5},
     "realmnet_21m_512": {**_21M, "image_size": 512, "drop_path_rate": 0.5},
+    # Ours: an encoder made for int8, with the convolution to 1280 channels that ImageNet's classifier looks at.
+    "realmnet_lite0_224": {"architecture": "efficientnet_lite0", "image_size": 224, "drop_path_rate": 0.2, "top": True},
 }
 
 # The networks RealMNet is compared with, as configured in its public code.
-BASELINE_PRESETS = {
+BASELINE_PRESETS: dict[str, dict] = {
     "deit_b_384": {"architecture": "deit", "image_size": 384, "num_layers": 12, "num_heads": 12, "hidden_dim": 768},
     "convnext_t_384": {
         "architecture": "convnext",
@@ -47,6 +63,19 @@ BASELINE_PRESETS = {
     },
 }
 
+# PALM (Xie et al., ISBI 2019): 512 px are published for the disc, ours for the others; see keras_realmnet.models.palm.
+PALM_PRESETS: dict[str, dict] = {
+    "palm_classifier": {"image_size": 512},
+    "palm_fovea": {"image_size": 512, "backbone": "vgg19_mixed"},
+    "palm_disc": {"image_size": 512},
+}
+
+# Ours: one encoder made for int8, a head for each output; see keras_realmnet.models.edge.
+EDGE_PRESETS: dict[str, dict] = {
+    "edge_lite0": {"encoder": "efficientnet_lite0", "image_size": 256},
+    "edge_mobilenet_v2": {"encoder": "mobilenet_v2", "image_size": 256},
+}
+
 # Of quantization-aware training, by the artifact (`export.conversion.quantize_litert`) that the network is to become:
 # which convolutions are int8 beside the backbone's dense layers.
 SCHEMES = {
@@ -61,3 +90,25 @@ def preset(presets: dict[str, dict], name: str) -> dict:
     if name not in presets:
         raise ValueError(f"preset must be one of {', '.join(presets)}. Received: {name!r}")
     return presets[name]
+
+
+NETWORKS = (*REALMNET_PRESETS, *BASELINE_PRESETS, *PALM_PRESETS, *EDGE_PRESETS)  # what networks.build knows
+
+
+def network_options(name: str) -> Mapping[str, Rule]:
+    """The options of the network called `name`, and what each may be; the image size is none of them.
+
+    Raises:
+        ValueError: for a name that is none of `NETWORKS`.
+    """
+    if name in PALM_PRESETS:
+        return PALM[name]
+    if name in EDGE_PRESETS:
+        return EDGE
+    if name in BASELINE_PRESETS:
+        return {"drop_path_rate": RATE, **BASELINES[BASELINE_PRESETS[name]["architecture"]]}
+    if name in REALMNET_PRESETS:
+        architecture = REALMNET_PRESETS[name].get("architecture")
+        own = TINY_VIT if architecture is None else ENCODERS[architecture]
+        return {**HEAD_OPTIONS, **{option: rule for option, rule in own.items() if option != "image_size"}}
+    raise ValueError(f"a network's name must be one of {', '.join(NETWORKS)}. Received: {name!r}")

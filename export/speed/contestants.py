@@ -182,8 +182,9 @@ def of_preset(
         RealMNetError: no such preset, artifact or engine, or no engine named opens any of the artifacts.
     """
     engines = _known(engines)
-    if preset not in REALMNET_PRESETS:
-        raise RealMNetError(f"preset must be one of {', '.join(REALMNET_PRESETS)}. Received: {preset!r}")
+    known = [name for name, row in REALMNET_PRESETS.items() if "embed_dims" in row]  # peers are compared by width
+    if preset not in known:
+        raise RealMNetError(f"preset must be one of {', '.join(known)}. Received: {preset!r}")
     if not (folder / MODELS_FILE).is_file():
         _in_a_process("export.speed.networks.preset_models", preset, str(folder))
     models = json.loads((folder / MODELS_FILE).read_text())

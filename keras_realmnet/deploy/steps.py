@@ -10,6 +10,7 @@ from keras import layers
 from keras_realmnet import compat
 from keras_realmnet.deploy.settings import expect, expect_last_axis, refuse
 from keras_realmnet.errors import RealMNetError
+from keras_realmnet.models.edge import SoftArgmax
 from keras_realmnet.models.heads import LinearHead, ResidualAttentionHead
 from keras_realmnet.models.tiny_vit import WindowAttention, exact_gelu
 
@@ -22,6 +23,7 @@ HEADS = (LinearHead, ResidualAttentionHead)
 KNOWN = (
     *CONVOLUTIONS,
     *HEADS,
+    SoftArgmax,
     *(layers.Dense, layers.ZeroPadding2D, layers.Cropping2D),
     *(layers.MaxPooling2D, layers.AveragePooling2D, layers.GlobalMaxPooling2D, layers.GlobalAveragePooling2D),
     *(layers.UpSampling2D, layers.Resizing, layers.Reshape, layers.Flatten),

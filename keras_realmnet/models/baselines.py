@@ -96,7 +96,6 @@ class Baseline(Network):
         self.backbone = backbone
         self.head = head
         self.architecture = architecture
-        self.image_size = (height, width)
         self.num_classes = int(num_classes)
         self.drop_path_rate = float(drop_path_rate)
         self._options = options

@@ -10,7 +10,6 @@ from keras import layers
 from keras_realmnet.arguments import ENCODERS, check
 from keras_realmnet.arguments import image_size as size_rule
 from keras_realmnet.errors import WeightsMismatch
-from keras_realmnet.models.encoder_weights import load_checkpoint
 from keras_realmnet.models.inverted_residuals import NETWORKS, inverted_residuals
 from keras_realmnet.models.network import Network, precision
 from keras_realmnet.models.tiny_vit import TinyViTBackbone
@@ -79,9 +78,11 @@ class Encoder(Network):
             maps = _BUILD[architecture](x, architecture, options, weights)
             super().__init__(inputs=inputs, outputs=maps, name=name)
         self.architecture = architecture
-        self.image_size = (height, width)
         self._options = options
         if weights is not None and architecture in NETWORKS:
+            # Imported here: it needs keras_realmnet.weights, which may be importing Keras and so this module.
+            from keras_realmnet.models.encoder_weights import load_checkpoint
+
             load_checkpoint(self, architecture, weights)
 
     @property

@@ -30,6 +30,11 @@ class Network(keras.Model):
         """The shape of the images as it is: Keras' own lets a last axis of 1 pass, and layers inside then fail."""
         return [keras.layers.InputSpec(shape=spec.shape, name=spec.name) for spec in super().input_spec]
 
+    @property
+    def image_size(self):
+        """(height, width) of the input in pixels."""
+        return tuple(self.input.shape[1:3])
+
     def load_weights(self, filepath, skip_mismatch=False, **kwargs):
         """As Keras does.
 

@@ -1,9 +1,13 @@
-"""RealMNet: TinyViT features, a LayerNorm per position, and the class-specific residual-attention head."""
+"""RealMNet: TinyViT features, a LayerNorm per position, and the class-specific residual-attention head.
+
+For smaller devices the same head on a network made for int8.
+"""
 
 import keras
 from keras import layers
 
-from keras_realmnet.arguments import BACKBONE, check, map_offset_rule
+from keras_realmnet.arguments import Rule, check, map_offset_rule
+from keras_realmnet.models.encoders import Encoder
 from keras_realmnet.models.heads import HEAD, ClassMaps, LinearHead, ResidualAttentionHead
 from keras_realmnet.models.network import Network, precision
 from keras_realmnet.models.tiny_vit import EPSILON, TinyViTBackbone, load_initial_weights
@@ -11,15 +15,19 @@ from keras_realmnet.presets import REALMNET_PRESETS, preset
 
 __all__ = ["RealMNet"]
 
+_BACKBONE = Rule("a TinyViTBackbone or an Encoder", lambda value: isinstance(value, TinyViTBackbone | Encoder))
+
 
 @keras.saving.register_keras_serializable("keras_realmnet")
 class RealMNet(Network):
     """Images (batch, h, w, 3) with values 0–255 → logits (batch, classes).
 
-    The first layer divides by 255 (the reference uses no ImageNet mean or deviation): no caller normalizes.
+    The first layer divides by 255 (the reference uses no ImageNet mean or deviation): no caller normalizes. An
+    `Encoder` has a first layer of its own.
 
     Args:
-        backbone: a `TinyViTBackbone`; its image size is the model's.
+        backbone: a `TinyViTBackbone`, or an `Encoder`, of which the map of stride 32 counts, without a LayerNorm after
+            it: BatchNorm has normalized it. Its image size is the model's.
         head: a `ResidualAttentionHead`, or a `LinearHead` (which pools before it normalizes, so that the LayerNorm
             per position is left out, as in the reference's ablation).
         map_offset: (rows, columns), in cells, by which this network's class maps would lie below and right of what they
@@ -31,12 +39,15 @@ class RealMNet(Network):
     """
 
     def __init__(self, backbone, head, map_offset=(0.0, 0.0), name=None, dtype=None):
-        check("RealMNet", {"backbone": BACKBONE, "head": HEAD}, {"backbone": backbone, "head": head})
+        check("RealMNet", {"backbone": _BACKBONE, "head": HEAD}, {"backbone": backbone, "head": head})
         with precision(dtype):
             inputs = keras.Input((*backbone.image_size, 3), name="images")
-            x = backbone(layers.Rescaling(1 / 255, name="rescaling")(inputs))
-            if not isinstance(head, LinearHead):
-                x = layers.LayerNormalization(epsilon=EPSILON, name="head_norm")(x)
+            if isinstance(backbone, Encoder):
+                x = backbone(inputs)[-1]
+            else:
+                x = backbone(layers.Rescaling(1 / 255, name="rescaling")(inputs))
+                if not isinstance(head, LinearHead):
+                    x = layers.LayerNormalization(epsilon=EPSILON, name="head_norm")(x)
             super().__init__(inputs=inputs, outputs=head(x), name=name)
         self.feature_map = x  # symbolic, (batch, h/32, w/32, features): what the head and the class maps work on
         self.backbone = backbone
@@ -56,11 +67,6 @@ class RealMNet(Network):
     def map_offset(self, value):
         check("RealMNet", {"map_offset": map_offset_rule(*self.feature_map.shape[1:3])}, {"map_offset": value})
         self._map_offset = tuple(map(float, value))
-
-    @property
-    def image_size(self):
-        """(height, width) of the input in pixels."""
-        return self.backbone.image_size
 
     @property
     def num_classes(self):
@@ -106,27 +112,37 @@ class RealMNet(Network):
         dtype=None,
         **overrides,
     ):
-        """The variant called `name` (realmnet_5m_224, 21m_224, 21m_384, 21m_512).
+        """The variant called `name` (realmnet_5m_224, 21m_224, 21m_384, 21m_512, lite0_224).
+
+        realmnet_lite0_224 is ours: EfficientNet-Lite0, whose last map has 1280 channels, in the place of TinyViT.
 
         Args:
             num_classes: labels.
-            load_weights: `False` for random weights, or what `keras_realmnet.load_timm_weights` takes.
+            load_weights: `False` for random weights, or what `keras_realmnet.load_timm_weights` takes; for lite0 what
+                `Encoder` takes.
             head: a head layer; `None` for the published `ResidualAttentionHead(num_classes, num_heads=2, lam=1.2)`.
             image_size: pixels, a number or (height, width), divisible by 32; `None` for the preset's.
             drop_path_rate: of stochastic depth in the last block; `None` for the preset's, .5.
             map_offset: as for the class.
             dtype: precision of backbone and norm, a Keras dtype policy; `None`: Keras' own. Heads compute in float32.
             overrides: further arguments of `TinyViTBackbone` that differ from the preset: embed_dims, depths,
-                num_heads, window_sizes, mlp_ratio, mbconv_expand_ratio, frozen_stages.
+                num_heads, window_sizes, mlp_ratio, mbconv_expand_ratio, frozen_stages. For lite0: top.
 
         Raises:
             ValueError: for an unknown preset, a head with another number of classes, or a value out of its range;
-                TypeError for another argument.
+                ValueError or TypeError for another argument.
             WeightsMismatch: the weights do not fit.
         """
         given = {"image_size": image_size, "drop_path_rate": drop_path_rate}
         overrides |= {argument: value for argument, value in given.items() if value is not None}
-        backbone = TinyViTBackbone(**{**preset(REALMNET_PRESETS, name), **overrides}, name="backbone", dtype=dtype)
+        arguments = {**preset(REALMNET_PRESETS, name), **overrides}
+        architecture = arguments.pop("architecture", None)
+        if architecture is None:
+            backbone = TinyViTBackbone(**arguments, name="backbone", dtype=dtype)
+        else:
+            size = arguments.pop("image_size")
+            backbone = Encoder(architecture, size, arguments, load_weights, name="backbone", dtype=dtype)
+            load_weights = False  # done
         head = head if head is not None else ResidualAttentionHead(num_classes, name="head")
         check("RealMNet", {"head": HEAD}, {"head": head})
         if head.num_classes != num_classes:

@@ -277,7 +277,6 @@ class TinyViTBackbone(Network):
             super().__init__(inputs=inputs, outputs=x, name=name)
 
         self._pyramid = pyramid
-        self.image_size = (height, width)
         self.embed_dims = tuple(embed_dims)
         self.depths = tuple(depths)
         self.num_heads = tuple(num_heads)

@@ -4,6 +4,7 @@ import pytest
 from keras import ops
 
 from keras_realmnet import LinearHead, RealMNet, ResidualAttentionHead, TinyViTBackbone, TinyViTImageClassifier, losses
+from keras_realmnet.models.encoders import Encoder
 from keras_realmnet.models.heads import EXPLANATIONS
 
 TINY = {"embed_dims": (16, 32, 64, 64), "depths": (1, 1, 2, 1), "num_heads": (1, 1, 2, 2)}
@@ -143,7 +144,7 @@ def test_a_head_that_is_none_is_refused(head):
 
 
 def test_a_backbone_that_is_none_is_refused():
-    with pytest.raises(ValueError, match=r"^backbone must be a TinyViTBackbone\. Received: 'foo'"):
+    with pytest.raises(ValueError, match=r"^backbone must be a TinyViTBackbone or an Encoder\. Received: 'foo'"):
         RealMNet("foo", LinearHead(3))
     with pytest.raises(ValueError, match=r"^backbone must be a TinyViTBackbone\. Received: 'foo'"):
         TinyViTImageClassifier("foo", 3)
@@ -159,3 +160,20 @@ def test_images_of_another_shape_are_refused_in_one_line(images, axes):
 def test_head_must_have_the_number_of_classes():
     with pytest.raises(ValueError, match=r"num_classes = 7\. Received: 3"):
         RealMNet.from_preset("realmnet_5m_224", num_classes=7, head=LinearHead(3))
+
+
+@pytest.mark.tensorflow_only
+def test_realmnet_on_efficientnet_lite0_explains_its_logits(images):
+    """The head looks at the 1280 channels of the encoder, without a LayerNorm; pixels are scaled by the encoder."""
+    model = RealMNet.from_preset("realmnet_lite0_224", num_classes=3, image_size=64)
+    encoder = Encoder("efficientnet_lite0", 64, {"top": True, "drop_path_rate": 0.2})
+    encoder.set_weights(model.backbone.get_weights())
+    features = encoder(images)[-1]
+    assert tuple(features.shape[1:]) == (2, 2, 1280)
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(model(images)), ops.convert_to_numpy(model.head(features)), atol=1e-5
+    )
+    outputs = model.inference_model()(images)
+    expected = ops.convert_to_numpy(model.head.class_maps(features))
+    np.testing.assert_allclose(ops.convert_to_numpy(outputs["class_maps"]), expected, atol=1e-5)
+    assert "head_norm" not in [layer.name for layer in model.layers]

@@ -5,6 +5,7 @@ import numpy as np
 
 from export.conversion.onnx_writer.writer import Rule, Writer
 from keras_realmnet.deploy.settings import expect
+from keras_realmnet.models.edge import SoftArgmax
 from keras_realmnet.models.heads import MAX_POOLING, ClassMaps, LinearHead, ResidualAttentionHead, shift_matrix
 
 __all__ = ["RULES"]
@@ -99,4 +100,21 @@ def _class_maps(w: Writer, layer) -> None:
     w.put(layer.output, w.reshape(layer.name, maps, -1, height, width, layer.head.num_classes))
 
 
-RULES: dict[type, Rule] = {ResidualAttentionHead: _residual_attention, LinearHead: _linear, ClassMaps: _class_maps}
+def _soft_argmax(w: Writer, layer) -> None:
+    _, height, width, points = layer.input.shape
+    positions = w.reshape(f"{layer.name}_positions", w.get(layer.input), -1, height * width, points)
+    by_point = w.transpose(f"{layer.name}_by_point", positions, 0, 2, 1)
+    shares = w.op(f"{layer.name}_shares", "Softmax", by_point, axis=-1)
+    shares = w.reshape(f"{layer.name}_column", shares, -1, points, height * width, 1)
+    weighted = w.op(
+        f"{layer.name}_weighted", "Mul", shares, w.constant(f"{layer.name}.places", layer.places(height, width))
+    )
+    w.put(layer.output, w.op(layer.name, "ReduceSum", weighted, w.integers("axis_2", 2), keepdims=0))
+
+
+RULES: dict[type, Rule] = {
+    ResidualAttentionHead: _residual_attention,
+    LinearHead: _linear,
+    ClassMaps: _class_maps,
+    SoftArgmax: _soft_argmax,
+}

@@ -1,4 +1,4 @@
-"""Each encoder from Keras through the deploy graph to LiteRT and ONNX Runtime: the same five maps."""
+"""Encoders and networks from Keras through the deploy graph to LiteRT and ONNX Runtime: the same outputs."""
 
 import keras
 import numpy as np
@@ -12,6 +12,9 @@ from export.conversion.to_onnx import PORTABLE_OPSET, to_onnx
 from export.conversion.to_tensorrt import tensorrt_violations
 from keras_realmnet.models.encoders import Encoder
 from keras_realmnet.models.heads import ResidualAttentionHead
+from keras_realmnet.models.networks import build
+from keras_realmnet.tasks.outputs import Grades, Labels, Masks, Points
+from keras_realmnet.tasks.vocabulary import Label, LabelSet
 
 # Of the largest value of a map, what float32 may differ by where engines sum in another order, through up to 150
 # convolutions.
@@ -102,4 +105,48 @@ def test_a_classifier_for_the_edge_with_its_class_maps(tmp_path):
         "class_maps": model.get_layer("head").class_maps(feature_map),
         "features": keras.ops.mean(feature_map, axis=(1, 2)),
     }
+    assert_equal(received, expected)
+
+
+def label_set(name, *codes):
+    return LabelSet(name, tuple(Label(code, code, f"{code} is there") for code in codes))
+
+
+FOVEA, DISC = label_set("points", "fovea", "disc"), label_set("masks", "disc")
+NETWORKS = {
+    "edge_mobilenet_v2": {
+        "landmarks": Points(FOVEA, confidence=True),
+        "disc": Masks(DISC, exclusive=True),
+        "lesions": Masks(label_set("lesions", "MA", "HE")),
+        "grades": Grades(label_set("grades", "R0", "R1", "R2")),
+    },
+    "palm_disc": {"disc": Masks(DISC, exclusive=True)},
+    "palm_fovea": {"fovea": Points(FOVEA)},
+}
+# The last weights of networks whose random logits would be so large that all is decided, or rounding is magnified.
+DAMPED = {"palm_disc": ("disc", 0.05), "palm_fovea": ("coordinates", 0.002)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_of_every_kind_in_the_engines(name, tmp_path):
+    model = randomized(build(name, NETWORKS[name], 64))
+    if name in DAMPED:
+        layer, share = DAMPED[name]
+        kernel = model.get_layer(layer).kernel
+        kernel.assign(share * kernel)
+    activations = {key: output.activation for key, output in NETWORKS[name].items()}
+    received, path = in_engines(model, tmp_path, activations=activations)
+    functions = {"sigmoid": keras.ops.sigmoid, "softmax": keras.ops.softmax, None: keras.ops.copy}
+    expected = {key: functions[activations[key]](value) for key, value in model(pixels(model)).items()}
+    assert_equal(received, expected)
+    assert tensorrt_violations(onnx.load(path)) == []
+
+
+@pytest.mark.slow
+def test_realmnet_on_efficientnet_lite0_in_the_engines(tmp_path):
+    model = randomized(build("realmnet_lite0_224", {"probabilities": Labels(label_set("labels", "L0", "L1"))}, 64))
+    received, _ = in_engines(model, tmp_path)
+    features = keras.Model(model.input, model.feature_map)(pixels(model))
+    expected = {**model.inference_model()(pixels(model)), "features": keras.ops.mean(features, axis=(1, 2))}
     assert_equal(received, expected)

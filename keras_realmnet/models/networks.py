@@ -1,0 +1,104 @@
+"""Every network by its name: which outputs it may have, and how it is built for them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+
+from keras_realmnet.arguments import HEADS, check
+from keras_realmnet.models.edge import HEAD_CLASSES, edge_network
+from keras_realmnet.models.palm import palm_classifier, palm_disc, palm_fovea
+from keras_realmnet.models.realmnet import RealMNet
+from keras_realmnet.presets import (
+    BASELINE_PRESETS,
+    EDGE_PRESETS,
+    PALM_PRESETS,
+    REALMNET_PRESETS,
+    network_options,
+)
+from keras_realmnet.tasks.outputs import Features, Grades, Labels, Maps, Masks, Output, Points
+
+__all__ = ["build", "check_answers"]
+
+
+def build(
+    name: str, outputs: Mapping[str, Output], image_size=None, load_weights: Any = False, dtype=None, **options: Any
+) -> keras.Model:
+    """The network called `name` with an end for each of `outputs`.
+
+    Args:
+        name: a row of `keras_realmnet.presets`: realmnet_…, a baseline, palm_classifier, palm_fovea, palm_disc,
+            edge_lite0, edge_mobilenet_v2.
+        outputs: a task's, {name: what it is}. Maps and features are not the network's: `deploy_graph` adds them.
+        image_size: pixels, one number or (height, width); `None`: the preset's.
+        load_weights: `False` for random weights, or what the network's own documentation says, "imagenet" for one.
+        dtype: precision, a Keras dtype policy; `None`: Keras' own. What ends the network is float32.
+        options: arguments of the network, those of `presets.network_options(name)`.
+
+    Returns:
+        A model: images (batch, h, w, 3), RGB, 0–255 → {name: logits, or points as they are}, float32; of a RealMNet or
+        a baseline one tensor, (batch, labels).
+
+    Raises:
+        ValueError: for another name, outputs that this network cannot have, an unknown option, or a value out of range.
+        WeightsMismatch: the weights cannot be found, fetched or fitted.
+    """
+    check(name, network_options(name), options)
+    if options.get("head_options"):
+        head = options.get("head", "residual_attention")
+        check(f"head_options of {head}", HEADS[head], options["head_options"])
+    check_answers(name, outputs)
+    ends = _ends(outputs)
+    common = {"load_weights": load_weights, "dtype": dtype}
+    if image_size is not None:
+        common["image_size"] = image_size
+    if name in EDGE_PRESETS:
+        return edge_network(ends, **{**EDGE_PRESETS[name], **options, **common}, name=name)
+    (key, output), *_ = ends.items()
+    if name in REALMNET_PRESETS:
+        head = HEAD_CLASSES[options.pop("head", "residual_attention")]
+        head = head(len(output.labels), name="head", **(options.pop("head_options", None) or {}))
+        return RealMNet.from_preset(name, len(output.labels), head=head, **options, **common)
+    if name in BASELINE_PRESETS:
+        from keras_realmnet.models.baselines import Baseline  # keras-hub takes its time
+
+        return Baseline.from_preset(name, len(output.labels), **options, **common)
+    arguments = {**PALM_PRESETS[name], **options, **common}
+    if name == "palm_classifier":
+        return palm_classifier(key, len(output.labels), **arguments)
+    if name == "palm_fovea":
+        return palm_fovea(key, len(output.labels), **arguments)
+    return palm_disc(key, output.channels, **arguments)
+
+
+def check_answers(name: str, outputs: Mapping[str, Output]) -> None:
+    """Raises ValueError, naming the outputs, where the network called `name` cannot have them."""
+    ends = list(_ends(outputs).values())
+    if name in EDGE_PRESETS:
+        expected, fits = "labels, grades, points and masks, at least one", bool(ends)
+    elif name == "palm_fovea":
+        expected, fits = "one output of points without confidence", _one(ends, Points) and not ends[0].confidence
+    elif name == "palm_disc":
+        expected, fits = "one output of exclusive masks", _one(ends, Masks) and ends[0].exclusive
+    else:
+        expected, fits = "one output of labels or grades", _one(ends, Labels | Grades)
+    if not fits:
+        received = ", ".join(f"{key} ({_described(output)})" for key, output in outputs.items()) or "none"
+        raise ValueError(f"{name} answers {expected}. Received: {received}")
+
+
+def _ends(outputs):
+    """Those of a task's outputs that the network itself has."""
+    return {key: output for key, output in outputs.items() if not isinstance(output, Maps | Features)}
+
+
+def _one(ends, kind):
+    return len(ends) == 1 and isinstance(ends[0], kind)
+
+
+def _described(output):
+    if isinstance(output, Masks):
+        return "exclusive masks" if output.exclusive else "masks"
+    if isinstance(output, Points):
+        return "points with confidence" if output.confidence else "points"
+    return output.kind
