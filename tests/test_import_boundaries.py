@@ -189,12 +189,14 @@ ROOMS = """
     training.phantoms.drawing                 how a synthetic eye is drawn
     training.data                             label lists, splits, files made ready
     training.phantoms                         synthetic patients
+    training.scoring                          how good a network is
+    training.tasks                            what training knows of each kind of output
     training.datasets                         what a recipe trains on
     training.input                            images become batches
     training.recipe                           what a run is
     training.recipes                          the runs there are
     training.runs                             a run, read again
-    training.scoring                          how good a network is
+    training.scoring.evaluate                 how good that of a run is
     training.fitting                          how it becomes so
     training.report.plots                     figures, which know of no run
     training.report                           the page of finished runs

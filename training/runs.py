@@ -1,6 +1,7 @@
 """A run folder read again: its recipe, its network, what that network says of images."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,21 @@ from keras_realmnet.errors import RealMNetError
 from keras_realmnet.models.heads import LinearHead, ResidualAttentionHead
 from keras_realmnet.models.realmnet import RealMNet
 from keras_realmnet.presets import REALMNET_PRESETS
+from keras_realmnet.tasks.outputs import Labels, Masks, Output
 from training.datasets.image_set import ImageSet
 from training.input.input_pipeline import EvaluationBatches
 from training.recipe import Recipe
 
-__all__ = ["build_model", "load_run", "predict", "read_recipe", "recipe_json"]
+__all__ = [
+    "activated",
+    "answers",
+    "build_model",
+    "load_run",
+    "predict",
+    "predict_parts",
+    "read_recipe",
+    "recipe_json",
+]
 
 
 def build_model(recipe: Recipe, size: int, load_weights: Any = False) -> keras.Model:
@@ -25,7 +36,10 @@ def build_model(recipe: Recipe, size: int, load_weights: Any = False) -> keras.M
     Args:
         load_weights: what the preset's `from_preset` takes: a checkpoint's file or name.
     """
-    classes = len(recipe.data.label_set)
+    outputs = recipe.data.task.trained
+    if len(outputs) > 1 or not isinstance(next(iter(outputs.values())), Labels):
+        raise ValueError(f"{recipe.preset} answers one output of labels. Received: {', '.join(outputs)}")
+    classes = len(recipe.data.task.label_set)
     common = {"image_size": size, "drop_path_rate": recipe.drop_path_rate, "load_weights": load_weights}
     if recipe.preset not in REALMNET_PRESETS:
         from keras_realmnet.models.baselines import Baseline  # keras-hub takes its time
@@ -36,10 +50,47 @@ def build_model(recipe: Recipe, size: int, load_weights: Any = False) -> keras.M
     return RealMNet.from_preset(recipe.preset, num_classes=classes, head=head, **common, **recipe.model_options)
 
 
-def predict(model: keras.Model, data: ImageSet, batch_size: int) -> NDArray[np.float32]:
-    """Probabilities of shape (n, classes)."""
-    logits = model.predict(EvaluationBatches(data, model.image_size[0], batch_size), verbose=0)
-    return (1 / (1 + np.exp(-np.asarray(logits, np.float64)))).astype(np.float32)
+def answers(
+    model: keras.Model, data: ImageSet, batch_size: int, at_a_time: int | None = None
+) -> Iterator[tuple[slice, dict[str, NDArray[np.float32]]]]:
+    """What the network says of images, part by part: which of them, and {output: (n, ...)}, before the activation.
+
+    Args:
+        at_a_time: batches of a part; `None`: all of them, or few where the network answers masks, which are large.
+    """
+    if at_a_time is None:
+        large = any(isinstance(output, Masks) for output in data.task.trained.values())
+        at_a_time = max(1, 64 // batch_size) if large else -(-len(data) // batch_size)
+    for start in range(0, len(data), at_a_time * batch_size):
+        part = slice(start, min(start + at_a_time * batch_size, len(data)))
+        said = model.predict(EvaluationBatches(data, model.image_size[0], batch_size, part), verbose=0)
+        named = said if isinstance(said, dict) else {next(iter(data.task.trained)): said}
+        yield part, {name: np.asarray(values) for name, values in named.items()}
+
+
+def activated(output: Output, values: NDArray[Any]) -> NDArray[np.float32]:
+    """What a deployed network gives for an output, of what the trained one gives, in float64 between."""
+    if output.activation is None:
+        return values.astype(np.float32)
+    values = values.astype(np.float64)
+    if output.activation == "sigmoid":
+        return (1 / (1 + np.exp(-values))).astype(np.float32)
+    values = np.exp(values - values.max(axis=-1, keepdims=True))
+    return (values / values.sum(axis=-1, keepdims=True)).astype(np.float32)
+
+
+def predict_parts(
+    model: keras.Model, data: ImageSet, batch_size: int
+) -> Iterator[tuple[slice, dict[str, NDArray[np.float32]]]]:
+    """As `answers`, as a deployed network gives it: after the activation."""
+    for part, said in answers(model, data, batch_size):
+        yield part, {name: activated(output, said[name]) for name, output in data.task.trained.items()}
+
+
+def predict(model: keras.Model, data: ImageSet, batch_size: int) -> dict[str, NDArray[np.float32]]:
+    """{output: (n, ...)} of all images as a deployed network gives it; masks of many images are large."""
+    parts = [said for _, said in predict_parts(model, data, batch_size)]
+    return {name: np.concatenate([said[name] for said in parts]) for name in data.task.trained}
 
 
 def load_run(run: Path) -> tuple[keras.Model, Recipe]:

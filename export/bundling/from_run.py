@@ -21,7 +21,6 @@ from keras_realmnet.screening.bundle.bundle import SOURCE_FILE, Bundle
 from keras_realmnet.screening.bundle.writing import write_bundle
 from keras_realmnet.tasks.rules import OperatingPoint
 from keras_realmnet.tasks.task import PROBABILITIES, labels_task
-from keras_realmnet.tasks.vocabulary import LABEL_SETS
 
 __all__ = ["bundle_from_run"]
 
@@ -110,7 +109,7 @@ class _Run:
         if test is None:
             raise RealMNetError(f"{run}: its {recipe.data.kind} data has no test images")
         point = OperatingPoint.from_dict(scores["operating_point"])
-        meaning = Meaning(labels_task(LABEL_SETS[scores["label_set"]], recipe.data.modality, point), spec)
+        meaning = Meaning(labels_task(recipe.data.task.label_set, recipe.data.task.modality, point), spec)
         images = Images(test.images, f"test split of {recipe.data.kind}", test.labels, test.patients)
         return cls(recipe.name, model, recipe.data, meaning, images, scores, facts)
 

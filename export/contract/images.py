@@ -121,9 +121,9 @@ def data_of_run(run: Path) -> Any:
 
 def images_of_data_set(data: Any, bundle: Bundle, origin: str) -> Images:
     """The test images of a data set. Raises RealMNetError for one with other labels, or without test images."""
-    if data.label_set.codes != bundle.task.label_set.codes:
+    if data.task.label_set.codes != bundle.task.label_set.codes:
         raise RealMNetError(
-            f"{origin}: labelled {', '.join(data.label_set.codes)}; the bundle's labels are "
+            f"{origin}: labelled {', '.join(data.task.label_set.codes)}; the bundle's labels are "
             f"{', '.join(bundle.task.label_set.codes)}"
         )
     test = data.load("test", bundle.spec, CACHE)

@@ -21,6 +21,7 @@ import typer
 from keras_realmnet.command_line import run
 from keras_realmnet.screening.image_io import read_image
 from keras_realmnet.screening.preprocessing import PreprocessSpec, preprocess
+from keras_realmnet.tasks.task import PROBABILITIES
 from training.datasets.image_set import ImageSet
 from training.input.augment_workers import AugmentedImages, WorkerPool
 from training.phantoms.cohorts import cohort
@@ -38,8 +39,8 @@ def _images(count: int, size: int) -> tuple[ImageSet, list[bytes]]:
     files = [encode_jpeg(case.render(max(96, size)).image, JPEG_QUALITY) for case in cases]
     pixels = np.stack([_decoded(file, size) for file in files])
     names = tuple(case.file_name for case in cases)
-    labels = np.array([case.labels for case in cases], np.float32)
-    return ImageSet(pixels, labels, names, names, load_recipe("study_realmnet").data.label_set, "0" * 64), files
+    truth = {PROBABILITIES: np.array([case.labels for case in cases], np.float32)}
+    return ImageSet(pixels, truth, names, names, load_recipe("study_realmnet").data.task, "0" * 64), files
 
 
 def _decoded(file: bytes, size: int) -> np.ndarray:
@@ -85,7 +86,7 @@ def benchmark(recipe_name: str, batch_size: int, processes: int, seconds: float)
             )
         pool.close()
     model = compile_model(build_model(recipe, size), recipe, 100)
-    x, y = source.batch(0, chosen).astype(np.float32), data.labels[:batch_size]
+    x, y = source.batch(0, chosen)[0].astype(np.float32), data.labels[:batch_size]
     rates["step of the network"] = _rate(lambda: model.train_on_batch(x, y), batch_size, seconds)
     batches = TrainingBatches(data, size, batch_size, recipe.augmentation, recipe.seed)
     rates["overlapped, as in a run"] = _rate(

@@ -2,102 +2,149 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
-from keras_realmnet.screening.image_io import read_image
-from keras_realmnet.screening.preprocessing import PreprocessSpec, preprocess
-from keras_realmnet.tasks.vocabulary import LabelSet
+from keras_realmnet.screening.preprocessing import PreprocessSpec
+from keras_realmnet.tasks.outputs import Masks, Points
+from keras_realmnet.tasks.task import Task
 from training.data.parallel import in_parallel
 from training.datasets.image_set import ImageSet, content_hash
+from training.datasets.prepared import Prepared, points_in_square
 
-__all__ = ["CHUNK", "cached_images", "cached_pixels", "file_identity", "read_and_preprocess"]
+__all__ = ["CHUNK", "IMAGES", "cached_arrays", "cached_images", "file_identity"]
 
+IMAGES, PLACES = "images", "places"  # names of arrays, and of their files
 CHUNK = 32  # images a worker prepares at a time; the unit of resuming
 
 
 def cached_images(
     title: str,
-    prepare: Callable[[Any], NDArray[np.uint8]],
+    prepare: Callable[[Any], Prepared],
     sources: Sequence[Any],
     *,
     identity: dict[str, Any],
-    labels: NDArray[np.float32],
+    task: Task,
+    truth: Mapping[str, NDArray[np.float32]],
     names: tuple[str, ...],
     patients: tuple[str, ...],
-    label_set: LabelSet,
     spec: PreprocessSpec,
     cache: Path,
 ) -> ImageSet:
-    """The images of `sources` through `prepare`, from the cache or into it, as a set of its own."""
-    pixels, digest = cached_pixels(title, prepare, sources, identity=identity, spec=spec, cache=cache)
-    return ImageSet(pixels, labels, names, patients, label_set, content_hash(digest, labels, names))
+    """The images of `sources` through `prepare`, from the cache or into it, as a set of its own.
+
+    Args:
+        identity: what the pixels and the masks follow from, JSON-safe.
+        truth: of each output of `task` with labels, grades or points (n, ...); points in pixels of their pictures.
+            Masks are what `prepare` gives.
+    """
+    kept, digest = cached_arrays(title, prepare, sources, task=task, identity=identity, spec=spec, cache=cache)
+    truth = {
+        name: points_in_square(values, kept[PLACES], spec.size) if isinstance(task.trained[name], Points) else values
+        for name, values in truth.items()
+    }
+    masks = {name: kept[mask_array(name)] for name, output in task.trained.items() if isinstance(output, Masks)}
+    digest = content_hash(digest, truth.values(), names)
+    return ImageSet(kept[IMAGES], truth, names, patients, task, digest, masks=masks)
 
 
-def cached_pixels(
+def cached_arrays(
     title: str,
-    prepare: Callable[[Any], NDArray[np.uint8]],
+    prepare: Callable[[Any], Prepared],
     sources: Sequence[Any],
     *,
+    task: Task,
     identity: dict[str, Any],
     spec: PreprocessSpec,
     cache: Path,
-) -> tuple[NDArray[np.uint8], str]:
-    """uint8 (n, size, size, 3), memory-mapped, and its hash.
+) -> tuple[dict[str, NDArray[Any]], str]:
+    """What `task` needs of `sources`, memory-mapped, each of n rows, and the hash of all of it.
 
-    The cache folder is named by the hash of what the pixels follow from. `done.npy` marks the chunks whose pixels
-    are written; `complete.json` appears last.
+    "images": uint8 (n, size, size, 3); for each output with masks `mask_array(name)`: uint8 (n, size, size[, labels]);
+    where there are points "places": int32 (n, 8), see `Prepared.place`.
+
+    The cache folder is named by the hash of what they follow from. `done.npy` marks the chunks that are written;
+    `complete.json` appears last.
     """
+    forms = _forms(task, spec.size)
+    if len(forms) > 1:  # what was cached before there were masks and points stays valid
+        identity = {**identity, "arrays": {name: list(shape) for name, (shape, _) in forms.items()}}
     key = hashlib.sha256(json.dumps([identity, spec.to_dict()], sort_keys=True).encode()).hexdigest()[:16]
     folder = cache / f"{title}-{spec.size}-{key}"
-    shape = (len(sources), spec.size, spec.size, 3)
     if not (folder / "complete.json").is_file():
         folder.mkdir(parents=True, exist_ok=True)
         starts = range(0, len(sources), CHUNK)
-        images = _open_array(folder / "images.npy", shape)
-        done = _open_array(folder / "done.npy", (len(starts),))
+        arrays = {
+            name: _open_array(folder / f"{name}.npy", (len(sources), *shape), dtype)
+            for name, (shape, dtype) in forms.items()
+        }
+        done = _open_array(folder / "done.npy", (len(starts),), np.uint8)
         todo = [(start, sources[start : start + CHUNK]) for k, start in enumerate(starts) if not done[k]]
-        work = in_parallel(partial(_prepare_chunk, prepare), todo, f"preparing {title}", done=len(starts) - len(todo))
-        for start, pixels in work:
-            images[start : start + len(pixels)] = pixels
-            images.flush()
+        work = in_parallel(
+            partial(_prepare_chunk, prepare, tuple(forms)), todo, f"preparing {title}", done=len(starts) - len(todo)
+        )
+        for start, prepared in work:
+            for name, values in prepared.items():
+                arrays[name][start : start + len(values)] = values
+                arrays[name].flush()
             done[start // CHUNK] = 1
             done.flush()
-        pixels_hash = hashlib.sha256(np.ascontiguousarray(images).data).hexdigest()
-        facts = {"sha256": pixels_hash, "preprocess": spec.to_dict(), "spec_hash": spec.hash, "from": identity}
+        digest = hashlib.sha256()
+        for array in arrays.values():
+            digest.update(np.ascontiguousarray(array).data)
+        facts = {"sha256": digest.hexdigest(), "preprocess": spec.to_dict(), "spec_hash": spec.hash, "from": identity}
         temporary = folder / "complete.json.tmp"
         temporary.write_text(json.dumps(facts, indent=1) + "\n")
         temporary.replace(folder / "complete.json")
     facts = json.loads((folder / "complete.json").read_text())
-    return np.load(folder / "images.npy", mmap_mode="r"), facts["sha256"]
+    return {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in forms}, facts["sha256"]
 
 
-def _open_array(path: Path, shape: tuple[int, ...]) -> np.memmap:
-    """A uint8 array on disk, kept where it already has that shape, else new and zero."""
+def _forms(task: Task, size: int) -> dict[str, tuple[tuple[int, ...], DTypeLike]]:
+    """{array: its shape for one image, its type}, the images first."""
+    forms: dict[str, tuple[tuple[int, ...], DTypeLike]] = {IMAGES: ((size, size, 3), np.uint8)}
+    for name, output in task.trained.items():
+        if isinstance(output, Masks):
+            forms[mask_array(name)] = (size, size) if output.exclusive else (size, size, len(output.labels)), np.uint8
+    if any(isinstance(output, Points) for output in task.trained.values()):
+        forms[PLACES] = (8,), np.int32
+    return forms
+
+
+def mask_array(output: str) -> str:
+    """What the array of an output's masks is called in the cache."""
+    return f"masks_{output}"
+
+
+def _open_array(path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> np.memmap:
+    """An array on disk, kept where it already has that form, else new and zero."""
     if path.is_file():
         try:
             array = np.lib.format.open_memmap(path, mode="r+")
         except (ValueError, EOFError):
             pass  # cut off while it was created
         else:
-            if array.shape == shape and array.dtype == np.uint8:
+            if array.shape == shape and array.dtype == dtype:
                 return array
-    return np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
 
 
-def _prepare_chunk(prepare: Callable[[Any], NDArray[np.uint8]], chunk: tuple[int, Sequence[Any]]):
+def _prepare_chunk(prepare: Callable[[Any], Prepared], names: Sequence[str], chunk: tuple[int, Sequence[Any]]):
     start, sources = chunk
-    return start, np.stack([prepare(source) for source in sources])
+    prepared = [prepare(source) for source in sources]
+    return start, {name: np.stack([_array(one, name) for one in prepared]) for name in names}
 
 
-def read_and_preprocess(path: Path, spec: PreprocessSpec) -> NDArray[np.uint8]:
-    """The image of a file as the model sees it, uint8 (size, size, 3)."""
-    return preprocess(read_image(path, min_side=spec.min_side).pixels, spec)[0]
+def _array(prepared: Prepared, name: str) -> NDArray[Any]:
+    """What one picture adds to the array of that name."""
+    if name == IMAGES:
+        return prepared.pixels
+    return prepared.place if name == PLACES else prepared.masks[name.removeprefix(mask_array(""))]
 
 
 def file_identity(files: Sequence[Path]) -> list[tuple[str, int, int]]:

@@ -4,10 +4,13 @@ from pathlib import Path
 from typing import ClassVar, Protocol
 
 from keras_realmnet.screening.preprocessing import PreprocessSpec
+from keras_realmnet.tasks.outputs import Labels
+from keras_realmnet.tasks.rules import NoReferral
+from keras_realmnet.tasks.task import PROBABILITIES, Task
 from keras_realmnet.tasks.vocabulary import LabelSet
 from training.datasets.image_set import ImageSet
 
-__all__ = ["SPLITS", "DataSet", "check_split"]
+__all__ = ["SPLITS", "DataSet", "check_split", "task_of_labels"]
 
 SPLITS = ("train", "validation", "test")
 
@@ -16,10 +19,14 @@ class DataSet(Protocol):
     """What a recipe needs of its data."""
 
     kind: ClassVar[str]
-    modality: ClassVar[str]
 
     @property
-    def label_set(self) -> LabelSet: ...
+    def task(self) -> Task:
+        """What is known of the images: their modality, and the outputs that have a truth.
+
+        The rule is the one that follows from the data alone, `NoReferral()` where none does: thresholds of labels are
+        chosen when the trained network is evaluated. Raises DataSetError where a file is needed that is not there.
+        """
 
     def describe(self) -> str:
         """One sentence for the bundle: what the model learned from."""
@@ -29,6 +36,11 @@ class DataSet(Protocol):
 
         Raises DataSetError.
         """
+
+
+def task_of_labels(label_set: LabelSet, modality: str) -> Task:
+    """Images of which labels are known, and nothing else."""
+    return Task(label_set.name, modality, {PROBABILITIES: Labels(label_set)}, NoReferral())
 
 
 def check_split(split: str) -> None:

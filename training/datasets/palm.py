@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 
 from keras_realmnet.errors import DataSetError
 from keras_realmnet.screening.preprocessing import PreprocessSpec
-from keras_realmnet.tasks.vocabulary import PALM, LabelSet
+from keras_realmnet.tasks.task import PROBABILITIES, Task
+from keras_realmnet.tasks.vocabulary import PALM
 from training.data.label_table import read_csv
-from training.datasets.cache import cached_images, file_identity, read_and_preprocess
-from training.datasets.data_set import check_split
+from training.datasets.cache import cached_images, file_identity
+from training.datasets.data_set import check_split, task_of_labels
 from training.datasets.image_set import ImageSet
+from training.datasets.prepared import read_and_prepare
 
 __all__ = ["PalmDataSet"]
 
@@ -35,8 +37,7 @@ class PalmDataSet:
     """
 
     kind: ClassVar[str] = "palm"
-    label_set: ClassVar[LabelSet] = PALM
-    modality: ClassVar[str] = "colour_fundus"
+    task: ClassVar[Task] = task_of_labels(PALM, "colour_fundus")
 
     folder: str | None = None
 
@@ -48,13 +49,13 @@ class PalmDataSet:
         files, labels = self._training() if split == "train" else self._held_out()
         return cached_images(
             "palm-train" if split == "train" else "palm-validation",
-            partial(read_and_preprocess, spec=spec),
+            partial(read_and_prepare, spec=spec),
             files,
             identity={"files": file_identity(files)},
-            labels=labels,
+            task=self.task,
+            truth={PROBABILITIES: labels},
             names=tuple(path.name for path in files),
             patients=tuple(path.stem for path in files),  # PALM names no patients
-            label_set=self.label_set,
             spec=spec,
             cache=cache,
         )

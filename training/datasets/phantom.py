@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from keras_realmnet.arguments import check as check_arguments
 from keras_realmnet.arguments import count
 from keras_realmnet.screening.preprocessing import PreprocessSpec, preprocess
-from keras_realmnet.tasks.vocabulary import PSMM, LabelSet
+from keras_realmnet.tasks.task import PROBABILITIES, Task
+from keras_realmnet.tasks.vocabulary import PSMM
 from training.datasets.cache import cached_images
-from training.datasets.data_set import SPLITS, check_split
+from training.datasets.data_set import SPLITS, check_split, task_of_labels
 from training.datasets.image_set import ImageSet
+from training.datasets.prepared import Prepared
 from training.phantoms.cohorts import PhantomCase, cohort
 
 __all__ = ["PhantomDataSet", "drawing_code_hash"]
@@ -40,8 +41,7 @@ class PhantomDataSet:
     """
 
     kind: ClassVar[str] = "phantom"
-    label_set: ClassVar[LabelSet] = PSMM
-    modality: ClassVar[str] = "uwf_red_green"
+    task: ClassVar[Task] = task_of_labels(PSMM, "uwf_red_green")
 
     train_patients: int = 1200
     validation_patients: int = 80
@@ -78,19 +78,19 @@ class PhantomDataSet:
             partial(_render, width=self.width, spec=spec),
             cases,
             identity={**asdict(self), "split": split, "code": drawing_code_hash()},
-            labels=np.array([case.labels for case in cases], np.float32),
+            task=self.task,
+            truth={PROBABILITIES: np.array([case.labels for case in cases], np.float32)},
             names=tuple(
                 f"{owner}_{case.eye}_{case.date}_{case.index}" for owner, case in zip(owners, cases, strict=True)
             ),
             patients=tuple(owners),
-            label_set=self.label_set,
             spec=spec,
             cache=cache,
         )
 
 
-def _render(case: PhantomCase, width: int, spec: PreprocessSpec) -> NDArray[np.uint8]:
-    return preprocess(case.render(width).image, spec)[0]
+def _render(case: PhantomCase, width: int, spec: PreprocessSpec) -> Prepared:
+    return Prepared(preprocess(case.render(width).image, spec)[0])
 
 
 def drawing_code_hash(folder: Path = PHANTOMS) -> str:

@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 from keras_realmnet.errors import DataSetError
 from keras_realmnet.screening.image_io import read_image
 from keras_realmnet.screening.preprocessing import PreprocessSpec
-from keras_realmnet.tasks.vocabulary import LABEL_SETS, LabelSet
+from keras_realmnet.tasks.task import PROBABILITIES, Task
+from keras_realmnet.tasks.vocabulary import LABEL_SETS
 from training.data.label_table import LabelTable, concatenate, problems_error
 from training.data.psmm import ORIGINAL_TRAIN, check, image_paths, is_synthetic, read_tables
 from training.data.stamp import read_stamp
-from training.datasets.cache import cached_pixels, file_identity, read_and_preprocess
-from training.datasets.data_set import check_split
+from training.datasets.cache import IMAGES, cached_arrays, file_identity
+from training.datasets.data_set import check_split, task_of_labels
 from training.datasets.image_set import ImageSet, content_hash, resize_square
+from training.datasets.prepared import Prepared, read_and_prepare
 
 __all__ = ["MAIN_SOURCE", "PROTOCOLS", "PsmmDataSet", "protocol_tables"]
 
@@ -41,8 +43,6 @@ class PsmmDataSet:
     """
 
     kind: ClassVar[str] = "psmm"
-    modality: ClassVar[str] = "uwf_red_green"
-
     folder: str | None = None
     protocol: str = "cip"
     external: str | None = None
@@ -58,8 +58,8 @@ class PsmmDataSet:
             raise ValueError(f"labels must be one of {', '.join(LABEL_SETS)}. Received: {self.labels!r}")
 
     @property
-    def label_set(self) -> LabelSet:
-        return LABEL_SETS[self.labels]
+    def task(self) -> Task:
+        return task_of_labels(LABEL_SETS[self.labels], "uwf_red_green")
 
     def describe(self) -> str:
         which = {"cip": "the training list", "mrp": f"all images of {MAIN_SOURCE}"}
@@ -87,14 +87,14 @@ class PsmmDataSet:
                 raise problems_error(problems)
         names, pixels, digest = self._every_image(lists, spec, cache)
         table = tables[split]
-        labels, listed = table.labels.astype(np.float32), tuple(table.names.tolist())
+        truth, listed = {PROBABILITIES: table.labels.astype(np.float32)}, tuple(table.names.tolist())
         return ImageSet(
             pixels=pixels,
-            labels=labels,
+            truth=truth,
             names=listed,
             patients=tuple(table.patients.tolist()),
-            label_set=self.label_set,
-            sha256=content_hash(digest, labels, listed),
+            task=self.task,
+            sha256=content_hash(digest, truth.values(), listed),
             rows=np.searchsorted(names, table.names),
         )
 
@@ -118,10 +118,11 @@ class PsmmDataSet:
                 f"{missing[0]}" + (f" and {len(missing) - 1} more" if missing[1:] else "") + ": no such file;"
                 f" python -m training check {folder} lists all that is wrong"
             )
-        pixels, digest = cached_pixels(
+        kept, digest = cached_arrays(
             self.kind,
-            partial(read_and_preprocess, spec=spec) if stamp is None else partial(_read_prepared, size=spec.size),
+            partial(read_and_prepare, spec=spec) if stamp is None else partial(_read_prepared, size=spec.size),
             paths,
+            task=self.task,
             identity={
                 "files": file_identity(paths),
                 "stamp": stamp.to_dict() if stamp else None,
@@ -129,10 +130,10 @@ class PsmmDataSet:
             spec=spec,
             cache=cache,
         )
-        return names, pixels, digest
+        return names, kept[IMAGES], digest
 
     def _lists(self) -> dict[str, LabelTable]:
-        return read_tables(self._folder(), train=self.train_list, label_set=self.label_set)
+        return read_tables(self._folder(), train=self.train_list, label_set=LABEL_SETS[self.labels])
 
     def _folder(self) -> Path:
         if self.folder is None:
@@ -159,8 +160,8 @@ def protocol_tables(lists: dict[str, LabelTable], protocol: str, external: str |
     return {"train": everything.take(train), "test": everything.take(~train)}
 
 
-def _read_prepared(path: Path, size: int) -> NDArray[np.uint8]:
-    return resize_square(read_image(path).pixels, size)
+def _read_prepared(path: Path, size: int) -> Prepared:
+    return Prepared(resize_square(read_image(path).pixels, size))
 
 
 def _shrinks(stamp: PreprocessSpec, spec: PreprocessSpec) -> bool:

@@ -14,9 +14,9 @@ from keras_realmnet import compat
 from keras_realmnet.errors import RealMNetError
 from training.datasets.image_set import ImageSet
 from training.fitting.checkpoints import copied_values, use_averages
+from training.fitting.validation import validation_figures
 from training.recipe import Recipe
-from training.runs import predict, recipe_json
-from training.scoring.scores import score
+from training.runs import recipe_json
 
 __all__ = ["History", "NonFiniteLoss", "SeedRandomLayers", "StopOnNonFiniteLoss", "Validate", "WeightsAndBiases"]
 
@@ -59,13 +59,10 @@ class Validate(keras.callbacks.Callback):
             return
         weights = copied_values(self.model.trainable_variables)
         use_averages(self.model)
-        predicted = predict(self.model, self.data, self.recipe.batch_size)
-        scores = score(self.data.labels, predicted, self.data.label_set)
+        figures = validation_figures(self.model, self.data, self.recipe.batch_size)
         for variable, value in zip(self.model.trainable_variables, weights, strict=True):
             variable.assign(value)
-        for name in ("macro_auroc", "map", "pathologic_auroc"):
-            if scores[name].value is not None:
-                logs[f"val_{name}"] = scores[name].value
+        logs |= {name: value for name, value in figures.items() if value is not None}
         found = ", ".join(f"{name[4:]} {value:.4f}" for name, value in logs.items() if name.startswith("val_"))
         print(f"epoch {epoch + 1}, validation: {found}", flush=True)
 

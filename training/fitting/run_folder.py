@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.preprocessing import PreprocessSpec
+from keras_realmnet.tasks.outputs import Grades, Labels, Output
 from training.datasets.image_set import ImageSet
 from training.fitting.packages import versions
 from training.recipe import Recipe
@@ -102,11 +103,19 @@ def run_facts(recipe: Recipe, data: ImageSet, validation: ImageSet | None, spec:
         "training_data": recipe.data.describe(),
         "images": {split: len(images) for split, images in sets.items()},
         "patients": {split: len(set(images.patients)) for split, images in sets.items()},
-        "label_counts": {
-            split: dict(zip(images.label_set.codes, np.nansum(images.labels, axis=0).astype(int).tolist(), strict=True))
-            for split, images in sets.items()
-        },
+        "label_counts": _label_counts(sets) if any(map(_classifies, recipe.data.task.trained.values())) else {},
         "data_sha256": {split: images.sha256 for split, images in sets.items()},
         "preprocess": spec.to_dict(),
         "preprocess_hash": spec.hash,
+    }
+
+
+def _classifies(output: Output) -> bool:
+    return isinstance(output, Labels | Grades)
+
+
+def _label_counts(sets: dict[str, ImageSet]) -> dict[str, dict[str, int]]:
+    return {
+        split: dict(zip(images.label_set.codes, np.nansum(images.labels, axis=0).astype(int).tolist(), strict=True))
+        for split, images in sets.items()
     }

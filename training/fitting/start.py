@@ -39,7 +39,7 @@ def initial_model(recipe: Recipe, size: int) -> keras.Model:
         return build_model(recipe, size, load_weights=path)
     model = build_model(recipe, size)
     source, theirs = load_run(path)
-    if (theirs.head, theirs.data.label_set) == (recipe.head, recipe.data.label_set):
+    if (theirs.head, theirs.data.task.trained) == (recipe.head, recipe.data.task.trained):
         return transfer_weights(source, model)
     transfer_weights(source.backbone, model.backbone)
     if recipe.head == theirs.head == "residual_attention":

@@ -5,58 +5,75 @@ No Keras: a worker process starts in a fraction of a second and stays small. Wha
 """
 
 import multiprocessing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_realmnet.tasks.outputs import Output
 from training.datasets.image_set import ImageSet, resize_square
 from training.input.augmentation import Augmentation, augment
+from training.tasks.kinds import kind_of
 
 __all__ = ["AugmentedImages", "WorkerPool"]
+
+Batch = tuple[NDArray[np.uint8], dict[str, NDArray[Any]]]
 
 
 @dataclass(frozen=True)
 class AugmentedImages:
-    """The images of a set, resized to `size` and augmented by `settings`; a new draw every epoch."""
+    """The images of a set, resized to `size` and augmented by `settings`, and the truth that moves with them.
 
-    pixels: NDArray[np.uint8]  # as in ImageSet
+    A new draw every epoch. `pixels`, `rows`: as in ImageSet. `outputs`: those whose truth moves, each with its `truth`,
+    as in ImageSet's `truth` or `masks`.
+    """
+
+    pixels: NDArray[np.uint8]
     rows: NDArray[np.intp]
+    outputs: Mapping[str, Output]
+    truth: Mapping[str, NDArray[Any]]
     size: int
     settings: Augmentation
     seed: int
 
     @classmethod
     def of(cls, data: ImageSet, size: int, settings: Augmentation, seed: int) -> "AugmentedImages":
-        return cls(data.pixels, data.rows, size, settings, seed)
+        moving = {name: output for name, output in data.task.trained.items() if kind_of(output).spatial}
+        truth = {name: data.masks[name] if name in data.masks else data.truth[name] for name in moving}
+        return cls(data.pixels, data.rows, moving, truth, size, settings, seed)
 
-    def batch(self, epoch: int, chosen: Sequence[int] | NDArray[np.intp]) -> NDArray[np.uint8]:
-        """The images at the indices `chosen`, uint8 (n, size, size, 3)."""
+    def batch(self, epoch: int, chosen: Sequence[int] | NDArray[np.intp]) -> Batch:
+        """The images at the indices `chosen`, uint8 (n, size, size, 3), and {output: its truth (n, ...)}."""
         images = np.empty((len(chosen), self.size, self.size, 3), np.uint8)
+        moved: dict[str, list[NDArray[Any]]] = {name: [] for name in self.outputs}
         for k, index in enumerate(chosen):
             rng = np.random.default_rng((self.seed, epoch, 1, int(index)))
-            images[k] = augment(resize_square(self.pixels[self.rows[index]], self.size), rng, self.settings)
-        return images
+            row = self.rows[index]
+            images[k], motion = augment(resize_square(self.pixels[row], self.size), rng, self.settings)
+            for name, output in self.outputs.items():
+                kind = kind_of(output)
+                truth = kind.resized(self.truth[name][row if kind.beside_pixels else index], self.size)
+                moved[name].append(kind.moved(truth, motion))
+        return images, {name: np.stack(values) for name, values in moved.items()}
 
 
 class WorkerPool:
     """`processes` worker processes that answer `batch` as `AugmentedImages` does; to be closed."""
 
     def __init__(self, source: AugmentedImages, processes: int):
-        pixels = source.pixels
-        # A memory-mapped cache is opened by each worker; sent to it, it would be copied whole.
-        where = pixels.filename if isinstance(pixels, np.memmap) and pixels.filename is not None else pixels
+        arrays = {name: _by_file(values) for name, values in (("", source.pixels), *source.truth.items())}
         self._pool = ProcessPoolExecutor(
             processes,
             mp_context=multiprocessing.get_context("spawn"),  # a process with TensorFlow's threads cannot be forked
             initializer=_start_worker,
-            initargs=(where, source.rows, source.size, source.settings, source.seed),
+            initargs=(arrays, replace(source, pixels=np.empty(0, np.uint8), truth={})),
         )
 
-    def batch(self, epoch: int, chosen: NDArray[np.intp]) -> NDArray[np.uint8]:
+    def batch(self, epoch: int, chosen: NDArray[np.intp]) -> Batch:
         """As `AugmentedImages.batch`; may be called from several threads at once."""
         return self._pool.submit(_work, epoch, chosen).result()
 
@@ -64,15 +81,20 @@ class WorkerPool:
         self._pool.shutdown(cancel_futures=True)
 
 
+def _by_file(values: NDArray[Any]) -> Any:
+    """A memory-mapped cache is opened by each worker; sent to it, it would be copied whole."""
+    return values.filename if isinstance(values, np.memmap) and values.filename is not None else values
+
+
 _source: AugmentedImages
 
 
-def _start_worker(where: str | NDArray[np.uint8], rows: NDArray[np.intp], size: int, settings: Augmentation, seed: int):
+def _start_worker(arrays: Mapping[str, Any], source: AugmentedImages) -> None:
     global _source
     cv2.setNumThreads(1)
-    pixels = where if isinstance(where, np.ndarray) else np.load(where, mmap_mode="r")
-    _source = AugmentedImages(pixels, rows, size, settings, seed)
+    opened = {name: v if isinstance(v, np.ndarray) else np.load(v, mmap_mode="r") for name, v in arrays.items()}
+    _source = replace(source, pixels=opened.pop(""), truth=opened)
 
 
-def _work(epoch: int, chosen: NDArray[np.intp]) -> NDArray[np.uint8]:
+def _work(epoch: int, chosen: NDArray[np.intp]) -> Batch:
     return _source.batch(epoch, chosen)

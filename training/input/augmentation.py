@@ -1,5 +1,8 @@
 """RealMNet's augmentation of training images: each operation with its own probability, MixUp or CutMix per batch.
 
+Affine changes and flips move the image; masks and points follow them by the `Motion` that `augment` gives. The other
+operations touch the image alone.
+
 NumPy and OpenCV on uint8, so that the same recipe trains on every Keras backend. Every draw comes from the generator
 that is passed in: the caller seeds it by (seed, epoch, index), and the result does not depend on who computes it.
 
@@ -15,10 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_realmnet.arguments import SHARE, Rule, check, count, number, pair
+from training.tasks.motion import Motion
 
-__all__ = ["Augmentation", "augment", "cutmix", "mix_batch", "mixup"]
+__all__ = ["Augmentation", "Targets", "affine_matrix", "augment", "cutmix", "mix_batch", "mixup"]
 
 Image = NDArray[Any]  # uint8; OpenCV's own annotations say less
+Targets = Mapping[str, NDArray[Any]]  # of a batch, (n, ...) each
 Generator = np.random.Generator
 
 
@@ -88,19 +93,16 @@ class Augmentation:
         return cls(erase=0, affine=0, horizontal_flip=0, vertical_flip=0, blur=0, jitter=0, noise=0, mixup=0, cutmix=0)
 
 
-def augment(image: Image, rng: Generator, settings: Augmentation) -> Image:
-    """An augmented copy of a uint8 RGB image of shape (h, w, 3)."""
+def augment(image: Image, rng: Generator, settings: Augmentation) -> tuple[Image, Motion]:
+    """An augmented copy of a uint8 RGB image of shape (h, w, 3), and how it moved, which what is true of it follows."""
     image = image.copy()
     # All coins at once: whether one operation runs must not shift the draws of the others' coins.
     erase, affine, horizontal, vertical, blur, jitter, noise = rng.random(7)
     if erase < settings.erase:
         random_erasing(image, rng, settings)
-    if affine < settings.affine:
-        image = random_affine(image, rng, settings)
-    if horizontal < settings.horizontal_flip:
-        image = cv2.flip(image, 1)
-    if vertical < settings.vertical_flip:
-        image = cv2.flip(image, 0)
+    matrix = affine_matrix(image.shape[:2], rng, settings) if affine < settings.affine else None
+    motion = Motion(image.shape[:2], matrix, horizontal < settings.horizontal_flip, vertical < settings.vertical_flip)
+    image = motion.image(image)
     if blur < settings.blur:
         image = cv2.GaussianBlur(image, (settings.blur_size,) * 2, rng.uniform(*settings.blur_sigma))
     if jitter < settings.jitter:
@@ -109,7 +111,7 @@ def augment(image: Image, rng: Generator, settings: Augmentation) -> Image:
         deviation = np.sqrt(rng.uniform(*settings.noise_variance))
         grain = rng.standard_normal(image.shape, np.float32) * np.float32(deviation)
         image = cv2.add(image, grain, dtype=cv2.CV_8U)  # rounds and saturates
-    return image
+    return image, motion
 
 
 def random_erasing(image: Image, rng: Generator, settings: Augmentation) -> None:
@@ -123,16 +125,15 @@ def random_erasing(image: Image, rng: Generator, settings: Augmentation) -> None
     image[top : top + h, left : left + w] = settings.erase_fill
 
 
-def random_affine(image: Image, rng: Generator, settings: Augmentation) -> Image:
-    """Scales, rotates and shears about the centre; black comes in from outside."""
-    height, width = image.shape[:2]
+def affine_matrix(shape: tuple[int, int], rng: Generator, settings: Augmentation) -> NDArray[np.float64]:
+    """Scales, rotates and shears images of that height and width about their centre: see `Motion.matrix`."""
+    height, width = shape
     scale = rng.uniform(*settings.scale)
     angle, shear_x, shear_y = np.deg2rad(rng.uniform(-1, 1, 3) * (settings.rotation, settings.shear, settings.shear))
     rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     linear = scale * rotation @ [[1, np.tan(shear_x)], [np.tan(shear_y), 1]]
     centre = np.array([(width - 1) / 2, (height - 1) / 2])
-    matrix = np.column_stack([linear, centre - linear @ centre])
-    return cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR)
+    return np.column_stack([linear, centre - linear @ centre])
 
 
 def color_jitter(image: Image, rng: Generator, settings: Augmentation) -> Image:
@@ -154,26 +155,29 @@ def color_jitter(image: Image, rng: Generator, settings: Augmentation) -> Image:
 
 
 def mix_batch(
-    images: NDArray[np.float32], labels: NDArray[np.float32], rng: Generator, settings: Augmentation
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """MixUp, CutMix or neither on a batch; images (n, h, w, 3) with values 0-255, labels (n, classes)."""
+    images: NDArray[np.float32], targets: Targets, rng: Generator, settings: Augmentation
+) -> tuple[NDArray[np.float32], Targets]:
+    """MixUp, CutMix or neither on a batch; images (n, h, w, 3) with values 0-255, of each target (n, classes).
+
+    What is unknown (NaN) in either of two images is unknown in their mixture.
+    """
     coin = rng.random()
     if coin < settings.mixup:
-        return mixup(images, labels, rng, settings.mixup_alpha)
+        return mixup(images, targets, rng, settings.mixup_alpha)
     if coin < settings.mixup + settings.cutmix:
-        return cutmix(images, labels, rng, settings.cutmix_alpha)
-    return images, labels
+        return cutmix(images, targets, rng, settings.cutmix_alpha)
+    return images, targets
 
 
-def mixup(images, labels, rng, alpha):
+def mixup(images, targets, rng, alpha):
     """Weighted means of the batch and a permutation of it (arXiv 1710.09412)."""
     weight = np.float32(rng.beta(alpha, alpha))
     other = rng.permutation(len(images))
-    return weight * images + (1 - weight) * images[other], weight * labels + (1 - weight) * labels[other]
+    return weight * images + (1 - weight) * images[other], _weighted(targets, weight, other)
 
 
-def cutmix(images, labels, rng, alpha):
-    """A rectangle from a permutation of the batch; labels in proportion to the area (arXiv 1905.04899)."""
+def cutmix(images, targets, rng, alpha):
+    """A rectangle from a permutation of the batch; targets in proportion to the area (arXiv 1905.04899)."""
     height, width = images.shape[1:3]
     side = np.sqrt(1 - rng.beta(alpha, alpha))
     y, x = rng.integers(height), rng.integers(width)
@@ -183,4 +187,8 @@ def cutmix(images, labels, rng, alpha):
     images = images.copy()
     images[:, top:bottom, left:right] = images[other, top:bottom, left:right]
     weight = np.float32(1 - (bottom - top) * (right - left) / (height * width))
-    return images, weight * labels + (1 - weight) * labels[other]
+    return images, _weighted(targets, weight, other)
+
+
+def _weighted(targets, weight, other):
+    return {name: weight * values + (1 - weight) * values[other] for name, values in targets.items()}

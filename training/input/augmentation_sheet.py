@@ -31,16 +31,15 @@ def augmentation_sheet(
     alone = [name for name in OPERATIONS if getattr(settings, name) > 0]
     mixing = [(f, alpha) for f, p, alpha in _mixing(settings) if p > 0 and len(images) > 1]
     batch = np.stack(images).astype(np.float32)
-    nothing = np.zeros((len(images), 1), np.float32)
-    mixed = [f(batch, nothing, np.random.default_rng((seed, 9)), alpha)[0] for f, alpha in mixing]
+    mixed = [f(batch, {}, np.random.default_rng((seed, 9)), alpha)[0] for f, alpha in mixing]
     columns = ["as it is", *alone, *["all, by chance"] * TOGETHER, *(f.__name__ for f, _ in mixing)]
     cells: list[NDArray[Any]] = []
     for row, image in enumerate(images):
         cells.append(image)
         for k, name in enumerate(alone):
             only: dict[str, Any] = {**dict.fromkeys((*OPERATIONS, "mixup", "cutmix"), 0.0), name: 1.0}
-            cells.append(augment(image, np.random.default_rng((seed, row, k)), replace(settings, **only)))
-        cells += [augment(image, np.random.default_rng((seed, row, 100 + k)), settings) for k in range(TOGETHER)]
+            cells.append(augment(image, np.random.default_rng((seed, row, k)), replace(settings, **only))[0])
+        cells += [augment(image, np.random.default_rng((seed, row, 100 + k)), settings)[0] for k in range(TOGETHER)]
         cells += [batch[row] for batch in mixed]
     return contact_sheet(cells, columns * len(images), columns=len(columns), side=side)
 

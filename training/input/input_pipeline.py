@@ -10,26 +10,47 @@ import os
 import keras
 import numpy as np
 
+from keras_realmnet.tasks.task import Task
 from training.datasets.image_set import ImageSet, resize_square
 from training.input.augment_workers import AugmentedImages, WorkerPool
-from training.input.augmentation import Augmentation, mix_batch
+from training.input.augmentation import Augmentation, Targets, mix_batch
+from training.tasks.kinds import kind_of
 
-__all__ = ["EvaluationBatches", "TrainingBatches"]
+__all__ = ["EvaluationBatches", "TrainingBatches", "check_mixing"]
+
+
+def check_mixing(task: Task, augmentation: Augmentation) -> None:
+    """Raises ValueError where the images of `task` would be mixed and their truth cannot be."""
+    if augmentation.mixup == augmentation.cutmix == 0:
+        return
+    for name, output in task.trained.items():
+        if not kind_of(output).mixes:
+            raise ValueError(
+                f"{output.kind} ({name}) cannot be mixed: augmentation.mixup and augmentation.cutmix must be 0. "
+                f"Received: {augmentation.mixup} and {augmentation.cutmix}"
+            )
 
 
 class TrainingBatches(keras.utils.PyDataset):
-    """Shuffled, augmented batches: images float32 (batch, size, size, 3), 0-255, and labels float32 (batch, classes).
+    """Shuffled, augmented batches: images float32 (batch, size, size, 3), 0-255, and their truth (batch, ...).
 
-    An incomplete last batch is left out (which images it would have held changes with every epoch's order).
+    The truth is as `data` has it, at `size` and moved as the images are: {output: truth}, or where `named` is False the
+    truth of the only output. An incomplete last batch is left out (which images it would have held changes with every
+    epoch's order).
 
     Args:
-        data: what to draw from; its labels must all be known.
+        data: what to draw from.
         size: side of the images in pixels.
         seed, epoch: where the order starts. Keras moves on to the next epoch after each, and once before the first.
         workers: threads that prepare batches ahead; `None`: all cores but one.
         processes: worker processes that augment for these threads; 0: the threads do it. To be closed by `close`.
         batches: of an epoch; `None`: as many as there are.
         share: (k, n): this is process k of n that train together; it gives its n-th part of every batch.
+        named: whether the network's outputs have names.
+
+    Raises:
+        ValueError: a batch larger than the data; several outputs without names; or MixUp or CutMix of what cannot be
+            mixed.
     """
 
     def __init__(
@@ -44,12 +65,16 @@ class TrainingBatches(keras.utils.PyDataset):
         processes: int = 0,
         batches: int | None = None,
         share: tuple[int, int] = (0, 1),
+        named: bool = False,
     ):
         threads = workers or processes or max(1, (os.cpu_count() or 1) - 1)
         super().__init__(workers=threads, max_queue_size=max(8, 2 * threads))
         if len(data) < batch_size:
             raise ValueError(f"batch_size must be at most the number of images, {len(data)}. Received: {batch_size}")
-        self.data, self.size, self.batch_size = data, size, batch_size
+        if not named and len(data.task.trained) > 1:
+            raise ValueError(f"a network without named outputs has one. Received: {', '.join(data.task.trained)}")
+        check_mixing(data.task, augmentation)
+        self.data, self.size, self.batch_size, self.named = data, size, batch_size, named
         self.augmentation, self.seed, self.epoch = augmentation, seed, epoch
         self.batches = len(data) // batch_size if batches is None else batches
         self.share = share
@@ -74,21 +99,27 @@ class TrainingBatches(keras.utils.PyDataset):
         chosen = order[batch * self.batch_size : (batch + 1) * self.batch_size]
         process, processes = self.share
         chosen = np.array_split(chosen, processes)[process]
-        images = self._augmented.batch(self.epoch, chosen).astype(np.float32)
+        pixels, moved = self._augmented.batch(self.epoch, chosen)
+        images = pixels.astype(np.float32)
+        truth: Targets = {
+            name: moved[name] if name in moved else self.data.truth[name][chosen] for name in self.data.task.trained
+        }
         rng = np.random.default_rng((self.seed, self.epoch, 2, batch, *([process] if processes > 1 else [])))
-        return mix_batch(images, self.data.labels[chosen], rng, self.augmentation)
+        images, truth = mix_batch(images, truth, rng, self.augmentation)
+        return images, truth if self.named else next(iter(truth.values()))
 
 
 class EvaluationBatches(keras.utils.PyDataset):
-    """All images in their order, as they are: float32 (batch, size, size, 3), 0-255."""
+    """All images in their order, or a part of them, as they are: float32 (batch, size, size, 3), 0-255."""
 
-    def __init__(self, data: ImageSet, size: int, batch_size: int):
+    def __init__(self, data: ImageSet, size: int, batch_size: int, part: slice = slice(None)):
         super().__init__()
         self.data, self.size, self.batch_size = data, size, batch_size
+        self.rows = range(len(data))[part]
 
     def __len__(self) -> int:
-        return -(-len(self.data) // self.batch_size)
+        return -(-len(self.rows) // self.batch_size)
 
     def __getitem__(self, batch: int):
-        chosen = range(batch * self.batch_size, min((batch + 1) * self.batch_size, len(self.data)))
+        chosen = self.rows[batch * self.batch_size : (batch + 1) * self.batch_size]
         return (np.stack([resize_square(self.data.image(k), self.size) for k in chosen]).astype(np.float32),)

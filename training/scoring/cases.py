@@ -100,9 +100,12 @@ class Cases:
 def pathologic(values: Array, label_set: LabelSet) -> Array:
     """Truth or score of "any pathologic label", of shape (n,): the largest over the pathologic columns.
 
-    In a truth, one known positive makes it 1; otherwise an unknown column (NaN) leaves it unknown.
+    In a truth, one known positive makes it 1; otherwise an unknown column (NaN) leaves it unknown. NaN, too, where
+    the label set calls none of its labels pathologic.
     """
     columns = values[:, label_set.pathologic_columns]
+    if not columns.shape[1]:
+        return np.full(len(values), np.nan)
     largest = np.max(np.where(np.isnan(columns), -np.inf, columns), axis=1)
     return np.where(np.isnan(columns).any(axis=1) & (largest < 1), np.nan, largest)
 

@@ -29,7 +29,7 @@ __all__ = ["evaluate", "predict_images", "score_predictions"]
 
 def predict_images(model: keras.Model, recipe: Recipe, images: ImageSet, folder: Path, name: str) -> Array:
     """Probabilities of `images`, (n, classes), also written to `NAME_scores.csv` in `folder`."""
-    predicted = predict(model, images, recipe.batch_size)
+    predicted = predict(model, images, recipe.batch_size)[images.classified]
     table = folder / f"{name}_scores.csv"
     write_score_table(table, images.names, images.patients, images.labels, predicted, images.label_set)
     return predicted

@@ -46,7 +46,8 @@ def test_the_shipped_bundle_points_at_lesions(tmp_path, capsys):
 
 
 def test_a_bundle_for_other_images_is_refused():
-    colour = replace(Bundle.load(DEMO), modality="colour_fundus")
+    demo = Bundle.load(DEMO)
+    colour = replace(demo, task=replace(demo.task, modality="colour_fundus"))
     with pytest.raises(RealMNetError, match=r"uwf_red_green images.*Received: a bundle for colour_fundus with psmm"):
         localize(colour, PhantomDataSet(test_patients=1))
 

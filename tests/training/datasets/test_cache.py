@@ -3,15 +3,17 @@ import json
 import numpy as np
 import pytest
 
-from keras_realmnet.tasks.vocabulary import PALM
+from keras_realmnet.tasks.task import PROBABILITIES
 from tests.training.datasets.drawn import SPEC
 from training.datasets.cache import CHUNK, cached_images
+from training.datasets.palm import PalmDataSet
+from training.datasets.prepared import Prepared
 
 
-def prepare_number(source: int) -> np.ndarray:
+def prepare_number(source: int) -> Prepared:
     if source < 0:
         raise RuntimeError("interrupted")
-    return np.full((32, 32, 3), source % 251, np.uint8)
+    return Prepared(np.full((32, 32, 3), source % 251, np.uint8))
 
 
 def prepared(sources, cache, identity="x"):
@@ -21,10 +23,10 @@ def prepared(sources, cache, identity="x"):
         prepare_number,
         sources,
         identity={"what": identity},
-        labels=np.zeros((len(sources), 1), np.float32),
+        task=PalmDataSet.task,
+        truth={PROBABILITIES: np.zeros((len(sources), 3), np.float32)},
         names=names,
         patients=names,
-        label_set=PALM,
         spec=SPEC,
         cache=cache,
     )

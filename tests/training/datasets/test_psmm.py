@@ -127,5 +127,5 @@ def test_peripheral_lesions_are_laid_out_alike(tmp_path):
         )
         write_label_table(tmp_path / "p" / file, table)
     data = PsmmDataSet(str(tmp_path / "p"), labels="peripheral").load("test", SPEC, tmp_path / "cache")
-    assert data.label_set is labels
+    assert data.label_set == labels
     np.testing.assert_array_equal(data.labels, [[0, 1, 1, 0, 0]])

@@ -12,8 +12,9 @@ from dataclasses import replace
 import keras
 import numpy as np
 
-from keras_realmnet.tasks.vocabulary import PSMM
+from keras_realmnet.tasks.task import PROBABILITIES
 from training.datasets.image_set import ImageSet
+from training.datasets.phantom import PhantomDataSet
 from training.fitting.devices import on_devices, process_share
 from training.fitting.start import compile_model
 from training.input.augmentation import Augmentation
@@ -41,7 +42,7 @@ def images(count: int = 96) -> ImageSet:
     labels[np.arange(count), 2 + rng.integers(0, 5, count)] = 1
     pixels = rng.integers(0, 160, (count, 64, 64, 3)) + 80 * labels[:, None, None, 1:4]  # a class is a colour
     names = tuple(map(str, range(count)))
-    return ImageSet(pixels.astype(np.uint8), labels, names, names, PSMM, "0" * 64)
+    return ImageSet(pixels.astype(np.uint8), {PROBABILITIES: labels}, names, names, PhantomDataSet.task, "0" * 64)
 
 
 def new_model(recipe: Recipe, steps_per_epoch: int) -> keras.Model:

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from keras_realmnet.errors import RealMNetError
-from keras_realmnet.tasks.vocabulary import PALM
+from keras_realmnet.tasks.task import PROBABILITIES
 from training.datasets.image_set import ImageSet
 from training.datasets.palm import PalmDataSet
 from training.fitting.loop import train
@@ -42,7 +42,7 @@ def images(count=16, seed=0) -> ImageSet:
     labels = np.eye(3, dtype=np.float32)[np.arange(count) % 3]
     pixels = rng.integers(0, 120, (count, 96, 96, 3)) + 120 * labels[:, None, None, :]  # the class is a colour
     names = tuple(map(str, range(count)))
-    return ImageSet(pixels.astype(np.uint8), labels, names, names, PALM, "0" * 64)
+    return ImageSet(pixels.astype(np.uint8), {PROBABILITIES: labels}, names, names, PalmDataSet.task, "0" * 64)
 
 
 class Heartbeat(keras.callbacks.Callback):

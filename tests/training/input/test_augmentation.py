@@ -1,33 +1,56 @@
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from training.input.augmentation import Augmentation, augment, color_jitter, cutmix, mix_batch, mixup, random_affine
+from training.input.augmentation import Augmentation, affine_matrix, augment, color_jitter, cutmix, mix_batch, mixup
+from training.tasks.motion import Motion
 
 NONE = Augmentation.none()
+GOLDEN = np.load(Path(__file__).parents[2] / "goldens" / "augmentation.npz")
 
 
 def image(size=32, seed=0):
     return np.random.default_rng(seed).integers(40, 216, (size, size, 3)).astype(np.uint8)
 
 
+def changed(*arguments) -> np.ndarray:
+    """The image alone."""
+    return augment(*arguments)[0]
+
+
+def moved(source, seed, settings) -> np.ndarray:
+    """The image after the affine change alone, always."""
+    shape = source.shape[:2]
+    return Motion(shape, affine_matrix(shape, np.random.default_rng(seed), settings)).image(source)
+
+
+@pytest.mark.parametrize(("name", "chance"), [("always", 1.0), ("often", 0.5)])
+def test_images_are_those_of_the_code_before_there_were_masks_and_points(name, chance):
+    """Arrays saved when only images were augmented: the same draws, byte by byte."""
+    operations = ("erase", "affine", "horizontal_flip", "vertical_flip", "blur", "jitter", "noise")
+    settings = replace(Augmentation(), **dict.fromkeys(operations, chance))
+    for k, expected in enumerate(GOLDEN[name]):
+        np.testing.assert_array_equal(changed(image(20, k), np.random.default_rng((7, k)), settings), expected)
+
+
 def test_none_changes_nothing():
-    np.testing.assert_array_equal(augment(image(), np.random.default_rng(0), NONE), image())
+    np.testing.assert_array_equal(changed(image(), np.random.default_rng(0), NONE), image())
     images, labels = np.ones((4, 8, 8, 3), np.float32), np.eye(4, dtype=np.float32)
-    mixed = mix_batch(images, labels, np.random.default_rng(0), NONE)
+    mixed = mix_batch(images, {"y": labels}, np.random.default_rng(0), NONE)
     assert mixed[0] is images
-    assert mixed[1] is labels
+    assert mixed[1]["y"] is labels
 
 
 def test_same_seed_same_image_and_the_input_is_left_alone():
     always = replace(NONE, erase=1, affine=1, horizontal_flip=1, vertical_flip=1, blur=1, jitter=1, noise=1)
     source = image()
-    first = augment(source, np.random.default_rng((1, 2)), always)
-    np.testing.assert_array_equal(first, augment(source, np.random.default_rng((1, 2)), always))
-    assert (first != augment(source, np.random.default_rng((1, 3)), always)).any()
+    first = changed(source, np.random.default_rng((1, 2)), always)
+    np.testing.assert_array_equal(first, changed(source, np.random.default_rng((1, 2)), always))
+    assert (first != changed(source, np.random.default_rng((1, 3)), always)).any()
     np.testing.assert_array_equal(source, image())
     assert first.dtype == np.uint8
     assert first.shape == source.shape
@@ -36,8 +59,8 @@ def test_same_seed_same_image_and_the_input_is_left_alone():
 @pytest.mark.parametrize("name", ["erase", "affine", "horizontal_flip", "vertical_flip", "blur", "jitter", "noise"])
 def test_each_operation_has_its_own_probability(name):
     settings = replace(NONE, **{name: 0.3}, blur_sigma=(0.5, 1.0))
-    changed = [(augment(image(), np.random.default_rng(k), settings) != image()).any() for k in range(1000)]
-    assert abs(np.mean(changed) - 0.3) < 5 * np.sqrt(0.3 * 0.7 / 1000)
+    others = [(changed(image(), np.random.default_rng(k), settings) != image()).any() for k in range(1000)]
+    assert abs(np.mean(others) - 0.3) < 5 * np.sqrt(0.3 * 0.7 / 1000)
 
 
 def test_operations_happen_independently():
@@ -45,7 +68,7 @@ def test_operations_happen_independently():
     flips = [image(), image()[:, ::-1], image()[::-1], image()[::-1, ::-1]]
     counts = np.zeros(4)
     for k in range(1000):
-        result = augment(image(), np.random.default_rng(k), both)
+        result = changed(image(), np.random.default_rng(k), both)
         counts += [np.array_equal(result, flip) for flip in flips]
     assert counts.sum() == 1000
     assert (abs(counts - 250) < 5 * np.sqrt(1000 * 0.25 * 0.75)).all()
@@ -54,7 +77,7 @@ def test_operations_happen_independently():
 def test_erasing_fills_a_rectangle_of_the_stated_area():
     settings = replace(NONE, erase=1)
     for k in range(50):
-        erased = (augment(np.zeros((100, 100, 3), np.uint8), np.random.default_rng(k), settings) == 128).all(axis=2)
+        erased = (changed(np.zeros((100, 100, 3), np.uint8), np.random.default_rng(k), settings) == 128).all(axis=2)
         rows, columns = np.flatnonzero(erased.any(axis=1)), np.flatnonzero(erased.any(axis=0))
         assert erased.sum() == len(rows) * len(columns)  # one full rectangle
         assert 0.04 <= erased.mean() <= 0.31  # .05 to .3, up to rounding
@@ -63,13 +86,13 @@ def test_erasing_fills_a_rectangle_of_the_stated_area():
 
 def test_affine_without_ranges_is_the_identity_and_rotation_turns_about_the_centre():
     still = replace(NONE, scale=(1, 1), rotation=0, shear=0)
-    np.testing.assert_array_equal(random_affine(image(), np.random.default_rng(0), still), image())
+    np.testing.assert_array_equal(moved(image(), 0, still), image())
     disc = np.zeros((65, 65, 3), np.uint8)
     cv2.circle(disc, (32, 32), 12, (255, 255, 255), -1)
     for k in range(20):
-        turned = random_affine(disc, np.random.default_rng(k), replace(still, rotation=90))
+        turned = moved(disc, k, replace(still, rotation=90))
         assert abs(turned.astype(int) - disc).mean() < 3
-        grown = random_affine(disc, np.random.default_rng(k), replace(still, scale=(1.2, 1.2)))
+        grown = moved(disc, k, replace(still, scale=(1.2, 1.2)))
         assert grown.sum() / disc.sum() == pytest.approx(1.44, rel=0.03)
 
 
@@ -96,7 +119,7 @@ def test_a_turn_of_the_hue_keeps_the_value():
 def test_noise_has_the_stated_variance():
     settings = replace(NONE, noise=1, noise_variance=(30.0, 30.0))
     grey = np.full((200, 200, 3), 128, np.uint8)
-    noise = augment(grey, np.random.default_rng(0), settings).astype(float) - 128
+    noise = changed(grey, np.random.default_rng(0), settings).astype(float) - 128
     assert abs(noise.mean()) < 0.1
     assert noise.var() == pytest.approx(30 + 1 / 12, rel=0.03)  # rounding adds 1/12
 
@@ -105,17 +128,17 @@ def test_mixup_weighs_images_and_labels_alike():
     rng = np.random.default_rng(0)
     labels = np.eye(8, dtype=np.float32)
     images = labels[:, None, None, :3] * np.ones((1, 4, 4, 1), np.float32)
-    mixed, mixed_labels = mixup(images, labels, rng, 0.6)
-    np.testing.assert_allclose(mixed[:, 0, 0], mixed_labels[:, :3], rtol=1e-6)
-    np.testing.assert_allclose(mixed_labels.sum(axis=1), 1, rtol=1e-6)
+    mixed, targets = mixup(images, {"y": labels}, rng, 0.6)
+    np.testing.assert_allclose(mixed[:, 0, 0], targets["y"][:, :3], rtol=1e-6)
+    np.testing.assert_allclose(targets["y"].sum(axis=1), 1, rtol=1e-6)
 
 
 def test_cutmix_labels_follow_the_area():
     labels = np.eye(8, dtype=np.float32)
     images = np.broadcast_to(labels[:, None, None, :], (8, 16, 16, 8)).copy()
     for k in range(20):
-        mixed, mixed_labels = cutmix(images, labels, np.random.default_rng(k), 1.0)
-        np.testing.assert_allclose(mixed.mean(axis=(1, 2)), mixed_labels, atol=1e-6)
+        mixed, targets = cutmix(images, {"y": labels}, np.random.default_rng(k), 1.0)
+        np.testing.assert_allclose(mixed.mean(axis=(1, 2)), targets["y"], atol=1e-6)
 
 
 def test_a_batch_is_mixed_up_or_cut_or_neither():
@@ -123,8 +146,8 @@ def test_a_batch_is_mixed_up_or_cut_or_neither():
     images = np.random.default_rng(0).random((4, 16, 16, 3)).astype(np.float32)
     kinds = {"none": 0, "mixup": 0, "cutmix": 0}
     for k in range(1000):
-        mixed, mixed_labels = mix_batch(images, labels, np.random.default_rng(k), Augmentation())
-        assert mixed.dtype == mixed_labels.dtype == np.float32
+        mixed, targets = mix_batch(images, {"y": labels}, np.random.default_rng(k), Augmentation())
+        assert mixed.dtype == targets["y"].dtype == np.float32
         if mixed is images:
             kinds["none"] += 1
         else:  # a cut leaves every pixel that of some image

@@ -3,8 +3,9 @@ import keras
 import numpy as np
 import pytest
 
-from keras_realmnet.tasks.vocabulary import PALM
+from keras_realmnet.tasks.task import PROBABILITIES
 from training.datasets.image_set import ImageSet
+from training.datasets.palm import PalmDataSet
 from training.input.augmentation import Augmentation
 from training.input.input_pipeline import EvaluationBatches, TrainingBatches, resize_square
 
@@ -16,7 +17,14 @@ def data() -> ImageSet:
     rng = np.random.default_rng(0)
     names = tuple(f"{k}.png" for k in range(22))
     labels = np.eye(3, dtype=np.float32)[rng.integers(0, 3, 22)]
-    return ImageSet(rng.integers(0, 256, (22, SIZE, SIZE, 3)).astype(np.uint8), labels, names, names, PALM, "0" * 64)
+    return ImageSet(
+        rng.integers(0, 256, (22, SIZE, SIZE, 3)).astype(np.uint8),
+        {PROBABILITIES: labels},
+        names,
+        names,
+        PalmDataSet.task,
+        "0" * 64,
+    )
 
 
 def batches(data, **settings) -> TrainingBatches:
@@ -32,6 +40,21 @@ def test_a_batch_depends_on_seed_epoch_and_index_alone(data):
             np.testing.assert_array_equal(mine, other)
     for settings in ({"seed": 8}, {"epoch": 1}):
         assert (first[2][0] != batches(data, **settings)[2][0]).any()
+
+
+def test_batches_are_those_of_the_code_before_there_were_masks_and_points(goldens):
+    """Arrays saved when a batch was images and labels alone: the same order, draws and mixtures, byte by byte."""
+    expected, rng = np.load(goldens / "augmentation.npz"), np.random.default_rng(0)
+    names = tuple(f"{k}.png" for k in range(22))
+    labels = np.eye(3, dtype=np.float32)[rng.integers(0, 3, 22)]
+    pixels = rng.integers(0, 256, (22, 20, 20, 3)).astype(np.uint8)
+    data = ImageSet(pixels, {PROBABILITIES: labels}, names, names, PalmDataSet.task, "0" * 64)
+    for named in (False, True):
+        sequence = batches(data, size=20, epoch=2, named=named)
+        for k in range(5):
+            images, truth = sequence[k]
+            np.testing.assert_array_equal(images, expected["batch_images"][k])
+            np.testing.assert_array_equal(truth[PROBABILITIES] if named else truth, expected["batch_labels"][k])
 
 
 def test_keras_moves_on_to_the_next_epoch(data):

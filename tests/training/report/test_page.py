@@ -11,6 +11,7 @@ import pytest
 from sklearn.metrics import f1_score, roc_auc_score
 
 from keras_realmnet.errors import RealMNetError
+from keras_realmnet.tasks.task import PROBABILITIES
 from keras_realmnet.tasks.vocabulary import PALM, PERIPHERAL, PSMM
 from training.data.label_table import LabelTable, write_label_table
 from training.recipe import load_recipe
@@ -268,7 +269,12 @@ def test_class_maps_of_a_network(tmp_path):
     model.save_weights(run / "weights.weights.h5")
     (run / "recipe.json").write_text(json.dumps(recipe.to_dict()))
     write_score_table(
-        run / "test_scores.csv", images.names, images.patients, images.labels, predict(model, images, 8), PSMM
+        run / "test_scores.csv",
+        images.names,
+        images.patients,
+        images.labels,
+        predict(model, images, 8)[PROBABILITIES],
+        PSMM,
     )
     out = tmp_path / "report"
     root = Path(__file__).parents[3]

@@ -4,8 +4,9 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from keras_realmnet.tasks.vocabulary import PSMM
+from keras_realmnet.tasks.task import PROBABILITIES
 from training.datasets.image_set import ImageSet
+from training.datasets.phantom import PhantomDataSet
 from training.scoring.scores import score
 
 TIED = st.sampled_from([0.0, 0.2, 0.5, 0.6, 0.7, 0.8, 1.0])
@@ -29,9 +30,9 @@ def image_set(labels, table):
     """Images without pixels, which scoring does not look at."""
     return ImageSet(
         pixels=np.zeros((len(table), 0, 0, 3), np.uint8),
-        labels=labels.astype(np.float32),
+        truth={PROBABILITIES: labels.astype(np.float32)},
         names=tuple(table.names.tolist()),
         patients=tuple(table.patients.tolist()),
-        label_set=PSMM,
+        task=PhantomDataSet.task,
         sha256="",
     )

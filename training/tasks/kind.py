@@ -1,0 +1,61 @@
+"""What one kind of output is to training; the kinds themselves are beside this module, see `kinds`."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Generic, TypeVar
+
+from numpy.typing import NDArray
+
+from keras_realmnet.tasks.outputs import Output
+from training.tasks.motion import Motion
+
+__all__ = ["Cases", "TrainedKind"]
+
+Array = NDArray[Any]
+Cases = Mapping[str, Array]  # numbers of each image, (n, ...) each
+Of = TypeVar("Of", bound=Output)
+
+
+class TrainedKind(Generic[Of]):
+    """A kind of output whose truth is known.
+
+    losses: the classes of `keras_realmnet.losses` for it, the default one first. They take the truth as it is, unknown
+    values included, and the network's output before its activation.
+    mixes: whether the truth of two images can be mixed as MixUp and CutMix mix the images.
+    spatial: whether the truth lies somewhere in the image, so that it moves with it. beside_pixels: whether it is kept
+    as the pixels are, one array for each prepared image.
+    figures: {name: whether more is better} of what is shown of the validation images after an epoch.
+    """
+
+    losses: ClassVar[tuple[str, ...]]
+    mixes: ClassVar[bool] = False
+    spatial: ClassVar[bool] = False
+    beside_pixels: ClassVar[bool] = False
+    figures: ClassVar[Mapping[str, bool]]
+
+    def losses_of(self, output: Of) -> Mapping[str, Mapping[str, Any]]:
+        """The losses that fit, the default one first, each with the options that follow from the output."""
+        return {name: {} for name in self.losses}
+
+    def check(self, output: Of, truth: Array, side: int) -> None:
+        """Raises ValueError for a truth of another form; `side`: of the square, in pixels."""
+        raise NotImplementedError
+
+    def resized(self, truth: Array, size: int) -> Array:
+        """The truth of one image for a square of another size."""
+        return truth
+
+    def moved(self, truth: Array, motion: Motion) -> Array:
+        """The truth of one image after a motion of the image; the same array where it does not move."""
+        return truth
+
+    def cases(self, output: Of, truth: Array, predicted: Array) -> dict[str, Array]:
+        """What `scores` needs of n images, (n, ...) each, so that larger arrays need not be kept.
+
+        Args:
+            truth: (n, ...). predicted: (n, ...) as a deployed network gives it, after the activation.
+        """
+        raise NotImplementedError
+
+    def scores(self, output: Of, cases: Cases) -> dict[str, float | None]:
+        """The figures of all images; None where one does not exist, as the AUROC of a label that no image has."""
+        raise NotImplementedError
