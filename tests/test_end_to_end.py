@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from export.speed.network_facts import network_facts
 from keras_realmnet.screening.bundle.bundle import Bundle
 from training.recipe import load_recipe
-from training.runs import load_run
+from training.runs import load_run, read_task
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "bundles" / "realmnet-demo"
@@ -53,7 +54,9 @@ def test_the_smoke_recipe_learns(run, tmp_path):
     facts = json.loads((run / "run.json").read_text())
     assert {"command", "versions", "git_commit", "data_sha256", "seed", "preprocess_hash"} <= set(facts)
     assert not list(run.glob("checkpoint*"))
-    assert load_run(run)[1] == load_recipe("smoke")
+    smoke = load_recipe("smoke")
+    assert load_run(run)[1] == replace(smoke, loss="AsymmetricLoss")  # the usual loss of labels, by its name
+    assert read_task(run).trained == smoke.data.task.trained
 
     fit = ("training", "fit", "--recipe", "smoke", "--out", tmp_path / "run")
     shutil.copytree(run, tmp_path / "run")

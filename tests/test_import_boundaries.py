@@ -196,6 +196,8 @@ ROOMS = """
     training.recipe                           what a run is
     training.recipes                          the runs there are
     training.runs                             a run, read again
+    training.prediction                       what one says of any pictures
+    training.scoring.figures                  how good one is after an epoch
     training.scoring.evaluate                 how good that of a run is
     training.fitting                          how it becomes so
     training.report.plots                     figures, which know of no run

@@ -9,6 +9,7 @@ from training.commands.augmentations import augmentations
 from training.commands.data import check, download, imbalance, prepare, resample, split
 from training.commands.fit import fit, protocol, sweep
 from training.commands.phantoms import phantom, phantom_study, samples
+from training.commands.prediction import predict
 from training.commands.report import report
 from training.commands.scores import compare, evaluate, score
 
@@ -17,7 +18,7 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
 # In the order of the help.
 COMMANDS = (
     *(fit, sweep, protocol, augmentations),
-    *(evaluate, score, compare),
+    *(evaluate, predict, score, compare),
     *(check, split, imbalance, resample, prepare, download),
     *(phantom, phantom_study, samples),
     report,

@@ -8,39 +8,38 @@ import ast
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from importlib import import_module
+from pathlib import Path
 from pkgutil import walk_packages
+from runpy import run_path
 from typing import Any
 
-from keras_realmnet.arguments import (
-    BASELINES,
-    HEADS,
-    LOSSES,
-    RATE,
-    SHARE,
-    TINY_VIT,
-    Rule,
-    check,
-    count,
-    number,
-    one_of,
-    optional,
-)
-from keras_realmnet.presets import BASELINE_PRESETS, REALMNET_PRESETS, SCHEMES
+from keras_realmnet.arguments import HEADS, LOSSES, RATE, SHARE, Rule, check, count, number, one_of, optional
+from keras_realmnet.errors import DataSetError
+from keras_realmnet.presets import BASELINE_PRESETS, NETWORKS, REALMNET_PRESETS, SCHEMES, network_options
 from keras_realmnet.screening.preprocessing import PreprocessSpec
+from keras_realmnet.tasks.task import Task
 from training.data.resampling import Resampling
 from training.datasets.data_set import DataSet
 from training.datasets.psmm import PsmmDataSet
 from training.datasets.registry import DATA_SETS, with_folder
-from training.input.augmentation import Augmentation
+from training.input.augmentation import Augmentation, check_mixing
+from training.tasks.figures import VALIDATION_LOSS, figure_columns
+from training.tasks.objective import objectives
 
 __all__ = ["Phase", "Recipe", "load_recipe", "override", "recipe_modules", "recipe_names", "with_data"]
 
 _POSITIVE, _NOT_NEGATIVE = number(0, above=True), number(0)
-_OWN_OPTIONS = ("image_size", "drop_path_rate")  # of the network, which are fields of the recipe
+_OWN_OPTIONS = ("head", "head_options", "drop_path_rate")  # of the network, which are fields of the recipe
+_LOSS = Rule(
+    f"{one_of(*LOSSES).expected}, or of several outputs {{output: loss}}",
+    lambda value: all(
+        one_of(*LOSSES).holds(name) for name in (value.values() if isinstance(value, Mapping) else [value])
+    ),
+)
 _FIELDS: Mapping[str, Rule] = {
-    "preset": one_of(*REALMNET_PRESETS, *BASELINE_PRESETS),
+    "preset": one_of(*NETWORKS),
     "head": one_of(*HEADS),
-    "loss": one_of(*LOSSES),
+    "loss": optional(_LOSS),
     "fake_quantization": optional(one_of(*SCHEMES)),
     "train_share": number(0, 1, above=True),
     "drop_path_rate": RATE,
@@ -58,6 +57,9 @@ _FIELDS: Mapping[str, Rule] = {
     "reduction": one_of(1, 2),
     "ema_momentum": optional(RATE),
     "validate_every": count(1),
+    "validation_loss": Rule("True or False", lambda value: isinstance(value, bool)),
+    "keep": optional(Rule("a column of history.csv", lambda value: isinstance(value, str))),
+    "patience": optional(count(1)),
     "seed": count(0),
 }
 
@@ -83,19 +85,22 @@ class Recipe:
     train_share: float = 1.0  # of the training patients: label efficiency
     resampling: Resampling | None = None  # of the training images, after that
 
-    preset: str = "realmnet_21m_384"  # or a baseline: a row of keras_realmnet.presets
-    head: str = "residual_attention"  # or "linear"; baselines have a linear one of their own
+    preset: str = "realmnet_21m_384"  # a row of keras_realmnet.presets
+    head: str = "residual_attention"  # or "linear"; for networks that offer the choice
     head_options: Mapping[str, Any] = field(default_factory=dict)  # num_heads, lam of ResidualAttentionHead
-    model_options: Mapping[str, Any] = field(default_factory=dict)  # further arguments of the backbone
-    drop_path_rate: float = 0.5
+    model_options: Mapping[str, Any] = field(default_factory=dict)  # further arguments of the network
+    drop_path_rate: float = 0.5  # for networks that have it
     weights: str | None = None  # what training starts from: see training.fitting.start.initial_model; None: random
 
     phases: tuple[Phase, ...] = (Phase(epochs=50, size=384),)
     batch_size: int = 64  # 16 per GPU on 4 GPUs
     accumulate: int = 1  # batches whose gradients are averaged into one step of the optimizer
 
-    loss: str = "AsymmetricLoss"  # a class of keras_realmnet.losses
+    # Classes of keras_realmnet.losses; None: what is usual for each kind of output, AsymmetricLoss for labels. Where
+    # the data has several outputs, all three are {output: ...}.
+    loss: str | Mapping[str, str] | None = None
     loss_options: Mapping[str, Any] = field(default_factory=dict)
+    loss_weights: Mapping[str, float] = field(default_factory=dict)
 
     learning_rate: float = 1e-4
     warmup_epochs: float = 5.0
@@ -113,30 +118,53 @@ class Recipe:
     mixed_precision: bool = False  # bfloat16 computation, float32 weights
     fake_quantization: str | None = None  # of keras_realmnet.deploy.quantization: train as that int8 artifact computes
     validate_every: int = 5  # epochs
+    validation_loss: bool = False  # also val_loss in history.csv
+    keep: str | None = None  # the column of history.csv by which the best epoch is kept; None: the last, as published
+    patience: int | None = None  # validations without a gain of `keep`, after which training stops; None: never
     seed: int = 42
 
     def __post_init__(self) -> None:
         check("a recipe", _FIELDS, {name: getattr(self, name) for name in _FIELDS})
-        step = 32 if self.preset in REALMNET_PRESETS else 1
+        step = 1 if self.preset in BASELINE_PRESETS else 32
         size, epochs = count(32), count(1)
         if not self.phases or not all(
             size.holds(phase.size) and epochs.holds(phase.epochs) and phase.size % step == 0 for phase in self.phases
         ):
             raise ValueError(
-                "phases need at least one epoch each, at a size of at least 32 and, for TinyViT, divisible by 32."
+                "phases need at least one epoch each, at a size of at least 32 and, but for baselines, divisible by 32."
                 f" Received: {self.phases}"
             )
-        if self.preset in REALMNET_PRESETS:
-            network, rules = self.preset, TINY_VIT
+        rules = network_options(self.preset)
+        if "head" in rules:
             check(f"head_options of {self.head}", HEADS[self.head], self.head_options)
-        else:
-            network = str(BASELINE_PRESETS[self.preset]["architecture"])
-            rules = BASELINES[network]
-            if self.fake_quantization is not None:
-                raise ValueError(f"fake_quantization is for a RealMNet. Received: {self.preset!r}")
         rules = {name: rule for name, rule in rules.items() if name not in _OWN_OPTIONS}
-        check(f"model_options of {network}", rules, self.model_options)
-        check(f"loss_options of {self.loss}", LOSSES[self.loss], self.loss_options)
+        check(f"model_options of {self.preset}", rules, self.model_options)
+        if self.fake_quantization is not None and self.preset not in REALMNET_PRESETS:
+            raise ValueError(f"fake_quantization is for a RealMNet. Received: {self.preset!r}")
+        if self.patience is not None and self.keep is None:
+            raise ValueError(f"patience needs keep, the column that must gain. Received: patience={self.patience}")
+        if self.keep == VALIDATION_LOSS and not self.validation_loss:
+            raise ValueError("keep='val_loss' needs validation_loss=True. Received: validation_loss=False")
+        try:
+            task = self.data.task
+        except DataSetError:  # of files that are not there, or not yet: `fit` checks again
+            return
+        self.check_task(task)
+
+    def check_task(self, task: Task) -> None:
+        """Raises ValueError for a loss, a mixing of images or a column of history.csv that `task` does not have."""
+        objectives(task, self.loss, self.loss_options, self.loss_weights)
+        check_mixing(task, self.augmentation)
+        columns = (*figure_columns(task), VALIDATION_LOSS)
+        if self.keep is not None and self.keep not in columns:
+            raise ValueError(f"keep must be one of {', '.join(columns)}. Received: {self.keep!r}")
+
+    @property
+    def network_options(self) -> dict[str, Any]:
+        """What `keras_realmnet.models.networks.build` takes beside the name, the outputs, the size and weights."""
+        fields_of = {"head": self.head, "head_options": self.head_options, "drop_path_rate": self.drop_path_rate}
+        own = {name: value for name, value in fields_of.items() if name in network_options(self.preset)}
+        return {**self.model_options, **own}
 
     @property
     def epochs(self) -> int:
@@ -172,6 +200,13 @@ class Recipe:
             left -= share
         return replace(self, phases=tuple(phases), warmup_epochs=min(self.warmup_epochs, epochs / 2))
 
+    def resolved(self, task: Task) -> "Recipe":
+        """The same recipe, with the losses that are usual for `task` where it names none."""
+        if isinstance(self.loss, str):
+            return self
+        names = {name: each.loss for name, each in objectives(task, self.loss, self.loss_options).items()}
+        return replace(self, loss=names if len(names) > 1 else next(iter(names.values())))
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-safe; `from_dict` gives an equal recipe back."""
         values = asdict(self)
@@ -205,11 +240,32 @@ def recipe_names() -> list[str]:
 
 
 def load_recipe(name: str) -> Recipe:
-    """The recipe of the file `<name>.py` under `recipes/`. Raises ValueError that lists the names there are."""
+    """The recipe called `name` under `recipes/`, or that of a file of one's own, such as "./mine.py".
+
+    A file is run as a module of its own; its `RECIPE` may build on `training.recipes`.
+
+    Raises:
+        ValueError: no such name (it lists those there are) or file, or a file without a RECIPE, or that fails.
+    """
+    if name.endswith(".py"):
+        return _recipe_of_file(Path(name).expanduser())
     modules = recipe_modules()
     if name not in modules:
-        raise ValueError(f"recipe must be one of {', '.join(sorted(modules))}. Received: {name!r}")
+        known = ", ".join(sorted(modules))
+        raise ValueError(f"recipe must be one of {known}, or a file such as ./mine.py. Received: {name!r}")
     return import_module(modules[name]).RECIPE
+
+
+def _recipe_of_file(path: Path) -> Recipe:
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; expected a recipe, a Python file that sets RECIPE")
+    try:
+        recipe = run_path(str(path)).get("RECIPE")
+    except Exception as error:  # whatever a file of somebody else's does
+        raise ValueError(f"{path}: the recipe cannot be read ({type(error).__name__}: {error})") from error
+    if not isinstance(recipe, Recipe):
+        raise ValueError(f"{path}: RECIPE must be a training.recipe.Recipe. Received: {recipe!r}")
+    return recipe
 
 
 def with_data(recipe: Recipe, folder: str) -> Recipe:

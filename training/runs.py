@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_realmnet.errors import RealMNetError
-from keras_realmnet.models.heads import LinearHead, ResidualAttentionHead
-from keras_realmnet.models.realmnet import RealMNet
-from keras_realmnet.presets import REALMNET_PRESETS
-from keras_realmnet.tasks.outputs import Labels, Masks, Output
+from keras_realmnet.models.networks import build
+from keras_realmnet.tasks.outputs import Masks, Output
+from keras_realmnet.tasks.task import Task
 from training.datasets.image_set import ImageSet
 from training.input.input_pipeline import EvaluationBatches
 from training.recipe import Recipe
 
 __all__ = [
+    "TASK_FILE",
     "activated",
     "answers",
     "build_model",
@@ -26,28 +26,22 @@ __all__ = [
     "predict",
     "predict_parts",
     "read_recipe",
+    "read_task",
     "recipe_json",
 ]
 
+TASK_FILE = "task.json"  # of a run folder: what the network answers
 
-def build_model(recipe: Recipe, size: int, load_weights: Any = False) -> keras.Model:
+
+def build_model(recipe: Recipe, size: int, load_weights: Any = False, task: Task | None = None) -> keras.Model:
     """The recipe's network for inputs of `size` pixels, with random weights unless `load_weights` names others.
 
     Args:
-        load_weights: what the preset's `from_preset` takes: a checkpoint's file or name.
+        load_weights: what `keras_realmnet.models.networks.build` takes.
+        task: what it answers; `None`: what the recipe's data asks.
     """
-    outputs = recipe.data.task.trained
-    if len(outputs) > 1 or not isinstance(next(iter(outputs.values())), Labels):
-        raise ValueError(f"{recipe.preset} answers one output of labels. Received: {', '.join(outputs)}")
-    classes = len(recipe.data.task.label_set)
-    common = {"image_size": size, "drop_path_rate": recipe.drop_path_rate, "load_weights": load_weights}
-    if recipe.preset not in REALMNET_PRESETS:
-        from keras_realmnet.models.baselines import Baseline  # keras-hub takes its time
-
-        return Baseline.from_preset(recipe.preset, num_classes=classes, **common, **recipe.model_options)
-    head_class = LinearHead if recipe.head == "linear" else ResidualAttentionHead
-    head = head_class(classes, name="head", **recipe.head_options)
-    return RealMNet.from_preset(recipe.preset, num_classes=classes, head=head, **common, **recipe.model_options)
+    outputs = (recipe.data.task if task is None else task).trained
+    return build(recipe.preset, outputs, size, load_weights, **recipe.network_options)
 
 
 def answers(
@@ -105,9 +99,24 @@ def load_run(run: Path) -> tuple[keras.Model, Recipe]:
             raise RealMNetError(f"{run / name}: no such file; expected the folder of a finished run")
     recipe = read_recipe(run / "recipe.json")
     keras.config.set_dtype_policy("float32")
-    model = build_model(recipe, recipe.image_size)
+    model = build_model(recipe, recipe.image_size, task=read_task(run))
     model.load_weights(run / "weights.weights.h5")
     return model, recipe
+
+
+def read_task(run: Path) -> Task:
+    """What the network of a run answers; runs of earlier releases have no task.json, and answer what their data asks.
+
+    Raises:
+        RealMNetError: task.json is none, or an earlier run's data is not there.
+    """
+    path = Path(run) / TASK_FILE
+    if not path.is_file():
+        return read_recipe(Path(run) / "recipe.json").data.task
+    try:
+        return Task.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RealMNetError(f"{path}: not a task as fit writes it ({error})") from error
 
 
 def read_recipe(path: Path) -> Recipe:

@@ -91,7 +91,7 @@ class _Run:
     @classmethod
     def read(cls, weights: Path) -> "_Run":
         """Raises RealMNetError as `bundle_from_run`."""
-        from training.runs import load_run
+        from training.runs import load_run, read_task
 
         run = Path(weights)
         run = run.parent if run.is_file() else run
@@ -109,7 +109,8 @@ class _Run:
         if test is None:
             raise RealMNetError(f"{run}: its {recipe.data.kind} data has no test images")
         point = OperatingPoint.from_dict(scores["operating_point"])
-        meaning = Meaning(labels_task(recipe.data.task.label_set, recipe.data.task.modality, point), spec)
+        task = read_task(run)
+        meaning = Meaning(labels_task(task.label_set, task.modality, point), spec)
         images = Images(test.images, f"test split of {recipe.data.kind}", test.labels, test.patients)
         return cls(recipe.name, model, recipe.data, meaning, images, scores, facts)
 

@@ -12,6 +12,7 @@ from training.datasets.phantom import PhantomDataSet
 from training.datasets.psmm import PsmmDataSet
 from training.input.augmentation import Augmentation
 from training.recipe import Phase, Recipe, load_recipe, override, recipe_modules, recipe_names
+from training.tasks.objective import objectives
 
 
 def test_defaults_are_the_published_settings():
@@ -48,6 +49,36 @@ def test_the_published_recipes_start_from_what_download_fetches(size):
 def test_unknown_recipe_lists_the_known_ones():
     with pytest.raises(ValueError, match=r"smoke.*Received: 'nothing'"):
         load_recipe("nothing")
+
+
+def test_a_recipe_of_ones_own_is_a_file(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from dataclasses import replace\n"
+        "from training.recipes import smoke\n"
+        "RECIPE = replace(smoke.RECIPE, name='mine', batch_size=3)\n"
+    )
+    assert load_recipe(str(path)) == replace(load_recipe("smoke"), name="mine", batch_size=3)
+    for text, message in (
+        ("", "RECIPE must be a training.recipe.Recipe. Received: None"),
+        ("RECIPE = 3", "Received: 3"),
+        ("1 / 0", "cannot be read .ZeroDivisionError: division by zero"),
+        ("RECIPE = (", "cannot be read .SyntaxError"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            load_recipe(str(path))
+    with pytest.raises(ValueError, match=r"other\.py: no such file; expected a recipe"):
+        load_recipe(str(tmp_path / "other.py"))
+
+
+def test_a_loss_that_is_not_named_is_the_usual_one():
+    recipe = Recipe(name="x", loss_options={"margin": 0.1})
+    assert recipe.loss is None
+    assert recipe.resolved(recipe.data.task).loss == "AsymmetricLoss"
+    assert replace(recipe, loss="TwoWayLoss", loss_options={}).resolved(recipe.data.task).loss == "TwoWayLoss"
+    by_output = {"probabilities": {"margin": 0.1}}
+    assert objectives(recipe.data.task, options=by_output) == objectives(recipe.data.task, None, {"margin": 0.1})
 
 
 def test_phases():
@@ -167,6 +198,17 @@ def test_phases_written_otherwise_are_refused_with_the_form(text):
         {"seed": -1},
         {"fake_quantization": "int4"},
         {"loss": "NoLoss"},
+        {"loss": {"probabilities": "NoLoss"}},
+        {"loss": "CrossentropyDice"},
+        {"loss": {"disc": "AsymmetricLoss"}},
+        {"loss_weights": {"disc": 1.0}},
+        {"loss_weights": {"probabilities": -1.0}},
+        {"validation_loss": 1},
+        {"keep": "val_dice"},
+        {"keep": 3},
+        {"keep": "val_loss"},
+        {"patience": 3},
+        {"keep": "val_map", "patience": 0},
         {"head_options": {"num_heads": 3}},
         {"head_options": {"num_head": 2}},
         {"head_options": {"lam": -1.0}},

@@ -25,7 +25,9 @@ __all__ = ["fit", "protocol", "sweep"]
 
 
 def fit(
-    recipe: Annotated[str, typer.Option(help="Name of a file in training/recipes, such as realmnet_21m_384 or smoke.")],
+    recipe: Annotated[
+        str, typer.Option(help="A recipe's name, such as realmnet_21m_384 or smoke, or a file: ./mine.py.")
+    ],
     out: Annotated[Path | None, typer.Option(callback=writable, help="Run folder. Default: runs/RECIPE.")] = None,
     data: Data = None,
     epochs: Epochs = None,
@@ -54,7 +56,7 @@ def fit(
     """
     train = trainer(backend, cache, devices, workers, track)
     chosen = recipe_from_options(recipe, data, epochs, batch_size, seed, settings)
-    folder = out or Path("runs") / recipe
+    folder = out or Path("runs") / chosen.name
     train(chosen, folder, resume)
     print(f"written: {folder}")
 
@@ -95,7 +97,7 @@ def sweep(
         return
     train = trainer(backend, cache, devices, workers, track)
     base = recipe_from_options(recipe, data, epochs, settings=settings)
-    folder = out or Path("runs/sweeps") / recipe / name
+    folder = out or Path("runs/sweeps") / base.name / name
     try:
         rows = run_sweep(name, base, folder, train, only or ())
     except ValueError as error:

@@ -61,18 +61,14 @@ def mask_in_square(mask: NDArray[np.uint8], geometry: FieldGeometry) -> NDArray[
     """The mask of a whole picture, uint8 (h, w[, labels]), in the model's square: (side, side[, labels]).
 
     Each pixel of the square gets the value of the mask's pixel in which its centre lies. Beside the picture nothing is
-    known (255). The mask may be larger than what was decoded of the picture.
+    known (255). The mask is as large as the picture, which may have been decoded at half its size.
     """
-    (height, width), (x0, y0, x1, y1) = geometry.source, geometry.box
+    factor = max(1, mask.shape[0] // geometry.source[0])
+    x0, y0, x1, y1 = (side * factor for side in geometry.box)
     (columns, rows), (left, top) = geometry.content, geometry.pad
     square = np.full((geometry.size, geometry.size, *mask.shape[2:]), IGNORE, np.uint8)
-    x, y = (  # in pixels of the decoded picture, then of the mask
-        (start + (np.arange(cells) + 0.5) * (stop - start) / cells) * side / decoded
-        for start, stop, cells, side, decoded in (
-            (x0, x1, columns, mask.shape[1], width),
-            (y0, y1, rows, mask.shape[0], height),
-        )
-    )
+    x = x0 + (np.arange(columns) + 0.5) * (x1 - x0) / columns  # pixel i of the mask reaches from i to i + 1
+    y = y0 + (np.arange(rows) + 0.5) * (y1 - y0) / rows
     inside = mask[y.astype(np.intp)[:, None], x.astype(np.intp)]
     square[top : top + rows, left : left + columns] = inside
     return square
@@ -89,8 +85,9 @@ def points_in_square(points: NDArray[Any], places: NDArray[np.int32], side: int)
         float32 (n, points, 3). A point outside of the square, which the model is not shown, is not visible.
     """
     moved = np.array(points, np.float64)
-    for row, (height, width, decoded_height, decoded_width, *box) in zip(moved, places.tolist(), strict=True):
+    for row, (height, _, decoded_height, decoded_width, *box) in zip(moved, places.tolist(), strict=True):
         geometry = FieldGeometry((decoded_height, decoded_width), (box[0], box[1], box[2], box[3]), side)
-        decoded = (row[:, :2] + 0.5) * (decoded_width / width, decoded_height / height) - 0.5
+        factor = max(1, height // decoded_height)
+        decoded = (row[:, :2] + 0.5) / factor - 0.5
         row[:, :2] = (geometry.to_model(decoded) + 0.5) / side
     return only_inside(moved.astype(np.float32))

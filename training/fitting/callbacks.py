@@ -1,24 +1,22 @@
-"""What happens beside the steps of a training: seeds, validation, history, and a stop where the loss is no number."""
+"""What happens beside the steps of a training: seeds, validation, and a stop where the loss is no number."""
 
-import csv
 import hashlib
 import math
-import time
 from pathlib import Path
 
 import keras
 import numpy as np
-from keras import ops
 
 from keras_realmnet import compat
 from keras_realmnet.errors import RealMNetError
 from training.datasets.image_set import ImageSet
-from training.fitting.checkpoints import copied_values, use_averages
-from training.fitting.validation import validation_figures
+from training.fitting.checkpoints import averaged
+from training.fitting.start import losses_of
 from training.recipe import Recipe
 from training.runs import recipe_json
+from training.scoring.figures import figures_of
 
-__all__ = ["History", "NonFiniteLoss", "SeedRandomLayers", "StopOnNonFiniteLoss", "Validate", "WeightsAndBiases"]
+__all__ = ["NonFiniteLoss", "SeedRandomLayers", "StopOnNonFiniteLoss", "Validate", "WeightsAndBiases"]
 
 
 class NonFiniteLoss(RealMNetError):
@@ -48,61 +46,21 @@ class StopOnNonFiniteLoss(keras.callbacks.Callback):
 
 
 class Validate(keras.callbacks.Callback):
-    """Adds scores on the validation split to the epoch's logs, with the averaged weights where there are any."""
+    """Adds figures of the validation split to the epoch's logs, with the averaged weights where there are any."""
 
     def __init__(self, data: ImageSet, recipe: Recipe):
         super().__init__()
         self.data, self.recipe = data, recipe
+        self.losses = losses_of(recipe) if recipe.validation_loss else None
 
     def on_epoch_end(self, epoch, logs=None):
         if (epoch + 1) % self.recipe.validate_every and epoch + 1 != self.recipe.epochs:
             return
-        weights = copied_values(self.model.trainable_variables)
-        use_averages(self.model)
-        figures = validation_figures(self.model, self.data, self.recipe.batch_size)
-        for variable, value in zip(self.model.trainable_variables, weights, strict=True):
-            variable.assign(value)
+        with averaged(self.model):
+            figures = figures_of(self.model, self.data, self.recipe.batch_size, self.losses)
         logs |= {name: value for name, value in figures.items() if value is not None}
         found = ", ".join(f"{name[4:]} {value:.4f}" for name, value in logs.items() if name.startswith("val_"))
         print(f"epoch {epoch + 1}, validation: {found}", flush=True)
-
-
-class History(keras.callbacks.Callback):
-    """`history.csv`, one row per epoch; rows of epochs that a resumed run repeats are replaced."""
-
-    COLUMNS = (
-        "epoch",
-        "size",
-        "seconds",
-        "learning_rate",
-        "loss",
-        "val_macro_auroc",
-        "val_map",
-        "val_pathologic_auroc",
-    )
-
-    def __init__(self, path: Path, first_epoch: int):
-        super().__init__()
-        self.path, self.rows = path, []
-        if path.is_file():
-            with path.open(newline="") as file:
-                self.rows = [row for row in csv.DictReader(file) if int(row["epoch"]) <= first_epoch]
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.began = time.monotonic()
-
-    def on_epoch_end(self, epoch, logs=None):
-        logs = logs or {}
-        seconds = round(time.monotonic() - self.began, 1)
-        row = {"epoch": epoch + 1, "size": self.model.image_size[0], "seconds": seconds}
-        row["learning_rate"] = float(ops.convert_to_numpy(self.model.optimizer.learning_rate))
-        self.rows.append({**row, **{name: logs[name] for name in self.COLUMNS if name in logs and name not in row}})
-        temporary = self.path.with_suffix(".tmp")
-        with temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, self.COLUMNS)
-            writer.writeheader()
-            writer.writerows(self.rows)
-        temporary.replace(self.path)
 
 
 class WeightsAndBiases(keras.callbacks.Callback):

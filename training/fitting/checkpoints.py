@@ -1,6 +1,8 @@
 """Weights and optimizer on the disk, whole or not at all; and the same network at another size."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from training.runs import build_model
 
 __all__ = [
     "SaveCheckpoint",
+    "averaged",
     "checkpoint_path",
     "copied_values",
     "last_epoch",
@@ -42,6 +45,16 @@ def use_averages(model: keras.Model) -> None:
         averages = copied_values(compat.averages(model.optimizer))
         for variable, average in zip(model.trainable_variables, averages, strict=True):
             variable.assign(average)
+
+
+@contextmanager
+def averaged(model: keras.Model) -> Iterator[None]:
+    """`use_averages` for as long as it is entered; the last step's weights come back."""
+    weights = copied_values(model.trainable_variables)
+    use_averages(model)
+    yield
+    for variable, value in zip(model.trainable_variables, weights, strict=True):
+        variable.assign(value)
 
 
 def checkpoint_path(folder: Path, epoch: int) -> Path:

@@ -1,9 +1,9 @@
 """Training with Keras: from a recipe to a run folder that is enough to repeat the run, to resume it and to export it.
 
 A run folder holds: `recipe.json`, `run.json` (command, versions, git commit, data hashes), `history.csv`,
-`tensorboard/` (where TensorFlow is installed), `checkpoint-NNNN.weights.h5` while it is training, and in the end
-`weights.weights.h5` (the averaged weights where the recipe averages; always of the last epoch, as in the paper),
-`scores.json` and `*_scores.csv`.
+`task.json` (what the network answers), `tensorboard/` (where TensorFlow is installed), `checkpoint-NNNN.weights.h5` and
+`best-NNNN.weights.h5` while it is training, and in the end `weights.weights.h5` (the averaged weights where the recipe
+averages; of the last epoch, as in the paper, unless the recipe keeps the best), `scores.json` and `*_scores.csv`.
 
 A run is deterministic: on the same machine, backend and versions the same recipe gives the same weights, interrupted
 (killed, power lost, disk full) or not; bitwise on TensorFlow's CPU backend; GPU kernels may add up in another order.
@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from keras_realmnet.errors import RealMNetError
+from keras_realmnet.models.networks import check_answers
 from training.data.splits import patient_share
 from training.datasets.image_set import ImageSet
 from training.fitting.checkpoints import save_whole
 from training.fitting.folders import check_folder
 from training.fitting.loop import Resources, train
-from training.fitting.run_folder import BeginRun, check_same_data, known_recipe, run_facts
+from training.fitting.run_folder import BeginRun, check_same_data, check_same_task, known_recipe, run_facts
 from training.recipe import Recipe
 from training.runs import recipe_json
 from training.scoring.evaluate import evaluate
@@ -56,11 +57,20 @@ def fit(
 
     Raises:
         RealMNetError: `out` cannot be made or written into; or it holds a run of another recipe or of other data, a
-            finished one, or files that are named as a run's and are none.
+            finished one, or files that are named as a run's and are none; or the recipe's network, losses or
+            augmentation do not fit what its data asks.
     """
     check_folder(out)
+    try:
+        task = recipe.data.task
+        recipe.check_task(task)
+        check_answers(recipe.preset, task.trained)
+    except ValueError as error:
+        raise RealMNetError(f"recipe {recipe.name!r}: {error}") from error
+    recipe = recipe.resolved(task)
     known = known_recipe(out)
     if known is not None and resume:
+        check_same_task(out, task)
         changed = [key for key, value in recipe_json(known).items() if value != recipe_json(recipe)[key]]
         if changed:
             raise RealMNetError(
@@ -84,6 +94,6 @@ def fit(
     verbose = "auto" if sys.stdout.isatty() else 2
     model = train(recipe, data, validation, out, verbose, resources, [begin], resume)
     save_whole(model, out / "weights.weights.h5")
-    for path in out.glob("checkpoint-????.weights.h5"):
+    for path in (*out.glob("checkpoint-????.weights.h5"), *out.glob("best-????.weights.h5")):
         path.unlink()
     return evaluate(out, cache=cache)

@@ -9,9 +9,11 @@ import keras
 from keras_realmnet.deploy.quantization import fake_quantize
 from keras_realmnet.errors import RealMNetError
 from training.datasets.image_set import ImageSet
-from training.fitting.callbacks import History, SeedRandomLayers, StopOnNonFiniteLoss, Validate, WeightsAndBiases
+from training.fitting.best import KeepBest, best_epoch, best_path, stops
+from training.fitting.callbacks import SeedRandomLayers, StopOnNonFiniteLoss, Validate, WeightsAndBiases
 from training.fitting.checkpoints import SaveCheckpoint, last_epoch, move_to_size, restore, use_averages
 from training.fitting.devices import check_same_epoch, on_devices, process_share
+from training.fitting.history import History, history_columns, read_history
 from training.fitting.packages import installed
 from training.input.input_pipeline import TrainingBatches
 from training.recipe import Recipe
@@ -53,7 +55,8 @@ def train(
 
     Raises:
         NonFiniteLoss: the loss is NaN or infinite.
-        RealMNetError: a checkpoint cannot be written; or the devices are not there.
+        RealMNetError: a checkpoint cannot be written; the devices are not there; or the best epoch shall be kept and
+            there are no validation images.
     """
     resources = resources or Resources()
     keras.config.set_dtype_policy("mixed_bfloat16" if recipe.mixed_precision else "float32")
@@ -65,12 +68,17 @@ def train(
     with on_devices(resources.devices, recipe.batch_size):
         # Each phase begins as a resumed run does, from the checkpoint: one path for both.
         epoch = last_epoch(out) if resume else 0
-        while epoch < recipe.epochs:
+        while epoch < recipe.epochs and not stops(read_history(out, epoch), recipe, data.task):
             check_same_epoch(epoch)
             _train_phase(recipe, data, validation, out, epoch, steps, verbose, resources, callbacks)
             epoch = last_epoch(out)
-        model = restore(recipe, out, recipe.epochs, steps)
-        use_averages(model)
+        model = restore(recipe, out, epoch, steps)
+        kept = best_epoch(read_history(out, epoch), recipe, data.task)
+        if kept is None:
+            use_averages(model)
+        else:
+            print(f"kept: epoch {kept} of {epoch}, the best by {recipe.keep}")
+            model.load_weights(best_path(out, kept))
         weights = model.get_weights()
     trained = build_model(recipe, recipe.image_size)
     trained.set_weights(weights)
@@ -100,6 +108,10 @@ def _train_phase(
     share = process_share()
     if share != (0, 1):  # several machines cannot predict each for itself meanwhile
         validation = None
+    if validation is None and recipe.keep is not None:
+        raise RealMNetError(
+            f"keep={recipe.keep!r} needs validation images, and one machine that trains. Received: none"
+        )
     out.mkdir(parents=True, exist_ok=True)
     all_callbacks = _callbacks(recipe, validation, out, epoch, resources.track, callbacks)
     batches = TrainingBatches(
@@ -112,6 +124,7 @@ def _train_phase(
         processes=resources.processes,
         batches=steps,
         share=share,
+        named=isinstance(model.output, dict),
     )
     try:
         model.fit(batches, epochs=end, initial_epoch=epoch, shuffle=False, callbacks=all_callbacks, verbose=verbose)
@@ -131,10 +144,13 @@ def _callbacks(
     callbacks = [SeedRandomLayers(recipe.seed), StopOnNonFiniteLoss(), *given]
     if validation is not None:
         callbacks.append(Validate(validation, recipe))
-    callbacks.append(History(out / "history.csv", epoch))
+    history = History(out, epoch, history_columns(recipe, recipe.data.task))
+    callbacks.append(history)
     if installed("tensorflow"):
         callbacks.append(keras.callbacks.TensorBoard(out / "tensorboard", write_graph=False))
     if track == "wandb":
         callbacks.append(WeightsAndBiases(recipe, out))
+    if recipe.keep is not None:
+        callbacks.append(KeepBest(out, recipe, recipe.data.task, history))
     callbacks.append(SaveCheckpoint(out))
     return callbacks

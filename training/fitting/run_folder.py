@@ -13,18 +13,24 @@ import numpy as np
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.preprocessing import PreprocessSpec
 from keras_realmnet.tasks.outputs import Grades, Labels, Output
+from keras_realmnet.tasks.task import Task
 from training.datasets.image_set import ImageSet
 from training.fitting.packages import versions
 from training.recipe import Recipe
-from training.runs import read_recipe, recipe_json
+from training.runs import TASK_FILE, read_recipe, read_task, recipe_json
 
-__all__ = ["OWN_FILES", "BeginRun", "check_same_data", "known_recipe", "run_facts"]
+__all__ = ["OWN_FILES", "BeginRun", "check_same_data", "check_same_task", "known_recipe", "run_facts"]
 
 # What a run folder holds of ours, and what --no-resume deletes there.
 OWN_FILES = (
-    *("recipe.json", "run.json", "history.csv", "scores.json", "validation_scores.csv", "test_scores.csv"),
-    *("recipe.tmp", "run.tmp", "history.tmp", "scores.tmp", "unfinished.weights.h5"),
-    *("weights.weights.h5", "checkpoint-[0-9][0-9][0-9][0-9].weights.h5", "tensorboard/*/events.out.tfevents.*"),
+    *("recipe.json", "task.json", "run.json", "history.csv", "scores.json", "validation_scores.csv", "test_scores.csv"),
+    *("recipe.tmp", "task.tmp", "run.tmp", "history.tmp", "scores.tmp", "unfinished.weights.h5"),
+    *(
+        "weights.weights.h5",
+        "checkpoint-[0-9][0-9][0-9][0-9].weights.h5",
+        "best-[0-9][0-9][0-9][0-9].weights.h5",
+        "tensorboard/*/events.out.tfevents.*",
+    ),
 )
 
 
@@ -42,7 +48,12 @@ class BeginRun(keras.callbacks.Callback):
         if not self.resume:
             for path in sorted(_own_files(self.out), key=lambda path: path.name == "recipe.json"):  # that one last
                 path.unlink()
-        for name, content in (("recipe.json", recipe_json(self.recipe)), ("run.json", self.facts)):
+        contents = {
+            TASK_FILE: self.recipe.data.task.to_dict(),
+            "recipe.json": recipe_json(self.recipe),
+            "run.json": self.facts,
+        }
+        for name, content in contents.items():
             temporary = self.out / f"{name.removesuffix('.json')}.tmp"
             temporary.write_text(json.dumps(content, indent=1) + "\n")
             temporary.replace(self.out / name)
@@ -83,6 +94,17 @@ def check_same_data(recorded: Path, facts: dict[str, Any]) -> None:
             raise RealMNetError(
                 f"{recorded}: the run began with other {split} images or labels than there are now; put them back, "
                 "choose another --out, or start over with --no-resume"
+            )
+
+
+def check_same_task(run: Path, task: Task) -> None:
+    """Raises RealMNetError where a run began with other questions than its data asks now."""
+    if (run / TASK_FILE).is_file():
+        before = read_task(run)
+        if (before.modality, before.trained) != (task.modality, task.trained):
+            raise RealMNetError(
+                f"{run / TASK_FILE}: the run began with {', '.join(before.trained)} of other vocabularies, or other "
+                "images, than its data has now; put them back, choose another --out, or start over with --no-resume"
             )
 
 

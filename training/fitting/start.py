@@ -10,41 +10,58 @@ from keras_realmnet.presets import REALMNET_PRESETS
 from keras_realmnet.schedules import WarmupCosine
 from keras_realmnet.weights import transfer_weights
 from training.recipe import Recipe
-from training.runs import build_model, load_run
+from training.runs import build_model, load_run, read_task
+from training.scoring.figures import Losses
+from training.tasks.objective import objectives
 
-__all__ = ["compile_model", "decayed", "initial_model"]
+__all__ = ["compile_model", "decayed", "initial_model", "losses_of"]
 
 
 def initial_model(recipe: Recipe, size: int) -> keras.Model:
     """The recipe's network as its training begins, with the weights that `recipe.weights` names, if any.
 
-    That is a `.safetensors` file (a reference TinyViT checkpoint, whose classifier is left out), or the folder of a
-    finished run of the same network (its features, and its head too where the labels are the same), or for a baseline
-    what `Baseline.from_preset` takes.
+    That is the folder of a finished run (its features, and all where it answers the same), or else what
+    `keras_realmnet.models.networks.build` takes for this network: for one with TinyViT a `.safetensors` file (a
+    reference checkpoint, whose classifier is left out).
 
     Raises:
         RealMNetError: there is no such file or run, or it does not fit.
     """
     if recipe.weights is None:
         return build_model(recipe, size)
-    if recipe.preset not in REALMNET_PRESETS:
-        return build_model(recipe, size, load_weights=recipe.weights)
     path = Path(recipe.weights).expanduser()
+    preset = REALMNET_PRESETS.get(recipe.preset)
+    tiny_vit = preset is not None and "architecture" not in preset
+    if (path / "recipe.json").is_file() or (tiny_vit and path.is_dir()):
+        return _from_run(path, recipe, size)
+    if not tiny_vit:
+        return build_model(recipe, size, load_weights=recipe.weights)
     if not path.exists():
         raise RealMNetError(
             f"{path}: no such file or run. Published weights: python -m training download --help; random ones: "
             "--set weights=None"
         )
-    if not path.is_dir():
-        return build_model(recipe, size, load_weights=path)
+    return build_model(recipe, size, load_weights=path)
+
+
+def _from_run(run: Path, recipe: Recipe, size: int) -> keras.Model:
     model = build_model(recipe, size)
-    source, theirs = load_run(path)
-    if (theirs.head, theirs.data.task.trained) == (recipe.head, recipe.data.task.trained):
+    source, theirs = load_run(run)
+    if (theirs.head, read_task(run).trained) == (recipe.head, recipe.data.task.trained):
         return transfer_weights(source, model)
-    transfer_weights(source.backbone, model.backbone)
-    if recipe.head == theirs.head == "residual_attention":
+    transfer_weights(_features(source), _features(model))
+    if recipe.preset in REALMNET_PRESETS and recipe.head == theirs.head == "residual_attention":
         model.get_layer("head_norm").set_weights(source.get_layer("head_norm").get_weights())
     return model
+
+
+def _features(model: keras.Model) -> keras.Model:
+    """The part of a network that may serve another task."""
+    names = {layer.name for layer in model.layers}
+    part = next((name for name in ("backbone", "encoder") if name in names), None)
+    if part is None:
+        raise RealMNetError(f"the features of {model.name} cannot be taken for another task: it has no encoder")
+    return model.get_layer(part)
 
 
 def decayed(variable: keras.Variable) -> bool:
@@ -74,8 +91,19 @@ def compile_model(model: keras.Model, recipe: Recipe, steps_per_epoch: int) -> k
     )
     optimizer.exclude_from_weight_decay(var_list=[v for v in model.trainable_variables if not decayed(v)])
     optimizer.build(model.trainable_variables)
-    loss = getattr(losses, recipe.loss)
     # JAX cannot do without its compiler; on CPUs the others are slower with XLA (depthwise gradients).
     jit_compile = keras.backend.backend() == "jax"
-    model.compile(optimizer, loss(**recipe.loss_options), jit_compile=jit_compile)
+    found = losses_of(recipe)
+    if isinstance(model.output, dict):
+        named, weights = ({name: pair[k] for name, pair in found.items()} for k in range(2))
+        model.compile(optimizer, named, loss_weights=weights, jit_compile=jit_compile)
+    else:
+        ((loss, weight),) = found.values()
+        model.compile(optimizer, loss, loss_weights=None if weight == 1 else weight, jit_compile=jit_compile)
     return model
+
+
+def losses_of(recipe: Recipe) -> Losses:
+    """{output: its loss, and how often that counts}."""
+    goals = objectives(recipe.data.task, recipe.loss, recipe.loss_options, recipe.loss_weights)
+    return {name: (getattr(losses, goal.loss)(**goal.options), goal.weight) for name, goal in goals.items()}

@@ -18,9 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_realmnet.arguments import SHARE, Rule, check, count, number, pair
+from keras_realmnet.tasks.task import Task
+from training.tasks.kinds import kind_of
 from training.tasks.motion import Motion
 
-__all__ = ["Augmentation", "Targets", "affine_matrix", "augment", "cutmix", "mix_batch", "mixup"]
+__all__ = ["Augmentation", "Targets", "affine_matrix", "augment", "check_mixing", "cutmix", "mix_batch", "mixup"]
 
 Image = NDArray[Any]  # uint8; OpenCV's own annotations say less
 Targets = Mapping[str, NDArray[Any]]  # of a batch, (n, ...) each
@@ -152,6 +154,18 @@ def color_jitter(image: Image, rng: Generator, settings: Augmentation) -> Image:
         hsv[..., 0] = (hsv[..., 0].astype(np.int16) + round(turn * 180)) % 180
         image = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
     return image
+
+
+def check_mixing(task: Task, augmentation: Augmentation) -> None:
+    """Raises ValueError where the images of `task` would be mixed and their truth cannot be."""
+    if augmentation.mixup == augmentation.cutmix == 0:
+        return
+    for name, output in task.trained.items():
+        if not kind_of(output).mixes:
+            raise ValueError(
+                f"{output.kind} ({name}) cannot be mixed: augmentation.mixup and augmentation.cutmix must be 0. "
+                f"Received: {augmentation.mixup} and {augmentation.cutmix}"
+            )
 
 
 def mix_batch(

@@ -10,25 +10,11 @@ import os
 import keras
 import numpy as np
 
-from keras_realmnet.tasks.task import Task
 from training.datasets.image_set import ImageSet, resize_square
 from training.input.augment_workers import AugmentedImages, WorkerPool
-from training.input.augmentation import Augmentation, Targets, mix_batch
-from training.tasks.kinds import kind_of
+from training.input.augmentation import Augmentation, Targets, check_mixing, mix_batch
 
-__all__ = ["EvaluationBatches", "TrainingBatches", "check_mixing"]
-
-
-def check_mixing(task: Task, augmentation: Augmentation) -> None:
-    """Raises ValueError where the images of `task` would be mixed and their truth cannot be."""
-    if augmentation.mixup == augmentation.cutmix == 0:
-        return
-    for name, output in task.trained.items():
-        if not kind_of(output).mixes:
-            raise ValueError(
-                f"{output.kind} ({name}) cannot be mixed: augmentation.mixup and augmentation.cutmix must be 0. "
-                f"Received: {augmentation.mixup} and {augmentation.cutmix}"
-            )
+__all__ = ["EvaluationBatches", "TrainingBatches"]
 
 
 class TrainingBatches(keras.utils.PyDataset):

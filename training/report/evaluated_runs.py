@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.tasks.rules import OperatingPoint
-from keras_realmnet.tasks.vocabulary import LABEL_SETS
+from keras_realmnet.tasks.task import Task
+from keras_realmnet.tasks.vocabulary import LABEL_SETS, LabelSet
 from training.data.psmm import is_synthetic
 from training.scoring.cases import Cases
 
@@ -76,14 +77,17 @@ def read_run(folder: Path, name: str | None = None) -> Run:
     scored = _read_json(folder / "scores.json")
     rows = _read_csv(table)
     columns = list(rows[0]) if rows else []
-    fitting = [
-        known for known in LABEL_SETS.values() if {*known.codes, *(f"true_{c}" for c in known.codes)} <= {*columns}
-    ]
-    label_set = LABEL_SETS.get(scored.get("label_set", ""), fitting[0] if fitting else None)
-    if label_set not in fitting or label_set is None:
+    vocabularies = _vocabularies(folder / "task.json")
+    fitting = {
+        known.name: known
+        for known in vocabularies
+        if {*known.codes, *(f"true_{code}" for code in known.codes)} <= {*columns}
+    }
+    label_set = fitting.get(scored.get("label_set", next(iter(fitting), "")))
+    if label_set is None:
         raise RealMNetError(
             f"{table}: expected rows with the columns filename, patient, true_LABEL and LABEL for each label of "
-            f"{' or '.join(LABEL_SETS)}. Found: {', '.join(columns) or 'no row'}"
+            f"{' or '.join(known.name for known in vocabularies)}. Found: {', '.join(columns) or 'no row'}"
         )
     try:
         y_true = np.array([[float(row[f"true_{code}"] or "nan") for code in label_set.codes] for row in rows])
@@ -104,6 +108,16 @@ def read_run(folder: Path, name: str | None = None) -> Run:
         names=names,
         cases=Cases.of_images(y_true, y_score, label_set, point, patients),
     )
+
+
+def _vocabularies(task: Path) -> list[LabelSet]:
+    """Of the labels that the network answers; of a folder that does not say, all that are known."""
+    if not task.is_file():
+        return list(LABEL_SETS.values())
+    try:
+        return [Task.from_dict(_read_json(task)).label_set]
+    except ValueError as error:
+        raise RealMNetError(f"{task}: not the task of a run that answers labels ({error})") from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:

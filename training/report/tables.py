@@ -68,7 +68,8 @@ def about_the_runs(runs: Sequence[Run]) -> Table:
 
 def changed_settings(runs: Sequence[Run]) -> Table:
     """The settings in which a run differs from the published ones or from another run."""
-    published = _flattened(json.loads(json.dumps(Recipe("").to_dict())))
+    standard = Recipe("")
+    published = _flattened(json.loads(json.dumps(standard.resolved(standard.data.task).to_dict())))
     recipes = [_flattened(run.recipe) for run in runs]
     names = dict.fromkeys(name for recipe in (published, *recipes) for name in recipe if name != "name")
     rows = []

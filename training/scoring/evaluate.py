@@ -5,19 +5,22 @@ two networks in `significance`. Tables of scores do without Keras: `tables`.
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import keras
 
 from keras_realmnet.errors import DataSetError
-from keras_realmnet.tasks.rules import OperatingPoint
+from keras_realmnet.tasks.outputs import Labels
+from keras_realmnet.tasks.rules import AnyAbove, NoReferral, OperatingPoint
 from training.datasets.image_set import ImageSet
 from training.recipe import Recipe, with_data
-from training.runs import load_run, predict
+from training.runs import TASK_FILE, load_run, predict, read_task
 from training.scoring.arrays import Array
 from training.scoring.bootstrap import Bootstrap
 from training.scoring.cases import Cases
+from training.scoring.figures import figures_of
 from training.scoring.levels import LEVELS, eyes, score_level
 from training.scoring.printing import print_scores
 from training.scoring.scores import HEADLINE
@@ -69,7 +72,8 @@ def evaluate(
 
     Thresholds are chosen on the validation split. Where the data has only one held-out split (PALM) they are chosen
     on the images they are then measured on, which `scores.json` says. Without a validation split, or with one that
-    lacks a pathologic label, there is no operating point.
+    lacks a pathologic label, there is no operating point. The rule with the thresholds goes into `task.json`. Networks
+    that answer anything but labels get the few figures that history.csv has of the validation images.
 
     Args:
         run: the folder that `fit` wrote.
@@ -87,6 +91,20 @@ def evaluate(
     if data is not None:
         recipe = with_data(recipe, data)
     splits, same = _held_out(run, recipe, cache)
+    task = read_task(run)
+    facts: dict[str, Any] = {
+        "data": recipe.data.kind,
+        "image_size": recipe.image_size,
+        "data_sha256": {split: images.sha256 for split, images in splits.items()},
+    }
+    (name, output), *others = task.trained.items()
+    if others or not isinstance(output, Labels):
+        test = splits["test"]
+        counts = {"images": len(test), "patients": len(set(test.patients))}
+        result = {**facts, **counts, "figures": figures_of(model, test, recipe.batch_size)}
+        _write_json(run / "scores.json", result)
+        print("\n".join(f"{figure}: {value}" for figure, value in result["figures"].items()))
+        return result
     predicted = {split: predict_images(model, recipe, images, run, split) for split, images in splits.items()}
     point = None
     try:
@@ -102,14 +120,14 @@ def evaluate(
     except DataSetError as error:  # the other scores stand
         print(f"no operating point: {error}")
     result = {
-        "data": recipe.data.kind,
-        "image_size": recipe.image_size,
-        "data_sha256": {split: images.sha256 for split, images in splits.items()},
+        **facts,
         "thresholds_chosen_on_test": same,
         **score_predictions(splits["test"], predicted["test"], point, replicates),
     }
     _write_json(run / "scores.json", result)
-    print_scores(result)
+    rule = NoReferral() if point is None else AnyAbove(name, point)
+    _write_json(run / TASK_FILE, replace(task, rule=rule).to_dict())
+    print_scores(result, output.labels)
     return result
 
 

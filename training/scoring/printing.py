@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_realmnet.tasks.vocabulary import LABEL_SETS, LabelSet
+from keras_realmnet.tasks.vocabulary import LabelSet
 from training.scoring.bootstrap import PAPER_SIZE, Interval
 from training.scoring.scores import HEADLINE, LOSSES, PER_LABEL
 
@@ -40,13 +40,13 @@ def print_level(title: str, level: Mapping[str, Any], bootstrap: Mapping[str, An
         console.print(note)
 
 
-def print_scores(result: Mapping[str, Any]) -> None:
+def print_scores(result: Mapping[str, Any], label_set: LabelSet) -> None:
     """What `evaluate` found, as tables on the terminal; of eyes and patients, one line each."""
     from rich.console import Console
 
     console = Console()
     title = f"{result['data']}: {result['images']} test images of {result['patients']} patients"
-    print_level(title, result["image"], result["bootstrap"], LABEL_SETS[result["label_set"]])
+    print_level(title, result["image"], result["bootstrap"], label_set)
     for level in ("eye", "patient"):
         scores = {name: Interval(**fields) for name, fields in result[level]["scores"].items()}
         if scores:

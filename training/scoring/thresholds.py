@@ -26,8 +26,10 @@ def choose_thresholds(
         data: what the scores come from, for the operating point's explanation.
 
     Raises:
-        DataSetError: a pathologic label without a positive image.
+        DataSetError: a pathologic label without a positive image, or no label that is pathologic.
     """
+    if not label_set.pathologic:
+        raise DataSetError(f"{label_set.name}: none of its labels is called pathologic")
     thresholds = {}
     for code in label_set.pathologic:
         k = label_set.codes.index(code)
