@@ -7,6 +7,7 @@ import typer
 from keras_realmnet.command_line import ShowVersion, run
 from training.commands.augmentations import augmentations
 from training.commands.data import check, download, imbalance, prepare, resample, split
+from training.commands.datasets import datasets
 from training.commands.fit import fit, protocol, sweep
 from training.commands.phantoms import phantom, phantom_study, samples
 from training.commands.prediction import predict
@@ -19,7 +20,7 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
 COMMANDS = (
     *(fit, sweep, protocol, augmentations),
     *(evaluate, predict, score, compare),
-    *(check, split, imbalance, resample, prepare, download),
+    *(datasets, check, split, imbalance, resample, prepare, download),
     *(phantom, phantom_study, samples),
     report,
 )

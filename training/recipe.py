@@ -21,7 +21,7 @@ from keras_realmnet.tasks.task import Task
 from training.data.resampling import Resampling
 from training.datasets.data_set import DataSet
 from training.datasets.psmm import PsmmDataSet
-from training.datasets.registry import DATA_SETS, with_folder
+from training.datasets.registry import data_from_dict, data_to_dict, with_folder
 from training.input.augmentation import Augmentation, check_mixing
 from training.tasks.figures import VALIDATION_LOSS, figure_columns
 from training.tasks.objective import objectives
@@ -209,14 +209,12 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-safe; `from_dict` gives an equal recipe back."""
-        values = asdict(self)
-        return {**values, "data": {"kind": self.data.kind, **values["data"]}}
+        return {**asdict(self), "data": data_to_dict(self.data)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Recipe":
         values = dict(values)
-        data = dict(values["data"])
-        values["data"] = DATA_SETS[data.pop("kind")](**data)
+        values["data"] = data_from_dict(values["data"])
         values["phases"] = tuple(Phase(**phase) for phase in values["phases"])
         augmentation: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in values["augmentation"].items()
@@ -273,8 +271,10 @@ def with_data(recipe: Recipe, folder: str) -> Recipe:
     return replace(recipe, data=with_folder(recipe.data, folder))
 
 
-def override(recipe: Recipe, *assignments: str) -> Recipe:
+def override(recipe: Recipe, *assignments: str, data: DataSet | None = None) -> Recipe:
     """`recipe` with fields changed by "key=value", all at once; "augmentation.mixup=0" reaches into a part.
+
+    `data` takes the place of the recipe's, before the assignments.
 
     Values are Python literals; a bare word is a string. Phases are written "phases=[(90, 128), (40, 224)]", resampling
     "resampling=ml-rus" or "resampling=('ml-rus', 20)".
@@ -293,7 +293,7 @@ def override(recipe: Recipe, *assignments: str) -> Recipe:
             if not isinstance(place, dict):
                 raise ValueError(f"{assignment!r}: {part!r} is given as a whole, too")
         place[name] = (_literal(text.strip()), assignment)
-    return _replaced(recipe, changes)
+    return _replaced(recipe, changes, {} if data is None else {"data": data})
 
 
 def _literal(text: str) -> Any:
@@ -307,14 +307,15 @@ def _first_assignment(change: Any) -> str:
     return _first_assignment(next(iter(change.values()))) if isinstance(change, dict) else change[1]
 
 
-def _replaced(part: Any, changes: Mapping[str, Any]) -> Any:
+def _replaced(part: Any, changes: Mapping[str, Any], before: Mapping[str, Any] | None = None) -> Any:
+    """`before`: fields that are other than in `part` when the changes are made."""
     types = {item.name: item.type for item in fields(part)}
-    values = {}
+    values = dict(before or {})
     for name, change in changes.items():
         assignment = _first_assignment(change)
         if name not in types:
             raise ValueError(f"{assignment!r}: {name!r} is not one of {', '.join(types)}")
-        old = getattr(part, name)
+        old = values.get(name, getattr(part, name))
         if not isinstance(change, dict):
             values[name] = _converted(name, old, types[name], *change)
         elif is_dataclass(old):

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from keras_realmnet.errors import RealMNetError
-from training.commands.options import Cache, Data, Settings, recipe_from_options
+from training.commands.options import Cache, Columns, Data, OwnVocabulary, Settings, Table, recipe_from_options
 
 __all__ = ["augmentations"]
 
@@ -15,6 +15,9 @@ def augmentations(
     recipe: Annotated[str, typer.Option(help="Whose augmentation, on whose training images.")],
     out: Annotated[Path, typer.Option(help="Picture to write (.jpg or .png).")] = Path("augmentations.jpg"),
     data: Data = None,
+    table: Table = None,
+    columns: Columns = None,
+    vocabulary: OwnVocabulary = None,
     images: Annotated[int, typer.Option(min=1, max=40, help="Images, one per row, chosen evenly.")] = 6,
     settings: Settings = None,
     cache: Cache = Path("data/cache"),
@@ -28,7 +31,7 @@ def augmentations(
 
     from training.input.augmentation_sheet import augmentation_sheet
 
-    chosen = recipe_from_options(recipe, data, settings=settings)
+    chosen = recipe_from_options(recipe, data, settings=settings, table=table, columns=columns, vocabulary=vocabulary)
     training_set = chosen.data.load("train", chosen.spec(), cache)
     if training_set is None:
         raise RealMNetError(f"recipe {recipe!r}: its data has nothing to train on")

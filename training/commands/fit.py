@@ -10,11 +10,15 @@ from training.commands.options import (
     Augmenters,
     Backend,
     Cache,
+    Columns,
     Data,
     Devices,
     Epochs,
+    Fold,
+    OwnVocabulary,
     Replicates,
     Settings,
+    Table,
     Track,
     recipe_from_options,
     trainer,
@@ -30,6 +34,10 @@ def fit(
     ],
     out: Annotated[Path | None, typer.Option(callback=writable, help="Run folder. Default: runs/RECIPE.")] = None,
     data: Data = None,
+    table: Table = None,
+    columns: Columns = None,
+    vocabulary: OwnVocabulary = None,
+    fold: Fold = None,
     epochs: Epochs = None,
     batch_size: Annotated[int | None, typer.Option(help="Images per step.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of weights, order and augmentation.")] = None,
@@ -53,9 +61,12 @@ def fit(
     python -m training fit --recipe palm_5m_224 --data PALM --out runs/palm
 
     python -m training fit --recipe realmnet_21m_384 --data PSMM --set resampling=ml-rus --set augmentation.mixup=0.2
+
+    python -m training fit --recipe own_lite_256 --data pictures --table list.csv --columns path=file,patient=id
+    --labels vocabulary.toml --out runs/mine
     """
     train = trainer(backend, cache, devices, workers, track)
-    chosen = recipe_from_options(recipe, data, epochs, batch_size, seed, settings)
+    chosen = recipe_from_options(recipe, data, epochs, batch_size, seed, settings, table, columns, vocabulary, fold)
     folder = out or Path("runs") / chosen.name
     train(chosen, folder, resume)
     print(f"written: {folder}")

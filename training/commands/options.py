@@ -14,18 +14,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from keras_realmnet.tasks.vocabulary import LabelSet
+    from training.datasets.data_set import DataSet
     from training.recipe import Recipe
 
 __all__ = [
     "Augmenters",
     "Backend",
     "Cache",
+    "Columns",
     "Data",
     "Devices",
     "Epochs",
+    "Fold",
     "Labels",
+    "OwnVocabulary",
     "Replicates",
     "Settings",
+    "Table",
     "Track",
     "Vocabulary",
     "Workers",
@@ -42,6 +47,19 @@ Backend = Annotated[str | None, typer.Option(help="Keras backend: tensorflow (de
 Cache = Annotated[Path, typer.Option(help="Folder for prepared images; made once and used again.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes. Default: one per core.")]
 Data = Annotated[str | None, typer.Option(help="Folder of the data set, for recipes that do not make their own.")]
+Table = Annotated[
+    Path | None, typer.Option(help="Table of your own pictures, csv or xlsx; they lie in the folder --data.")
+]
+Columns = Annotated[
+    str | None, typer.Option(help="Its columns: path=…,patient=…,eye=…,split=…,same_picture=…; all but path optional.")
+]
+OwnVocabulary = Annotated[
+    Path | None, typer.Option("--labels", help="Vocabulary of your own pictures (toml): what is asked of them.")
+]
+Fold = Annotated[
+    str | None,
+    typer.Option(metavar="K/N", help="Cross-validation: fold K of N is tested, the others train. all: none is."),
+]
 Epochs = Annotated[int | None, typer.Option(help="Epochs in all, shared among the recipe's phases.")]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other field of the recipe; repeatable.")
@@ -86,22 +104,56 @@ def recipe_from_options(
     batch_size: int | None = None,
     seed: int | None = None,
     settings: list[str] | None = None,
+    table: Path | None = None,
+    columns: str | None = None,
+    vocabulary: Path | None = None,
+    fold: str | None = None,
 ) -> "Recipe":
     """The recipe of that name with what the command line changes."""
-    from training.recipe import load_recipe, override, with_data
+    from training.datasets.registry import in_folds, with_folder
+    from training.recipe import load_recipe, override
 
     try:
         chosen = load_recipe(name)
+        source = chosen.data
+        if vocabulary is not None:
+            source = _own_data(data, table, columns, vocabulary)
+        elif table is not None or columns is not None:
+            raise typer.BadParameter("--table and --columns go with --labels, the vocabulary of your own pictures")
+        elif data is not None:
+            source = with_folder(source, data)
+        if fold is not None:
+            source = in_folds(source, _fold(fold))
         if epochs is not None:
             chosen = chosen.with_epochs(epochs)
         if batch_size is not None:
             chosen = replace(chosen, batch_size=batch_size)
         if seed is not None:
             chosen = replace(chosen, seed=seed)
-        chosen = override(chosen, *(settings or ()))
+        return override(chosen, *(settings or ()), data=source)
     except ValueError as error:
         raise RealMNetError(str(error)) from error
-    return chosen if data is None else with_data(chosen, data)
+
+
+def _own_data(data: str | None, table: Path | None, columns: str | None, vocabulary: Path) -> "DataSet":
+    from training.data.own_data.vocabulary import parse_vocabulary, read_toml
+    from training.datasets.own import OwnDataSet
+
+    if data is None:
+        raise typer.BadParameter(f"--labels {vocabulary} needs --data, the folder of the pictures")
+    values = read_toml(vocabulary)
+    parse_vocabulary(values, vocabulary)
+    listed = None if table is None else str(table.expanduser().resolve())
+    return OwnDataSet(data, listed, columns or "path=path", values)
+
+
+def _fold(text: str) -> tuple[int, int] | None:
+    parts = text.split("/")
+    if text == "all":
+        return None
+    if len(parts) != 2 or not all(part.isdecimal() for part in parts):
+        raise ValueError(f"--fold must be K/N, such as 1/5, or all. Received: {text!r}")
+    return int(parts[0]), int(parts[1])
 
 
 def trainer(

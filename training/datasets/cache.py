@@ -13,11 +13,12 @@ from numpy.typing import DTypeLike, NDArray
 from keras_realmnet.screening.preprocessing import PreprocessSpec
 from keras_realmnet.tasks.outputs import Masks, Points
 from keras_realmnet.tasks.task import Task
+from training.data.files.mask_files import MaskTruth
 from training.data.parallel import in_parallel
 from training.datasets.image_set import ImageSet, content_hash
 from training.datasets.prepared import Prepared, points_in_square
 
-__all__ = ["CHUNK", "IMAGES", "cached_arrays", "cached_images", "file_identity"]
+__all__ = ["CHUNK", "IMAGES", "cached_arrays", "cached_images", "file_identity", "mask_identity"]
 
 IMAGES, PLACES = "images", "places"  # names of arrays, and of their files
 CHUNK = 32  # images a worker prepares at a time; the unit of resuming
@@ -41,13 +42,16 @@ def cached_images(
     Args:
         identity: what the pixels and the masks follow from, JSON-safe.
         truth: of each output of `task` with labels, grades or points (n, ...); points in pixels of their pictures.
-            Masks are what `prepare` gives.
+            Masks are what `prepare` gives, and so are points of which there is no truth here.
     """
-    kept, digest = cached_arrays(title, prepare, sources, task=task, identity=identity, spec=spec, cache=cache)
+    made = tuple(name for name, each in task.trained.items() if isinstance(each, Points) and name not in truth)
+    kept, digest = cached_arrays(
+        title, prepare, sources, task=task, identity=identity, spec=spec, cache=cache, made_points=made
+    )
     truth = {
         name: points_in_square(values, kept[PLACES], spec.size) if isinstance(task.trained[name], Points) else values
         for name, values in truth.items()
-    }
+    } | {name: np.array(kept[point_array(name)]) for name in made}
     masks = {name: kept[mask_array(name)] for name, output in task.trained.items() if isinstance(output, Masks)}
     digest = content_hash(digest, truth.values(), names)
     return ImageSet(kept[IMAGES], truth, names, patients, task, digest, masks=masks)
@@ -62,16 +66,18 @@ def cached_arrays(
     identity: dict[str, Any],
     spec: PreprocessSpec,
     cache: Path,
+    made_points: Sequence[str] = (),
 ) -> tuple[dict[str, NDArray[Any]], str]:
     """What `task` needs of `sources`, memory-mapped, each of n rows, and the hash of all of it.
 
     "images": uint8 (n, size, size, 3); for each output with masks `mask_array(name)`: uint8 (n, size, size[, labels]);
-    where there are points "places": int32 (n, 8), see `Prepared.place`.
+    where there are points "places": int32 (n, 8), see `Prepared.place`; for each of `made_points` `point_array(name)`:
+    float32 (n, points, 3).
 
     The cache folder is named by the hash of what they follow from. `done.npy` marks the chunks that are written;
     `complete.json` appears last.
     """
-    forms = _forms(task, spec.size)
+    forms = _forms(task, spec.size, made_points)
     if len(forms) > 1:  # what was cached before there were masks and points stays valid
         identity = {**identity, "arrays": {name: list(shape) for name, (shape, _) in forms.items()}}
     key = hashlib.sha256(json.dumps([identity, spec.to_dict()], sort_keys=True).encode()).hexdigest()[:16]
@@ -105,20 +111,26 @@ def cached_arrays(
     return {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in forms}, facts["sha256"]
 
 
-def _forms(task: Task, size: int) -> dict[str, tuple[tuple[int, ...], DTypeLike]]:
+def _forms(task: Task, size: int, made_points: Sequence[str]) -> dict[str, tuple[tuple[int, ...], DTypeLike]]:
     """{array: its shape for one image, its type}, the images first."""
     forms: dict[str, tuple[tuple[int, ...], DTypeLike]] = {IMAGES: ((size, size, 3), np.uint8)}
     for name, output in task.trained.items():
         if isinstance(output, Masks):
             forms[mask_array(name)] = (size, size) if output.exclusive else (size, size, len(output.labels)), np.uint8
-    if any(isinstance(output, Points) for output in task.trained.values()):
+    points = {name: output for name, output in task.trained.items() if isinstance(output, Points)}
+    if set(points) - set(made_points):
         forms[PLACES] = (8,), np.int32
-    return forms
+    return forms | {point_array(name): ((len(points[name].labels), 3), np.float32) for name in made_points}
 
 
 def mask_array(output: str) -> str:
     """What the array of an output's masks is called in the cache."""
     return f"masks_{output}"
+
+
+def point_array(output: str) -> str:
+    """What the array of an output's points is called in the cache, where they are kept there."""
+    return f"points_{output}"
 
 
 def _open_array(path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> np.memmap:
@@ -144,9 +156,25 @@ def _array(prepared: Prepared, name: str) -> NDArray[Any]:
     """What one picture adds to the array of that name."""
     if name == IMAGES:
         return prepared.pixels
-    return prepared.place if name == PLACES else prepared.masks[name.removeprefix(mask_array(""))]
+    if name == PLACES:
+        return prepared.place
+    if name.startswith(point_array("")):
+        return prepared.points[name.removeprefix(point_array(""))]
+    return prepared.masks[name.removeprefix(mask_array(""))]
 
 
 def file_identity(files: Sequence[Path]) -> list[tuple[str, int, int]]:
     """Name, bytes and time of change of each: an image that was replaced is prepared anew; reading all takes hours."""
     return [(path.name, (facts := path.stat()).st_size, facts.st_mtime_ns) for path in files]
+
+
+def mask_identity(truth: MaskTruth) -> dict[str, Any]:
+    """What masks follow from: their files, as `file_identity`, what it means that there is none, and the coding."""
+    files = [
+        [
+            bool(known) if path is None else file_identity([path])[0]
+            for path, known in zip(each.paths, each.known, strict=True)
+        ]
+        for each in truth.files
+    ]
+    return {"files": files, "coding": repr(truth.coding), "exclusive": truth.exclusive}

@@ -98,6 +98,12 @@ class ImageSet:
         return self.truth[self.classified]
 
     @property
+    def spread_by(self) -> NDArray[np.float32] | None:
+        """By what patients are spread evenly over sets: `labels`, or None where there are none."""
+        kinds = {type(output) for output in self.task.trained.values()}
+        return self.labels if kinds & {Labels, Grades} else None
+
+    @property
     def label_set(self) -> LabelSet:
         """The vocabulary of `labels`."""
         return self.task.trained[self.classified].labels

@@ -5,6 +5,7 @@ All take the way of the box: `keras_realmnet.screening.preprocessing`.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from numpy.typing import NDArray
 
 from keras_realmnet.screening.image_io import read_image
 from keras_realmnet.screening.preprocessing import FieldGeometry, PreprocessSpec, preprocess
+from training.data.files.mask_files import MaskTruth
 from training.tasks.motion import IGNORE, only_inside
 
-__all__ = ["Prepared", "mask_in_square", "points_in_square", "read_and_prepare"]
+__all__ = ["Prepared", "mask_in_square", "points_in_square", "read_and_prepare", "read_row"]
 
 MaskReader = Callable[[tuple[int, int]], NDArray[np.uint8]]
 
@@ -25,13 +27,15 @@ class Prepared:
     """`pixels`: uint8 (side, side, 3). `masks`: {output: uint8 (side, side[, labels])}, by `mask_in_square`.
 
     `geometry`: where the square lies on the decoded picture; needed where there are points. `size`: (height, width) of
-    the picture that points are in; None: as decoded.
+    the picture that points are in; None: as decoded. `points`: {output: float32 (points, 3)}, in fractions of the
+    square, of a picture that is made together with them.
     """
 
     pixels: NDArray[np.uint8]
     geometry: FieldGeometry | None = None
     size: tuple[int, int] | None = None
     masks: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
+    points: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     @property
     def place(self) -> NDArray[np.int32]:
@@ -55,6 +59,12 @@ def read_and_prepare(path: Path, spec: PreprocessSpec, masks: Mapping[str, MaskR
     width, height = image.source.size
     read = {name: mask_in_square(reader((width, height)), geometry) for name, reader in (masks or {}).items()}
     return Prepared(pixels, geometry, (height, width), read)
+
+
+def read_row(source: tuple[Path, int], spec: PreprocessSpec, masks: Mapping[str, MaskTruth]) -> Prepared:
+    """The image of a file and its masks, of which `source` names the row in each of `masks`; as `read_and_prepare`."""
+    path, row = source
+    return read_and_prepare(path, spec, {name: partial(truth.read, row) for name, truth in masks.items()})
 
 
 def mask_in_square(mask: NDArray[np.uint8], geometry: FieldGeometry) -> NDArray[np.uint8]:

@@ -46,6 +46,7 @@ _FIELDS: Mapping[str, Rule] = {
     "shear": number(0, 90, below=True),
     "blur_size": Rule("an odd number", lambda value: count(1).holds(value) and value % 2 == 1),
     "hue": number(0, 0.5),
+    "noise_mean": number(-255, 255),
     "noise_variance": _range(number(0)),
     **dict.fromkeys(("mixup_alpha", "cutmix_alpha"), _POSITIVE),
 }
@@ -81,6 +82,7 @@ class Augmentation:
     contrast: float = 0.25
     saturation: float = 0.25
     hue: float = 0.25  # turns of the colour circle, either way
+    noise_mean: float = 0.0  # on 0-255
     noise_variance: tuple[float, float] = (10.0, 50.0)  # on 0-255
     mixup_alpha: float = 0.6
     cutmix_alpha: float = 1.0
@@ -111,7 +113,7 @@ def augment(image: Image, rng: Generator, settings: Augmentation) -> tuple[Image
         image = color_jitter(image, rng, settings)
     if noise < settings.noise:
         deviation = np.sqrt(rng.uniform(*settings.noise_variance))
-        grain = rng.standard_normal(image.shape, np.float32) * np.float32(deviation)
+        grain = rng.standard_normal(image.shape, np.float32) * np.float32(deviation) + np.float32(settings.noise_mean)
         image = cv2.add(image, grain, dtype=cv2.CV_8U)  # rounds and saturates
     return image, motion
 

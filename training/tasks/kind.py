@@ -3,16 +3,17 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar, Generic, TypeVar
 
+import numpy as np
 from numpy.typing import NDArray
 
-from keras_realmnet.tasks.outputs import Output
+from keras_realmnet.tasks.outputs import Grades, Labels, Masks, Points
 from training.tasks.motion import Motion
 
 __all__ = ["Cases", "TrainedKind"]
 
 Array = NDArray[Any]
 Cases = Mapping[str, Array]  # numbers of each image, (n, ...) each
-Of = TypeVar("Of", bound=Output)
+Of = TypeVar("Of", bound=Labels | Grades | Masks | Points)
 
 
 class TrainedKind(Generic[Of]):
@@ -39,6 +40,14 @@ class TrainedKind(Generic[Of]):
     def check(self, output: Of, truth: Array, side: int) -> None:
         """Raises ValueError for a truth of another form; `side`: of the square, in pixels."""
         raise NotImplementedError
+
+    def unknown(self, output: Of, count: int, side: int) -> Array:
+        """The truth of `count` images of which nothing is known, in squares of `side` pixels."""
+        return np.full((count, len(output.labels)), np.nan, np.float32)
+
+    def presence(self, output: Of, truth: Array) -> tuple[Array, Array]:
+        """Of n images and each label, bool (n, labels) each: whether it is there, and whether that is known."""
+        return truth > 0, ~np.isnan(truth)
 
     def resized(self, truth: Array, size: int) -> Array:
         """The truth of one image for a square of another size."""

@@ -36,6 +36,15 @@ class MasksKind(TrainedKind[Masks]):
             shape = f"(n, {', '.join(map(str, expected))})"
             raise ValueError(f"must be uint8 of shape {shape}. Received: {truth.dtype} of shape {truth.shape}")
 
+    def unknown(self, output: Masks, count: int, side: int) -> Array:
+        labels = () if output.exclusive else (len(output.labels),)
+        return np.full((count, side, side, *labels), IGNORE, np.uint8)
+
+    def presence(self, output: Masks, truth: Array) -> tuple[Array, Array]:
+        pairs = [pixels_of_labels(output, mask) for mask in truth]
+        known, there = (np.stack([pair[k].any(axis=(0, 1)) for pair in pairs]) for k in range(2))
+        return there, known
+
     def resized(self, truth: Array, size: int) -> Array:
         if truth.shape[0] == size:
             return truth

@@ -28,6 +28,12 @@ class PointsKind(TrainedKind[Points]):
         if (placed.all(axis=-1) != (visible == 1)).any() or (placed.any(axis=-1) != placed.all(axis=-1)).any():
             raise ValueError("must have x and y where they are visible, and NaN elsewhere")
 
+    def unknown(self, output: Points, count: int, side: int) -> Array:
+        return np.full((count, len(output.labels), 3), np.nan, np.float32)
+
+    def presence(self, output: Points, truth: Array) -> tuple[Array, Array]:
+        return truth[..., 2] == 1, ~np.isnan(truth[..., 2])
+
     def moved(self, truth: Array, motion: Motion) -> Array:
         return motion.points(truth)
 

@@ -23,7 +23,7 @@ def prepared(sources, cache, identity="x"):
         prepare_number,
         sources,
         identity={"what": identity},
-        task=PalmDataSet.task,
+        task=PalmDataSet().task,
         truth={PROBABILITIES: np.zeros((len(sources), 3), np.float32)},
         names=names,
         patients=names,

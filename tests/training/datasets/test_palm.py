@@ -1,10 +1,11 @@
 import re
 
+import cv2
 import numpy as np
 import pytest
 
 from keras_realmnet.errors import DataSetError
-from keras_realmnet.screening.preprocessing import preprocess
+from keras_realmnet.screening.preprocessing import PreprocessSpec, preprocess
 from tests.training.datasets.drawn import SPEC, write_image
 from training.datasets.palm import PalmDataSet
 
@@ -59,22 +60,79 @@ def test_the_official_layout_of_palm(tmp_path):
     np.testing.assert_array_equal(data.load("validation", SPEC, tmp_path / "c").labels, [[0, 1, 0], [0, 0, 1]])
 
 
+@pytest.fixture
+def challenge(tmp_path):
+    """The layout of the challenge, with a list of foveas and masks of the disc for training pictures."""
+    part = tmp_path / "PALM" / "Training"
+    for k, name in enumerate(["H0001", "N0001", "P0001", "P0002"]):
+        write_image(part / "Images" / f"{name}.png", k)
+    rows = "H0001.png,11,23\nN0001.png,0,0\nP0001.png,30.5,20\nP0002.png,,\n"
+    (part / "Fovea_Location.csv").write_text(f"imgName,Fovea_X,Fovea_Y\n{rows}")
+    (part / "Disc Masks").mkdir()
+    mask = np.full((48, 48), 255, np.uint8)
+    mask[10:20, 6:12] = 0
+    cv2.imwrite(str(part / "Disc Masks" / "N0001.bmp"), mask)
+    write_image(tmp_path / "PALM" / "Validation" / "Images" / "V0001.png", 9)
+    return tmp_path
+
+
+def test_where_the_fovea_lies(challenge, tmp_path, capsys):
+    data = PalmDataSet(str(challenge), "fovea")
+    images = data.load("train", PreprocessSpec(size=96), tmp_path / "cache")
+    assert images.names == ("H0001.png", "N0001.png", "P0001.png")
+    assert "train pictures of which the fovea is not known, left out: 1 (P0002.png)" in capsys.readouterr().err
+    points = images.truth["landmarks"][:, 0]
+    np.testing.assert_allclose(points[[0, 2], :2], np.array([[11.5, 23.5], [31, 20.5]]) / 48, atol=1e-6)
+    np.testing.assert_array_equal(points[:, 2], [1, 0, 1])
+    assert np.isnan(points[1, :2]).all()
+    with pytest.raises(DataSetError, match="the fovea is known of none of PALM's validation pictures"):
+        data.load("test", SPEC, tmp_path / "cache")
+
+
+def test_the_mask_of_the_disc(challenge, tmp_path, palm):
+    images = PalmDataSet(str(challenge), "disc").load("train", PreprocessSpec(size=96), tmp_path / "cache")
+    masks = images.masks["disc"]
+    assert images.names == ("H0001.png", "N0001.png", "P0001.png", "P0002.png")
+    rows, columns = np.nonzero(masks[1] == 1)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (20, 39, 12, 23)
+    assert not masks[[0, 2, 3]].any()  # the challenge has masks only of what can be seen
+    with pytest.raises(DataSetError, match="the disc is known of none of PALM's train pictures"):
+        PalmDataSet(str(palm), "disc").load("train", SPEC, tmp_path / "cache")
+
+
+def test_pathologic_or_not(palm, tmp_path):
+    data = PalmDataSet(str(palm), "pathologic")
+    train, test = (data.load(split, SPEC, tmp_path / "cache") for split in ("train", "test"))
+    np.testing.assert_array_equal(train.truth["myopia"], [[1, 0], [1, 0], [0, 1], [0, 1]])
+    np.testing.assert_array_equal(test.truth["myopia"], [[1, 0], [0, 1], [1, 0]])
+    assert data.task.rule.grade == "P"
+    classes = PalmDataSet(str(palm)).load("train", SPEC, tmp_path / "cache")
+    assert classes.pixels.filename == train.pixels.filename  # one cache for questions of the same pictures
+
+
+def test_another_question():
+    with pytest.raises(ValueError, match=r"question must be classes, pathologic, fovea or disc\. Received: 'age'"):
+        PalmDataSet(question="age")
+
+
 @pytest.mark.parametrize(
     ("break_it", "message"),
     [
-        (lambda palm: palm.rename(palm.parent / "elsewhere"), "palm: no such folder. PALM is public"),
-        (lambda palm: (palm / "train").rename(palm / "training"), "no images in train or Training/Images"),
+        (lambda palm: palm.rename(palm.parent / "elsewhere"), "palm: no such folder; expected PALM/Training/Images"),
+        (lambda palm: (palm / "train").rename(palm / "training"), "Training/Images: no such folder"),
         (lambda palm: (palm / "labels.csv").unlink(), "labels.csv: no such file"),
         (
             lambda palm: (palm / "labels.csv").write_text("name,Label\n"),
-            "labels.csv:1: missing column 'imgName'; expected imgName, Label",
+            "labels.csv: no column 'imgName', 'Fovea_X', 'Fovea_Y'",
         ),
         (
-            lambda palm: (palm / "labels.csv").write_text("imgName,Label\nV0001.png,2\n"),
-            "labels.csv:2: Label must be 0 or 1",
+            lambda palm: (palm / "labels.csv").write_text("imgName,Label,Fovea_X,Fovea_Y\nV0001.png,2,1,1\n"),
+            "Label must be 0 or 1",
         ),
-        (lambda palm: (palm / "labels.csv").write_text("imgName,Label\nV0001.png,1\n"), "no label for V0002.png and 1"),
-        (lambda palm: write_image(palm / "train" / "X0001.png", 1), "X0001.png: a training image's name starts with"),
+        (
+            lambda palm: write_image(palm / "train" / "X0001.png", 1),
+            "X0001.png: the name of a training picture must begin",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(palm, tmp_path, break_it, message):
@@ -85,7 +143,7 @@ def test_what_is_wrong_is_named(palm, tmp_path, break_it, message):
 
 
 def test_palm_without_a_folder_says_how_to_get_it(tmp_path):
-    with pytest.raises(DataSetError, match=r"--data PATH\. PALM is public"):
+    with pytest.raises(DataSetError, match=r"pass it with --data PATH; expected PALM/Training/Images"):
         PalmDataSet().load("train", SPEC, tmp_path)
 
 

@@ -1,17 +1,54 @@
+import json
+
 import pytest
 
 from keras_realmnet.errors import DataSetError
+from training.datasets.combined import CombinedDataSet
+from training.datasets.cross_validation import CrossValidation
+from training.datasets.own import OwnDataSet
 from training.datasets.palm import PalmDataSet
 from training.datasets.phantom import PhantomDataSet
-from training.datasets.registry import DATA_SETS, with_folder
+from training.datasets.photograph import PhotographDataSet
+from training.datasets.registry import DATA_SETS, data_from_dict, data_to_dict, with_folder
+from training.input.augmentation import Augmentation
+from training.recipe import Recipe
+
+VOCABULARY = {
+    "name": "mine",
+    "modality": "colour_fundus",
+    "outputs": [
+        {"name": "found", "kind": "labels", "entries": [{"code": "A", "name": "First", "meaning": "first finding"}]}
+    ],
+}
+RECIPE = Recipe("x", augmentation=Augmentation.none())
+PARTS = (
+    CrossValidation(OwnDataSet("idrid", "labels.csv", "path=image", VOCABULARY, held_out=0), (2, 5)),
+    CrossValidation(PalmDataSet("palm224", "fovea"), (2, 5), "validation"),
+    PalmDataSet("native", "disc"),
+    PhotographDataSet(8, 0, 0),
+)
 
 
 def test_each_kind_names_its_class():
-    assert sorted(DATA_SETS) == ["palm", "phantom", "psmm"]
+    assert sorted(DATA_SETS) == ["combined", "cross_validation", "own", "palm", "phantom", "photograph", "psmm"]
     assert all(DATA_SETS[kind].kind == kind for kind in DATA_SETS)
+
+
+@pytest.mark.parametrize(
+    "data", [*PARTS, CombinedDataSet("fundus", PARTS, (1, 1, 8, 1)), PhantomDataSet()], ids=lambda data: data.kind
+)
+def test_a_recipes_file_holds_its_data_whole(data):
+    written = json.loads(json.dumps(data_to_dict(data)))
+    assert data_from_dict(written) == data
+    recipe = Recipe.from_dict(json.loads(json.dumps({**RECIPE.to_dict(), "data": written})))
+    assert recipe.data == data
 
 
 def test_data_in_another_place():
     assert with_folder(PalmDataSet("/here"), "/there") == PalmDataSet("/there")
+    own, fovea, native, drawn = with_folder(CombinedDataSet("fundus", PARTS), "/there").parts
+    assert [own.of.folder, fovea.of.folder, native.folder] == ["/there/idrid", "/there/palm224", "/there/native"]
+    assert (own.of.table, fovea.part, drawn) == ("labels.csv", "validation", PARTS[-1])
+    assert with_folder(PARTS[1], "/there").of == PalmDataSet("/there", "fovea")
     with pytest.raises(DataSetError, match="phantom data is made, not found: it takes no --data /x"):
         with_folder(PhantomDataSet(), "/x")

@@ -42,7 +42,7 @@ def images(count=16, seed=0) -> ImageSet:
     labels = np.eye(3, dtype=np.float32)[np.arange(count) % 3]
     pixels = rng.integers(0, 120, (count, 96, 96, 3)) + 120 * labels[:, None, None, :]  # the class is a colour
     names = tuple(map(str, range(count)))
-    return ImageSet(pixels.astype(np.uint8), {PROBABILITIES: labels}, names, names, PalmDataSet.task, "0" * 64)
+    return ImageSet(pixels.astype(np.uint8), {PROBABILITIES: labels}, names, names, PalmDataSet().task, "0" * 64)
 
 
 class Heartbeat(keras.callbacks.Callback):

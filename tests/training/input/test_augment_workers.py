@@ -26,7 +26,7 @@ def data(request, tmp_path_factory) -> ImageSet:
     names = tuple(map(str, range(18)))
     labels = np.eye(3, dtype=np.float32)[np.arange(18) % 3]
     return ImageSet(
-        pixels, {PROBABILITIES: labels}, names, names, PalmDataSet.task, "0" * 64, rows=rng.permutation(20)[:18]
+        pixels, {PROBABILITIES: labels}, names, names, PalmDataSet().task, "0" * 64, rows=rng.permutation(20)[:18]
     )
 
 

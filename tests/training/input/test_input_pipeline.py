@@ -22,7 +22,7 @@ def data() -> ImageSet:
         {PROBABILITIES: labels},
         names,
         names,
-        PalmDataSet.task,
+        PalmDataSet().task,
         "0" * 64,
     )
 
@@ -48,7 +48,7 @@ def test_batches_are_those_of_the_code_before_there_were_masks_and_points(golden
     names = tuple(f"{k}.png" for k in range(22))
     labels = np.eye(3, dtype=np.float32)[rng.integers(0, 3, 22)]
     pixels = rng.integers(0, 256, (22, 20, 20, 3)).astype(np.uint8)
-    data = ImageSet(pixels, {PROBABILITIES: labels}, names, names, PalmDataSet.task, "0" * 64)
+    data = ImageSet(pixels, {PROBABILITIES: labels}, names, names, PalmDataSet().task, "0" * 64)
     for named in (False, True):
         sequence = batches(data, size=20, epoch=2, named=named)
         for k in range(5):

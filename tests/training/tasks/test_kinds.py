@@ -127,3 +127,29 @@ def test_a_mask_is_made_smaller_by_the_pixel_at_the_centre():
     mask = np.arange(81, dtype=np.uint8).reshape(9, 9)
     np.testing.assert_array_equal(kind_of(DISC).resized(mask, 3), mask[1::3, 1::3])
     assert kind_of(DISC).resized(mask, 9) is mask
+
+
+@pytest.mark.parametrize("output", [LESIONS, SEVERITY, DISC, SPOTS, LANDMARKS])
+def test_of_what_is_unknown_nothing_is_present(output):
+    kind = kind_of(output)
+    truth = kind.unknown(output, 3, 8)
+    kind.check(output, truth, 8)
+    there, known = kind.presence(output, truth)
+    assert there.shape == known.shape == (3, len(output.labels))
+    assert not there.any()
+    assert not known.any()
+
+
+def test_what_is_present():
+    mask = np.zeros((2, 8, 8), np.uint8)
+    mask[1, 2:4], mask[1, 5:] = 2, IGNORE
+    there, known = kind_of(DISC).presence(DISC, mask)
+    np.testing.assert_array_equal(there, [[False, False], [False, True]])
+    assert known.all()
+    points = np.array([[[0.5, 0.5, 1], [NAN, NAN, 0]], [[NAN] * 3] * 2], np.float32)
+    there, known = kind_of(LANDMARKS).presence(LANDMARKS, points)
+    np.testing.assert_array_equal(there, [[True, False], [False, False]])
+    np.testing.assert_array_equal(known, [[True, True], [False, False]])
+    there, known = kind_of(SEVERITY).presence(SEVERITY, np.array([[0, 1, 0], [NAN] * 3], np.float32))
+    np.testing.assert_array_equal(there, [[False, True, False], [False] * 3])
+    np.testing.assert_array_equal(known, [[True] * 3, [False] * 3])

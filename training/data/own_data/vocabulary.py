@@ -30,7 +30,7 @@
     folder = "masks"                    # below the pictures' folder, or a path of its own
     without_mask = "unknown"            # a picture without a file: "unknown" or "empty"
     suffix = "_mask"                    # optional: 17.jpg has 17_mask.png; of an entry, too: suffix = "_EX"
-    entries = [                         # each in a folder of its own: masks/EX, or what `folder` says
+    entries = [                         # each in a folder of its own, masks/EX, or what it says; one alone in masks
       { code = "EX", name = "Hard exudate", meaning = "hard exudate", pathologic = true },
       { code = "MA", name = "Microaneurysm", meaning = "microaneurysm", folder = "microaneurysms" },
     ]
@@ -276,8 +276,8 @@ class MasksOutput(_Output):
         """Of the masks of each entry; a single one where the entries have colours."""
         if isinstance(self.coding(), ColourCoding):
             return (self.folder,)
-        own = [f"{self.folder}/{entry.code}" if entry.folder is None else entry.folder for entry in self.entries]
-        return tuple(own)
+        own = f"{self.folder}/{{}}" if len(self.entries) > 1 else self.folder
+        return tuple(own.format(entry.code) if entry.folder is None else entry.folder for entry in self.entries)
 
     def suffixes(self) -> tuple[str, ...]:
         """What the names of masks have behind the pictures', in each of `folders`."""

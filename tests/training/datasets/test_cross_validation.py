@@ -1,0 +1,51 @@
+import numpy as np
+import pytest
+
+from keras_realmnet.errors import DataSetError
+from tests.training.datasets.drawn import SPEC
+from training.datasets.cross_validation import CrossValidation
+from training.datasets.phantom import PhantomDataSet
+from training.datasets.photograph import PhotographDataSet
+
+PHANTOMS = PhantomDataSet(train_patients=6, validation_patients=3, test_patients=0, width=96)
+
+
+def test_each_image_is_held_out_once(tmp_path):
+    whole = PHANTOMS.load("train", SPEC, tmp_path)
+    held_out = []
+    for k in (1, 2, 3):
+        data = CrossValidation(PHANTOMS, (k, 3))
+        train, test = (data.load(split, SPEC, tmp_path) for split in ("train", "test"))
+        assert data.load("validation", SPEC, tmp_path) is None
+        assert not set(train.patients) & set(test.patients)
+        assert len(set(test.patients)) == 2
+        assert sorted((*train.names, *test.names)) == sorted(whole.names)
+        row = whole.names.index(test.names[0])
+        np.testing.assert_array_equal(test.image(0), whole.image(row))
+        np.testing.assert_array_equal(test.labels[0], whole.labels[row])
+        held_out += test.names
+    assert sorted(held_out) == sorted(whole.names)
+    assert CrossValidation(PHANTOMS, (1, 3), seed=1).load("test", SPEC, tmp_path).patients != test.patients
+
+
+def test_another_part_and_data_without_labels(tmp_path):
+    (three,) = {len(set(CrossValidation(PHANTOMS, (1, 3), "validation").load("train", SPEC, tmp_path).patients))} - {0}
+    assert three == 2
+    drawn = PhotographDataSet(4, 0, 0, width=96)
+    sets = [CrossValidation(drawn, (2, 2)).load(split, SPEC, tmp_path) for split in ("train", "test")]
+    assert [len(images) for images in sets] == [2, 2]
+    assert sets[0].masks["disc"].shape == (4, 32, 32)
+    with pytest.raises(DataSetError, match="photograph data has no test split that could be cut into folds"):
+        CrossValidation(drawn, (1, 2), "test").load("train", SPEC, tmp_path)
+    with pytest.raises(DataSetError, match="5 folds need at least 5 patients"):
+        CrossValidation(drawn, (1, 5)).load("train", SPEC, tmp_path)
+
+
+def test_it_says_what_it_holds_out():
+    assert CrossValidation(PHANTOMS, (2, 5)).describe().startswith("all but fold 2 of 5 of the train split of: 6 synth")
+
+
+@pytest.mark.parametrize("fold", [(0, 5), (6, 5), (1, 1), (1, 2, 3), (1.5, 2)])
+def test_a_fold_that_there_is_not(fold):
+    with pytest.raises(ValueError, match=r"fold must be \(k, n\), k from 1 to n, n at least 2. Received: "):
+        CrossValidation(PHANTOMS, fold)

@@ -1,0 +1,72 @@
+"""The recipes for fundus photographs learn, at a tiny size, from folders laid out like their data."""
+
+import csv
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.training.made_up_fundus import write_landmarks, write_palm
+from training.datasets.photograph import PhotographDataSet
+from training.datasets.registry import in_folds
+from training.fitting.fit import fit
+from training.recipe import Phase, Recipe, load_recipe, with_data
+from training.runs import read_task
+
+pytestmark = pytest.mark.tensorflow_only
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("fundus")
+    write_palm(root / "PALM")
+    write_landmarks(root / "landmarks")
+    return root
+
+
+@pytest.fixture(autouse=True)
+def eager():
+    """Tracing a graph takes longer than the few steps of it."""
+    tensorflow = pytest.importorskip("tensorflow")
+    tensorflow.config.run_functions_eagerly(True)
+    yield
+    tensorflow.config.run_functions_eagerly(False)
+
+
+def small(recipe: Recipe) -> Recipe:
+    return replace(
+        recipe, phases=(Phase(1, 64),), batch_size=4, warmup_epochs=0, weights=None, validate_every=1, ema_momentum=None
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "outputs", "figure"),
+    [
+        ("palm_classifier_512", {"myopia": "grades"}, "val_accuracy"),
+        ("palm_fovea_vgg19mixed", {"landmarks": "points"}, "val_mean_distance"),
+        ("palm_disc_resnet34", {"disc": "masks"}, "val_pixel_f1"),
+        ("palm_lite", {"probabilities": "labels"}, "val_pathologic_auroc"),
+    ],
+)
+def test_palm(folder, tmp_path, name, outputs, figure):
+    recipe = small(with_data(load_recipe(name), str(folder)))
+    result = fit(recipe, tmp_path / "run", cache=folder / "cache")
+    assert {key: output.kind for key, output in read_task(tmp_path / "run").trained.items()} == outputs
+    with (tmp_path / "run" / "history.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert np.isfinite([float(row["loss"]), float(row[figure])]).all()
+    assert result["images"] == 4
+
+
+def test_landmarks_from_sources_that_know_different_things(folder, tmp_path):
+    recipe = small(with_data(load_recipe("fundus_landmarks"), str(folder / "landmarks")))
+    drawn, *parts = recipe.data.parts
+    drawn = PhotographDataSet(4, 0, 2, width=72)
+    data = in_folds(replace(recipe.data, parts=(drawn, *parts), repeats=(1, 1, 1, 2, 2)), (2, 5))
+    result = fit(replace(recipe, data=data), tmp_path / "run", cache=folder / "cache")
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert facts["images"]["train"] + result["images"] == (4 + 2) + 10 + 5 + 2 * 2 + 2 * 1
+    assert result["images"] > 2 + 1  # drawn, and PALM's
+    assert np.isfinite(result["figures"]["val_landmarks_mean_distance"])
+    assert read_task(tmp_path / "run").trained["landmarks"].labels.codes == ("FOVEA", "DISC")

@@ -1,0 +1,13 @@
+"""The vocabulary of what every fundus has, shared by the data sets that know where it lies."""
+
+from keras_realmnet.tasks.outputs import Masks, Points
+from keras_realmnet.tasks.vocabulary import Concept, Label, LabelSet
+
+__all__ = ["DISC", "DISC_MASK", "FOVEA", "FOVEA_POINT", "LANDMARK_POINTS"]
+
+FOVEA = Label("FOVEA", "Fovea", "centre of the fovea", Concept("SCT", "67046006", "Fovea centralis"))
+DISC = Label("DISC", "Optic disc", "optic disc", Concept("SCT", "81016008", "Optic nerve head"))
+
+FOVEA_POINT = Points(LabelSet("fundus", (FOVEA,)))
+LANDMARK_POINTS = Points(LabelSet("fundus", (FOVEA, DISC)))  # of the disc: its centre
+DISC_MASK = Masks(LabelSet("fundus", (DISC,)), exclusive=True, single=True)

@@ -1,0 +1,1 @@
+"""For your own pictures: see docs/own_data.md."""
