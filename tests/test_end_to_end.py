@@ -128,20 +128,22 @@ def test_the_model_that_is_not_shipped_is_made_again(samples, tmp_path):
 
 
 def test_samples_become_the_results_their_readme_promises(samples, tmp_path):
-    from training.phantoms.sample_files import SAMPLES
+    from training.phantoms.sample_files import COLOUR_SAMPLES, SAMPLES
 
     done = command("edge_app", "screen", samples, "--out", tmp_path / "results", "--json")
     assert done.returncode == 1, done.stderr
     records = {record["file"]: record for record in map(json.loads, done.stdout.splitlines())}
-    assert set(records) == {sample.file_name for sample in SAMPLES}
+    photographs = {photograph.file_name for photograph in COLOUR_SAMPLES}
+    assert set(records) == {sample.file_name for sample in SAMPLES} | photographs
+    assert {records[name]["outcome"] for name in photographs} == {"not_analysed"}  # this bundle has another modality
     for sample in SAMPLES:
         record = records[sample.file_name]
         assert record["outcome"] in OUTCOMES
         if sample.expected == "result":
             assert record["outcome"] in ("refer", "negative"), (sample.file_name, record["reasons"])
-            assert set(record["probabilities"]) == set(Bundle.load(DEMO).label_set.codes)
+            assert {found["code"] for found in record["findings"]} == set(Bundle.load(DEMO).task.label_set.codes)
         else:
-            assert record["probabilities"] is None
+            assert record["findings"] is None
             assert record["outcome"] == ("insufficient" if sample.expected == "insufficient" else "not_analysed")
             assert record["reasons"]
     report = (tmp_path / "results" / "report.html").read_text()

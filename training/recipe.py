@@ -139,8 +139,9 @@ class Recipe:
             check(f"head_options of {self.head}", HEADS[self.head], self.head_options)
         rules = {name: rule for name, rule in rules.items() if name not in _OWN_OPTIONS}
         check(f"model_options of {self.preset}", rules, self.model_options)
-        if self.fake_quantization is not None and self.preset not in REALMNET_PRESETS:
-            raise ValueError(f"fake_quantization is for a RealMNet. Received: {self.preset!r}")
+        tiny_vit = "architecture" not in REALMNET_PRESETS.get(self.preset, {"architecture": self.preset})
+        if self.fake_quantization is not None and not tiny_vit:
+            raise ValueError(f"fake_quantization is for a RealMNet on TinyViT. Received: {self.preset!r}")
         if self.patience is not None and self.keep is None:
             raise ValueError(f"patience needs keep, the column that must gain. Received: patience={self.patience}")
         if self.keep == VALIDATION_LOSS and not self.validation_loss:

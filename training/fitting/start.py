@@ -50,8 +50,9 @@ def _from_run(run: Path, recipe: Recipe, size: int) -> keras.Model:
     if (theirs.head, read_task(run).trained) == (recipe.head, recipe.data.task.trained):
         return transfer_weights(source, model)
     transfer_weights(_features(source), _features(model))
-    if recipe.preset in REALMNET_PRESETS and recipe.head == theirs.head == "residual_attention":
-        model.get_layer("head_norm").set_weights(source.get_layer("head_norm").get_weights())
+    norms = [[each for each in network.layers if each.name == "head_norm"] for network in (source, model)]
+    if all(norms):  # networks on TinyViT with a head that attends
+        norms[1][0].set_weights(norms[0][0].get_weights())
     return model
 
 
