@@ -11,7 +11,16 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 from pydantic_settings import EnvSettingsSource, SettingsError
 
@@ -24,7 +33,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["Config", "Destination", "Dicom", "Folder", "load_config"]
+__all__ = ["Config", "Destination", "Dicom", "Folder", "InstalledBundle", "load_config"]
 
 ENVIRONMENT = "REALMNET_BOX__"
 DEFAULT_BUNDLE = Path(__file__).resolve().parent.parent / "bundles" / "realmnet-demo"
@@ -75,6 +84,17 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]  # goe
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class InstalledBundle(Section):
+    """A folder with a model and all that belongs to it. `artifact`: which of its model files; None: its own choice."""
+
+    path: FilePath
+    artifact: str | None = None
+
+
+def _as_table(entry: object) -> object:
+    return {"path": entry} if isinstance(entry, (str, Path)) else entry
 
 
 class _TLS(Section):
@@ -206,8 +226,9 @@ class Config(Section):
     """All settings of the box. `data_dir` holds everything the box keeps."""
 
     data_dir: FilePath
-    bundle: FilePath = DEFAULT_BUNDLE
+    bundle: FilePath | None = None
     artifact: str | None = None
+    bundles: tuple[Annotated[InstalledBundle, BeforeValidator(_as_table)], ...] = ()
     threads: Annotated[int | None, Field(ge=1)] = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     dicom: Dicom = Dicom()
@@ -218,6 +239,20 @@ class Config(Section):
     disk: Disk = Disk()
     retention: Retention = Retention()
     delivery: Delivery = Delivery()
+
+    @property
+    def installed(self) -> tuple[InstalledBundle, ...]:
+        """The bundles that screen, in order: at least one."""
+        return self.bundles or (InstalledBundle(path=self.bundle or DEFAULT_BUNDLE, artifact=self.artifact),)
+
+    @model_validator(mode="after")
+    def _one_way_to_name_bundles(self) -> "Config":
+        if self.bundles and (self.bundle is not None or self.artifact is not None):
+            raise ValueError("bundles, or bundle and artifact, not both")
+        paths = [os.path.normpath(each.path) for each in self.bundles]
+        if len(set(paths)) < len(paths):
+            raise ValueError(f"every bundle once, not {', '.join(paths)}")
+        return self
 
     @model_validator(mode="after")
     def _unique_names(self) -> "Config":

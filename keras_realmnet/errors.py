@@ -8,6 +8,7 @@ __all__ = [
     "DataSetError",
     "EngineFailed",
     "MachineFault",
+    "ModelOutOfOrder",
     "RealMNetError",
     "WeightsMismatch",
 ]
@@ -30,6 +31,10 @@ class MachineFault(RealMNetError):
 
 class EngineFailed(RealMNetError):
     """The engine no longer computes the golden output on this machine: nothing it says can be believed."""
+
+
+class ModelOutOfOrder(RealMNetError):
+    """A model cannot screen on this machine for now: what it should say is missing, not negative."""
 
 
 class BundleMismatch(RealMNetError):

@@ -27,6 +27,7 @@ from keras_realmnet.screening.decision import Analysis, Decision, decide
 from keras_realmnet.screening.image_io import (
     DEFAULT_FILE_NAME_PATTERN,
     ImageSource,
+    LoadedImage,
     parse_file_name,
     read_header,
     read_image,
@@ -71,11 +72,12 @@ class FileOrigin:
 
 @dataclass(frozen=True)
 class Screener:
-    """A verified bundle with one opened artifact, ready to screen."""
+    """A verified bundle with one opened artifact, ready to screen. `read`: what reads a picture, as `read_image`."""
 
     bundle: Bundle
     runtime: Runtime
     artifact: str
+    read: Callable[..., LoadedImage] = read_image
 
     @classmethod
     def open(cls, directory: Path, artifact: str | None = None, threads: int | None = None) -> "Screener":
@@ -175,6 +177,11 @@ class Screener:
             self.check()
         return record
 
+    def picture(self, path: Path, origin: FileOrigin, frame: int = 1) -> LoadedImage:
+        """A picture of a file, as large as this bundle needs it. Raises as `read_image` does."""
+        options = {"frame": frame, "min_side": self.bundle.spec.min_side, "file_name_pattern": origin.pattern}
+        return self.read(path, origin.name, **options)
+
     def check(self) -> None:
         """Raises EngineFailed unless the engine gives the golden output, as it did when it was opened."""
         try:
@@ -193,9 +200,7 @@ class Screener:
     ) -> None:
         bundle = self.bundle
         with timed("decode"):
-            loaded = read_image(
-                path, origin.name, frame=facts["frame"], min_side=bundle.spec.min_side, file_name_pattern=origin.pattern
-            )
+            loaded = self.picture(path, origin, facts["frame"])
         facts.update(_source_facts(loaded.source))
         with timed("quality"):
             quality = assess(loaded.pixels, loaded.source, bundle.task.modality)

@@ -1,6 +1,6 @@
 """The box in numbers for Prometheus: no label and no value tells anything about a patient."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -31,6 +31,10 @@ class Metrics:
         )
         self.deaths = Counter("realmnet_box_worker_deaths", "Deaths of the screening process", registry=self._registry)
 
+    def count_broken(self, out_of_order: Callable[[], Mapping[str, bool]]) -> None:
+        """From now on tells of each bundle, by name, whether it can screen."""
+        self._registry.register(_Models(out_of_order))
+
     def observe(self, item: Item) -> None:
         """Counts an item that has just left the screening process."""
         if item.state == "done" and item.finished_at is not None:
@@ -40,6 +44,17 @@ class Metrics:
     def render(self) -> bytes:
         """All metrics in Prometheus' text format."""
         return generate_latest(self._registry)
+
+
+class _Models(Collector):
+    def __init__(self, out_of_order: Callable[[], Mapping[str, bool]]):
+        self._out_of_order = out_of_order
+
+    def collect(self) -> Iterator[Metric]:
+        family = GaugeMetricFamily("realmnet_box_bundle_ready", "1: the bundle can screen; 0: not", labels=["bundle"])
+        for name, broken in self._out_of_order().items():
+            family.add_metric([name], float(not broken))
+        yield family
 
 
 class _State(Collector):

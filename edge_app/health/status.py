@@ -31,6 +31,9 @@ def problems(config: Config, store: Store) -> list[str]:
     waiting = store.counts().oldest_pending_seconds
     if waiting is not None and waiting > SLOW_SECONDS:
         found.append(f"the oldest image has waited for {waiting / 60:.0f} minutes")
+    for name, number in store.out_of_order().items():
+        results = f"{number:,} results are" if number > 1 else "1 result is"
+        found.append(f"{results} missing: the model {name} was out of order, and they wait for it")
     for outgoing in store.waiting_deliveries():
         if outgoing.oldest_seconds > config.delivery.alarm_seconds:
             results = f"{outgoing.number:,} results wait" if outgoing.number > 1 else "1 result waits"

@@ -209,12 +209,14 @@ class _Watcher(threading.Thread):
             file_name=printable(path.name),
             bytes=size,
         )
-        self._store.mark_seen(self.folder.name, name, version.size, version.modified_ns, item.id)
+        self._store.mark_seen(self.folder.name, name, version.size, version.modified_ns, item.object_id)
         if new:
             log.info("folder %s: item %d", self.folder.name, item.id)
         else:
             names = (*self._store.names(item.id), item.file_name)
-            self._store.warn(item.id, contradictions.among_file_names(names, self.folder.file_name_pattern))
+            warnings = contradictions.among_file_names(names, self.folder.file_name_pattern)
+            for result in self._store.object_records(item.object_id):
+                self._store.warn(result.item.id, warnings)
 
 
 def looks_whole(file: BinaryIO) -> bool:

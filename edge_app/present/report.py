@@ -11,8 +11,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from edge_app.present.terms import (
     ACTIONS,
     EYES,
-    OUTCOME_NAMES,
     SEX_NAMES,
+    SHOWN_NAMES,
     label_name,
     next_step,
     person_name,
@@ -49,18 +49,16 @@ def write_report(
     """
     artifact = bundle.artifact(records[0].artifact if records else None)
     context = {
-        "bundle": bundle,
-        "artifact": artifact,
+        "models": [(bundle, artifact)],
         "made_at": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         "visits": visits(records),
         "total": len(records),
         "counts": Counter(record.outcome for record in records),
         "outcomes": OUTCOMES,
         "possible": {*OUTCOMES} - ({"described"} if bundle.task.refers else {"refer", "negative"}),
-        "outcome_names": OUTCOME_NAMES,
+        "outcome_names": SHOWN_NAMES,
         "actions": ACTIONS,
         "eyes": EYES,
-        "task": bundle.task,
         "pictures": lambda record: _pictures(record, overlays),
         "skipped": [file.name.encode("utf-8", "replace").decode() for file in sorted(skipped)],
         "others": others,

@@ -7,6 +7,7 @@ readers that know no Long Code Value (PS3.3 8.8) see them, too. Codes and meanin
 
 from datetime import datetime
 
+from keras_realmnet.errors import ModelOutOfOrder
 from keras_realmnet.screening.quality import MODALITY_NAMES
 from keras_realmnet.screening.record import ScreeningRecord
 from keras_realmnet.tasks.findings import GradeFinding, LabelFinding
@@ -21,6 +22,7 @@ __all__ = [
     "OUTCOME_STYLES",
     "QUALITY_CODES",
     "SEX_NAMES",
+    "SHOWN_NAMES",
     "explained",
     "label_code",
     "label_name",
@@ -57,6 +59,8 @@ OUTCOME_NAMES = {
     "negative": "Negative",
     "described": "Described",
 }
+# What an eye, a visit or a record shows: its outcome, or that a result is missing, see `decision.Summary.shown`.
+SHOWN_NAMES = {**OUTCOME_NAMES, "missing": "Result missing"}
 OUTCOME_STYLES = {
     "refer": "bold red",
     "insufficient": "yellow",
@@ -71,6 +75,7 @@ ACTIONS = {
     "not_analysed": "No result. This is not a negative result: take a suitable picture, or refer.",
     "negative": "Rescreen at the usual interval.",
     "described": "Findings without a decision: neither a referral nor a negative result.",
+    "missing": "The result is missing. This is not a negative result: look at the picture, or refer.",
 }
 EYES = {"OD": "Right eye (OD)", "OS": "Left eye (OS)", None: "Eye unknown: ask the operator"}
 SEX_NAMES = {"M": "male", "F": "female", "O": "other"}
@@ -163,6 +168,8 @@ def next_step(record: ScreeningRecord) -> str | None:
         return None
     if record.outcome == "insufficient" or record.error in ("UnreadableImage", "DecompressionBomb"):
         step = "Take the picture again"
+    elif record.error == ModelOutOfOrder.__name__:
+        step = "Tell the administrator; the result follows once the model works again"
     elif record.error is not None:
         step = "Let the box try again; if that fails too, take the picture again"
     else:

@@ -49,11 +49,12 @@ class Visit:
 
 
 def visits(
-    records: Sequence[ScreeningRecord], waiting: Callable[[ScreeningRecord], int] = lambda record: 0
+    records: Sequence[ScreeningRecord], waiting: Callable[[ScreeningRecord], Sequence[str]] = lambda record: ()
 ) -> list[Visit]:
     """Groups records by person, day and eye, worst first. Results of different days are never combined.
 
-    `waiting`: how many pictures wait of the file that begins with this record's picture: its eye is incomplete.
+    `waiting`: bundles of results that are still to come of the file with this record's picture, a name for each ("" is
+    the record's own): its eye is incomplete.
     """
     grouped = [
         _visit(images, shared_number, waiting)
@@ -63,19 +64,23 @@ def visits(
     return grouped
 
 
-def _visit(records: list[ScreeningRecord], shared_number: bool, waiting: Callable[[ScreeningRecord], int]) -> Visit:
+def _visit(
+    records: list[ScreeningRecord], shared_number: bool, waiting: Callable[[ScreeningRecord], Sequence[str]]
+) -> Visit:
     patient = records[0].patient_id or None
     day = records[0].study_date if patient else None  # without a patient number not even the day is common
     to_come = [
-        Graded("not_analysed", record.eye, True, record.bundle_name)
+        Graded("not_analysed", record.eye, True, name or record.bundle_name)
         for record in records
-        for _ in range(waiting(record))
+        for name in waiting(record)
     ]
     eyes = []
     for eye in EYE_ORDER if patient else (None,):
         mine = [record for record in records if record.eye == eye or patient is None]
         if mine:
-            mine.sort(key=lambda record: (OUTCOMES.index(record.outcome), record.file, record.frame))
+            mine.sort(
+                key=lambda record: (OUTCOMES.index(record.outcome), record.file, record.frame, record.bundle_name)
+            )
             graded: list[GradedImage] = [*mine, *(image for image in to_come if image.eye == eye)]
             eyes.append(EyeGroup(eye, eye_summary(graded) if patient else None, tuple(mine)))
     summary = patient_summary([*records, *to_come]) if patient else None

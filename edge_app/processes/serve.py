@@ -15,6 +15,7 @@ from time import monotonic
 from typing import Protocol
 
 from edge_app import logs
+from edge_app.analysis.models import described
 from edge_app.config import Config
 from edge_app.health import status
 from edge_app.health.metrics import Metrics
@@ -83,9 +84,10 @@ class Box:
 
     def _start(self, stack: contextlib.ExitStack) -> None:
         config = self.config
-        bundle = Bundle.load(config.bundle)
-        bundle.artifact(config.artifact)
-        self.store = Store(config.data_dir, bundle.name)
+        self.bundles = described(config.installed)
+        if len(self.bundles) == 1:
+            Bundle.load(config.installed[0].path)  # one that cannot work is refused at once
+        self.store = Store(config.data_dir, [bundle.name for bundle in self.bundles])
         stack.callback(self.store.close)
         stack.enter_context(lock_data_dir(config.data_dir))
         self.store.check()
@@ -94,10 +96,11 @@ class Box:
         if config.web.enabled:
             from edge_app.web import server as web
 
-            self._stop_later(stack, web.start(config, self.store, bundle, self.metrics.render, self.problems))
+            self._stop_later(stack, web.start(config, self.store, self.bundles, self.metrics.render, self.problems))
         self.outbox = delivery.start(config, self.store)
         self._stop_later(stack, self.outbox)
         self.process = ScreeningProcess(config, self.store, self.metrics.observe, self.metrics.deaths.inc)
+        self.metrics.count_broken(lambda: self.out_of_order)
         self._stop_later(stack, self.process)
         self.folders = folder_intake.start(config, self.store)
         self._stop_later(stack, self.folders)
@@ -129,10 +132,20 @@ class Box:
             return False
         return self.process.is_watched()
 
+    @property
+    def out_of_order(self) -> dict[str, bool]:
+        """{bundle: whether it cannot screen}, as the screening process found when it was started last."""
+        return {bundle.name: number in self.process.broken for number, bundle in enumerate(self.bundles)}
+
     def problems(self) -> list[str]:
         """What keeps the box from its work, one line each, without patient data."""
         why = "" if self.process.trouble is None else f": it {self.process.trouble}; its message is in the log"
         found = [] if self.process.ready.is_set() else [f"the screening process is not ready{why}"]
+        found += [
+            f"the model {name} is out of order: its results are missing; its message is in the log"
+            for name, broken in self.out_of_order.items()
+            if broken
+        ]
         found += [f"the folder {name} cannot be read" for name in self.folders.unreachable()]
         if self.config.retention.days is not None and self._clock_jumped():
             found.append("the clock has jumped ahead: nothing is removed by age until the box is started again")

@@ -49,7 +49,9 @@ class ScreeningProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = threading.Event()
         self._failures = 0  # in a row
+        self._found_broken: set[int] = set()  # while it starts
         self.ready = threading.Event()
+        self.broken: frozenset[int] = frozenset()  # bundles that cannot screen, as they are counted in the settings
         self.refused = False  # it ended before it ever was ready, and would again
         self.trouble: str | None = None  # how it last ended, until it is ready again
         self.progress = monotonic()  # when it last said something, or was started
@@ -112,6 +114,7 @@ class ScreeningProcess:
     def _run(self) -> str:
         """One life of the process; returns how it ended."""
         self.progress = monotonic()
+        self._found_broken.clear()
         process = self._process = subprocess.Popen(
             [sys.executable, "-m", "edge_app.processes.worker"],
             stdin=subprocess.PIPE,
@@ -165,7 +168,10 @@ class ScreeningProcess:
         return allowed
 
     def _handle(self, word: str, number: str = "") -> None:
-        if word == "ready":
+        if word == "broken":
+            self._found_broken.add(int(number))
+        elif word == "ready":
+            self.broken = frozenset(self._found_broken)
             self.trouble = None
             self.ready.set()
         elif word == "done":

@@ -2,9 +2,11 @@
 
 A process of its own, since decoders meet foreign bytes: it may be killed at any moment, its memory is capped, and what
 it was doing is in the store. The supervisor (supervisor.py) starts it as `python -m edge_app.processes.worker` with the
-settings as one line of JSON on stdin, whose end means that the supervisor is dead. On stdout it says "ready", "idle",
-"screening ID", "done ID" and "waiting" (for room on the disk), where an item may be done after the next is begun;
-SIGTERM lets it finish the item and end.
+settings as one line of JSON on stdin, whose end means that the supervisor is dead. On stdout it says "broken N" (of a
+bundle that cannot screen, counted from 0), "ready", "idle", "screening ID", "done ID" and "waiting" (for room on the
+disk), where an item may be done after the next is begun; SIGTERM lets it finish the item and end.
+
+It has all bundles open. A picture is claimed once for each bundle that its kind is for, and decoded once for all.
 """
 
 import fcntl
@@ -28,7 +30,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_app import contradictions, logs
-from edge_app.analysis.screen import FileOrigin, Screener, retryable
+from edge_app.analysis.models import Models
+from edge_app.analysis.screen import FileOrigin, retryable
 from edge_app.config import Config
 from edge_app.identity import persons
 from edge_app.present.pictures import keep_pictures
@@ -37,7 +40,7 @@ from edge_app.store.items import Item
 from edge_app.store.queue import Stale
 from edge_app.store.records import Result
 from edge_app.store.store import Store
-from keras_realmnet.errors import EngineFailed, MachineFault, RealMNetError
+from keras_realmnet.errors import EngineFailed, MachineFault, ModelOutOfOrder, RealMNetError
 from keras_realmnet.screening.decision import Analysis
 from keras_realmnet.screening.image_io import DEFAULT_FILE_NAME_PATTERN, UnreadableImage, read_header
 from keras_realmnet.screening.record import ScreeningRecord
@@ -59,28 +62,31 @@ Found = tuple[NDArray[np.uint8], Analysis | None]
 class Worker:
     """Screens what the store holds, until told to stop."""
 
-    def __init__(self, config: Config, store: Store, screener: Screener, say: Callable[[str], None]):
-        self._config, self._store, self._screener, self._say = config, store, screener, say
+    def __init__(self, config: Config, store: Store, models: Models, say: Callable[[str], None]):
+        self._config, self._store, self._models, self._say = config, store, models, say
         self._patterns = {folder.name: folder.file_name_pattern for folder in config.folder}
         self.stopping = threading.Event()
 
     def run(self) -> None:
         """Screens one item while the one before is written down: neither waits for the other's core or disk."""
+        for number, name in enumerate(self._models.names):
+            if name in self._models.out_of_order:
+                self._say(f"broken {number}")
         self._say("ready")
         self._record_killed_items()
         last_word = monotonic()
         with ThreadPoolExecutor(1, "write") as writer:
             writing = writer.submit(lambda: None)
             while not self.stopping.is_set():
-                item = self._with_room(self._store.claim)
+                item = self._with_room(self._claim)
                 if item is not None:
                     alone = item.crashes > 0  # a suspect's next death must fall on nobody else
                     if alone:
                         writing.result()
                     self._say(f"screening {item.id}")
-                    found = self._screen(item)
-                    writing.result()  # at most two pictures in memory, and a failure ends the process
-                    writing = writer.submit(self._write_down, item, *found)
+                    screened = self._screen(item)
+                    writing.result()  # few pictures in memory, and a failure ends the process
+                    writing = writer.submit(self._write_down, item, *screened)
                     if alone:
                         writing.result()
                     last_word = monotonic()
@@ -93,6 +99,9 @@ class Worker:
                     self.stopping.wait(POLL_SECONDS)
             writing.result()
             writer.submit(self._store.close)
+
+    def _claim(self) -> Item | None:
+        return self._store.claim(self._models.out_of_order)
 
     def _count_pictures(self) -> None:
         """Looks, while there is nothing else to do, into objects that an earlier release saw one picture of alone."""
@@ -118,23 +127,48 @@ class Worker:
                 if self.stopping.wait(FULL_DISK_SECONDS):
                     return None
 
-    def _screen(self, item: Item) -> tuple[ScreeningRecord, Found | None]:
-        """Screens one item; nothing is written yet. Raises EngineFailed: the process must end."""
+    def _screen(self, item: Item) -> tuple[ScreeningRecord | None, Found | None]:
+        """Screens one item for the bundle that it goes to; no result is written yet. None: its picture goes elsewhere.
+
+        Raises EngineFailed: the process must end.
+        """
+        path, origin = self._store.object_path(item), self._origin(item)
+        bundle = self._with_room(partial(self._route, item, path, origin))
+        if bundle is None:
+            return None, None
+        if bundle in self._models.out_of_order:
+            record = self._models.failure(bundle, path, item.sha256, origin, item.frame)
+            return _with_known_pictures(item, record), None
         found: list[Found] = []
-        record = self._screener.screen(
-            self._store.object_path(item),
-            item.sha256,
-            None,
-            self._origin(item),
-            lambda *analysed: found.append(analysed),
-            item.frame,
+        record = self._models.of(bundle).screen(
+            path, item.sha256, None, origin, lambda *analysed: found.append(analysed), item.frame
         )
         return _with_known_pictures(item, record), found[0] if found else None
 
-    def _write_down(self, item: Item, record: ScreeningRecord, found: Found | None) -> None:
+    def _route(self, item: Item, path: Path, origin: FileOrigin) -> str | None:
+        """Sees to it that the picture has an item for each bundle of its kind; returns the bundle of this one.
+
+        From then on an eye cannot look better than it would with the results of all of them.
+        """
+        if self._models.names == (item.bundle,):
+            return item.bundle
+        bundles = self._models.of_kind(path, origin, item.frame, item.bundle)
+        try:
+            routed = self._store.route(item.id, bundles, item.attempts)
+        except Stale:
+            log.warning("item %d: another process has taken over", item.id)
+            return None
+        if routed is None:
+            log.info("item %d: its picture is for other bundles", item.id)
+        return None if routed is None else routed.bundle
+
+    def _write_down(self, item: Item, record: ScreeningRecord | None, found: Found | None) -> None:
         """Writes down what came of an item, and says so."""
-        self._with_room(partial(self._commit, item, record, found))
-        log.info("item %d: %s in %.0f ms", item.id, record.error or record.outcome, record.timings_ms["total"])
+        if record is not None:
+            self._with_room(partial(self._commit, item, record, found))
+            log.info(
+                "item %d: %s in %.0f ms", item.id, record.error or record.outcome, record.timings_ms.get("total", 0)
+            )
         self._say(f"done {item.id}")
 
     def _commit(self, item: Item, record: ScreeningRecord, found: Found | None) -> None:
@@ -143,6 +177,9 @@ class Worker:
             if record.sha256 != item.sha256:
                 reason = "the stored contents are no longer those received"
                 self._store.quarantine(item.id, reason, attempt=item.attempts)
+            elif record.error == ModelOutOfOrder.__name__:
+                record = self._with_contradictions(item, record)
+                self._store.await_bundle(item.id, record.reasons[0], record, item.attempts)
             elif record.error is not None or found is None:
                 self._retry_or_quarantine(item, record)
             else:
@@ -153,8 +190,9 @@ class Worker:
     def _finish(
         self, item: Item, record: ScreeningRecord, pixels: NDArray[np.uint8], analysis: Analysis | None
     ) -> None:
-        keep_pictures(self._store.result_dir(item.id), pixels, analysis, self._screener.bundle.task)
-        record = self._with_contradictions(item, record)
+        task = self._models.of(record.bundle_name).bundle.task
+        keep_pictures(self._store.result_dir(item.id), pixels, analysis, task)
+        record = self._with_contradictions(item, self._with_operators_eye(item, record))
         siblings = self._siblings(item)
         record = record.warned([contradictions.no_result(each.record) for each in siblings if each.record.missing])
         self._store.finish(item.id, record, routes(record, self._config), item.attempts)
@@ -163,7 +201,15 @@ class Worker:
 
     def _siblings(self, item: Item) -> list[Result]:
         """The results of the other pictures of the same object."""
-        return [other for other in self._store.object_records(item.object_id) if other.item.id != item.id]
+        return [other for other in self._store.object_records(item.object_id) if other.item.frame != item.frame]
+
+    def _with_operators_eye(self, item: Item, record: ScreeningRecord) -> ScreeningRecord:
+        """The record with the eye that an operator has set for the same picture, where the file tells none."""
+        if record.eye is None:
+            for other in self._store.object_records(item.object_id):
+                if other.item.frame == item.frame and other.record.eye_source == "operator":
+                    return replace(record, eye=other.record.eye, eye_source="operator")
+        return record
 
     def _retry_or_quarantine(self, item: Item, record: ScreeningRecord) -> None:
         """A fault of the contents is final; after any other the item has another attempt."""
@@ -212,9 +258,8 @@ class Worker:
         """A record for items that killed their workers, so that they show beside the patient's other images."""
         for item in self._store.killed_items():
             error = RealMNetError(f"the analysis was given up: {item.reason}")
-            record = self._screener.failure(
-                self._store.object_path(item), item.sha256, error, self._origin(item), item.frame
-            )
+            screener = self._models.of(item.bundle)
+            record = screener.failure(self._store.object_path(item), item.sha256, error, self._origin(item), item.frame)
             record = _with_known_pictures(item, record)
             self._store.record_failure(item.id, record)
             self._warn_siblings(item, record)
@@ -248,7 +293,7 @@ def routes(record: ScreeningRecord, config: Config) -> list[tuple[str, str]]:
 
 
 def main() -> int:
-    """Exit status 0: told to stop; 2: the bundle, the model or the data base is refused (one line on stderr).
+    """Exit status 0: told to stop; 2: all bundles or the data base are refused (one line on stderr).
 
     1: anything else, such as an engine that failed while it worked; a new process may be luckier.
     """
@@ -262,7 +307,7 @@ def main() -> int:
         store = Store(config.data_dir)
         with (config.data_dir / "worker.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # until a predecessor that lost its supervisor is gone
-            worker = Worker(config, store, Screener.open(config.bundle, config.artifact, config.threads), say)
+            worker = Worker(config, store, Models.open(config.installed, config.threads), say)
             signal.signal(signal.SIGTERM, lambda *_: worker.stopping.set())
             worker.run()
     except EngineFailed as error:

@@ -7,7 +7,7 @@ ISO 8601, UTC. Whatever the step, it notes itself in the audit trail within its 
 import fcntl
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import fields
 from datetime import datetime, timezone
@@ -26,11 +26,11 @@ RESTORING = "restore.part"  # is in the box's folder while a backup is being put
 class Database:
     """The box's folder and data base. Any number of threads and processes may use it; each has its own connection."""
 
-    def __init__(self, data_dir: Path, bundle: str = ""):
+    def __init__(self, data_dir: Path, bundles: Sequence[str] = ()):
         """Opens or makes the folder and its data base; one of an earlier release is copied, then brought up to date.
 
         Args:
-            bundle: name of the bundle that screens what is taken in from now on.
+            bundles: names of the bundles that screen what is taken in from now on.
 
         Raises:
             RealMNetError: the folder cannot be written, the data base is none or of a newer release, or it is of an
@@ -41,7 +41,7 @@ class Database:
             raise RealMNetError(
                 f"{data_dir}: a restore goes on or was interrupted here; empty the folder, restore again"
             )
-        self.bundle = bundle
+        self.bundles = tuple(bundles)
         self.incoming = data_dir / "incoming"
         self._local = threading.local()
         try:

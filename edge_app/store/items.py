@@ -1,13 +1,15 @@
 """What the box took in: received objects, their bytes, and the items that their pictures become.
 
 An item is one picture of a received object, screened by one bundle: an object that holds several pictures becomes as
-many items once its first has been opened. The bytes are durable first (`keep_object`), then the item tells of them
+many items once its first has been opened, and each of these as many as there are bundles for its kind of picture once
+it has been decoded (`Queue.route`). The bytes are durable first (`keep_object`), then the item tells of them
 (`add_item`); what comes again is known again. `queue` tells how an item goes on.
 """
 
 import hashlib
+import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +26,12 @@ __all__ = [
     "ItemState",
     "Items",
     "Source",
+    "copy_item",
     "find_item",
     "find_items",
     "get_item",
     "put_pictures",
+    "withdraw_item",
 ]
 
 Source = Literal["dicom", "folder"]
@@ -41,8 +45,9 @@ FROM = ", from "
 class Item:
     """One picture of a received object.
 
-    object_id: the item of the object's first picture. frame: which picture it is, from 1. pictures: how many there are;
-    None until the object has been opened. bundle: name of the bundle that screens it; "" where nobody said.
+    object_id: the item that stands for the object, one of its first picture. frame: which picture it is, from 1.
+    pictures: how many there are; None until the object has been opened. bundle: name of the bundle that screens it; ""
+    until that is known.
     origin: calling AE title, or name of the folder. reason: why it is in quarantine. closed_at: when a person said that
     what it asked for in quarantine was done.
     """
@@ -176,40 +181,31 @@ class Items(Database):
                 bytes=bytes,
                 state="quarantined" if twin else "pending",
                 reason=f"the same SOP Instance UID as item {twin}, with other contents" if twin else None,
-                bundle=self.bundle,
+                bundle=_only(self.bundles),
             )
             db.execute("UPDATE items SET object_id = id WHERE id = ?", (item_id,))
             note(db, source, "quarantined" if twin else "received", item_id, origin)
             return get_item(db, item_id), True
 
     def _known(self, db: sqlite3.Connection, source: Source, uid: str | None, sha256: str) -> Item | None:
-        """The item that what arrives has already, for this bundle or for one that nobody named."""
+        """The item that what arrives has already, for one of these bundles or before that is known."""
+        names = json.dumps([*self.bundles, ""]) if self.bundles else None
+        same = "frame = 1 AND (?2 IS NULL OR bundle IN (SELECT value FROM json_each(?2))) ORDER BY id LIMIT 1"
         if source == "dicom":
-            return find_item(
-                db,
-                "SELECT * FROM items WHERE source = 'dicom' AND sop_instance_uid = ? AND sha256 = ?"
-                " AND frame = 1 AND bundle IN (?, '')",
-                uid,
-                sha256,
-                self.bundle,
-            )
-        return find_item(
-            db,
-            "SELECT * FROM items WHERE source <> 'dicom' AND sha256 = ? AND frame = 1 AND bundle IN (?, '')",
-            sha256,
-            self.bundle,
-        )
+            query = "source = 'dicom' AND sha256 = ?1 AND sop_instance_uid = ?3"
+            return find_item(db, f"SELECT * FROM items WHERE {query} AND {same}", sha256, names, uid)
+        return find_item(db, f"SELECT * FROM items WHERE source <> 'dicom' AND sha256 = ?1 AND {same}", sha256, names)
 
     def _take_in_again(
         self, db: sqlite3.Connection, known: Item, source: Source, origin: str, file_name: str, now: str
     ) -> Item:
-        """What was removed by age is pending again, all pictures of the object."""
+        """What was removed by age is pending again, all pictures of the object, for all bundles."""
         if not self.object_path(known).exists():  # removed by age between `keep_object` and now
             raise OSError(f"the contents of item {known.id} were just removed: send it again")
         db.execute(
             "UPDATE items SET state = 'pending', received_at = ?, file_name = ?, attempts = 0, crashes = 0,"
             " reason = NULL, started_at = NULL, finished_at = NULL WHERE object_id = ?",  # expired as a whole
-            (now, file_name, known.id),
+            (now, file_name, known.object_id),
         )
         note(db, source, "received again", known.id, origin)
         return get_item(db, known.id)
@@ -245,12 +241,14 @@ class Items(Database):
         )
 
     def pictures(self, item: Item) -> list[Item]:
-        """The pictures of the item's object, in order, for the item's bundle."""
-        return find_items(self.db, "SELECT * FROM items WHERE object_id = ? ORDER BY frame", item.object_id)
+        """The pictures of the item's object, in order: each for the item's bundle if that screens it."""
+        query = "SELECT * FROM items WHERE object_id = ? ORDER BY bundle = ?, id DESC"
+        of_frame = {each.frame: each for each in find_items(self.db, query, item.object_id, item.bundle)}
+        return [of_frame[frame] for frame in sorted(of_frame)]
 
     def same_instance(self, item: Item) -> list[Item]:
         """Other items with the item's SOP Instance UID, and so with other contents."""
-        where = "source = 'dicom' AND sop_instance_uid = ? AND sha256 <> ? AND frame = 1"
+        where = "source = 'dicom' AND sop_instance_uid = ? AND sha256 <> ? AND id = object_id"
         query = f"SELECT * FROM items WHERE {where} ORDER BY id"
         return find_items(self.db, query, item.sop_instance_uid, item.sha256)
 
@@ -266,6 +264,11 @@ class Items(Database):
 def object_path(data_dir: Path, sha256: str, extension: str) -> Path:
     """Where bytes lie that are named by their contents."""
     return data_dir / "objects" / sha256[:2] / f"{sha256}.{extension}"
+
+
+def _only(bundles: Sequence[str]) -> str:
+    """The bundle that screens whatever comes, where there is one alone; "" where the picture decides."""
+    return bundles[0] if len(bundles) == 1 else ""
 
 
 def find_items(db: sqlite3.Connection, query: str, *values: Any) -> list[Item]:
@@ -300,13 +303,47 @@ def put_pictures(db: sqlite3.Connection, item: Item, pictures: int) -> None:
     they are there as soon as that is."""
     if item.pictures == pictures or item.frame > 1:
         return
-    copied = "received_at, source, origin, sop_instance_uid, sop_class_uid, study_uid, sha256, extension, file_name"
+    known = {row[0] for row in db.execute("SELECT frame FROM items WHERE object_id = ?", (item.object_id,))}
     for frame in range(2, pictures + 1):
-        db.execute(
-            f"INSERT OR IGNORE INTO items ({copied}, bytes, bundle, object_id, frame, state)"
-            f" SELECT {copied}, bytes, bundle, object_id, ?, 'pending' FROM items WHERE id = ?",
-            (frame, item.id),
-        )
+        if frame not in known:
+            copy_item(db, item, frame, item.bundle)
     db.execute("UPDATE items SET pictures = ? WHERE object_id = ?", (pictures, item.object_id))
     if pictures > 1:
         note(db, "box", "opened", item.id, f"{pictures} pictures")
+
+
+def copy_item(db: sqlite3.Connection, item: Item, frame: int, bundle: str) -> None:
+    """Another item of an item's object, pending, unless the same contents have it: of this picture, for this bundle."""
+    copied = "received_at, source, origin, sop_instance_uid, sop_class_uid, study_uid, sha256, extension, file_name"
+    db.execute(
+        f"INSERT OR IGNORE INTO items ({copied}, bytes, object_id, pictures, frame, bundle, state)"
+        f" SELECT {copied}, bytes, object_id, pictures, ?, ?, 'pending' FROM items WHERE id = ?",
+        (frame, bundle, item.id),
+    )
+
+
+def withdraw_item(db: sqlite3.Connection, item: Item, reason: str) -> None:
+    """Ends an item that waits for a bundle and has no result: other items have its picture, or go on without it.
+
+    One of its object's first picture that stands for the object hands that over.
+    """
+    heir = find_item(
+        db,
+        "SELECT * FROM items WHERE object_id = ? AND frame = ? AND id <> ? ORDER BY id LIMIT 1",
+        item.object_id,
+        item.frame,
+        item.id,
+    )
+    note(db, "box", "closed", item.id, reason)
+    if heir is None:  # the same contents came twice, for different bundles: they are known by the other item
+        db.execute(
+            "UPDATE items SET state = 'quarantined', reason = ?, closed_at = ? WHERE id = ?",
+            (reason, timestamp(), item.id),
+        )
+        return
+    if item.id == item.object_id:
+        db.execute("UPDATE items SET object_id = ? WHERE object_id = ?", (heir.id, item.id))
+        db.execute("UPDATE seen_files SET item_id = ? WHERE item_id = ?", (heir.id, item.id))
+    for table in ("records", "deliveries", "reviews"):  # a record that says that there is no result
+        db.execute(f"DELETE FROM {table} WHERE item_id = ?", (item.id,))
+    db.execute("DELETE FROM items WHERE id = ?", (item.id,))

@@ -1,16 +1,19 @@
 """The way of an item through screening: claimed, finished, given back, put aside, taken up again.
 
-One life of an item: `add_item` (pending) → `claim` (screening) → `finish` (done); `quarantine` puts aside what cannot
-be screened, `retry` takes it up again, `expire` keeps only its identity. Every step is one transaction, synced to the
-disk before the call returns, and each demands the state before it: that is what "exactly once" rests on.
+One life of an item: `add_item` (pending) → `claim` (screening) → `route` (to a bundle) → `finish` (done);
+`await_bundle` keeps it for a bundle that is out of order, `quarantine` puts aside what cannot be screened, `retry`
+takes it up again, `rescreen` brings it to a bundle that was added, `expire` keeps only its identity. Every step is one
+transaction, synced to the disk before the call returns, and each demands the state before it: that is what "exactly
+once" rests on.
 """
 
+import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from edge_app.store.database import Database, note, timestamp
 from edge_app.store.durable import remove_temporary_files
-from edge_app.store.items import Item, ItemState, find_items, get_item
+from edge_app.store.items import Item, ItemState, copy_item, find_items, get_item, withdraw_item
 from edge_app.store.outbox import put_deliveries
 from edge_app.store.records import put_record
 from keras_realmnet.errors import RealMNetError
@@ -29,14 +32,18 @@ class Stale(RealMNetError):
 class Queue(Database):
     """What is to be screened, is being screened, and could not be."""
 
-    def claim(self) -> Item | None:
+    def claim(self, resting: Collection[str] = ()) -> Item | None:
         """The next item to screen, now in the state "screening".
 
         The oldest object comes first, its pictures one after the other, those that failed on this machine last.
+        `resting`: bundles that are out of order; their items that have a record, which says so, wait.
         """
+        waits = " AND NOT (bundle IN (SELECT value FROM json_each(?)) AND id IN (SELECT item_id FROM records))"
         with self.write() as db:
             row = db.execute(
-                "SELECT id FROM items WHERE state = 'pending' ORDER BY crashes, object_id, frame LIMIT 1"
+                f"SELECT id FROM items WHERE state = 'pending'{waits if resting else ''}"
+                " ORDER BY crashes, object_id, frame, id LIMIT 1",
+                (json.dumps(list(resting)),) if resting else (),
             ).fetchone()
             if row is None:
                 return None
@@ -45,6 +52,76 @@ class Queue(Database):
                 (timestamp(), row[0]),
             )
             return get_item(db, row[0])
+
+    def route(self, item_id: int, bundles: Sequence[str], attempt: int | None = None) -> Item | None:
+        """A claimed item's picture goes to these bundles, at least one: it has an item for each from now on.
+
+        The claimed one stays with its bundle, or goes to the first that has none yet; new ones are pending. It ends,
+        and None is returned, where others have them all. Raises Stale where it is not being screened in this `attempt`.
+        """
+        with self.write() as db:
+            item = _demand(db, item_id, ("screening",), attempt)
+            others = db.execute(
+                "SELECT bundle FROM items WHERE sha256 = ? AND sop_instance_uid IS ? AND frame = ? AND id <> ?",
+                (item.sha256, item.sop_instance_uid, item.frame, item_id),
+            )
+            taken = {row[0] for row in others}
+            free = [name for name in bundles if name not in taken]
+            if not free:
+                withdraw_item(db, item, f"its picture is for {', '.join(bundles)}, where it is already")
+                return None
+            mine = item.bundle if item.bundle in free else free[0]
+            if mine != item.bundle:
+                db.execute("UPDATE items SET bundle = ? WHERE id = ?", (mine, item_id))
+            for name in free:
+                if name != mine:
+                    copy_item(db, item, item.frame, name)
+            return get_item(db, item_id)
+
+    def await_bundle(self, item_id: int, reason: str, record: ScreeningRecord, attempt: int | None = None) -> None:
+        """A claimed item is pending until its bundle works again; until then `record` (not analysed) says why there is
+        no result, unless there is an earlier one. Raises Stale where it is not being screened in this `attempt`."""
+        with self.write() as db:
+            _demand(db, item_id, ("screening",), attempt)
+            db.execute(
+                "UPDATE items SET state = 'pending', reason = ?, started_at = NULL WHERE id = ?", (reason, item_id)
+            )
+            if not db.execute("SELECT 1 FROM records WHERE item_id = ?", (item_id,)).fetchone():
+                put_record(db, item_id, record)
+            note(db, "worker", "waits", item_id, reason)
+
+    def rescreen(self, bundle: str, since: str = "", actor: str = "box") -> int:
+        """Brings what was screened before a bundle was added to it; returns how many pictures wait for that now.
+
+        A picture that no other bundle takes for one of its kind is screened again, and may find its bundle; any other
+        has an item for this one, which ends if it is not of its kind (see `route`).
+
+        Args:
+            since: ISO 8601; only what was received at or after.
+        """
+        with self.write() as db:
+            found = find_items(
+                db,
+                "SELECT * FROM items WHERE state = 'done' AND received_at >= ? AND NOT EXISTS (SELECT 1 FROM items AS"
+                " other WHERE other.object_id = items.object_id AND other.frame = items.frame AND"
+                " (other.bundle = ? OR other.state IN ('pending', 'screening'))) ORDER BY id",
+                since,
+                bundle,
+            )
+            pictures = {(item.object_id, item.frame): item for item in found}
+            for item in pictures.values():
+                if db.execute(
+                    "SELECT 1 FROM records WHERE item_id = ? AND outcome = 'not_analysed'", (item.id,)
+                ).fetchone():
+                    db.execute(
+                        "UPDATE items SET state = 'pending', attempts = 0, crashes = 0, finished_at = NULL"
+                        " WHERE id = ?",
+                        (item.id,),
+                    )
+                else:
+                    copy_item(db, item, item.frame, bundle)
+            note(db, actor, "rescreened", None, f"{len(pictures)} pictures, for {bundle}")
+            return len(pictures)
 
     def finish(
         self,
@@ -171,14 +248,20 @@ class Queue(Database):
             note(db, "box", "screened again", item_id, f"{pictures} pictures, an earlier release saw the first")
 
 
+def _demand(db: sqlite3.Connection, item_id: int, states: tuple[ItemState, ...], attempt: int | None = None) -> Item:
+    """The item. Raises Stale where it is in none of the states, in this `attempt`, if one is named."""
+    item = get_item(db, item_id)
+    if item.state not in states or attempt not in (None, item.attempts):
+        asked = f"{' or '.join(states)}{'' if attempt is None else f' in attempt {attempt}'}"
+        raise Stale(f"item {item_id} must be {asked}. Received: {item.state} in attempt {item.attempts}")
+    return item
+
+
 def _move(
     db: sqlite3.Connection, item_id: int, before: tuple[ItemState, ...], after: ItemState, attempt: int | None = None
 ) -> Item:
     """Changes an item's state; returns the item as it was. Raises Stale where it was not in the state `before`."""
-    item = get_item(db, item_id)
-    if item.state not in before or attempt not in (None, item.attempts):
-        asked = f"{' or '.join(before)}{'' if attempt is None else f' in attempt {attempt}'}"
-        raise Stale(f"item {item_id} must be {asked}. Received: {item.state} in attempt {item.attempts}")
+    item = _demand(db, item_id, before, attempt)
     finished = timestamp() if after in ("done", "quarantined") else None
     db.execute("UPDATE items SET state = ?, finished_at = ? WHERE id = ?", (after, finished, item_id))
     if after == "done":

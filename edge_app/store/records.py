@@ -84,14 +84,44 @@ class Records(Database):
         )
         return [Result(from_row(Item, row), _record(row["record"]), row["revision"], row["score"]) for row in rows]
 
-    def waiting_pictures(self, objects: Collection[int] | None = None) -> dict[int, int]:
-        """{object: pictures} of opened objects, by the item of their first picture, whose other pictures have no
-        record yet; of these objects, or of all."""
+    def waiting_results(self, objects: Collection[int] | None = None) -> dict[int, tuple[str, ...]]:
+        """What is still to come of objects that have a result: {item with a record: bundles}, a bundle for each missing
+        record, "" where it is not known. Of these objects, or of all.
+
+        The item is one of the same picture or else of the object's first one that has a record.
+        """
         of_these = "" if objects is None else " AND object_id IN (SELECT value FROM json_each(?))"
+        first = (
+            "(SELECT min(other.id) FROM items AS other JOIN records ON item_id = other.id"
+            " WHERE other.object_id = items.object_id{})"
+        )
+        of_picture, of_object = first.format(" AND other.frame = items.frame"), first.format("")
         rows = self.db.execute(
-            f"SELECT object_id, count(*) FROM items WHERE frame > 1{of_these} AND state <> 'expired' AND NOT EXISTS"
-            " (SELECT 1 FROM records WHERE item_id = items.id) GROUP BY object_id",
+            f"SELECT coalesce({of_picture}, {of_object}), bundle FROM items"
+            f" WHERE state IN ('pending', 'screening', 'quarantined'){of_these} AND NOT EXISTS"
+            " (SELECT 1 FROM records WHERE item_id = items.id) ORDER BY id",
             () if objects is None else (json.dumps(list(objects)),),
+        )
+        waiting: dict[int, tuple[str, ...]] = {}
+        for host, bundle in rows:
+            if host is not None:
+                waiting[host] = (*waiting.get(host, ()), bundle)
+        return waiting
+
+    def bundles_to_come(self, item: Item) -> list[str]:
+        """The bundles whose results of an item's picture are still to come."""
+        rows = self.db.execute(
+            "SELECT bundle FROM items WHERE object_id = ? AND frame = ? AND id <> ? AND bundle <> ''"
+            " AND state <> 'expired' AND NOT EXISTS (SELECT 1 FROM records WHERE item_id = items.id) ORDER BY id",
+            (item.object_id, item.frame, item.id),
+        )
+        return [row[0] for row in rows]
+
+    def out_of_order(self) -> dict[str, int]:
+        """{bundle: results} that are missing since the bundle is out of order."""
+        rows = self.db.execute(
+            "SELECT bundle, count(*) FROM items JOIN records ON item_id = items.id WHERE state = 'pending' AND missing"
+            " GROUP BY bundle ORDER BY bundle"
         )
         return {row[0]: row[1] for row in rows}
 
@@ -123,6 +153,7 @@ def _record(text: str) -> ScreeningRecord:
 def put_record(db: sqlite3.Connection, item_id: int, record: ScreeningRecord) -> int:
     """Makes a record the item's current one; returns its revision."""
     db.execute("UPDATE items SET revisions = revisions + 1 WHERE id = ?", (item_id,))
+    db.execute("UPDATE OR IGNORE items SET bundle = ? WHERE id = ? AND bundle = ''", (record.bundle_name, item_id))
     [revision] = db.execute("SELECT revisions FROM items WHERE id = ?", (item_id,)).fetchone()
     db.execute("DELETE FROM records WHERE item_id = ?", (item_id,))
     item = get_item(db, item_id)

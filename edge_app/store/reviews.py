@@ -28,7 +28,8 @@ class Reviews(Database):
     """What people said about all results."""
 
     def set_eye(self, item_id: int, eye: str, user: str) -> int:
-        """An operator says which eye it is: a new revision of the record, which leaves again for every destination.
+        """An operator says which eye it is: a new revision of the record, which leaves again for every destination, and
+        of those of other bundles for the same picture. Returns that of the item.
 
         Raises:
             RealMNetError: `eye` is not OD or OS, or there is no record.
@@ -36,9 +37,15 @@ class Reviews(Database):
         if eye not in ("OD", "OS"):
             raise RealMNetError(f"The eye must be OD or OS. Received: {eye!r}")
         with self.write() as db:
-            revision = put_revision(db, item_id, lambda record: replace(record, eye=eye, eye_source="operator"))
+            revision = _put_eye(db, item_id, eye, user)
             _review(db, item_id, user, "eye", eye)
-            note(db, user, "revised", item_id, f"revision {revision}")
+            others = db.execute(
+                "SELECT other.id FROM items JOIN items AS other USING (object_id, frame) JOIN records ON"
+                " item_id = other.id WHERE items.id = ? AND other.id <> items.id",
+                (item_id,),
+            )
+            for other in others.fetchall():
+                _put_eye(db, other[0], eye, user)
             return revision
 
     def review(self, item_id: int, user: str, said: Mapping[str, str]) -> None:
@@ -61,6 +68,12 @@ class Reviews(Database):
             "SELECT reviews.*, sop_instance_uid, sha256, outcome, revision FROM reviews"
             " JOIN items ON items.id = reviews.item_id LEFT JOIN records USING (item_id) ORDER BY reviews.id"
         )
+
+
+def _put_eye(db: sqlite3.Connection, item_id: int, eye: str, user: str) -> int:
+    revision = put_revision(db, item_id, lambda record: replace(record, eye=eye, eye_source="operator"))
+    note(db, user, "revised", item_id, f"revision {revision}")
+    return revision
 
 
 def _review(db: sqlite3.Connection, item_id: int, user: str, kind: str, value: str) -> None:

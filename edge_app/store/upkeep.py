@@ -3,6 +3,7 @@
 The files of what has expired go after the transaction that says so; what a crash in between leaves, `recover` removes.
 """
 
+import json
 import shutil
 import sqlite3
 from collections.abc import Iterable
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from edge_app.store.database import note, timestamp
 from edge_app.store.durable import remove_temporary_files
-from edge_app.store.items import Item, Items, find_item, find_items, get_item
+from edge_app.store.items import Item, Items, find_item, find_items, get_item, withdraw_item
 from edge_app.store.queue import MAX_ATTEMPTS, quarantine_item
 
 __all__ = ["Upkeep", "expire_rows"]
@@ -30,10 +31,8 @@ class Upkeep(Items):
         remove_temporary_files(self.data_dir / "results")
         self._remove_expired_files(find_items(self.db, "SELECT * FROM items WHERE state = 'expired'"))
         with self.write() as db:
-            if self.bundle:
-                db.execute(
-                    "UPDATE OR IGNORE items SET bundle = ? WHERE state IN ('pending', 'screening')", (self.bundle,)
-                )
+            if self.bundles:
+                self._close_removed(db)
             left = find_items(db, "SELECT * FROM items WHERE state = 'screening'")
             for item in left:
                 reason = f"was being screened when the box stopped ({item.attempts} attempts)"
@@ -45,6 +44,40 @@ class Upkeep(Items):
                 else:
                     note(db, "box", "recovered", item.id, reason)
             return [get_item(db, item.id) for item in left]
+
+    def _close_removed(self, db: sqlite3.Connection) -> None:
+        """What waits for a bundle that is gone: it ends where its picture has another item, else it waits for the
+        bundles of today."""
+        today = json.dumps(self.bundles)
+        waiting = find_items(
+            db,
+            "SELECT * FROM items WHERE state IN ('pending', 'screening')"
+            " AND bundle NOT IN (SELECT value FROM json_each(?)) ORDER BY bundle = '', id",
+            today,
+        )
+        for item in waiting:
+            twin = db.execute(
+                "SELECT 1 FROM items WHERE object_id = ? AND frame = ? AND id <> ?"
+                " AND (bundle = '' OR bundle IN (SELECT value FROM json_each(?)))",
+                (item.object_id, item.frame, item.id, today),
+            ).fetchone()
+            name = self.bundles[0] if len(self.bundles) == 1 else ""
+            moved = (
+                twin is None
+                and db.execute("UPDATE OR IGNORE items SET bundle = ? WHERE id = ?", (name, item.id)).rowcount
+            )
+            if not moved:
+                self._close_removed_item(db, item)
+
+    @staticmethod
+    def _close_removed_item(db: sqlite3.Connection, item: Item) -> None:
+        record = db.execute("SELECT missing FROM records WHERE item_id = ?", (item.id,)).fetchone()
+        reason = f"its bundle {item.bundle} was removed from the settings"
+        if record is None or record["missing"]:
+            withdraw_item(db, item, reason)
+        else:  # it was to be screened again: its result stands
+            db.execute("UPDATE items SET state = 'done', finished_at = ? WHERE id = ?", (timestamp(), item.id))
+            note(db, "box", "closed", item.id, reason)
 
     def orphans(self) -> list[Path]:
         """Object files without an item, as a crash between rename and commit leaves them. None was acknowledged."""

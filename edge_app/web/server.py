@@ -56,7 +56,7 @@ Answer = TypeVar("Answer")
 def make_app(
     config: Config,
     store: Store,
-    bundle: Bundle,
+    bundles: Sequence[Bundle],
     metrics: Callable[[], bytes] = lambda: b"",
     problems: Callable[[], Sequence[str]] = lambda: (),
 ) -> Starlette:
@@ -67,7 +67,7 @@ def make_app(
         metrics: the text that /metrics answers, in Prometheus' format.
         problems: what keeps the box from working, one line each, without patient data; /readyz answers 503 with them.
     """
-    site = Site(config, store, bundle, problems)
+    site = Site(config, store, bundles, problems)
     for_people, for_machines = threading.BoundedSemaphore(MAX_PAGES), threading.BoundedSemaphore(MAX_PAGES)
 
     def threads_of(name: str) -> _PageThreads:
@@ -261,7 +261,7 @@ class WebServer:
 def start(
     config: Config,
     store: Store,
-    bundle: Bundle,
+    bundles: Sequence[Bundle],
     metrics: Callable[[], bytes] = lambda: b"",
     problems: Callable[[], Sequence[str]] = lambda: (),
 ) -> WebServer:
@@ -272,7 +272,7 @@ def start(
     """
     web = config.web
     address = f"web page on {web.host}:{web.port}"
-    app = make_app(config, store, bundle, metrics, problems)
+    app = make_app(config, store, bundles, metrics, problems)
     settings = Settings(
         app,
         bytes(app.state.site.message(400).body),

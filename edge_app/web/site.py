@@ -18,7 +18,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from edge_app.config import Config
 from edge_app.logs import error_place
 from edge_app.present.report import page_environment
-from edge_app.present.terms import ACTIONS, EYES, OUTCOME_NAMES, local_time
+from edge_app.present.terms import ACTIONS, EYES, SHOWN_NAMES, local_time
 from edge_app.store.items import Item
 from edge_app.store.store import Store
 from edge_app.web.auth import Login, Permission, User, csrf_token
@@ -63,7 +63,7 @@ class Site:
 
     config: Config
     store: Store
-    bundle: Bundle
+    bundles: Sequence[Bundle]
     problems: Callable[[], Sequence[str]]
     _searches: OrderedDict[str, tuple[Filter, int]] = field(default_factory=OrderedDict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -78,13 +78,16 @@ class Site:
         self.environment = page_environment()
         self.environment.filters.update(when=local_time, duration=duration, name=name_of)
         self.environment.globals.update(
-            bundle=self.bundle,
-            artifact=self.bundle.artifact(self.config.artifact),
-            task=self.bundle.task,
+            models=[
+                (bundle, bundle.artifact(installed.artifact))
+                for bundle, installed in zip(self.bundles, self.config.installed, strict=True)
+            ],
+            intended_use=" ".join(dict.fromkeys(bundle.intended_use for bundle in self.bundles)),
+            digests={bundle.digest for bundle in self.bundles},
             assets=_static_version(),
             login_required=not self.local,
             outcomes=OUTCOMES,
-            outcome_names=OUTCOME_NAMES,
+            outcome_names=SHOWN_NAMES,
             actions=ACTIONS,
             eyes=EYES,
             states=STATES,
@@ -173,6 +176,7 @@ class Visitor:
             url_path=path,
             navigation=[(path, name) for path, name, needed in NAVIGATION if user is not None and user.may(needed)],
             attention={} if user is None else self._attention(),
+            out_of_order={} if user is None else self.site.store.out_of_order(),
             not_recorded=context.pop("not_recorded", ""),
             message=context.pop("message", DONE.get(self.request.query_params.get("done", "")) if status < 400 else ""),
             message_kind=context.pop("message_kind", "good"),

@@ -10,7 +10,7 @@ from functools import lru_cache
 from edge_app.identity import by_person_and_day, plain_name
 from edge_app.store.database import timestamp
 from edge_app.store.store import Store
-from keras_realmnet.screening.decision import Graded, eye_summary, patient_summary
+from keras_realmnet.screening.decision import Graded, Summary, eye_summary, patient_summary
 from keras_realmnet.tasks.rules import OUTCOMES, Outcome
 
 __all__ = ["EYE_UNKNOWN", "Filter", "Row", "Worklist"]
@@ -18,9 +18,9 @@ __all__ = ["EYE_UNKNOWN", "Filter", "Row", "Worklist"]
 EYE_UNKNOWN = "eye_unknown"  # among the outcomes of a filter: an operator is asked for an eye
 
 IMAGES = """
-SELECT item_id, object_id, outcome, eye, score, screened_at, study_date, file_name, accession_number,
+SELECT item_id, object_id, frame, outcome, eye, score, screened_at, study_date, file_name, accession_number,
        patient_id, patient_name, birth_date, sex, patient_id_issuer,
-       missing, 0 AS waiting, bundle AS bundle_name
+       missing, NULL AS waiting, bundle AS bundle_name
 FROM records JOIN items ON items.id = item_id ORDER BY item_id
 """
 
@@ -44,11 +44,12 @@ class Filter:
 
 @dataclass(frozen=True, kw_only=True)
 class Image(Graded):
-    """What the list needs to know of one record. `waiting`: pictures of its file that have no record yet."""
+    """What the list needs to know of one record. `waiting`: bundles of results that are still to come of its file."""
 
     item_id: int
     object_id: int
-    waiting: int
+    frame: int
+    waiting: tuple[str, ...]
     score: float | None
     screened_at: str
     study_date: str | None
@@ -63,7 +64,8 @@ class Image(Graded):
 
 @dataclass(frozen=True)
 class Row:
-    """One person on one day. `item_id`: of the worst image. `eyes`: the outcome of each eye that has an image.
+    """One person on one day. `item_id`: of the worst image. `shown`: the outcome, or "missing"; `eyes`: the same of
+    each eye that has an image.
 
     `shared_number`: images of somebody else have the same patient number.
     """
@@ -75,7 +77,8 @@ class Row:
     shared_number: bool
     study_date: str | None
     outcome: Outcome
-    eyes: dict[str | None, Outcome]
+    shown: str
+    eyes: dict[str | None, str]
     images: int
     screened_at: str
     score: float
@@ -111,7 +114,7 @@ class Worklist:
         with self._lock:
             changes = self._store.changes()  # read first: what changes in between is seen the next time
             if changes != self._rows[0]:
-                waiting = self._store.waiting_pictures()
+                waiting = self._store.waiting_results()
                 images = _images(self._store.db.execute(IMAGES), waiting)
                 rows = [_row(*of_day) for of_day in by_person_and_day(images, _object_and_day)]
                 rows.sort(key=lambda row: row.screened_at, reverse=True)
@@ -125,11 +128,10 @@ def _midnight(day: str) -> str:
     return timestamp(datetime.fromisoformat(min(max(day, "1900-01-01"), "9998-12-31")).astimezone())
 
 
-def _images(rows: Iterable[sqlite3.Row], waiting: Mapping[int, int]) -> Iterator[Image]:
+def _images(rows: Iterable[sqlite3.Row], waiting: Mapping[int, tuple[str, ...]]) -> Iterator[Image]:
     for row in rows:
         image = Image(**{field.name: row[field.name] for field in fields(Image)})
-        if image.item_id in waiting:  # those of an object wait with its first picture
-            image = replace(image, waiting=waiting[image.item_id])
+        image = replace(image, waiting=waiting.get(image.item_id, ()))
         # What another release of the box concluded, this one does not know: somebody must look, as without a result.
         yield image if image.outcome in OUTCOMES else replace(image, outcome="not_analysed")
 
@@ -147,11 +149,12 @@ def _row(images: list[Image], shared_number: bool) -> Row:
             for image in images
             for graded in (
                 (image.eye or "", image.outcome, bool(image.missing), image.bundle_name),
-                *[(image.eye or "", "not_analysed", True, image.bundle_name)] * image.waiting,
+                *((image.eye or "", "not_analysed", True, name or image.bundle_name) for name in image.waiting),
             )
         )
     )
-    outcome, eyes = _summary(graded, worst.patient_id is not None)
+    of_further_pictures = sum(image.waiting.count(image.bundle_name) + image.waiting.count("") for image in images)
+    summary, eyes = _summary(graded, worst.patient_id is not None)
     name = next((image.patient_name for image in images if image.patient_name), None)
     searchable = (
         *(worst.patient_id, name, name and plain_name(name), worst.study_date),
@@ -164,9 +167,10 @@ def _row(images: list[Image], shared_number: bool) -> Row:
         birth_date=next((image.birth_date for image in images if image.birth_date), None),
         shared_number=shared_number,
         study_date=worst.study_date,
-        outcome=outcome,
+        outcome=summary.outcome,
+        shown=summary.shown,
         eyes=eyes,
-        images=len(graded),
+        images=len({(image.object_id, image.frame) for image in images}) + of_further_pictures,
         screened_at=max(image.screened_at for image in images),
         score=max((image.score for image in images if image.score is not None), default=-1.0),
         search_text=" ".join(dict.fromkeys(filter(None, searchable))).lower(),
@@ -176,11 +180,12 @@ def _row(images: list[Image], shared_number: bool) -> Row:
 @lru_cache(maxsize=4096)
 def _summary(
     images: tuple[tuple[str, Outcome, bool, str], ...], patient_known: bool
-) -> tuple[Outcome, dict[str | None, Outcome]]:
-    """The outcome of the patient and of each eye; few combinations occur, so few are computed."""
+) -> tuple[Summary, dict[str | None, str]]:
+    """What is shown of the patient and of each eye; few combinations occur, so few are computed."""
     graded = [Graded(outcome, eye or None, missing, bundle) for eye, outcome, missing, bundle in images]
     eyes = {i.eye for i in graded}
-    by_eye = {eye: eye_summary([image for image in graded if image.eye == eye]).outcome for eye in eyes}
+    by_eye = {eye: eye_summary([image for image in graded if image.eye == eye]) for eye in eyes}
+    of_eyes = {eye: summary.shown for eye, summary in by_eye.items()}
     if not patient_known:  # the images of one object, whose patient's other eye nobody can look for
-        return min(by_eye.values(), key=OUTCOMES.index), by_eye
-    return patient_summary(graded).outcome, by_eye
+        return min(by_eye.values(), key=lambda summary: OUTCOMES.index(summary.outcome)), of_eyes
+    return patient_summary(graded), of_eyes

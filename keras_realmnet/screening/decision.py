@@ -76,7 +76,8 @@ class GradedImage(Protocol):
 
     @property
     def missing(self) -> bool:
-        """Whether it is one of several pictures of a file and has no result (yet): no other image stands for it."""
+        """Whether its result is missing, so that no other image stands for it: it is one of several pictures of a file
+        and has none (yet), its bundle is out of order, or another bundle has not seen it yet."""
 
     @property
     def bundle_name(self) -> str:
@@ -95,18 +96,27 @@ class Graded:
 
 @dataclass(frozen=True)
 class Summary:
-    """One outcome for several images, and what stands in the way of (or behind) it."""
+    """One outcome for several images, and what stands in the way of (or behind) it.
+
+    `missing`: it is not_analysed since a result is missing that would be there if all had worked, or is still to come.
+    """
 
     outcome: Outcome
     reasons: tuple[str, ...] = ()
+    missing: bool = False
+
+    @property
+    def shown(self) -> str:
+        """The outcome, or "missing", which people see in its place."""
+        return "missing" if self.missing else self.outcome
 
 
 def eye_summary(records: Sequence[GradedImage]) -> Summary:
     """Combines the images of one eye of one visit: of each bundle, the worst grade on the best quality; then the worst.
 
     - refer: at least one image refers;
-    - not_analysed: a picture of a file with several has no result, be it damaged or still waiting: the others of its
-      file are no retakes of it;
+    - not_analysed, with `missing`: the result of an image is missing (see `GradedImage.missing`), be it damaged or
+      still waiting: the others are no retakes of it;
     - negative (described, of a bundle that decides on nothing): no image refers and at least one gradable image is
       negative (a good retake settles a poor first image; the ungraded images are named in the reasons);
     - insufficient: no gradable image, at least one of insufficient quality;
@@ -124,7 +134,7 @@ def eye_summary(records: Sequence[GradedImage]) -> Summary:
     summaries = {name: _of_one_bundle([each for each in records if each.bundle_name == name]) for name in bundles}
     outcome = min((summary.outcome for summary in summaries.values()), key=OUTCOMES.index)
     reasons = [f"{name}: {reason}" for name, summary in summaries.items() for reason in summary.reasons]
-    return Summary(outcome, tuple(reasons))
+    return Summary(outcome, tuple(reasons), any(each.missing for each in summaries.values() if each.outcome == outcome))
 
 
 def _of_one_bundle(records: Sequence[GradedImage]) -> Summary:
@@ -135,7 +145,7 @@ def _of_one_bundle(records: Sequence[GradedImage]) -> Summary:
     if "refer" in outcomes:
         return Summary("refer", ungraded)
     if missing := sum(record.missing for record in records):
-        return Summary("not_analysed", (f"{missing} of {len(outcomes)} images have no result, of files with several",))
+        return Summary("not_analysed", (f"the result of {missing} of {len(outcomes)} images is missing",), True)
     known = all(record.eye is not None for record in records)
     settled: tuple[Outcome, ...] = ("negative", "described")
     for outcome in settled:
@@ -163,4 +173,5 @@ def patient_summary(records: Sequence[GradedImage]) -> Summary:
     worst_first = ("refer", "insufficient", "not_analysed", "described", "negative")
     outcome = min((summary.outcome for summary in summaries.values()), key=worst_first.index)
     reasons = [f"{names[eye]}: {reason}" for eye, summary in summaries.items() for reason in summary.reasons]
-    return Summary(outcome, tuple(reasons))
+    missing = any(summary.missing for summary in summaries.values() if summary.outcome == outcome)
+    return Summary(outcome, tuple(reasons), missing)

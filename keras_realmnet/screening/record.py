@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from keras_realmnet.errors import RealMNetError
+from keras_realmnet.errors import ModelOutOfOrder, RealMNetError
 from keras_realmnet.screening.upgrade import Step, upgrade
 from keras_realmnet.tasks.findings import Finding, LabelFinding, MaskFinding, PointFinding, finding_from_dict
 from keras_realmnet.tasks.rules import OUTCOMES, Outcome
@@ -112,7 +112,12 @@ class ScreeningRecord:
     @property
     def missing(self) -> bool:
         """See `decision.GradedImage`."""
-        return self.pictures > 1 and self.error is not None
+        return self.error == ModelOutOfOrder.__name__ or (self.pictures > 1 and self.error is not None)
+
+    @property
+    def shown(self) -> str:
+        """The outcome, or "missing", which people see in its place."""
+        return "missing" if self.missing else self.outcome
 
     @property
     def located(self) -> tuple[MaskFinding | PointFinding, ...]:

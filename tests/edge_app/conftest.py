@@ -11,6 +11,7 @@ import pydicom
 import pytest
 from PIL import Image
 
+from edge_app.analysis.models import Models
 from edge_app.analysis.screen import Screener
 from edge_app.config import Config
 from edge_app.processes.worker import Worker
@@ -84,7 +85,7 @@ def screen_all(config: Config, store: Store, screener: Screener) -> None:
         if line.startswith(("done", "idle")) and not store.counts().items["pending"]:
             worker.stopping.set()
 
-    worker = Worker(config, store, screener, stop_when_done)
+    worker = Worker(config, store, Models([screener]), stop_when_done)
     worker.run()
 
 

@@ -31,6 +31,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
+from edge_app.analysis.models import Models
 from edge_app.analysis.screen import Screener
 from edge_app.config import Config
 from edge_app.inbox import dicom_intake
@@ -217,7 +218,7 @@ def make_record(**changes: object) -> ScreeningRecord:
 
 def screen(store: Store, config: Config, bundle: Path) -> None:
     """Screens all that is pending, in this process, as the worker does."""
-    worker = Worker(config, store, Screener.open(bundle), lambda line: None)
+    worker = Worker(config, store, Models([Screener.open(bundle)]), lambda line: None)
     while (item := store.claim()) is not None:
         worker._write_down(item, *worker._screen(item))
 

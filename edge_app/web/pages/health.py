@@ -52,7 +52,7 @@ def health(visitor: Visitor) -> Response:
         },
         versions={
             "this software": __version__,
-            "model": f"{site.bundle.name} {site.bundle.version}",
+            "model": ", ".join(f"{bundle.name} {bundle.version}" for bundle in site.bundles),
             "Python": python_version(),
             **{name: version(name) for name in ("ai-edge-litert", "opencv-python-headless", "pydicom", "pynetdicom")},
         },

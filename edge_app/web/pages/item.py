@@ -33,6 +33,15 @@ class _Patient:
     history: tuple[Visit, ...]
     items: dict[int, Item]
 
+    def beside(self, item: Item) -> list[ScreeningRecord]:
+        """What other bundles say of the item's picture."""
+        same = (item.object_id, item.frame)
+        return [
+            record
+            for record in self.visit.records
+            if (other := self.items[id(record)]).id != item.id and (other.object_id, other.frame) == same
+        ]
+
     def item_of(self, record: ScreeningRecord) -> int:
         return self.items[id(record)].id
 
@@ -55,10 +64,10 @@ def _patient(store: Store, item: Item) -> _Patient | None:
     records = [other.record for other in results]
     person = next(p for p in persons(records) if any(record is result.record for record in p))
     mine = {id(record) for record in person}
-    waiting_pictures = store.waiting_pictures({other.item.object_id for other in results})
+    waiting_results = store.waiting_results({other.item.object_id for other in results})
 
-    def waiting(record: ScreeningRecord) -> int:
-        return waiting_pictures.get(items[id(record)].id, 0)
+    def waiting(record: ScreeningRecord) -> tuple[str, ...]:
+        return waiting_results.get(items[id(record)].id, ())
 
     history = [visit for visit in visits(records, waiting) if mine.issuperset(map(id, visit.records))]
     history.sort(key=lambda visit: visit.study_date or "", reverse=True)
@@ -84,6 +93,7 @@ def item(visitor: Visitor) -> Response:
         return Response(status_code=204, headers={} if seen == item.state else {"HX-Refresh": "true"})
     patient = _patient(site.store, item)
     record = patient.result.record if patient is not None else None
+    pictures = site.store.pictures(item)
     folder = images.folder_of(site.store, item.id)
     not_recorded = "" if "done" in visitor.request.query_params else visitor.record("viewed", item.id)
     return visitor.page(
@@ -102,7 +112,9 @@ def item(visitor: Visitor) -> Response:
         size=images.size(folder),
         maps=images.codes(folder, record),
         marked=record is not None and bool(record.located),
-        pictures=site.store.pictures(item) if (item.pictures or 0) > 1 else (),
+        pictures=pictures if len(pictures) > 1 else (),
+        beside=[] if patient is None else patient.beside(item),
+        coming=[] if patient is None else site.store.bundles_to_come(item),
         closed_by=site.store.closed_by(item.id) if item.closed_at else None,
         reviews=site.store.reviews(item.id),
         deliveries=site.store.deliveries(item.id),

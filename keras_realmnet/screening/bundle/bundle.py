@@ -73,16 +73,27 @@ class Bundle:
         while True:
             content = read(path)
             try:
-                document = parse(content, path)
-                try:
-                    bundle = cls.of_document(directory, document)
-                except (ValueError, BundleMismatch) as error:
-                    refuse(path, error)
+                bundle, document = cls._described(directory, content)
                 _check_files(bundle, document)
                 return bundle
             except BundleMismatch:
                 if read(path) == content:
                     raise  # otherwise the bundle was replaced while it was read
+
+    @classmethod
+    def described(cls, directory: Path | str) -> Bundle:
+        """What bundle.json says; no other file is looked at. Raises BundleMismatch, as `load` does."""
+        directory = Path(directory)
+        return cls._described(directory, read(directory / BUNDLE_FILE))[0]
+
+    @classmethod
+    def _described(cls, directory: Path, content: bytes) -> tuple[Bundle, dict[str, Any]]:
+        path = directory / BUNDLE_FILE
+        document = parse(content, path)
+        try:
+            return cls.of_document(directory, document), document
+        except (ValueError, BundleMismatch) as error:
+            refuse(path, error)
 
     @classmethod
     def of_document(cls, directory: Path, document: dict[str, Any]) -> Bundle:

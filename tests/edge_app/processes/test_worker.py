@@ -17,6 +17,7 @@ from pydicom import Dataset, dcmwrite
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEGBaseline8Bit
 
+from edge_app.analysis.models import Models
 from edge_app.analysis.screen import Screener
 from edge_app.config import Config, Destination
 from edge_app.processes.worker import Worker, routes
@@ -39,14 +40,14 @@ class Box:
         self.config = Config(data_dir=home / "data", bundle=bundle, **settings)
         self.store = Store(self.config.data_dir)
         self.said: list[str] = []
-        self.worker = Worker(self.config, self.store, screener, self.said.append)
+        self.worker = Worker(self.config, self.store, Models([screener]), self.said.append)
 
     def work(self):
         self.worker.stopping.clear()
         empty = self.store.claim
 
-        def claim():
-            item = empty()
+        def claim(resting=()):
+            item = empty(resting)
             if item is None and not self.store.counts().items["screening"]:  # nor being written down
                 self.worker.stopping.set()
             return item
@@ -125,14 +126,14 @@ def test_the_box_and_the_command_give_the_same_record(box, pictures, screener, t
     assert replace(by_box, **same) == replace(by_command, **same)
 
 
-def test_a_large_picture_has_a_small_preview(box, pictures):
+def test_a_large_picture_has_a_small_preview(box, pictures, screener):
     large = cv2.resize(pictures["negative"], None, fx=4, fy=4)
     item = box.receive(png(large))
     box.work()
     folder = box.store.result_dir(item.id)
     height, width = read_image(folder / "preview.jpg").pixels.shape[:2]
     assert width == large.shape[1] // 2 == 1560  # at most 2048, and a whole fraction
-    geometry = preprocess(large, box.worker._screener.bundle.spec)[1]
+    geometry = preprocess(large, screener.bundle.spec)[1]
     scale = np.array([width / large.shape[1], height / large.shape[0]] * 2)
     with np.load(folder / "maps.npz") as arrays:
         assert np.abs(arrays["box"] - np.array(geometry.box) * scale).max() <= 0.5
@@ -191,7 +192,7 @@ def test_angiograms_and_other_makers_never_reach_the_model(box, pictures, screen
         def predict(self, images):
             raise AssertionError("the model was asked")
 
-    box.worker._screener = replace(screener, runtime=Unused())
+    box.worker._models = Models([replace(screener, runtime=Unused())])
     for elements in (
         {"ImageType": ["ORIGINAL", "PRIMARY", "", "FA"]},
         {"ImageType": ["ORIGINAL", "PRIMARY", "", "AF"]},
@@ -249,7 +250,7 @@ class Failing:
 
 @pytest.mark.parametrize(("times", "state"), [(2, "done"), (3, "quarantined")])
 def test_a_failure_that_is_not_the_files_fault_is_tried_again_twice(box, pictures, screener, times, state):
-    box.worker._screener = replace(screener, runtime=Failing(times, screener))
+    box.worker._models = Models([replace(screener, runtime=Failing(times, screener))])
     item = box.receive(png(pictures["refer"]))
     box.work()
     after = box.store.item(item.id)
@@ -373,16 +374,16 @@ def test_after_an_engines_error_its_golden_output_is_asked_for_again(box, pictur
 
     for broken in ("for good", "silently"):
         item = box.receive(png(pictures["refer"]) + broken.encode())  # other contents each time
-        box.worker._screener = replace(screener, runtime=Dying(broken))
+        box.worker._models = Models([replace(screener, runtime=Dying(broken))])
         with pytest.raises(EngineFailed, match="start again"):
             box.work()
         assert box.store.item(item.id).state == "screening"  # the supervisor gives it back
         box.store.release(item.id, "the screening process ended with status 1", crashed=True)
-        box.worker._screener = screener
+        box.worker._models = Models([screener])
         box.work()
         assert box.store.item(item.id).state == "done"
     item = box.receive(png(pictures["refer"]) + b"once")
-    box.worker._screener = replace(screener, runtime=Dying(""))
+    box.worker._models = Models([replace(screener, runtime=Dying(""))])
     box.work()  # a passing check: the process goes on
     assert (box.store.item(item.id).state, box.store.item(item.id).attempts) == ("done", 2)
 
@@ -399,7 +400,7 @@ def test_what_this_box_cannot_read_is_put_aside_behind_other_work(box, pictures,
             return screener.runtime.predict(images)
 
     store, golden = box.store, screener.bundle.golden()[0]
-    box.worker._screener = replace(screener, runtime=Exhausted())
+    box.worker._models = Models([replace(screener, runtime=Exhausted())])
     box.work()
     after = store.item(bad.id)
     assert (after.state, after.attempts) == ("quarantined", 3)
@@ -484,6 +485,7 @@ MEMORY = """
 import sys
 import numpy as np
 from edge_app.processes.worker import _limit_memory
+from edge_app.analysis.models import Models
 from edge_app.analysis.screen import Screener
 from pathlib import Path
 screener = Screener.open(Path(sys.argv[1]), threads=1)  # the model file is mapped

@@ -91,7 +91,7 @@ def contents_of(path: Path) -> list[str]:
 
 def test_a_data_base_of_the_version_before_is_copied_and_brought_up_to_date(old_box):
     before = contents_of(old_box / "box.sqlite")
-    store = Store(old_box, "realmnet-demo")
+    store = Store(old_box, ["realmnet-demo"])
     store.check()
     assert contents_of(old_box / "box.schema2.sqlite") == before
     assert schema.version_of(old_box / "box.schema2.sqlite") == 2
@@ -112,7 +112,7 @@ def test_a_data_base_of_the_version_before_is_copied_and_brought_up_to_date(old_
 
 def test_objects_of_an_earlier_release_are_opened_again(old_box):
     """It saw the first picture of each alone."""
-    store = Store(old_box, "realmnet-demo")
+    store = Store(old_box, ["realmnet-demo"])
     first, second, *others = store.uncounted(10)
     assert len(others) == 2
     store.count_pictures(first.id, 1)
@@ -122,7 +122,7 @@ def test_objects_of_an_earlier_release_are_opened_again(old_box):
     again = store.claim()
     assert again.id == second.id
     store.finish(again.id, make_record(pictures=3, score=0.1))
-    assert store.waiting_pictures() == {second.id: 2}
+    assert store.waiting_results() == {second.id: ("realmnet-demo",) * 2}
     store.close()
 
 

@@ -58,11 +58,11 @@ def test_many_at_once_make_one_item(store):
 
 
 def test_an_object_is_screened_once_by_each_bundle(tmp_path):
-    store = Store(tmp_path, "one")
+    store = Store(tmp_path, ["one"])
     first = opened(store, receive(store, b"image")[0], 1)
     assert receive(store, b"image") == (first, False)
     store.close()
-    store = Store(tmp_path, "two")
+    store = Store(tmp_path, ["two"])
     other, new = receive(store, b"image")
     assert (new, other.state, other.bundle) == (True, "pending", "two")
     assert receive(store, b"image") == (other, False)

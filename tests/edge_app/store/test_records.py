@@ -41,15 +41,15 @@ def test_images_of_a_study_and_of_a_patient_number(store):
 
 def test_pictures_that_wait_are_counted(store):
     first = opened(store, receive(store, b"three")[0], 3)
-    assert store.waiting_pictures() == store.waiting_pictures([99, first.id]) == {first.id: 2}
-    assert store.waiting_pictures([99]) == store.waiting_pictures([]) == {}
+    assert store.waiting_results() == store.waiting_results([99, first.id]) == {first.id: ("tiny", "tiny")}
+    assert store.waiting_results([99]) == store.waiting_results([]) == {}
     second = store.claim()
     store.finish(second.id, make_record(frame=2, pictures=3, score=0.1))
-    assert store.waiting_pictures() == {first.id: 1}
+    assert store.waiting_results() == {first.id: ("tiny",)}
     assert [r.record.frame for r in store.object_records(first.id)] == [1, 2]
     store.claim()
     store.quarantine(store.item(second.id).id + 1, "damaged", make_record(outcome="not_analysed", frame=3, pictures=3))
-    assert store.waiting_pictures() == {}
+    assert store.waiting_results() == {}
 
 
 def test_warnings_are_told_once(store):

@@ -29,7 +29,7 @@ from keras_realmnet.tasks.rules import OUTCOMES
 @pytest.fixture
 def site(screened_box, store):
     """A browser on the machine itself."""
-    app = make_app(screened_box.config(), store, screened_box.bundle)
+    app = make_app(screened_box.config(), store, [screened_box.bundle])
     return TestClient(app, base_url="http://localhost", client=("127.0.0.1", 50000))
 
 
@@ -600,7 +600,7 @@ def test_the_theme_is_kept(site):
 
 
 def test_health_tells_what_was_dropped_and_not_taken(screened_box, store):
-    app = make_app(screened_box.config(), store, screened_box.bundle, lambda: b"", list)
+    app = make_app(screened_box.config(), store, [screened_box.bundle], lambda: b"", list)
     site = TestClient(app, base_url="http://localhost", client=("127.0.0.1", 50000))
     shown = text(site.get("/health"))
     assert "dropped" not in shown
@@ -617,7 +617,7 @@ def test_health_tells_what_was_dropped_and_not_taken(screened_box, store):
 def test_health_ready_and_metrics(screened_box, store):
     problems = []
     app = make_app(
-        screened_box.config(), store, screened_box.bundle, lambda: b"realmnet_box_items 12\n", lambda: problems
+        screened_box.config(), store, [screened_box.bundle], lambda: b"realmnet_box_items 12\n", lambda: problems
     )
     site = TestClient(app, base_url="http://localhost", client=("127.0.0.1", 50000))
     assert site.get("/healthz").text == "ok\n"

@@ -37,7 +37,7 @@ def served(screened_box):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    server = web.start(screened_box.config(port=port), store, screened_box.bundle)
+    server = web.start(screened_box.config(port=port), store, [screened_box.bundle])
     yield f"http://127.0.0.1:{port}", store
     server.stop()
     store.close()
@@ -356,7 +356,7 @@ def test_login_in_the_browser(tab, screened_box):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    server = web.start(screened_box.config(port=port, behind_tls_proxy=True), store, screened_box.bundle)
+    server = web.start(screened_box.config(port=port, behind_tls_proxy=True), store, [screened_box.bundle])
     page = tab()
     page.goto(f"http://localhost:{port}/quarantine")
     assert page.url.endswith("/login")

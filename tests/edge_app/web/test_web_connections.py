@@ -39,7 +39,7 @@ def serve(screened_box, store):
 
         def start(**settings):
             config = screened_box.config(port=peers.free_port(), **settings)
-            server = web.start(config, store, screened_box.bundle, lambda: b"numbers")
+            server = web.start(config, store, [screened_box.bundle], lambda: b"numbers")
             stack.callback(server.stop)
             return server.port
 

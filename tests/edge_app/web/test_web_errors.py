@@ -55,7 +55,7 @@ NUMBERS = ["-1", "0", "9" * 9, "9" * 10, "9" * 19, "9" * 5000, "1e9", "٣", "²"
 
 @pytest.fixture
 def site(screened_box, store):
-    app = make_app(screened_box.config(), store, screened_box.bundle)
+    app = make_app(screened_box.config(), store, [screened_box.bundle])
     return TestClient(app, base_url="http://localhost", client=("127.0.0.1", 50000), follow_redirects=False)
 
 
@@ -121,7 +121,7 @@ def test_an_unknown_result_is_no_filter(site):
 
 def test_a_remembered_filter_that_fails_is_forgotten(site, screened_box, store):
     """Whatever the reason: here the data base holds something that no filter of ours could have put there."""
-    app = make_app(screened_box.config(), store, screened_box.bundle)
+    app = make_app(screened_box.config(), store, [screened_box.bundle])
     browser = TestClient(app, base_url="http://localhost", follow_redirects=False)
     assert post(browser, "/", query="C_OD").status_code == 200
     app.state.site.remember(browser.cookies["realmnet"], Filter(since="2026-02-31"), 0)
@@ -291,7 +291,7 @@ def test_a_failure_is_a_page_too_and_tells_nothing(screened_box, store, monkeypa
         raise ValueError("PATIENT-SECRET")
 
     monkeypatch.setattr(web, "ROUTES", (("/fails", "GET", None, fails),))
-    browser = TestClient(make_app(screened_box.config(), store, screened_box.bundle), base_url="http://localhost")
+    browser = TestClient(make_app(screened_box.config(), store, [screened_box.bundle]), base_url="http://localhost")
     answer = browser.get("/fails")
     assert answer.status_code == 500
     assert_page_if_error(answer)

@@ -28,7 +28,7 @@ def box(request, every_kind, tiny_bundles, tmp_path):
     store = Store(tmp_path / "box")
     bundle = Bundle.load(tiny_bundles / request.param)
     config = Config.model_validate({"data_dir": str(tmp_path / "box"), "bundle": str(bundle.directory)})
-    page = TestClient(make_app(config, store, bundle), base_url="http://localhost", client=("127.0.0.1", 50000))
+    page = TestClient(make_app(config, store, [bundle]), base_url="http://localhost", client=("127.0.0.1", 50000))
     results = {sources[each.item.sop_instance_uid][0]: store.record(each.item.id) for each in store.worklist()}
     yield bundle, store, page, results
     store.close()

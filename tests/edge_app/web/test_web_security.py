@@ -52,7 +52,7 @@ def store(screened_box, _cheap_hashes):
 @pytest.fixture
 def browser(screened_box, store):
     """browser(address) is one that reaches the page from outside, through TLS."""
-    app = make_app(screened_box.config(behind_tls_proxy=True, allowed_hosts=[HOST]), store, screened_box.bundle)
+    app = make_app(screened_box.config(behind_tls_proxy=True, allowed_hosts=[HOST]), store, [screened_box.bundle])
 
     def make(address="10.0.0.7"):
         return TestClient(app, base_url=f"https://{HOST}", client=(address, 50000), follow_redirects=False)
@@ -477,7 +477,7 @@ def test_a_failure_tells_nothing_outside_and_nothing_of_patients_in_the_log(scre
         raise ValueError("PATIENT-SECRET /data/PATIENT-SECRET.png")
 
     monkeypatch.setattr(web, "ROUTES", (("/fails", "GET", None, fails),))
-    visitor = TestClient(make_app(screened_box.config(), store, screened_box.bundle), base_url="http://localhost")
+    visitor = TestClient(make_app(screened_box.config(), store, [screened_box.bundle]), base_url="http://localhost")
     with caplog.at_level(logging.DEBUG):
         answer = visitor.get("/fails")
     assert answer.status_code == 500
@@ -503,7 +503,9 @@ def test_what_people_do_is_not_logged_with_names(browser, screened_box, caplog):
 
 def test_metrics_and_problems_are_for_this_machine_or_people_who_are_let_in(screened_box, store):
     config = screened_box.config(behind_tls_proxy=True, allowed_hosts=[HOST])
-    app = make_app(config, store, screened_box.bundle, lambda: b"numbers", lambda: ["the folder scans cannot be read"])
+    app = make_app(
+        config, store, [screened_box.bundle], lambda: b"numbers", lambda: ["the folder scans cannot be read"]
+    )
 
     def from_(address):
         return TestClient(app, base_url=f"https://{HOST}", client=(address, 1), follow_redirects=False)
@@ -523,11 +525,11 @@ def test_metrics_and_problems_are_for_this_machine_or_people_who_are_let_in(scre
 
 
 def test_it_is_served_and_stopped(screened_box, store):
-    server = web.start(screened_box.config(port=peers.free_port()), store, screened_box.bundle)
+    server = web.start(screened_box.config(port=peers.free_port()), store, [screened_box.bundle])
     address = f"http://127.0.0.1:{server.port}/healthz"
     assert urlopen(address, timeout=10).read() == b"ok\n"
     with pytest.raises(RealMNetError, match=f"127.0.0.1:{server.port}"):
-        web.start(screened_box.config(port=server.port), store, screened_box.bundle)
+        web.start(screened_box.config(port=server.port), store, [screened_box.bundle])
     server.stop()
     assert not server.alive
     with pytest.raises(URLError):
@@ -537,7 +539,7 @@ def test_it_is_served_and_stopped(screened_box, store):
 def test_it_is_served_with_tls(screened_box, store, tls):
     assert not screened_box.config(host="0.0.0.0", **tls).web.local  # then people log in
     config = screened_box.config(port=peers.free_port(), **tls)
-    server = web.start(config, store, screened_box.bundle)
+    server = web.start(config, store, [screened_box.bundle])
     trusted = ssl.create_default_context(cafile=tls["tls_certificate"])
     answer = urlopen(f"https://localhost:{server.port}/about", timeout=10, context=trusted)
     assert answer.headers["strict-transport-security"]
