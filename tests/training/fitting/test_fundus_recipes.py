@@ -14,7 +14,7 @@ from training.fitting.fit import fit
 from training.recipe import Phase, Recipe, load_recipe, with_data
 from training.runs import read_task
 
-pytestmark = pytest.mark.tensorflow_only
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

