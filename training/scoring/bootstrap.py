@@ -1,6 +1,6 @@
 """Bootstrap replicates as weights, and the interval that a score's replicates give."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +8,25 @@ import numpy as np
 
 from training.scoring.arrays import Array
 
-__all__ = ["BLOCK", "PAPER_SIZE", "UNITS", "Bootstrap", "Interval", "draws", "interval"]
+__all__ = [
+    "BLOCK",
+    "PAPER_SIZE",
+    "UNITS",
+    "Bootstrap",
+    "Interval",
+    "MakeScorer",
+    "Scorer",
+    "draws",
+    "interval",
+    "replicates_of",
+    "values_of",
+    "with_intervals",
+]
+
+# How often each unit counts, (units, replicates) → {score: (replicates,)}, NaN where it does not exist.
+Scorer = Callable[[Array], Mapping[str, Array]]
+# The unit that each case belongs to, int (n,), its patient, say → the scorer of these cases.
+MakeScorer = Callable[[Array], Scorer]
 
 UNITS = ("patient", "image", "paper")
 PAPER_SIZE = 1000  # RealMNet: images in each of its bootstrap samples
@@ -81,3 +99,33 @@ def interval(value: float, replicates: Array, unit: str) -> Interval:
     mean, sd = float(drawn.mean()), float(drawn.std(ddof=1)) if len(drawn) > 1 else 0.0
     low, high = (mean - 1.96 * sd, mean + 1.96 * sd) if unit == "paper" else np.percentile(drawn, [2.5, 97.5]).tolist()
     return Interval(float(value), low, high, len(drawn), mean, sd)
+
+
+def values_of(make: MakeScorer, cases: int) -> dict[str, float]:
+    """Every score of so many cases, once each; NaN where one does not exist."""
+    found = make(np.arange(cases))(np.ones((cases, 1)))
+    return {name: float(value[0]) for name, value in found.items()}
+
+
+def replicates_of(make: MakeScorer, patients: Array, bootstrap: Bootstrap) -> dict[str, Array]:
+    """Every score in every bootstrap replicate, {name: (replicates,)}, NaN where a replicate lost it.
+
+    The same patients, of each case (n,), and the same `bootstrap` draw the same replicates, whatever the scores: two
+    networks can be paired.
+    """
+    by_patient = bootstrap.unit == "patient"
+    units = np.unique(patients, return_inverse=True)[1] if by_patient else np.arange(len(patients))
+    count = int(units.max(initial=-1)) + 1
+    size = PAPER_SIZE if bootstrap.unit == "paper" else count
+    scorer = make(units)
+    blocks = [scorer(weights) for weights in draws(count, size, bootstrap.replicates, bootstrap.seed)]
+    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]} if blocks else {}
+
+
+def with_intervals(make: MakeScorer, patients: Array, bootstrap: Bootstrap) -> dict[str, Interval]:
+    """Every score with its interval; no intervals for 0 replicates. `patients`: of each case, (n,)."""
+    replicates, nothing = replicates_of(make, patients, bootstrap), np.empty(0)
+    return {
+        name: interval(value, replicates.get(name, nothing), bootstrap.unit)
+        for name, value in values_of(make, len(patients)).items()
+    }

@@ -122,7 +122,8 @@ def _worse(label_set: LabelSet) -> list[list[int]]:
 
 def _group_max(values: Array, group: Array, count: int) -> Array:
     largest = np.full(count, -np.inf)
-    np.maximum.at(largest, group, values)
+    with np.errstate(invalid="ignore"):  # NaN where a label set calls nothing pathologic
+        np.maximum.at(largest, group, values)
     return largest
 
 

@@ -5,57 +5,64 @@ two networks in `significance`. Tables of scores do without Keras: `tables`.
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import keras
+import numpy as np
 
 from keras_realmnet.errors import DataSetError
-from keras_realmnet.tasks.outputs import Labels
-from keras_realmnet.tasks.rules import AnyAbove, NoReferral, OperatingPoint
+from keras_realmnet.tasks.outputs import Labels, Masks, Points
+from keras_realmnet.tasks.rules import OperatingPoint
+from keras_realmnet.tasks.task import Task
 from training.datasets.image_set import ImageSet
 from training.recipe import Recipe, with_data
-from training.runs import TASK_FILE, load_run, predict, read_task
+from training.runs import TASK_FILE, load_run, read_task
 from training.scoring.arrays import Array
-from training.scoring.bootstrap import Bootstrap
+from training.scoring.bootstrap import Bootstrap, with_intervals
 from training.scoring.cases import Cases
-from training.scoring.figures import figures_of
+from training.scoring.figures import cases_of
 from training.scoring.levels import LEVELS, eyes, score_level
-from training.scoring.printing import print_scores
-from training.scoring.scores import HEADLINE
-from training.scoring.tables import write_score_table
-from training.scoring.thresholds import choose_thresholds
+from training.scoring.printing import print_outputs, print_scores
+from training.scoring.scores import HEADLINE, as_json
+from training.scoring.tables import write_table
+from training.scoring.thresholds import choose_thresholds, rule_of
+from training.tasks.kinds import kind_of
+from training.tasks.masks import heights
 
-__all__ = ["evaluate", "predict_images", "score_predictions"]
+__all__ = ["evaluate", "score_outputs", "score_predictions"]
 
-
-def predict_images(model: keras.Model, recipe: Recipe, images: ImageSet, folder: Path, name: str) -> Array:
-    """Probabilities of `images`, (n, classes), also written to `NAME_scores.csv` in `folder`."""
-    predicted = predict(model, images, recipe.batch_size)[images.classified]
-    table = folder / f"{name}_scores.csv"
-    write_score_table(table, images.names, images.patients, images.labels, predicted, images.label_set)
-    return predicted
+DISC = ("disc", "DISC")  # codes of the optic disc: of `keras_realmnet.tasks.measures`, of `training.datasets.landmarks`
 
 
 def score_predictions(
-    images: ImageSet, predicted: Array, point: OperatingPoint | None = None, replicates: int = 1000
+    images: ImageSet,
+    predicted: Array,
+    point: OperatingPoint | None = None,
+    replicates: int = 1000,
+    output: str | None = None,
 ) -> dict[str, Any]:
-    """Scores of predictions, (n, classes), at every level, with intervals by patient; JSON-safe.
+    """Scores of predicted labels, (n, classes), at every level, with intervals by patient; JSON-safe.
+
+    Args:
+        output: the labels, by their name among the task's outputs; `None`: `ImageSet.classified`.
 
     Returns:
         "label_set", "images", "patients", "operating_point", "bootstrap"; "image", "eye", "patient": as from
         `score_level`; "scores": of images, the main ones and each label's AUROC and average precision, which is what a
         bundle states.
     """
+    output = output or images.classified
+    label_set = images.task.trained[output].labels
     bootstrap = Bootstrap("patient", replicates)
-    cases = Cases.of_images(images.labels, predicted, images.label_set, point, images.patients)
+    cases = Cases.of_images(images.truth[output], predicted, label_set, point, images.patients)
     eye = eyes(images.names)
     levels = {level: score_level(cases, eye, level, bootstrap) for level in LEVELS}
-    stated = (*HEADLINE, *(f"{metric}_{code}" for metric in ("auroc", "ap") for code in images.label_set.codes))
+    stated = (*HEADLINE, *(f"{metric}_{code}" for metric in ("auroc", "ap") for code in label_set.codes))
     scores = levels["image"]["scores"]
     return {
-        "label_set": images.label_set.name,
+        "label_set": label_set.name,
         "images": len(images),
         "patients": len(set(images.patients)),
         "operating_point": point.to_dict() if point else None,
@@ -68,20 +75,22 @@ def score_predictions(
 def evaluate(
     run: Path, data: str | None = None, cache: Path = Path("data/cache"), replicates: int = 1000
 ) -> dict[str, Any]:
-    """Scores a finished run on its test split, writing `scores.json` and one table of scores per split into its folder.
+    """Scores a finished run on its test split, writing `scores.json` and one table per split into its folder.
 
-    Thresholds are chosen on the validation split. Where the data has only one held-out split (PALM) they are chosen
-    on the images they are then measured on, which `scores.json` says. Without a validation split, or with one that
-    lacks a pathologic label, there is no operating point. The rule with the thresholds goes into `task.json`. Networks
-    that answer anything but labels get the few figures that history.csv has of the validation images.
+    Thresholds of labels are chosen on the validation split. Where the data has only one held-out split (PALM) they are
+    chosen on the images they are then measured on, which `scores.json` says. Without a validation split, or with one
+    that lacks a pathologic label, there is no operating point. What the network's task decides by, `rule_of`, goes into
+    `task.json`.
 
     Args:
         run: the folder that `fit` wrote.
         data: another place of the same data set; `None` for the one the run was trained with.
 
     Returns:
-        What was written to `scores.json`: "data", "image_size", "data_sha256", "thresholds_chosen_on_test" and what
-        `score_predictions` returns of the test split.
+        What was written to `scores.json`: "data", "image_size", "data_sha256", and of a network that answers one output
+        of labels "thresholds_chosen_on_test" and what `score_predictions` returns of the test split; of any other
+        "images", "patients", "bootstrap", "rule"; "scores", which is what a bundle states; and "outputs", of each its
+        "kind", "vocabulary", "scores" and "counts", of labels as above.
 
     Raises:
         RealMNetError: `run` is not the folder of a finished run.
@@ -92,43 +101,111 @@ def evaluate(
         recipe = with_data(recipe, data)
     splits, same = _held_out(run, recipe, cache)
     task = read_task(run)
+    cases = {split: cases_of(model, images, recipe.batch_size) for split, images in splits.items()}
+    for split, images in splits.items():
+        write_table(run / f"{split}_scores.csv", images.names, images.patients, _columns(task, cases[split]))
+    choosing = "test" if same else "validation"
+    points = _points(task, recipe, splits.get(choosing), cases.get(choosing, {}), same)
     facts: dict[str, Any] = {
         "data": recipe.data.kind,
         "image_size": recipe.image_size,
         "data_sha256": {split: images.sha256 for split, images in splits.items()},
     }
+    if any(isinstance(output, Labels) for output in task.trained.values()):
+        facts["thresholds_chosen_on_test"] = same
+    rule = rule_of(task, points)
     (name, output), *others = task.trained.items()
-    if others or not isinstance(output, Labels):
-        test = splits["test"]
-        counts = {"images": len(test), "patients": len(set(test.patients))}
-        result = {**facts, **counts, "figures": figures_of(model, test, recipe.batch_size)}
-        _write_json(run / "scores.json", result)
-        print("\n".join(f"{figure}: {value}" for figure, value in result["figures"].items()))
-        return result
-    predicted = {split: predict_images(model, recipe, images, run, split) for split, images in splits.items()}
-    point = None
-    try:
-        choosing = "test" if same else "validation"
-        if choosing not in splits:
-            raise DataSetError(f"{recipe.data.kind} data without a validation split")
-        point = choose_thresholds(
-            splits[choosing].labels,
-            predicted[choosing],
-            splits[choosing].label_set,
-            f"{len(splits[choosing])} {'held-out' if same else 'validation'} images of {recipe.data.kind}",
-        )
-    except DataSetError as error:  # the other scores stand
-        print(f"no operating point: {error}")
-    result = {
-        **facts,
-        "thresholds_chosen_on_test": same,
-        **score_predictions(splits["test"], predicted["test"], point, replicates),
-    }
+    if not others and isinstance(output, Labels):
+        predicted = cases["test"][name]["predicted"]
+        result = {**facts, **score_predictions(splits["test"], predicted, points.get(name), replicates, name)}
+        print_scores(result, output.labels)
+    else:
+        result = {**facts, **score_outputs(splits["test"], cases["test"], points, replicates), "rule": rule.to_dict()}
+        print_outputs(result)
     _write_json(run / "scores.json", result)
-    rule = NoReferral() if point is None else AnyAbove(name, point)
     _write_json(run / TASK_FILE, replace(task, rule=rule).to_dict())
-    print_scores(result, output.labels)
     return result
+
+
+def score_outputs(
+    images: ImageSet,
+    cases: Mapping[str, Mapping[str, Array]],
+    points: Mapping[str, OperatingPoint] | None = None,
+    replicates: int = 1000,
+) -> dict[str, Any]:
+    """Scores of every output, with intervals by patient; JSON-safe.
+
+    Args:
+        cases: {output: what `cases_of` gives}. points: {output: operating point} of labels.
+
+    Returns:
+        "images", "patients", "bootstrap", "outputs" and "scores", see `evaluate`.
+    """
+    bootstrap, outputs = Bootstrap("patient", replicates), images.task.trained
+    disc = _disc_diameters(images)
+    found: dict[str, dict[str, Any]] = {}
+    for name, output in outputs.items():
+        about = {"kind": output.kind, "vocabulary": output.labels.name}
+        kind, of_output = kind_of(output), dict(cases[name])
+        if isinstance(output, Labels):
+            point = (points or {}).get(name)
+            found[name] = {**about, **score_predictions(images, of_output["predicted"], point, replicates, name)}
+            continue
+        if isinstance(output, Points) and disc is not None:
+            of_output["diameter"] = disc
+        scores = with_intervals(kind.make_scorer(output, of_output), np.asarray(images.patients), bootstrap)
+        found[name] = {**about, "scores": as_json(scores), "counts": kind.counts(output, of_output)}
+    return {
+        "images": len(images),
+        "patients": len(set(images.patients)),
+        "bootstrap": bootstrap.describe(),
+        "scores": {
+            score if len(outputs) == 1 else f"{name}_{score}": value
+            for name, each in found.items()
+            for score, value in each["scores"].items()
+        },
+        "outputs": found,
+    }
+
+
+def _points(
+    task: Task, recipe: Recipe, images: ImageSet | None, cases: Mapping[str, Mapping[str, Array]], same: bool
+) -> dict[str, OperatingPoint]:
+    """{output: operating point} of the labels for which one can be chosen; says why of each other one."""
+    points = {}
+    for name, output in task.trained.items():
+        if not isinstance(output, Labels):
+            continue
+        try:
+            if images is None:
+                raise DataSetError(f"{recipe.data.kind} data without a validation split")
+            points[name] = choose_thresholds(
+                images.truth[name],
+                cases[name]["predicted"],
+                output.labels,
+                f"{len(images)} {'held-out' if same else 'validation'} images of {recipe.data.kind}",
+            )
+        except DataSetError as error:  # the other scores stand
+            print(f"no operating point: {error}")
+    return points
+
+
+def _columns(task: Task, cases: Mapping[str, Mapping[str, Array]]) -> dict[str, Sequence[str]]:
+    """Of all outputs; a name that was taken before has the output's in front."""
+    columns: dict[str, Sequence[str]] = {}
+    for name, output in task.trained.items():
+        of_output = kind_of(output).columns(name, output, cases[name])
+        columns |= {f"{name}_{each}" if each in columns else each: values for each, values in of_output.items()}
+    return columns
+
+
+def _disc_diameters(images: ImageSet) -> Array | None:
+    """The vertical diameter of the optic disc in fractions of the square's side, (n,); None where no mask shows it."""
+    for name, output in images.task.trained.items():
+        code = next((code for code in output.labels.codes if code in DISC), None)
+        if isinstance(output, Masks) and code is not None:
+            return heights(output, (images.masks[name][row] for row in images.rows), code)
+    return None
 
 
 def _held_out(run: Path, recipe: Recipe, cache: Path) -> tuple[dict[str, ImageSet], bool]:

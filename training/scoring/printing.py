@@ -7,9 +7,10 @@ import numpy as np
 
 from keras_realmnet.tasks.vocabulary import LabelSet
 from training.scoring.bootstrap import PAPER_SIZE, Interval
+from training.scoring.by_kind.points import LOWER_IS_BETTER
 from training.scoring.scores import HEADLINE, LOSSES, PER_LABEL
 
-__all__ = ["print_comparison", "print_level", "print_scores"]
+__all__ = ["print_comparison", "print_level", "print_outputs", "print_scores"]
 
 
 def print_level(title: str, level: Mapping[str, Any], bootstrap: Mapping[str, Any], label_set: LabelSet) -> None:
@@ -58,6 +59,22 @@ def print_scores(result: Mapping[str, Any], label_set: LabelSet) -> None:
             console.print("sensitivity and specificity are optimistic: the thresholds were chosen on the same images")
 
 
+def print_outputs(result: Mapping[str, Any]) -> None:
+    """What `evaluate` found of the outputs of a network, a table each, on the terminal."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    console.print(f"{result['data']}: {result['images']} test images of {result['patients']} patients")
+    for name, output in result["outputs"].items():
+        table = Table(title=f"{name} ({output['kind']} {output['vocabulary']})", caption=_caption(result["bootstrap"]))
+        for column in ("score", "value"):
+            table.add_column(column)
+        for score, fields in output["scores"].items():
+            table.add_row(_with_arrow(score), str(Interval(**fields)))
+        console.print(table)
+
+
 def print_comparison(result: Mapping[str, Any]) -> None:
     """What `compare_tables` found, as tables on the terminal."""
     from rich.box import SIMPLE_HEAD
@@ -95,7 +112,7 @@ def _caption(bootstrap: Mapping[str, Any]) -> str:
 
 
 def _with_arrow(name: str) -> str:
-    return f"{name} ↓" if name in LOSSES else name
+    return f"{name} ↓" if name in LOSSES or name.startswith(LOWER_IS_BETTER) else name
 
 
 def _short(found: Interval) -> str:

@@ -10,6 +10,7 @@ label without a positive image, is None, never 0; means over labels leave that l
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from scipy import sparse
 from keras_realmnet.tasks.rules import OperatingPoint
 from keras_realmnet.tasks.vocabulary import LabelSet
 from training.scoring.arrays import TINY, Array, ratio
-from training.scoring.bootstrap import PAPER_SIZE, Bootstrap, Interval, draws, interval
+from training.scoring.bootstrap import Bootstrap, Interval, replicates_of, with_intervals
 from training.scoring.cases import Cases
 from training.scoring.ranking import Ranking
 
@@ -27,6 +28,7 @@ __all__ = [
     "LOSSES",
     "PER_LABEL",
     "RULES",
+    "LabelScorer",
     "as_json",
     "resample",
     "score",
@@ -95,7 +97,7 @@ def _ranking_loss(y_true: Array, y_score: Array) -> Array:
     return wrong.sum(axis=(1, 2)) / np.maximum(pairs.sum(axis=(1, 2)), 1)
 
 
-class _Scorer:
+class LabelScorer:
     """All scores of the same cases for many weightings, (units, replicates) each."""
 
     def __init__(self, cases: Cases, units: Array):
@@ -193,7 +195,7 @@ def weighted_scores(cases: Cases, weights: Array, units: Array | None = None) ->
         positive case have none of precision, recall, F1, AP, AUROC; without a negative one, no AUROC.
     """
     units = np.arange(len(cases)) if units is None else units
-    return _Scorer(cases, units)(np.asarray(weights, np.float64))
+    return LabelScorer(cases, units)(np.asarray(weights, np.float64))
 
 
 # ------------------------------------------------------------------------------------------------------ with intervals
@@ -204,23 +206,12 @@ def resample(cases: Cases, bootstrap: Bootstrap) -> dict[str, Array]:
 
     The same cases and the same `bootstrap` draw the same replicates, whatever the scores: two networks can be paired.
     """
-    by_patient = bootstrap.unit == "patient"
-    units = np.unique(cases.patients, return_inverse=True)[1] if by_patient else np.arange(len(cases))
-    count = int(units.max(initial=-1)) + 1
-    size = PAPER_SIZE if bootstrap.unit == "paper" else count
-    scorer = _Scorer(cases, units)
-    blocks = [scorer(weights) for weights in draws(count, size, bootstrap.replicates, bootstrap.seed)]
-    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]} if blocks else {}
+    return replicates_of(partial(LabelScorer, cases), cases.patients, bootstrap)
 
 
 def score_cases(cases: Cases, bootstrap: Bootstrap) -> dict[str, Interval]:
     """Every score of `weighted_scores` with its interval; no intervals for 0 replicates. The main scores come first."""
-    values = weighted_scores(cases, np.ones((len(cases), 1)))
-    replicates = resample(cases, bootstrap)
-    nothing = np.empty(0)
-    return {
-        name: interval(float(value[0]), replicates.get(name, nothing), bootstrap.unit) for name, value in values.items()
-    }
+    return with_intervals(partial(LabelScorer, cases), cases.patients, bootstrap)
 
 
 def score(

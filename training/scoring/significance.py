@@ -7,14 +7,15 @@
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from scipy import stats
 
 from training.scoring.arrays import Array
-from training.scoring.bootstrap import Bootstrap, interval
+from training.scoring.bootstrap import Bootstrap, MakeScorer, interval, replicates_of, values_of
 from training.scoring.cases import Cases
-from training.scoring.scores import resample, weighted_scores
+from training.scoring.scores import LabelScorer, resample
 
 __all__ = [
     "DeLong",
@@ -23,6 +24,7 @@ __all__ = [
     "bootstrap_t_test",
     "delong_covariance",
     "delong_test",
+    "paired",
     "paired_difference",
     "t_tests",
 ]
@@ -76,12 +78,18 @@ def paired_difference(a: Cases, b: Cases, replicates: int = 1000, seed: int = 0)
         ValueError: `a` and `b` are not the same cases, or only one has a screening rule.
     """
     _check_same(a, b)
-    once = np.ones((len(a), 1))
-    values_a, values_b = weighted_scores(a, once), weighted_scores(b, once)
-    drawn_a, drawn_b = (resample(cases, Bootstrap("patient", replicates, seed)) for cases in (a, b))
+    return paired(partial(LabelScorer, a), partial(LabelScorer, b), a.patients, replicates, seed)
+
+
+def paired(
+    a: MakeScorer, b: MakeScorer, patients: Array, replicates: int = 1000, seed: int = 0
+) -> dict[str, Difference]:
+    """As `paired_difference`, of scores of any kind. `patients`: of each case, (n,), for both the same."""
+    values_a, values_b = (values_of(make, len(patients)) for make in (a, b))
+    drawn_a, drawn_b = (replicates_of(make, patients, Bootstrap("patient", replicates, seed)) for make in (a, b))
     differences = {}
-    for name, value in values_a.items():
-        x, y = float(value[0]), float(values_b[name][0])
+    for name, x in values_a.items():
+        y = values_b[name]
         drawn = drawn_b[name] - drawn_a[name] if replicates else np.empty(0)
         found = interval(y - x, drawn, "patient")
         p = bootstrap_p_value(drawn[~np.isnan(drawn)]) if found.replicates else None

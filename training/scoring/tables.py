@@ -4,7 +4,7 @@ They need no Keras.
 """
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,36 @@ from training.scoring.scores import HEADLINE, PER_LABEL, undefined
 from training.scoring.significance import delong_test, paired_difference, t_tests
 from training.scoring.thresholds import default_point
 
-__all__ = ["CAVEATS", "compare_tables", "read_score_table", "score_table", "write_score_table"]
+__all__ = [
+    "CAVEATS",
+    "compare_tables",
+    "label_columns",
+    "read_score_table",
+    "score_table",
+    "write_score_table",
+    "write_table",
+]
+
+
+def write_table(
+    path: Path, names: Sequence[str], patients: Sequence[str], columns: Mapping[str, Sequence[str]]
+) -> None:
+    """One row per image: its name ("filename"), its patient, and what stands in the columns, (n,) each."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["filename", "patient", *columns])
+        writer.writerows(zip(names, patients, *columns.values(), strict=True))
+
+
+def label_columns(y_true: Array, y_score: Array, label_set: LabelSet) -> dict[str, Sequence[str]]:
+    """Truth ("" where unknown) and probability of each label, (n, classes) both, without loss."""
+    known = [["" if np.isnan(value) else str(int(value)) for value in column] for column in np.transpose(y_true)]
+    scores = [[str(value) for value in column] for column in np.transpose(y_score)]
+    codes = label_set.codes
+    return {
+        **{f"true_{code}": column for code, column in zip(codes, known, strict=True)},
+        **dict(zip(codes, scores, strict=True)),
+    }
 
 
 def write_score_table(
@@ -33,13 +62,8 @@ def write_score_table(
     y_score: Array,
     label_set: LabelSet,
 ) -> None:
-    """One row per image: name, patient, truth ("" where unknown) and probability of each label, without loss."""
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["filename", "patient", *(f"true_{code}" for code in label_set.codes), *label_set.codes])
-        for name, patient, truth, scores in zip(names, patients, y_true, y_score, strict=True):
-            known = ["" if np.isnan(value) else int(value) for value in truth]
-            writer.writerow([name, patient, *known, *map(str, scores)])
+    """One row per image: name, patient, and the columns of `label_columns`."""
+    write_table(path, names, patients, label_columns(y_true, y_score, label_set))
 
 
 def read_score_table(path: str | Path, table: LabelTable) -> NDArray[np.float64]:

@@ -1,13 +1,17 @@
 """Thresholds of the pathologic labels: chosen on data, or fixed."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from keras_realmnet.errors import DataSetError
-from keras_realmnet.tasks.rules import OperatingPoint
+from keras_realmnet.tasks.outputs import Grades
+from keras_realmnet.tasks.rules import AnyAbove, AnyOf, GradeFrom, NoReferral, OperatingPoint, Rule
+from keras_realmnet.tasks.task import Task
 from keras_realmnet.tasks.vocabulary import LabelSet
 from training.scoring.arrays import Array
 
-__all__ = ["choose_thresholds", "default_point"]
+__all__ = ["choose_thresholds", "default_point", "rule_of"]
 
 
 def choose_thresholds(
@@ -48,3 +52,30 @@ def default_point(label_set: LabelSet) -> OperatingPoint:
     return OperatingPoint(
         dict.fromkeys(label_set.pathologic, 0.5), "0.5 for every pathologic label, not chosen on data"
     )
+
+
+def rule_of(task: Task, points: Mapping[str, OperatingPoint]) -> Rule:
+    """What an evaluated network's task decides by: any of these refers, nothing does where there is none.
+
+    - Labels: the thresholds in `points`, {output: chosen for it}, in the place of any before.
+    - Grades: from the first one on that their vocabulary calls pathologic, where it calls all after it so, too.
+    - What the task itself says of its other outputs and of its measures.
+    """
+    given = task.rule.rules if isinstance(task.rule, AnyOf) else (task.rule,)
+    rules: list[Rule] = [AnyAbove(name, point) for name, point in points.items()]
+    rules += [rule for rule in given if not isinstance(rule, AnyAbove | NoReferral)]
+    for name, output in task.trained.items():
+        if isinstance(output, Grades) and not any(rule.from_grade(name) for rule in rules):
+            start = _first_pathologic(output.labels)
+            if start is not None:
+                chosen = f"the vocabulary {output.labels.name} calls it, and what is worse, pathologic"
+                rules.append(GradeFrom(name, start, chosen))
+    if len(rules) > 1:
+        return AnyOf(tuple(rules))
+    return rules[0] if rules else NoReferral()
+
+
+def _first_pathologic(grades: LabelSet) -> str | None:
+    """The code of the grade from which on all are pathologic; None where none is, or not all after it are."""
+    count = len(grades.pathologic)
+    return grades.codes[-count] if count and set(grades.pathologic) == set(grades.codes[-count:]) else None

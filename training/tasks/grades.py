@@ -1,10 +1,13 @@
 """Grades: exactly one holds, and they are ordered."""
 
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
 from keras_realmnet.tasks.outputs import Grades
+from training.scoring.bootstrap import Scorer
+from training.scoring.by_kind.grades import GradeScorer, confusion
 from training.tasks.kind import Array, Cases, TrainedKind
 from training.tasks.labels import check_columns
 
@@ -28,24 +31,22 @@ class GradesKind(TrainedKind[Grades]):
 
     def cases(self, output: Grades, truth: Array, predicted: Array) -> dict[str, Array]:
         known = ~np.isnan(truth).any(axis=1)
-        return {"grade": np.where(known, truth.argmax(axis=1), -1), "predicted": predicted.argmax(axis=1)}
+        grade = np.where(known, np.nan_to_num(truth).argmax(axis=1), -1)
+        return {"grade": grade, "predicted": predicted.argmax(axis=1), "probabilities": predicted}
 
-    def scores(self, output: Grades, cases: Cases) -> dict[str, float | None]:
-        known = cases["grade"] >= 0
-        if not known.any():
-            return dict.fromkeys(self.figures)
-        true, predicted, grades = cases["grade"][known], cases["predicted"][known], len(output.labels)
-        return {"kappa": quadratic_kappa(true, predicted, grades), "accuracy": float((true == predicted).mean())}
+    def scorer(self, output: Grades, cases: Cases, units: Array) -> Scorer:
+        return GradeScorer(output.labels, cases, units)
 
+    def counts(self, output: Grades, cases: Cases) -> dict[str, Any]:
+        """ "confusion": the rows are true grades, the columns predicted ones."""
+        codes = list(output.labels.codes)
+        table = confusion(cases["grade"], cases["predicted"], len(codes))
+        return {"known": int((cases["grade"] >= 0).sum()), "grades": codes, "confusion": table.tolist()}
 
-def quadratic_kappa(true: Array, predicted: Array, grades: int) -> float | None:
-    """Cohen's kappa with quadratic weights, 1 − Σ w·observed / Σ w·expected, w = (i − j)²; None where nothing differs.
-
-    For grades 0, 1, 2 and predictions 0, 2, 2 of three images: 1 − 1 / 5 = .8.
-    """
-    counts = np.zeros((grades, grades))
-    np.add.at(counts, (true, predicted), 1)
-    weights = np.square(np.subtract.outer(np.arange(grades), np.arange(grades)))
-    expected = np.outer(counts.sum(axis=1), counts.sum(axis=0)) / counts.sum()
-    chance = float((weights * expected).sum())
-    return 1 - float((weights * counts).sum()) / chance if chance else None
+    def columns(self, name: str, output: Grades, cases: Cases) -> dict[str, Sequence[str]]:
+        codes = output.labels.codes
+        return {
+            f"true_{name}": ["" if grade < 0 else codes[grade] for grade in cases["grade"]],
+            name: [codes[grade] for grade in cases["predicted"]],
+            **{code: [str(value) for value in cases["probabilities"][:, k]] for k, code in enumerate(codes)},
+        }

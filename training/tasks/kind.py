@@ -1,12 +1,14 @@
 """What one kind of output is to training; the kinds themselves are beside this module, see `kinds`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from keras_realmnet.tasks.outputs import Grades, Labels, Masks, Points
+from training.scoring.bootstrap import MakeScorer, Scorer, values_of
 from training.tasks.motion import Motion
 
 __all__ = ["Cases", "TrainedKind"]
@@ -24,7 +26,7 @@ class TrainedKind(Generic[Of]):
     mixes: whether the truth of two images can be mixed as MixUp and CutMix mix the images.
     spatial: whether the truth lies somewhere in the image, so that it moves with it. beside_pixels: whether it is kept
     as the pixels are, one array for each prepared image.
-    figures: {name: whether more is better} of what is shown of the validation images after an epoch.
+    figures: {name: whether more is better} of the scores, those that are shown of the validation images after an epoch.
     """
 
     losses: ClassVar[tuple[str, ...]]
@@ -58,13 +60,30 @@ class TrainedKind(Generic[Of]):
         return truth
 
     def cases(self, output: Of, truth: Array, predicted: Array) -> dict[str, Array]:
-        """What `scores` needs of n images, (n, ...) each, so that larger arrays need not be kept.
+        """What scores need of n images, (n, ...) each, so that larger arrays need not be kept.
 
         Args:
             truth: (n, ...). predicted: (n, ...) as a deployed network gives it, after the activation.
         """
         raise NotImplementedError
 
+    def scorer(self, output: Of, cases: Cases, units: Array) -> Scorer:
+        """All scores of these cases; `units`: int (n,), the unit that each belongs to, its patient, say."""
+        raise NotImplementedError
+
+    def make_scorer(self, output: Of, cases: Cases) -> MakeScorer:
+        """`scorer`, waiting for the units."""
+        return partial(self.scorer, output, cases)
+
     def scores(self, output: Of, cases: Cases) -> dict[str, float | None]:
         """The figures of all images; None where one does not exist, as the AUROC of a label that no image has."""
+        found = values_of(self.make_scorer(output, cases), len(next(iter(cases.values()))))
+        return {name: None if np.isnan(found[name]) else found[name] for name in self.figures}
+
+    def counts(self, output: Of, cases: Cases) -> dict[str, Any]:
+        """What was there to be scored, JSON-safe."""
+        raise NotImplementedError
+
+    def columns(self, name: str, output: Of, cases: Cases) -> dict[str, Sequence[str]]:
+        """The output called `name`, image by image, as columns of a table: what is true, what the network says."""
         raise NotImplementedError

@@ -1,11 +1,15 @@
 """Labels: any number of them may hold."""
 
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
 from keras_realmnet.tasks.outputs import Labels
-from training.scoring.scores import score
+from training.scoring.bootstrap import Scorer
+from training.scoring.cases import Cases as ScoredCases
+from training.scoring.scores import LabelScorer
+from training.scoring.tables import label_columns
 from training.tasks.kind import Array, Cases, TrainedKind
 
 __all__ = ["LabelsKind", "check_columns"]
@@ -24,9 +28,14 @@ class LabelsKind(TrainedKind[Labels]):
     def cases(self, output: Labels, truth: Array, predicted: Array) -> dict[str, Array]:
         return {"truth": truth, "predicted": predicted}
 
-    def scores(self, output: Labels, cases: Cases) -> dict[str, float | None]:
-        found = score(cases["truth"], cases["predicted"], output.labels)
-        return {name: found[name].value for name in self.figures}
+    def scorer(self, output: Labels, cases: Cases, units: Array) -> Scorer:
+        return LabelScorer(ScoredCases.of_images(cases["truth"], cases["predicted"], output.labels), units)
+
+    def counts(self, output: Labels, cases: Cases) -> dict[str, Any]:
+        return {code: int((cases["truth"][:, k] == 1).sum()) for k, code in enumerate(output.labels.codes)}
+
+    def columns(self, name: str, output: Labels, cases: Cases) -> dict[str, Sequence[str]]:
+        return label_columns(cases["truth"], cases["predicted"], output.labels)
 
 
 def check_columns(truth: Array, columns: int) -> None:

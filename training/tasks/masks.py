@@ -1,16 +1,19 @@
 """Masks: which pixels belong to each structure or lesion."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import cv2
 import numpy as np
 
+from keras_realmnet.tasks.measures import binary_mask
 from keras_realmnet.tasks.outputs import Masks
+from training.scoring.bootstrap import Scorer
+from training.scoring.by_kind.masks import LEVELS, MaskScorer
 from training.tasks.kind import Array, Cases, TrainedKind
 from training.tasks.motion import IGNORE, Motion
 
-__all__ = ["MasksKind", "nearest", "pixels_of_labels"]
+__all__ = ["MasksKind", "heights", "nearest", "pixels_of_labels"]
 
 
 class MasksKind(TrainedKind[Masks]):
@@ -55,22 +58,66 @@ class MasksKind(TrainedKind[Masks]):
         return motion.mask(truth)
 
     def cases(self, output: Masks, truth: Array, predicted: Array) -> dict[str, Array]:
-        hit, found, true = (np.zeros((len(truth), len(output.labels)), np.int64) for _ in range(3))
-        for n, (mask, probability) in enumerate(zip(truth, predicted, strict=True)):
-            known, present = pixels_of_labels(output, mask)
-            said = enlarged(probability[..., int(output.exclusive) :], mask.shape[0]) >= output.threshold
-            said &= known
-            hit[n], found[n], true[n] = ((each).sum(axis=(0, 1)) for each in (said & present, said, present))
-        return {"hit": hit, "found": found, "true": true}
+        """See `MaskScorer`. What is found is found as on the box, of structures that are there once the largest part.
 
-    def scores(self, output: Masks, cases: Cases) -> dict[str, float | None]:
-        """dice: mean over images and labels that are there. pixel_f1: over all pixels together, mean over labels."""
-        both = cases["found"] + cases["true"]
-        there = cases["true"] > 0
-        dice = float((2 * cases["hit"][there] / both[there]).mean()) if there.any() else None
-        hits, sums = cases["hit"].sum(axis=0), both.sum(axis=0)
-        pooled = float((2 * hits[sums > 0] / sums[sums > 0]).mean()) if sums.any() else None
-        return {"dice": dice, "pixel_f1": pooled}
+        Where nothing is known of a pixel, the network is taken to find nothing there.
+        """
+        shape = len(truth), len(output.labels)
+        hit, found, true = (np.zeros(shape, np.int64) for _ in range(3))
+        known, ranked = np.zeros(shape, np.bool_), np.zeros((*shape, LEVELS, 2), np.int64)
+        for n, (mask, probability) in enumerate(zip(truth, predicted, strict=True)):
+            asked, present = pixels_of_labels(output, mask)
+            larger = enlarged(probability[..., int(output.exclusive) :], mask.shape[0])
+            level = np.rint(larger * (LEVELS - 1)).astype(np.int64)
+            for k in range(len(output.labels)):
+                where, there = asked[..., k], present[..., k]
+                inside = np.where(where, larger[..., k], 0)
+                said = binary_mask(inside, output.threshold, output.single).astype(np.bool_) & where
+                hit[n, k], found[n, k], true[n, k] = (said & there).sum(), said.sum(), there.sum()
+                known[n, k] = where.any()
+                of_pixel = 2 * level[..., k][where] + there[where]
+                ranked[n, k] = np.bincount(of_pixel, minlength=2 * LEVELS).reshape(LEVELS, 2)
+        return {"hit": hit, "found": found, "true": true, "known": known, "ranked": ranked}
+
+    def scorer(self, output: Masks, cases: Cases, units: Array) -> Scorer:
+        return MaskScorer(output.labels, cases, units)
+
+    def counts(self, output: Masks, cases: Cases) -> dict[str, Any]:
+        """Of each label how many images have it, have it not, and in how many nothing is known of it."""
+        there, known = cases["true"] > 0, cases["known"]
+        said = cases["found"] > 0
+        return {
+            code: {
+                "with": int(there[:, k].sum()),
+                "without": int((known & ~there)[:, k].sum()),
+                "unknown": int((~known)[:, k].sum()),
+                "found where it is not": int((known & ~there & said)[:, k].sum()),
+            }
+            for k, code in enumerate(output.labels.codes)
+        }
+
+    def columns(self, name: str, output: Masks, cases: Cases) -> dict[str, Sequence[str]]:
+        """Pixels of the square, nothing where nothing is known; dice: nothing in images without the label."""
+        columns: dict[str, Sequence[str]] = {}
+        for k, code in enumerate(output.labels.codes):
+            hit, found, true, known = (cases[each][:, k] for each in ("hit", "found", "true", "known"))
+            for each, values in (("true", true), ("found", found), ("hit", hit)):
+                columns[f"{code}_{each}"] = [
+                    str(v) if is_known else "" for v, is_known in zip(values, known, strict=True)
+                ]
+            dice = 2 * hit / np.maximum(found + true, 1)
+            columns[f"{code}_dice"] = [str(v) if t else "" for v, t in zip(dice, true, strict=True)]
+        return columns
+
+
+def heights(output: Masks, masks: Iterable[Array], code: str) -> Array:
+    """The vertical diameter of a structure in each of n masks, (n,), in fractions of the side; NaN without a pixel."""
+    k = output.labels.codes.index(code)
+    found = []
+    for mask in masks:
+        rows = np.flatnonzero(pixels_of_labels(output, mask)[1][..., k].any(axis=1))
+        found.append((rows[-1] - rows[0] + 1) / len(mask) if len(rows) else np.nan)
+    return np.array(found)
 
 
 def nearest(source: int, target: int) -> Array:

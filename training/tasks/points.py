@@ -1,10 +1,13 @@
 """Points: where landmarks lie."""
 
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
 from keras_realmnet.tasks.outputs import Points
+from training.scoring.bootstrap import Scorer
+from training.scoring.by_kind.points import PointScorer
 from training.tasks.kind import Array, Cases, TrainedKind
 from training.tasks.motion import Motion
 
@@ -38,12 +41,39 @@ class PointsKind(TrainedKind[Points]):
         return motion.points(truth)
 
     def cases(self, output: Points, truth: Array, predicted: Array) -> dict[str, Array]:
-        """ "distance": (n, points), in fractions of the square's side; NaN where no place is known."""
-        apart = np.asarray(predicted[..., :2], np.float64) - truth[..., :2]
-        return {"distance": np.hypot(apart[..., 0], apart[..., 1])}
+        """See `PointScorer`; "place", (n, points, 2 or 3), and "truth", (n, points, 3), for the table.
 
-    def scores(self, output: Points, cases: Cases) -> dict[str, float | None]:
-        distances = cases["distance"][~np.isnan(cases["distance"])]
-        if not distances.size:
-            return dict.fromkeys(self.figures)
-        return {"mean_distance": float(distances.mean()), "median_distance": float(np.median(distances))}
+        A point that lies outside of the square, or has too little confidence, is not found.
+        """
+        place = np.asarray(predicted, np.float64)
+        apart = place[..., :2] - truth[..., :2]
+        found = ((place[..., :2] >= 0) & (place[..., :2] <= 1)).all(axis=-1)
+        if output.confidence:
+            found &= place[..., 2] >= output.min_confidence
+        distance = np.hypot(apart[..., 0], apart[..., 1])
+        return {"distance": distance, "visible": truth[..., 2], "found": found, "place": predicted, "truth": truth}
+
+    def scorer(self, output: Points, cases: Cases, units: Array) -> Scorer:
+        return PointScorer(output.labels, cases, units)
+
+    def counts(self, output: Points, cases: Cases) -> dict[str, Any]:
+        visible = cases["visible"]
+        return {
+            code: {
+                "visible": int((visible[:, k] == 1).sum()),
+                "not visible": int((visible[:, k] == 0).sum()),
+                "unknown": int(np.isnan(visible[:, k]).sum()),
+            }
+            for k, code in enumerate(output.labels.codes)
+        }
+
+    def columns(self, name: str, output: Points, cases: Cases) -> dict[str, Sequence[str]]:
+        """In fractions of the square's side; nothing where it is not known."""
+        parts = ("x", "y", "confidence") if output.confidence else ("x", "y")
+        columns: dict[str, Sequence[str]] = {}
+        for k, code in enumerate(output.labels.codes):
+            of_code = {f"true_{code}_{part}": cases["truth"][:, k, j] for j, part in enumerate(("x", "y", "visible"))}
+            of_code |= {f"{code}_{part}": cases["place"][:, k, j] for j, part in enumerate(parts)}
+            of_code[f"{code}_distance"] = cases["distance"][:, k]
+            columns |= {column: ["" if np.isnan(v) else str(v) for v in values] for column, values in of_code.items()}
+        return columns

@@ -68,5 +68,5 @@ def test_landmarks_from_sources_that_know_different_things(folder, tmp_path):
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
     assert facts["images"]["train"] + result["images"] == (4 + 2) + 10 + 5 + 2 * 2 + 2 * 1
     assert result["images"] > 2 + 1  # drawn, and PALM's
-    assert np.isfinite(result["figures"]["val_landmarks_mean_distance"])
+    assert np.isfinite(result["scores"]["landmarks_mean_distance"]["value"])
     assert read_task(tmp_path / "run").trained["landmarks"].labels.codes == ("FOVEA", "DISC")

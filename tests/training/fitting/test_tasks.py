@@ -64,7 +64,8 @@ def test_the_run_folder_says_what_was_learned(run):
     facts = json.loads((run.folder / "run.json").read_text())
     assert sum(facts["label_counts"]["train"].values()) > 0
     left = {path.name for path in run.folder.iterdir() if path.is_file()}
-    assert left == {"recipe.json", "task.json", "run.json", "history.csv", "weights.weights.h5", "scores.json"}
+    tables = {"history.csv", "validation_scores.csv", "test_scores.csv"}
+    assert left == {"recipe.json", "task.json", "run.json", "weights.weights.h5", "scores.json", *tables}
 
 
 def test_history_has_the_figures_of_each_output(run):
@@ -77,8 +78,43 @@ def test_history_has_the_figures_of_each_output(run):
         for column in ("val_lesions_macro_auroc", "val_dr_kappa", "val_disc_dice", "val_marks_mean_distance"):
             assert np.isfinite(float(row[column])), column
         assert float(row["val_loss"]) > 0
-    assert run.result["figures"].keys() <= rows[0].keys()
-    assert run.result["images"] == 6
+
+
+def test_every_output_is_scored(run):
+    result = json.loads((run.folder / "scores.json").read_text())
+    assert result == json.loads(json.dumps(run.result))
+    assert result["images"] == result["patients"] == 6
+    assert result["rule"] == {"kind": "no_referral"}
+    assert {name: output["kind"] for name, output in result["outputs"].items()} == {
+        "lesions": "labels",
+        "dr": "grades",
+        "disc": "masks",
+        "marks": "points",
+    }
+    figures = figures_of(run.model, run.data, 4)
+    for score in ("dr_kappa", "dr_accuracy", "disc_dice", "disc_pixel_f1", "marks_mean_distance"):
+        assert result["scores"][score]["value"] == figures[f"val_{score}"], score
+    assert result["scores"]["lesions_macro_auroc"]["value"] == figures["val_lesions_macro_auroc"]
+    disc = result["outputs"]["disc"]
+    assert disc["counts"]["cup"] == {"with": 6, "without": 0, "unknown": 0, "found where it is not": 0}
+    assert sum(map(sum, result["outputs"]["dr"]["counts"]["confusion"])) == 5  # of one image the grade is not known
+    marks = result["outputs"]["marks"]
+    assert marks["counts"]["fovea"] == {"visible": 5, "not visible": 0, "unknown": 1}
+    # Discs of 21 px in squares of 64 of 72.
+    ratio = marks["scores"]["mean_diameters_centre"]["value"] / marks["scores"]["mean_distance_centre"]["value"]
+    assert ratio == pytest.approx(72 / 21, rel=0.1)
+    with (run.folder / "test_scores.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["filename"] for row in rows] == list(run.data.names)
+    assert rows[0]["true_ex"] == rows[1]["true_dr"] == rows[2]["true_fovea_x"] == rows[2]["fovea_distance"] == ""
+    predicted = predict(run.model, run.data, 4)
+    for n, row in enumerate(rows):
+        np.testing.assert_allclose([float(row[code]) for code in ("r0", "r1", "r2")], predicted["dr"][n], rtol=1e-5)
+        assert row["dr"] == SEVERITY.labels.codes[predicted["dr"][n].argmax()]
+        assert float(row["fovea_x"]) == pytest.approx(predicted["marks"][n, 0, 0], rel=1e-5)
+        assert 0 <= int(row["cup_hit"]) <= int(row["cup_true"])
+    distances = [float(row[f"{code}_distance"] or "nan") for row in rows for code in ("fovea", "centre")]
+    assert np.nanmean(distances) == pytest.approx(marks["scores"]["mean_distance"]["value"])
 
 
 def test_the_validation_loss_is_that_of_keras(run):

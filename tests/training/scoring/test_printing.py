@@ -33,7 +33,7 @@ def test_scores_print_as_tables(two_models, capsys):
     images = image_set(labels, table)
     point = choose_thresholds(table.labels, two_models.better, PSMM, "these images")
     found = score_predictions(images, two_models.better, point, replicates=40)
-    print_scores({"data": "phantom", "thresholds_chosen_on_test": True, **found})
+    print_scores({"data": "phantom", "thresholds_chosen_on_test": True, **found}, PSMM)
     text = " ".join(capsys.readouterr().out.split())
     interval = found["image"]["scores"]["macro_auroc"]
     assert f"{interval['value']:.4f} ({interval['low']:.4f} to {interval['high']:.4f})" in text

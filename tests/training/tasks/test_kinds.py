@@ -5,7 +5,6 @@ from sklearn.metrics import accuracy_score, cohen_kappa_score, f1_score, roc_auc
 from keras_realmnet.tasks import outputs
 from keras_realmnet.tasks.outputs import Features, Maps
 from tests.training.tasks.vocabularies import DISC, LANDMARKS, LESIONS, SEVERITY, SPOTS
-from training.tasks.grades import quadratic_kappa
 from training.tasks.kinds import KINDS, kind_of
 from training.tasks.masks import nearest
 from training.tasks.motion import IGNORE
@@ -78,8 +77,9 @@ def test_figures_of_grades_are_those_of_scikit_learn():
     said = predicted.argmax(axis=1)[:40]
     assert found["kappa"] == pytest.approx(cohen_kappa_score(grade[:40], said, weights="quadratic"))
     assert found["accuracy"] == accuracy_score(grade[:40], said)
-    assert quadratic_kappa(np.array([0, 1, 2]), np.array([0, 2, 2]), 3) == pytest.approx(0.8)
-    assert quadratic_kappa(np.array([1, 1]), np.array([1, 1]), 3) is None
+    one_hot = np.eye(3, dtype=np.float32)
+    assert scores_of(SEVERITY, one_hot, one_hot[[0, 2, 2]])["kappa"] == pytest.approx(0.8)
+    assert scores_of(SEVERITY, one_hot[[1, 1]], one_hot[[1, 1]])["kappa"] is None
     assert scores_of(SEVERITY, truth[40:], predicted[40:]) == {"kappa": None, "accuracy": None}
 
 

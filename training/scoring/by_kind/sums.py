@@ -1,0 +1,30 @@
+"""Sums over the cases of each unit, and means over labels."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import sparse
+
+from training.scoring.arrays import Array
+
+__all__ = ["mean_of", "sums_by_unit", "unit_count"]
+
+
+def unit_count(units: Array) -> int:
+    return int(units.max(initial=-1)) + 1
+
+
+def sums_by_unit(values: Array, units: Array) -> Array:
+    """(n, ...) → float64 (..., units): of each unit the sum over its cases, so that `sums @ weights` is the total."""
+    n, count = len(units), unit_count(units)
+    members = sparse.csr_matrix((np.ones(n), (units, np.arange(n))), (count, n))
+    width = int(np.prod(values.shape[1:]))
+    return np.ascontiguousarray((members @ values.reshape(n, width).astype(np.float64)).T).reshape(
+        *values.shape[1:], count
+    )
+
+
+def mean_of(values: Sequence[Array], included: Sequence[bool] | Array) -> Array:
+    """The mean over those that are included, each (replicates,); NaN where none is."""
+    some = [value for value, include in zip(values, included, strict=True) if include]
+    return np.mean(some, axis=0) if some else np.full(len(values[0]), np.nan)
