@@ -14,7 +14,8 @@ from export.bundling.provenance import versions_with_added
 from export.contract.images import Images, data_of_folder, data_of_run, images_of_data_set, images_of_files
 from export.contract.keras_source import load_source
 from export.contract.parity import Parity
-from export.conversion.artifacts import ArtifactMaker, needs_calibration
+from export.conversion.artifacts import ArtifactMaker, is_convolutional, needs_calibration
+from export.conversion.deployment import deployment_of
 from export.speed.images import SAMPLES
 from keras_realmnet.errors import BundleMismatch, RealMNetError
 from keras_realmnet.screening.bundle.bundle import Bundle, against_keras
@@ -52,17 +53,17 @@ def add_to_bundle(
     Raises:
         RealMNetError: an unknown artifact, no or another Keras model, no images where static int8 needs them, or the
             bundle was changed meanwhile.
-        BundleMismatch: an artifact differs from Keras by more than `export.contract.parity.LIMITS`; the bundle stays as
+        BundleMismatch: an artifact differs from Keras by more than the limits of `export.contract`; the bundle stays as
             it was.
     """
-    calibrated = [name for name in artifacts if needs_calibration(name)]
     data_set = _data_set(bundle, data, run)
+    model = load_source(bundle, source)
+    calibrated = [name for name in artifacts if needs_calibration(name, is_convolutional(model))]
     if calibrated and data_set is None and not files:
         raise RealMNetError(
             f"{', '.join(calibrated)}: static int8 needs images like those that are screened: name them by --images, "
             f"or what the network was trained on by --data or --run. {bundle.training_data['statement']}"
         )
-    model = load_source(bundle, source)
     images, calibration = _images(bundle, data_set, files, bool(calibrated))
     if calibration is not None:
         tell(f"static int8: calibration on {len(calibration)} images")
@@ -111,15 +112,15 @@ def make_again(
     Raises:
         RealMNetError: no or another Keras model; what is made here is not, byte for byte, what was there.
     """
+    model = load_source(bundle, source)
     for name in artifacts:
-        if needs_calibration(name):
+        if needs_calibration(name, is_convolutional(model)):
             raise RealMNetError(
                 f"{name}: made with images, static int8 does not become the same again; --replace, with images, puts "
                 "another in its place"
             )
-    model = load_source(bundle, source)
     with tempfile.TemporaryDirectory() as folder:
-        maker = ArtifactMaker(model, Path(folder), None)
+        maker = ArtifactMaker(model, Path(folder), None, **deployment_of(model, bundle.task))
         for name in artifacts:
             tell(f"making {name}")
             try:

@@ -3,24 +3,29 @@
 import json
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
+from numpy.typing import NDArray
 
 from export.bundling.making import Meaning, calibration_images, make_and_measure
 from export.bundling.provenance import INTENDED_USE, readable_scores, training_data, versions
-from export.contract.images import CACHE, Images
+from export.contract.by_kind.kinds import contract_of
+from export.contract.images import CACHE, Images, images_of_set
 from export.contract.parity import Parity
 from export.conversion.artifacts import DEFAULT_ARTIFACTS
+from export.conversion.deployment import with_class_maps
 from keras_realmnet import RealMNet
 from keras_realmnet.errors import RealMNetError
-from keras_realmnet.models.map_offset import measure_map_offset
+from keras_realmnet.models.map_offset import MapOffset, measure_map_offset
 from keras_realmnet.screening.bundle.bundle import SOURCE_FILE, Bundle
 from keras_realmnet.screening.bundle.writing import write_bundle
-from keras_realmnet.tasks.rules import OperatingPoint
-from keras_realmnet.tasks.task import PROBABILITIES, labels_task
+from keras_realmnet.tasks.outputs import Labels
+from keras_realmnet.tasks.rules import AnyAbove, OperatingPoint
+from keras_realmnet.tasks.task import Task
 
 __all__ = ["bundle_from_run"]
 
@@ -44,19 +49,19 @@ def bundle_from_run(
         The bundle, and per artifact how far it is from Keras.
 
     Raises:
-        RealMNetError: `weights` does not belong to a finished run of a RealMNet, with an operating point and test
-            images.
-        BundleMismatch: an artifact differs from Keras by more than `export.contract.parity.LIMITS`; nothing is written.
+        RealMNetError: `weights` does not belong to a finished run, with test images and, where it answers pathologic
+            labels, an operating point.
+        BundleMismatch: an artifact differs from Keras by more than the limits of `export.contract`; nothing is written.
     """
     run = _Run.read(weights)
     meaning = run.meaning
     calibration = calibration_images(run.data, meaning.spec)
-    # Findings lie in one place; where there is none the map has no place either.
-    offset = measure_map_offset(run.model, calibration, meaning.task.label_set.pathologic_columns)
-    run.model.map_offset = offset.rows, offset.columns
+    offset = _map_offset(run.model, meaning.task, calibration)
     with tempfile.TemporaryDirectory() as folder:
         sources, parity, expected = make_and_measure(run.model, artifacts, Path(folder), calibration, run.test, meaning)
-        golden = run.test.pixels[int(expected[PROBABILITIES].max(axis=1).argmax())][None]
+        name_of_first, first = next(iter(meaning.task.trained.items()))
+        most = int(contract_of(first).tells(first, expected[name_of_first]).argmax())
+        golden = run.test.pixels[most][None]
         run.model.save(Path(folder) / SOURCE_FILE)
         bundle = write_bundle(
             directory,
@@ -68,7 +73,7 @@ def bundle_from_run(
             default_artifact="int8" if "int8" in sources else artifacts[0],
             golden_image=np.ascontiguousarray(golden),
             training_data=training_data(run.facts),
-            scores=readable_scores(run.scores, parity, offset),
+            scores=readable_scores(run.scores, parity, meaning.task, offset),
             versions=versions(run.facts, sources),
             intended_use=INTENDED_USE,
             source=Path(folder) / SOURCE_FILE,
@@ -81,7 +86,7 @@ class _Run:
     """What a bundle takes from a finished run: `scores` and `facts` are its scores.json and run.json."""
 
     name: str
-    model: RealMNet
+    model: keras.Model
     data: Any
     meaning: Meaning
     test: Images
@@ -91,7 +96,7 @@ class _Run:
     @classmethod
     def read(cls, weights: Path) -> "_Run":
         """Raises RealMNetError as `bundle_from_run`."""
-        from training.runs import load_run, read_task
+        from training.runs import load_run
 
         run = Path(weights)
         run = run.parent if run.is_file() else run
@@ -101,18 +106,40 @@ class _Run:
         spec = recipe.spec()
         if facts["preprocess_hash"] != spec.hash and facts["preprocess"].get("size") == spec.size:
             raise RealMNetError(f"{run}: trained with preprocessing {facts['preprocess_hash']}, this is {spec.hash}")
-        if not isinstance(model, RealMNet):
-            raise RealMNetError(f"{run}: a bundle holds a RealMNet. Received: {recipe.preset}")
-        if scores["operating_point"] is None:
-            raise RealMNetError(f"{run}: the run has no operating point: it had no validation images to choose one on")
         test = recipe.data.load("test", spec, CACHE)
         if test is None:
             raise RealMNetError(f"{run}: its {recipe.data.kind} data has no test images")
-        point = OperatingPoint.from_dict(scores["operating_point"])
-        task = read_task(run)
-        meaning = Meaning(labels_task(task.label_set, task.modality, point), spec)
-        images = Images(test.images, f"test split of {recipe.data.kind}", test.labels, test.patients)
+        meaning = Meaning(with_class_maps(model, _task(run, scores)), spec)
+        images = images_of_set(test, f"test split of {recipe.data.kind}")
         return cls(recipe.name, model, recipe.data, meaning, images, scores, facts)
+
+
+def _task(run: Path, scores: dict[str, Any]) -> Task:
+    """What the run's network answers and decides by; runs of earlier releases have their thresholds in scores.json.
+
+    Raises RealMNetError where pathologic labels have no thresholds.
+    """
+    from training.runs import read_task
+
+    task = read_task(run)
+    if not task.refers and scores.get("operating_point"):
+        (name,) = task.trained
+        task = replace(task, rule=AnyAbove(name, OperatingPoint.from_dict(scores["operating_point"])))
+    for name, output in task.trained.items():
+        if isinstance(output, Labels) and output.labels.pathologic and not task.rule.thresholds(name):
+            raise RealMNetError(f"{run}: the run has no operating point: it had no validation images to choose one on")
+    return task
+
+
+def _map_offset(model: keras.Model, task: Task, images: NDArray[np.uint8]) -> MapOffset | None:
+    """The offset of a RealMNet's class maps of labels, which then moves them back; None of other networks."""
+    (output, *others) = task.trained.values()
+    if not isinstance(model, RealMNet) or others or not isinstance(output, Labels):
+        return None
+    # Findings lie in one place; where there is none the map has no place either.
+    offset = measure_map_offset(model, images, output.labels.pathologic_columns)
+    model.map_offset = offset.rows, offset.columns
+    return offset
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -5,15 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from export.contract.images import CACHE, Images
 from export.contract.keras_source import keras_predictions
 from export.contract.parity import Parity, incomparable, measure, refuse, runtime_predictions
-from export.conversion.artifacts import ArtifactMaker, kind_of
+from export.conversion.artifacts import ArtifactMaker, is_convolutional, kind_of
+from export.conversion.deployment import deployment_of
 from export.speed.costs import with_costs
-from keras_realmnet import RealMNet
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.bundle.writing import ArtifactSource
 from keras_realmnet.screening.engines.base import Prediction
@@ -35,7 +36,7 @@ class Meaning:
 
 
 def make_and_measure(
-    model: RealMNet,
+    model: keras.Model,
     artifacts: Sequence[str],
     folder: Path,
     calibration: NDArray[np.uint8] | None,
@@ -50,8 +51,8 @@ def make_and_measure(
         RealMNetError: there is no artifact of a name.
     """
     for name in artifacts:
-        kind_of(name)  # before anything is made
-    maker = ArtifactMaker(model, folder, calibration)
+        kind_of(name, is_convolutional(model))  # before anything is made
+    maker = ArtifactMaker(model, folder, calibration, **deployment_of(model, meaning.task))
     sources: dict[str, ArtifactSource] = {}
     parity: dict[str, Parity] = {}
     failed: dict[str, str] = {}
@@ -62,7 +63,7 @@ def make_and_measure(
         except RealMNetError as error:
             failed[name] = str(error)
     tell(f"Keras float32 on {len(images.pixels)} images")
-    expected = keras_predictions(model, images.pixels)
+    expected = keras_predictions(model, images.pixels, meaning.task)
     for name, source in sources.items():
         tell(f"{name} on {len(images.pixels)} images")
         try:
@@ -76,7 +77,7 @@ def make_and_measure(
         if reason is not None:
             failed[name] = reason
             continue
-        parity[name] = measure(expected, received, meaning.task, images.truth, images.patients)
+        parity[name] = measure(expected, received, meaning.task, images)
     refuse(parity, {name: source.precision for name, source in sources.items()}, failed)
     for name, source in sources.items():
         tell(f"memory of {name}")

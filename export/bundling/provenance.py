@@ -4,11 +4,14 @@ import importlib.metadata
 from collections.abc import Mapping
 from typing import Any
 
+from export.contract.by_kind.kinds import KINDS
 from export.contract.parity import Parity
 from export.conversion.to_onnx import opens_in
 from keras_realmnet.models.map_offset import MapOffset
 from keras_realmnet.screening.bundle.bundle import Bundle, against_keras
 from keras_realmnet.screening.bundle.writing import ArtifactSource
+from keras_realmnet.tasks.outputs import Maps
+from keras_realmnet.tasks.task import Task
 
 __all__ = ["INTENDED_USE", "measured_on", "readable_scores", "training_data", "versions", "versions_with_added"]
 
@@ -30,14 +33,19 @@ def training_data(facts: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def readable_scores(scores: Mapping[str, Any], parity: Mapping[str, Parity], offset: MapOffset) -> dict[str, Any]:
-    """`scores`: the scores.json of a run."""
+def readable_scores(
+    scores: Mapping[str, Any], parity: Mapping[str, Parity], task: Task, offset: MapOffset | None
+) -> dict[str, Any]:
+    """`scores`: the scores.json of a run. `offset`: of its class maps, where it was measured."""
     bootstrap = scores["bootstrap"]
+    maps = {"class maps": "Grad-CAM"} if any(isinstance(each, Maps) for each in task.outputs.values()) else {}
+    if offset is not None:
+        maps["class maps"] += f", {offset.describe()}, as flipping tells ({offset.maps} maps of training images)"
     return {
         "test data": f"{scores['images']} held-out {scores['data']} images of {scores['patients']} patients",
         "intervals": f"{bootstrap['interval']}, {bootstrap['replicates']} resamples by {bootstrap['unit']}",
         "test": {name: _interval(interval) for name, interval in scores["scores"].items()},
-        "class maps": f"Grad-CAM, {offset.describe()}, as flipping tells ({offset.maps} maps of training images)",
+        **maps,
         **{against_keras(name): found.to_dict() for name, found in parity.items()},
     }
 
@@ -74,7 +82,14 @@ def measured_on(score: Any) -> str:
     if not isinstance(score, dict) or "images" not in score:
         return "nothing stated"
     said = [str(score["on"])] if "on" in score else []
-    said.append("without labels" if score.get("macro_auroc") is None else "with AUROC and mAP")
+    of_outputs = [score, *(each for each in score.values() if isinstance(each, dict))]
+    compared = [
+        change.short
+        for contract in KINDS.values()
+        if any(each.get(figure) is not None for figure in contract.changes for each in of_outputs)
+        for change in contract.changes.values()
+    ]
+    said.append(f"with {' and '.join(compared)}" if compared else "without labels")
     return f"{score['images']} image{'' if score['images'] == 1 else 's'} ({', '.join(said)})"
 
 

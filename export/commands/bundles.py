@@ -86,7 +86,6 @@ def add(
             must_exist(path)
     from export.bundling.adding import add_to_bundle, make_again
     from export.bundling.provenance import measured_on
-    from export.contract.parity import limits_of
     from keras_realmnet.screening.bundle.bundle import Bundle, against_keras
 
     names = names_of(artifacts)
@@ -108,7 +107,7 @@ def add(
     print_parity(parity, used.left_out)
     print_artifacts(made)
     for name, found in parity.items():
-        unjudged = found.unjudged(limits_of(made.artifacts[name].precision))
+        unjudged = found.unjudged(made.artifacts[name].precision)
         if unjudged:
             print(f"{name}: {unjudged}")
     for name in there:

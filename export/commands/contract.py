@@ -31,10 +31,12 @@ def verify(
 ) -> None:
     """Check a bundle: hashes, golden output, and every artifact against Keras on real images.
 
-    Exit status 2 where a limit is broken; it names the artifact and the limit. Limits: float32, largest |Δ probability|
-    1e-4 and no decision changed; float16, 99th percentile .005; int8, mean .005, 99th percentile .02, 0.5 % of
-    decisions, and on 500 labelled images or more AUROC and mAP at most .005 lower. Where a bundle decodes large JPEGs
-    at half their size, those among --images are decoded whole, too: .01.
+    Exit status 2 where a limit is broken; it names the artifact and the limit. Limits of labels and grades: float32,
+    largest |Δ probability| 1e-4 and no decision or grade changed; float16, 99th percentile .005; int8, mean .005, 99th
+    percentile .02, 0.5 % of decisions or grades, and on 500 labelled images or more AUROC and mAP, or κ, at most .005
+    lower. Of masks, Dice to Keras: .9999, .999, .99, on 500 labelled images or more Dice at most .005 lower. Of points,
+    in model pixels: .05; 99th percentile .1; .5. Where a bundle decodes large JPEGs at half their size, those among
+    --images are decoded whole, too: .01, Dice .99, .5 pixels.
 
     Image files go the way they go on the box: decoded, judged for quality, cropped and resized. Those that are not
     gradable are left out and counted.
@@ -81,9 +83,10 @@ def verify(
     if save_reference:
         write_reference(found.images, loaded, save_reference)
         print(f"written: {save_reference}")
-    if found.decoding is not None:
-        count = len(found.decoding)
-        print(f"decoding at half size: largest |Δp| {found.max_decoding:.2g} on {count} image{'s' * (count != 1)}")
+    count = len(chosen.whole)
+    for name, (rule, value) in found.decoded().items():
+        said = contract.told_of(loaded.task, name, f"{rule.short} {value:.2g}")
+        print(f"decoding at half size: {said} on {count} image{'s' * (count != 1)}")
     for line in [*found.unjudged(), *(f"{name}: failed: {why}" for name, why in found.failed.items())]:
         print(line)
     found.refuse()

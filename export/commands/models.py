@@ -40,15 +40,18 @@ def onnx(
             "--opset and --precision are for the own route; tf2onnx writes its newest opset, float32"
         )
     from export.contract.keras_source import load_source
+    from export.conversion.deployment import deployment_of
     from export.conversion.to_onnx import OPSET, opens_in, to_onnx, to_onnx_by_tf2onnx
     from keras_realmnet.screening.bundle.bundle import Bundle
 
-    model = load_source(Bundle.load(directory))
+    loaded = Bundle.load(directory)
+    model = load_source(loaded)
+    deployment = deployment_of(model, loaded.task)
     try:
         if route == "tf2onnx":
-            to_onnx_by_tf2onnx(model, out, batch or None)
+            to_onnx_by_tf2onnx(model, out, batch or None, **deployment)
         else:
-            to_onnx(model, out, batch or None, OPSET if opset is None else opset, precision)
+            to_onnx(model, out, batch or None, OPSET if opset is None else opset, precision, **deployment)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     print(f"written: {out}: {opens_in(out)}")

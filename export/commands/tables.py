@@ -1,16 +1,16 @@
 """The tables that several commands print."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:  # `--help` needs no more than typer and rich
+    from export.contract.by_kind.figures import Value
     from export.contract.parity import Parity
     from keras_realmnet.screening.bundle.bundle import Bundle
-    from training.scoring.significance import Difference
 
 __all__ = ["console", "print_artifacts", "print_parity"]
 
@@ -20,28 +20,45 @@ def console() -> Console:
     return Console(width=None if sys.stdout.isatty() else 160)
 
 
-def print_parity(parity: "Mapping[str, Parity]", left_out: int = 0) -> None:
-    """How far artifacts are from Keras, by their names."""
+def print_parity(parity: Mapping[str, "Parity"], left_out: int = 0) -> None:
+    """How far artifacts are from Keras, by their names; a table for each output that has a truth."""
     if not parity:  # no artifact ran; why is said elsewhere
         return
-    images = next(iter(parity.values())).images
+    first = next(iter(parity.values()))
     note = f", {left_out} files not gradable and left out" if left_out else ""
-    labelled = any(found.macro_auroc is not None for found in parity.values())
-    table = Table(title=f"difference to Keras on {images} image{'' if images == 1 else 's'}{note}")
-    headings = ["artifact", "max |Δp|", "99 % |Δp|", "mean |Δp|", "decisions changed", "class maps: r, same peak"]
-    for heading in headings + (["ΔAUROC (95 %)", "ΔmAP (95 %)"] if labelled else []):
-        table.add_column(heading, justify="left" if heading == "artifact" else "right")
-    for name, found in parity.items():
-        table.add_row(
-            name,
-            f"{found.max_probability:.2g}",
-            f"{found.p99_probability:.2g}",
-            f"{found.mean_probability:.2g}",
-            f"{found.flips} of {found.images}",
-            f"{found.map_correlation:.4f}, {found.same_peak:.1%}",
-            *([_change(found.macro_auroc), _change(found.mean_ap)] if labelled else []),
-        )
-    console().print(table)
+    title = f"difference to Keras on {first.images} image{'' if first.images == 1 else 's'}{note}"
+    several = len(first.task.trained) > 1
+    for name in first.task.trained:
+        explained = [each for each in (name, first.task.maps_of(name)) if each is not None]
+        features = [each for each, output in first.task.outputs.items() if output.kind == "features"]
+        shown = [*explained, *(features if name == next(iter(first.task.trained)) else [])]
+        rows = {artifact: _cells(found, shown) for artifact, found in parity.items()}
+        table = Table(title=f"{name}: {title}" if several else title)
+        headings = {heading: None for cells in rows.values() for heading in cells}
+        table.add_column("artifact")
+        for heading in headings:
+            table.add_column(heading, justify="right")
+        for artifact, cells in rows.items():
+            table.add_row(artifact, *(cells.get(heading, "not measured") for heading in headings))
+        console().print(table)
+
+
+def _cells(found: "Parity", outputs: Sequence[str]) -> dict[str, str]:
+    """{heading: what stands there} of some outputs of an artifact, scores last."""
+    from export.contract.by_kind.kinds import contract_of
+
+    contracts = {name: contract_of(found.task.outputs[name]) for name in outputs}
+    cells = {
+        heading: cell(found.values[name], found.images)
+        for name, contract in contracts.items()
+        for heading, cell in contract.cells.items()
+    }
+    return cells | {
+        f"Δ{change.short} (95 %)": _change(found.values[name][figure])
+        for name, contract in contracts.items()
+        for figure, change in contract.changes.items()
+        if found.values[name].get(figure) is not None
+    }
 
 
 def print_artifacts(bundle: "Bundle") -> None:
@@ -65,8 +82,10 @@ def print_artifacts(bundle: "Bundle") -> None:
     console().print(table)
 
 
-def _change(score: "Difference | None") -> str:
-    if score is None or score.difference is None:
+def _change(score: "Value") -> str:
+    from training.scoring.significance import Difference
+
+    if not isinstance(score, Difference) or score.difference is None:
         return "not defined"
     interval = "" if score.low is None else f" ({score.low:+.4f} to {score.high:+.4f})"
     return f"{score.difference:+.4f}{interval}"

@@ -1,7 +1,7 @@
 """What artifacts are measured on: images ready for the model, of files as the box takes them, or of a data set."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from keras_realmnet.screening.engines.base import Prediction
 from keras_realmnet.screening.image_io import UnreadableImage, may_be_image, read_image
 from keras_realmnet.screening.preprocessing import preprocess
 from keras_realmnet.screening.quality import assess
+from keras_realmnet.tasks.outputs import Labels
+from keras_realmnet.tasks.task import Task
 
 __all__ = [
     "CACHE",
@@ -25,6 +27,7 @@ __all__ = [
     "images_of_data_set",
     "images_of_files",
     "images_of_run",
+    "images_of_set",
 ]
 
 CACHE = Path("data/cache")
@@ -34,15 +37,15 @@ CACHE = Path("data/cache")
 class Images:
     """What is verified on: n images ready for the model, uint8 (n, size, size, 3).
 
-    `origin`: what they are, for people. `truth`: (n, classes), 1, 0 or NaN where not known; `None` without labels.
-    `patients`: (n,) names. `left_out`: files that are no gradable image. `expected`: what the Keras model gives for
-    them; `None` until it has been asked. `whole`: of those decoded at half their size, {index: pixels after decoding
-    whole}.
+    `origin`: what they are, for people. `truth`: {output: (n, ...)}, see `training.tasks`; `None` where nothing is
+    known. `patients`: (n,) names. `left_out`: files that are no gradable image. `expected`: what the Keras model gives
+    for them; `None` until it has been asked. `whole`: of those decoded at half their size, {index: pixels after
+    decoding whole}.
     """
 
     pixels: NDArray[np.uint8]
     origin: str
-    truth: NDArray[np.floating] | None = None
+    truth: Mapping[str, NDArray[Any]] | None = None
     patients: Sequence[str] | None = None
     left_out: int = 0
     expected: Prediction | None = None
@@ -101,7 +104,14 @@ def images_of_run(run: Path, bundle: Bundle) -> Images:
 
 
 def data_of_folder(folder: Path, bundle: Bundle) -> Any:
-    """The data set of a labelled folder in PSMM's or PALM's layout, by the bundle's labels."""
+    """The data set of a labelled folder in PSMM's or PALM's layout, by the bundle's labels.
+
+    Raises RealMNetError for a bundle that answers anything else, or more.
+    """
+    if set(map(type, bundle.task.trained.values())) != {Labels} or len(bundle.task.trained) != 1:
+        raise RealMNetError(
+            f"{bundle.directory}: a labelled folder is for bundles that answer one output of labels; name a run instead"
+        )
     from training.datasets.palm import PalmDataSet
     from training.datasets.psmm import PsmmDataSet
 
@@ -121,12 +131,22 @@ def data_of_run(run: Path) -> Any:
 
 def images_of_data_set(data: Any, bundle: Bundle, origin: str) -> Images:
     """The test images of a data set. Raises RealMNetError for one with other labels, or without test images."""
-    if data.task.label_set.codes != bundle.task.label_set.codes:
-        raise RealMNetError(
-            f"{origin}: labelled {', '.join(data.task.label_set.codes)}; the bundle's labels are "
-            f"{', '.join(bundle.task.label_set.codes)}"
-        )
+    labelled, asked = (_codes(task) for task in (data.task, bundle.task))
+    if labelled != asked:
+        raise RealMNetError(f"{origin}: labelled {labelled}; the bundle's labels are {asked}")
     test = data.load("test", bundle.spec, CACHE)
     if test is None or not len(test):
         raise RealMNetError(f"{origin}: there are no test images")
-    return Images(test.images, f"test split of {origin}", test.labels, test.patients)
+    return images_of_set(test, f"test split of {origin}")
+
+
+def images_of_set(images: Any, origin: str) -> Images:
+    """The images of a `training.datasets.image_set.ImageSet`."""
+    truth = {name: images.truth_of(name) for name in images.task.trained}
+    return Images(images.images, origin, truth, images.patients)
+
+
+def _codes(task: Task) -> str:
+    """The codes of a task's outputs, for people; of several outputs with their names."""
+    codes = {name: ", ".join(output.labels.codes) for name, output in task.trained.items()}
+    return "; ".join(of if len(codes) == 1 else f"{name}: {of}" for name, of in codes.items())

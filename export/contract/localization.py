@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
-from export.contract.keras_source import load_source
+from export.contract.keras_source import load_realmnet
 from keras_realmnet import RealMNet
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.models.heads import ClassMaps
@@ -186,7 +186,7 @@ def localize(bundle: Bundle, data: PhantomDataSet, replicates: int = 1000) -> Lo
             f"{bundle.directory}: phantoms are {data.task.modality} images with {data.task.name} labels. "
             f"Received: a bundle for {bundle.task.modality} with {bundle.task.name}"
         )
-    model = load_source(bundle)
+    model = load_realmnet(bundle)
     explained = _explained(model)
     cases, patients = data.cases("test")
     draw = partial(_draw, width=data.width, spec=bundle.spec)

@@ -1,150 +1,125 @@
 """Does an artifact compute what the Keras model computes? Measured on images, held against stated limits."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_realmnet.errors import BundleMismatch, RealMNetError
+from export.contract.by_kind.figures import Value, Values, difference_of
+from export.contract.by_kind.kinds import contract_of, precision_of
+from export.contract.images import Images
+from keras_realmnet.errors import BundleMismatch
 from keras_realmnet.screening.engines.base import Prediction
 from keras_realmnet.screening.runtimes import Runtime
-from keras_realmnet.tasks.task import CLASS_MAPS, PROBABILITIES, Task
-from training.scoring.cases import Cases
-from training.scoring.significance import Difference, paired_difference
+from keras_realmnet.tasks.outputs import Maps
+from keras_realmnet.tasks.task import Task
+from training.scoring.significance import Difference, paired
+from training.tasks.kinds import kind_of
 
 __all__ = [
     "CONTRACT_IMAGES",
-    "LIMITS",
-    "Limits",
     "Parity",
     "finite",
     "incomparable",
-    "limits_of",
     "measure",
     "refuse",
     "runtime_predictions",
+    "told_of",
 ]
 
 CONTRACT_IMAGES = 500  # labelled images from which a change of a score is judged: with fewer it is mostly chance
 
 
 @dataclass(frozen=True)
-class Limits:
-    """The largest differences an artifact of some precision may show; `None` where nothing is promised.
-
-    `max_probability`, `p99_probability`, `mean_probability`: of |Δ probability| over images and labels. `flip_rate`:
-    share of images whose decision changes. `min_map_correlation`: of class maps. `min_score_change`: of macro AUROC and
-    mean average precision, artifact − Keras.
-    """
-
-    max_probability: float | None
-    p99_probability: float | None
-    mean_probability: float | None
-    flip_rate: float | None
-    min_map_correlation: float | None
-    min_score_change: float | None = None
-
-
-LIMITS = {
-    "float32": Limits(1e-4, None, None, 0.0, 0.9999),
-    "float16": Limits(None, 0.005, None, None, 0.999),
-    "int8": Limits(None, 0.02, 0.005, 0.005, 0.99, -0.005),
-}
-
-
-def limits_of(precision: str) -> Limits:
-    """The limits of a precision; "int8_mixed" and other kinds of int8 have those of "int8".
-
-    Raises:
-        RealMNetError: nothing is promised of that precision.
-    """
-    kind = next((kind for kind in LIMITS if precision == kind or precision.startswith(f"{kind}_")), None)
-    if kind is None:
-        raise RealMNetError(f"an artifact's precision must be one of {', '.join(LIMITS)}. Received: {precision!r}")
-    return LIMITS[kind]
-
-
-@dataclass(frozen=True)
 class Parity:
     """Differences of one artifact to Keras over `images` images.
 
-    max / p99 / mean of |Δ probability| over images and labels; `flips`: images whose referral decision differs. Of the
-    class maps of labels that Keras gives ≥ 0.5, the figures that matter to somebody looking at them (1 where there is
-    none): `map_correlation`, mean Pearson correlation, and `same_peak`, share of maps with their maximum in the same
-    cell. `macro_auroc`, `mean_ap`: of Keras (a), the artifact (b) and their difference with its paired bootstrap
-    interval; `None` without labels.
+    `values`: {output of `task`: {figure: value}}, see the kinds in `by_kind`; where the truth is known with the scores
+    of Keras (a), the artifact (b) and their difference with its paired bootstrap interval.
     """
 
     images: int
-    max_probability: float
-    p99_probability: float
-    mean_probability: float
-    flips: int
-    map_correlation: float
-    same_peak: float = 1.0
-    macro_auroc: Difference | None = None
-    mean_ap: Difference | None = None
+    task: Task
+    values: Mapping[str, Values]
 
-    def violations(self, limits: Limits) -> list[str]:
-        """One line per broken limit."""
-        pairs = [
-            ("largest |Δ probability|", self.max_probability, limits.max_probability),
-            ("99th percentile of |Δ probability|", self.p99_probability, limits.p99_probability),
-            ("mean |Δ probability|", self.mean_probability, limits.mean_probability),
-        ]
-        broken = [
-            f"{name} is {value:.3g}, allowed {limit:.3g}"
-            for name, value, limit in pairs
-            if limit is not None and not value <= limit  # also for NaN
-        ]
-        if limits.flip_rate is not None:
-            # Among few images one may lie on a threshold; a share below one image would forbid that by its number.
-            allowed = max(1, int(limits.flip_rate * self.images)) if limits.flip_rate else 0
-            if self.flips > allowed:
-                broken.append(f"{self.flips} of {self.images} decisions changed, allowed {allowed}")
-        if limits.min_map_correlation is not None and not self.map_correlation >= limits.min_map_correlation:
-            broken.append(f"class-map correlation is {self.map_correlation:.4f}, required {limits.min_map_correlation}")
-        if limits.min_score_change is not None and self.images >= CONTRACT_IMAGES:
-            broken += [
-                f"{name} changes by {change:.4f}, allowed {limits.min_score_change}"
-                for name, change in self._changes().items()
-                if not change >= limits.min_score_change
-            ]
-        return broken
+    def __getitem__(self, figure: str) -> Value:
+        """A figure of a task with one output that has a truth, and of what explains it."""
+        return self._flat(self.values)[figure]
 
-    def unjudged(self, limits: Limits) -> str | None:
+    def violations(self, precision: str) -> list[str]:
+        """One line per broken limit. Raises RealMNetError for a precision that has none."""
+        return [told_of(self.task, name, line) for name in self.values for line in self._broken(name, precision)]
+
+    def _broken(self, name: str, precision: str) -> Iterator[str]:
+        contract, values = contract_of(self.task.outputs[name]), self.values[name]
+        limits = contract.limits[precision_of(precision)]
+        for figure, rule in contract.figures.items():
+            bound, value = limits.get(rule.limit), values.get(figure)
+            if bound is not None and isinstance(value, int | float):
+                line = rule.broken(value, bound, self.images)
+                if line is not None:
+                    yield line
+        if self.images < CONTRACT_IMAGES:
+            return
+        for figure, change in contract.changes.items():
+            bound, changed = limits.get(change.limit or ""), difference_of(values.get(figure))
+            if bound is not None and changed is not None and not changed >= bound:
+                yield f"{change.words} changes by {changed:.4f}, allowed {bound}"
+
+    def unjudged(self, precision: str) -> str | None:
         """Which part of the limits these images cannot show, in one line; None where they show everything."""
-        both = len(self._changes()) == 2
-        if limits.min_score_change is None or (self.images >= CONTRACT_IMAGES and both):
+        lines = [
+            told_of(self.task, name, line)
+            for name in self.values
+            if (line := self._unjudged(name, precision)) is not None
+        ]
+        return "; ".join(lines) or None
+
+    def _unjudged(self, name: str, precision: str) -> str | None:
+        contract = contract_of(self.task.outputs[name])
+        limits = contract.limits[precision_of(precision)]
+        asked = {figure: change for figure, change in contract.changes.items() if limits.get(change.limit or "")}
+        scores = [self.values[name].get(figure) for figure in asked]
+        judged = [difference_of(score) is not None for score in scores]
+        if not asked or (self.images >= CONTRACT_IMAGES and all(judged)):
             return None
         received = f"{self.images} image{'' if self.images == 1 else 's'}"
-        if self.macro_auroc is None:
+        if not any(isinstance(score, Difference) for score in scores):
             received += " without labels"
-        elif not both:
+        elif not all(judged):
             received += " whose labels are too much alike"
-        return (
-            f"changes of AUROC and mAP were not judged: {CONTRACT_IMAGES} labelled images needed, {received} received"
-        )
+        changed = " and ".join(change.short for change in asked.values())
+        return f"changes of {changed} were not judged: {CONTRACT_IMAGES} labelled images needed, {received} received"
 
-    def _changes(self) -> dict[str, float]:
-        scores = {"macro AUROC": self.macro_auroc, "mAP": self.mean_ap}
-        return {
-            name: score.difference
-            for name, score in scores.items()
-            if score is not None and score.difference is not None
+    def limits(self, precision: str) -> dict[str, Any]:
+        """What holds for the precision, as `to_dict` gives the figures."""
+        of_outputs = {
+            name: contract_of(self.task.outputs[name]).limits[precision_of(precision)] for name in self.values
         }
+        return self._flat(of_outputs) if len(self.task.trained) == 1 else of_outputs
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-safe, to three significant digits."""
+        """JSON-safe, to three significant digits: the figures of the output, of several {output: its figures}."""
         rounded: dict[str, Any] = {
-            name: _rounded(value) for name, value in asdict(self).items() if not isinstance(value, dict)
+            name: {figure: _rounded(value) for figure, value in values.items() if value is not None}
+            for name, values in self.values.items()
         }
-        for name in ("macro_auroc", "mean_ap"):
-            score = getattr(self, name)
-            rounded[name] = None if score is None else {key: _rounded(value) for key, value in asdict(score).items()}
-        return {name: value for name, value in rounded.items() if value is not None}
+        return {"images": self.images, **(self._flat(rounded) if len(self.task.trained) == 1 else rounded)}
+
+    def _flat(self, by_output: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """All figures together, scores last."""
+        found = {figure: value for values in by_output.values() for figure, value in values.items()}
+        return dict(sorted(found.items(), key=lambda item: isinstance(item[1], Difference | dict)))
+
+
+def told_of(task: Task, output: str, line: str) -> str:
+    """A line about an output, which names it where there are several."""
+    outputs = task.outputs
+    explained = outputs[output]
+    of = explained.of if isinstance(explained, Maps) else output
+    return line if len(task.trained) == 1 else f"{of}: {line}"
 
 
 def runtime_predictions(runtime: Runtime, images: Iterable[NDArray[np.uint8]]) -> Prediction:
@@ -169,45 +144,43 @@ def incomparable(expected: Prediction, received: Prediction) -> str | None:
     return None if good.all() else f"the output for {int((~good).sum())} of {len(good)} images is not finite"
 
 
-def measure(
-    expected: Prediction,
-    received: Prediction,
-    task: Task,
-    truth: NDArray[np.floating] | None = None,
-    patients: Sequence[str] | None = None,
-    replicates: int = 1000,
-) -> Parity:
+def measure(expected: Prediction, received: Prediction, task: Task, images: Images, replicates: int = 1000) -> Parity:
     """The differences between two predictions of the same n images.
 
     Args:
-        truth: (n, classes), 1, 0 or NaN where not known; without it no score is compared.
-        patients: (n,), who is resampled for the intervals; each image by itself where `None`.
+        images: what was predicted; without its truth no score is compared, without its patients each image is resampled
+            by itself.
         replicates: of the paired bootstrap.
     """
-    label_set, point = task.label_set, task.operating_point
-    before, after = (prediction[PROBABILITIES] for prediction in (expected, received))
-    difference = np.abs(after.astype("float64") - before)
-    refers = [point.refers(probabilities, label_set) for probabilities in (before, after)]
-    maps = [
-        tuple(prediction[CLASS_MAPS][i, ..., k] for prediction in (expected, received))
-        for i, k in np.argwhere(before >= 0.5)
-        if np.ptp(expected[CLASS_MAPS][i, ..., k]) > 0
-    ]
-    scores: dict[str, Difference] = {}
-    if truth is not None and np.isfinite(difference).all():
-        of_keras, of_artifact = (Cases.of_images(truth, each, label_set, None, patients) for each in (before, after))
-        found = paired_difference(of_keras, of_artifact, replicates=replicates)
-        scores = {"macro_auroc": found["macro_auroc"], "mean_ap": found["map"]}
-    return Parity(
-        images=len(difference),
-        max_probability=float(difference.max()),
-        p99_probability=float(np.percentile(difference, 99)),
-        mean_probability=float(difference.mean()),
-        flips=int((refers[0] != refers[1]).sum()),
-        map_correlation=float(np.mean([_correlation(*pair) for pair in maps])) if maps else 1.0,
-        same_peak=float(np.mean([a.argmax() == b.argmax() for a, b in maps])) if maps else 1.0,
-        **scores,
+    size, number = images.pixels.shape[1], len(images.pixels)
+    values: dict[str, Values] = {}
+    for name, output in task.outputs.items():
+        contract = contract_of(output)
+        values[name] = contract.compare(name, task, size, expected, received)
+        truth = (images.truth or {}).get(name)
+        if contract.changes and truth is not None and np.isfinite(received[name]).all():
+            found = _scores(name, task, truth, expected, received, images, replicates)
+            values[name] = {**values[name], **{key: found[change.score] for key, change in contract.changes.items()}}
+    return Parity(number, task, values)
+
+
+def _scores(
+    name: str,
+    task: Task,
+    truth: NDArray[Any],
+    expected: Prediction,
+    received: Prediction,
+    images: Images,
+    replicates: int,
+) -> dict[str, Difference]:
+    """Every score of an output against the truth."""
+    output = task.trained[name]
+    kind = kind_of(output)
+    of_keras, of_artifact = (
+        kind.make_scorer(output, kind.cases(output, truth, prediction[name])) for prediction in (expected, received)
     )
+    patients = np.arange(len(truth)) if images.patients is None else np.asarray(images.patients)
+    return paired(of_keras, of_artifact, patients.astype(np.str_), replicates)
 
 
 def refuse(
@@ -223,7 +196,7 @@ def refuse(
     broken = [
         f"{name}: {line}"
         for name, found in parity.items()
-        for line in found.violations(limits_of(name if precisions is None else precisions[name]))
+        for line in found.violations(name if precisions is None else precisions[name])
     ]
     if broken:
         said.append("differs from Keras by more than allowed: " + "; ".join(broken))
@@ -231,12 +204,7 @@ def refuse(
         raise BundleMismatch("; ".join(said))
 
 
-def _correlation(expected: NDArray[np.floating], received: NDArray[np.floating]) -> float:
-    """Pearson correlation over the positions; 0 where `received` is the same everywhere."""
-    if np.ptp(received) == 0:
-        return 0.0
-    return float(np.corrcoef(expected.ravel(), received.ravel())[0, 1])
-
-
-def _rounded(value: float | None) -> float | None:
+def _rounded(value: Value) -> Any:
+    if isinstance(value, Difference):
+        return {key: _rounded(each) for key, each in asdict(value).items()}
     return value if value is None or isinstance(value, int) else float(f"{value:.3g}")

@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from export.contract.by_kind.kinds import contract_of
 from export.contract.images import Images
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.bundle.arrays import ArrayArchive
 from keras_realmnet.screening.bundle.bundle import Bundle
 from keras_realmnet.screening.bundle.form import check_form
+from keras_realmnet.tasks.task import Task
 
 __all__ = ["images_of_reference", "write_reference"]
 
@@ -26,7 +28,10 @@ def write_reference(images: Images, bundle: Bundle, path: Path) -> None:
         "left out": images.left_out,
     }
     arrays: dict[str, Any] = {"about": json.dumps(about), "pixels": images.pixels, **(images.expected or {})}
-    known = {"truth": images.truth, "patients": images.patients}
+    known: dict[str, Any] = {
+        _truth_name(bundle.task, output): values for output, values in (images.truth or {}).items()
+    }
+    known["patients"] = images.patients
     arrays |= {name: values for name, values in known.items() if values is not None}
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
@@ -47,21 +52,33 @@ def images_of_reference(path: Path, bundle: Bundle) -> Images:
                 raise RealMNetError(
                     f"{path}: made for another Keras model or preprocessing than those of {bundle.directory}"
                 )
-            size, classes = bundle.spec.size, len(bundle.task.label_set)
+            size = bundle.spec.size
             shapes = bundle.artifact().output_shapes
             expected = {name: arrays.read(name, "float32", (None, *shape[1:])) for name, shape in shapes.items()}
             n = len(next(iter(expected.values())))
             if any(len(values) != n for values in expected.values()):
                 raise ValueError("as many values of each output as there are images expected")
             pixels = arrays.read("pixels", "uint8", (n, size, size, 3))
-            truth = arrays.read("truth", "float32", (n, classes)) if "truth" in arrays else None
+            truth = {
+                output: arrays.read(name, *contract_of(kind).truth_form(kind, n, size))
+                for output, kind in bundle.task.trained.items()
+                if (name := _truth_name(bundle.task, output)) in arrays
+            }
             patients = arrays.read("patients", "text", (n,)).tolist() if "patients" in arrays else None
         try:
             bundle.task.check(expected)
         except ValueError as error:
             raise ValueError(f"Keras' output: {error}") from error
-        if truth is not None and not (np.isnan(truth) | (truth == 0) | (truth == 1)).all():
-            raise ValueError("truth: 0, 1 or NaN expected")
+        for output, values in truth.items():
+            try:
+                contract_of(bundle.task.trained[output]).check_truth(bundle.task.trained[output], values, size)
+            except ValueError as error:
+                raise ValueError(f"{_truth_name(bundle.task, output)}: {error}") from error
     except (ValueError, RecursionError) as error:
         raise RealMNetError(f"{path}: not a reference file of `export verify --save-reference`: {error}") from error
-    return Images(pixels, about["origin"], truth, patients, about["left out"], expected)
+    return Images(pixels, about["origin"], truth or None, patients, about["left out"], expected)
+
+
+def _truth_name(task: Task, output: str) -> str:
+    """What the truth of an output is called in the file."""
+    return "truth" if len(task.trained) == 1 else f"truth_{output}"

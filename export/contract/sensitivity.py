@@ -117,13 +117,13 @@ def model_and_images(
     """
     if (place / "bundle.json").is_file():
         from export.contract.images import images_of_files
-        from export.contract.keras_source import load_source
+        from export.contract.keras_source import load_realmnet
         from keras_realmnet.screening.bundle.bundle import Bundle
 
         if not sources:
             raise RealMNetError(f"{place} is a bundle: name the images to measure on with --images")
         bundle = Bundle.load(place)
-        model, pixels = load_source(bundle), images_of_files(sources, bundle).pixels
+        model, pixels = load_realmnet(bundle), images_of_files(sources, bundle).pixels
     else:
         from export.contract.images import CACHE
         from training.runs import load_run

@@ -4,23 +4,25 @@ What was found is printed, and written as JSON and one picture.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from export.contract.by_kind.figures import Decoding
+from export.contract.by_kind.kinds import contract_of
 from export.contract.images import Images
-from export.contract.parity import Parity, finite, incomparable, limits_of, measure, runtime_predictions
+from export.contract.parity import Parity, finite, incomparable, measure, runtime_predictions, told_of
 from keras_realmnet.errors import BundleMismatch, RealMNetError
 from keras_realmnet.screening.bundle.bundle import Bundle
 from keras_realmnet.screening.runtimes import open_runtime, self_check
-from keras_realmnet.tasks.task import PROBABILITIES
+from keras_realmnet.tasks.outputs import Output
+from training.scoring.significance import Difference
 
 __all__ = ["Verification", "verify", "write_report"]
-
-DECODING_LIMIT = 0.01  # |Δ probability| of a JPEG decoded at half its size to the same one decoded whole
 
 
 @dataclass(frozen=True)
@@ -28,16 +30,16 @@ class Verification:
     """What was found: `parity` by artifact; `not_run`: why, of each artifact that this machine cannot run; `failed`:
     why, of each that its engine here cannot open, or that does not give its golden output.
 
-    `differences`: |Δ probability| by artifact, each (n, classes). `decoding`: the same of Keras between the m images
-    decoded at half their size and those images decoded whole, (m, classes); `None` without such images.
+    `differences`: by artifact and output, single ones as `KindContract.drawn` gives them. `decoding`: how far Keras is
+    on the images decoded at half their size from itself on those images decoded whole; `None` without such images.
     """
 
     bundle: Bundle
     images: Images
     parity: dict[str, Parity]
-    differences: dict[str, NDArray[np.floating]] = field(repr=False)
+    differences: dict[str, dict[str, NDArray[np.floating]]] = field(repr=False)
     not_run: dict[str, str] = field(default_factory=dict)
-    decoding: NDArray[np.floating] | None = None
+    decoding: Parity | None = None
     failed: dict[str, str] = field(default_factory=dict)
 
     def refuse(self) -> None:
@@ -53,27 +55,35 @@ class Verification:
         if not self.parity:
             reasons = "; ".join(self.not_run.values())
             raise RealMNetError(f"{self.bundle.directory}: no artifact runs on this machine: {reasons}")
-        if self.max_decoding is not None and not self.max_decoding <= DECODING_LIMIT:
-            raise BundleMismatch(
-                f"{self.bundle.directory}: JPEGs decoded at half their size change a probability by up to "
-                f"{self.max_decoding:.3g}, allowed {DECODING_LIMIT}"
-            )
+        for name, (rule, value) in self.decoded().items():
+            if not rule.keeps(value):
+                wanted = "required" if rule.at_least else "allowed"
+                line = f"{rule.words.replace('…', f'{value:.3g}')}, {wanted} {rule.limit}"
+                raise BundleMismatch(
+                    f"{self.bundle.directory}: JPEGs decoded at half their size {told_of(self.bundle.task, name, line)}"
+                )
 
-    @property
-    def max_decoding(self) -> float | None:
-        """The largest change by decoding at half size; None where it was not seen."""
-        return None if self.decoding is None else float(self.decoding.max())
+    def decoded(self) -> dict[str, tuple[Decoding, float]]:
+        """{output: (what decoding at half size may change, what it changed)}; empty where it was not seen."""
+        if self.decoding is None:
+            return {}
+        found = {}
+        for name, output in self.bundle.task.outputs.items():
+            rule = contract_of(output).decoding
+            if rule is not None and isinstance(value := self.decoding.values[name][rule.figure], int | float):
+                found[name] = rule, float(value)
+        return found
 
     def violations(self, name: str) -> list[str]:
-        return self.parity[name].violations(limits_of(self.bundle.artifacts[name].precision))
+        return self.parity[name].violations(self.bundle.artifacts[name].precision)
 
     def unjudged(self) -> list[str]:
         """What these images could not show, a line each."""
-        lines = {n: p.unjudged(limits_of(self.bundle.artifacts[n].precision)) for n, p in self.parity.items()}
+        lines = {n: p.unjudged(self.bundle.artifacts[n].precision) for n, p in self.parity.items()}
         found = [f"{name}: {line}" for name, line in lines.items() if line]
         found += [f"{name}: not run on this machine: {reason}" for name, reason in self.not_run.items()]
         min_side = self.bundle.spec.min_side
-        if min_side is not None and self.max_decoding is None:
+        if min_side is not None and self.decoding is None:
             found.append(f"decoding at half size was not judged: JPEG files of {2 * min_side} px or more needed")
         return found
 
@@ -98,14 +108,16 @@ def verify(
 
         tell(f"Keras float32 on {len(images.pixels)} images")
         model = load_source(bundle)
-        expected = keras_predictions(model, images.pixels)
+        expected = keras_predictions(model, images.pixels, bundle.task)
         if not finite(expected).all():
             raise BundleMismatch(f"{bundle.directory}: the Keras model's output is not finite")
         if images.whole:
-            decoded_whole = keras_predictions(model, np.stack(list(images.whole.values())))
-            decoding = np.abs(decoded_whole[PROBABILITIES] - expected[PROBABILITIES][list(images.whole)])
+            whole = np.stack(list(images.whole.values()))
+            half = {name: values[list(images.whole)] for name, values in expected.items()}
+            decoded_whole = keras_predictions(model, whole, bundle.task)
+            decoding = measure(decoded_whole, half, bundle.task, Images(whole, images.origin))
     parity: dict[str, Parity] = {}
-    differences: dict[str, NDArray[np.floating]] = {}
+    differences: dict[str, dict[str, NDArray[np.floating]]] = {}
     not_run: dict[str, str] = {}
     failed: dict[str, str] = {}
     for name in bundle.artifacts:
@@ -126,8 +138,11 @@ def verify(
         if reason is not None:
             failed[name] = f"{bundle.artifacts[name].file}: {reason}"
             continue
-        differences[name] = np.abs(received[PROBABILITIES] - expected[PROBABILITIES])
-        parity[name] = measure(expected, received, bundle.task, images.truth, images.patients)
+        differences[name] = {
+            each: contract_of(output).drawn(each, bundle.task, bundle.spec.size, expected, received)
+            for each, output in bundle.task.trained.items()
+        }
+        parity[name] = measure(expected, received, bundle.task, images)
     return Verification(bundle, replace(images, expected=expected), parity, differences, not_run, decoding, failed)
 
 
@@ -145,18 +160,12 @@ def write_report(verification: Verification, folder: Path) -> None:
                 "bytes": bundle.artifacts[name].bytes,
                 "costs": None if (costs := bundle.artifacts[name].costs) is None else asdict(costs),
                 **found.to_dict(),
-                "limits": asdict(limits_of(bundle.artifacts[name].precision)),
+                "limits": found.limits(bundle.artifacts[name].precision),
                 "broken": verification.violations(name),
             }
             for name, found in verification.parity.items()
         },
-        "decoding at half size": None
-        if verification.decoding is None
-        else {
-            "images": len(verification.decoding),
-            "max_probability": verification.max_decoding,
-            "limit": DECODING_LIMIT,
-        },
+        "decoding at half size": _decoding(verification),
         "failed": verification.failed,
         "not judged": verification.unjudged(),
     }
@@ -164,34 +173,64 @@ def write_report(verification: Verification, folder: Path) -> None:
     _picture(verification).savefig(folder / "verification.png", dpi=150)
 
 
+def _decoding(verification: Verification) -> dict[str, Any] | None:
+    if verification.decoding is None:
+        return None
+    found = {name: {rule.figure: value, "limit": rule.limit} for name, (rule, value) in verification.decoded().items()}
+    figures: dict[str, Any] = next(iter(found.values())) if len(found) == 1 else found
+    return {"images": verification.decoding.images, **figures}
+
+
 def _picture(verification: Verification):
-    """Left, which share of |Δ probability| is larger than some value; right, changes of scores with intervals."""
+    """Of each output, which share of single differences is larger than some value; changes of scores with intervals."""
     from matplotlib.figure import Figure
 
+    task = verification.bundle.task
     rows = [
-        (f"{name}: {title}", change)
-        for name, found in verification.parity.items()
-        for title, change in (("AUROC", found.macro_auroc), ("mAP", found.mean_ap))
-        if change is not None and change.difference is not None and change.low is not None
+        (f"{artifact}: {told_of(task, name, change.short)}", score, contract.limits["int8"].get(change.limit or ""))
+        for artifact, found in verification.parity.items()
+        for name, output in task.outputs.items()
+        for contract in [contract_of(output)]
+        for figure, change in contract.changes.items()
+        if isinstance(score := found.values[name].get(figure), Difference)
+        and score.difference is not None
+        and score.low is not None
     ]
-    figure = Figure(figsize=(10 if rows else 6, 4), layout="constrained")
-    axes = figure.subplots(1, 2 if rows else 1, squeeze=False)[0]
-    for name, difference in verification.differences.items():
-        values = np.sort(difference.ravel())[::-1]
-        axes[0].plot(np.maximum(values, 1e-9), np.arange(1, len(values) + 1) / len(values) * 100, label=name)
-    axes[0].axhline(1, color="grey", linewidth=0.8, linestyle=":")
-    axes[0].set(xscale="log", yscale="log", xlabel="|Δ probability| to Keras", ylabel="% of images × labels above it")
-    axes[0].legend(frameon=False)
+    panels = len(task.trained) + bool(rows)
+    figure = Figure(figsize=(6 if panels == 1 else 5 * panels, 4), layout="constrained")
+    axes = figure.subplots(1, panels, squeeze=False)[0]
+    for axis, (name, output) in zip(axes, task.trained.items(), strict=False):
+        _draw_differences(axis, name, output, verification)
     if rows:
-        for y, (_, change) in enumerate(rows):
-            axes[1].plot((change.low, change.high), (y, y), color="#0072B2")
-            axes[1].plot(change.difference, y, "o", color="#0072B2")
-        axes[1].axvline(0, color="grey", linewidth=0.8)
-        axes[1].axvline(-0.005, color="#D55E00", linewidth=0.8, linestyle="--", label="limit for int8")
-        axes[1].set_yticks(range(len(rows)), [title for title, _ in rows])
-        axes[1].set(xlabel="artifact − Keras, 95 % interval", ylim=(len(rows) - 0.5, -0.5))
-        axes[1].legend(frameon=False)
+        _draw_changes(axes[-1], rows)
     figure.suptitle(
         f"{verification.bundle.name}: {len(verification.images.pixels)} images, {verification.images.origin}"
     )
     return figure
+
+
+def _draw_differences(axis, name: str, output: Output, verification: Verification) -> None:
+    what, of = contract_of(output).drawn_as
+    drawn = {artifact: each[name][~np.isnan(each[name])] for artifact, each in verification.differences.items()}
+    if not any(map(len, drawn.values())):
+        axis.set(title=f"{name}: nothing is found", xlabel=what)  # of masks and points
+        return
+    for artifact, values in drawn.items():
+        values = np.sort(values)[::-1]
+        axis.plot(np.maximum(values, 1e-9), np.arange(1, len(values) + 1) / max(1, len(values)) * 100, label=artifact)
+    axis.axhline(1, color="grey", linewidth=0.8, linestyle=":")
+    axis.set(xscale="log", yscale="log", xlabel=what, ylabel=f"% of {of} above it")
+    axis.set_title("" if len(verification.bundle.task.trained) == 1 else name)
+    axis.legend(frameon=False)
+
+
+def _draw_changes(axis, rows: Sequence[tuple[str, Difference, float | None]]) -> None:
+    for y, (_, change, _) in enumerate(rows):
+        axis.plot((change.low, change.high), (y, y), color="#0072B2")
+        axis.plot(change.difference, y, "o", color="#0072B2")
+    axis.axvline(0, color="grey", linewidth=0.8)
+    for limit in sorted({limit for *_, limit in rows if limit is not None}):
+        axis.axvline(limit, color="#D55E00", linewidth=0.8, linestyle="--", label="limit for int8")
+    axis.set_yticks(range(len(rows)), [title for title, *_ in rows])
+    axis.set(xlabel="artifact − Keras, 95 % interval", ylim=(len(rows) - 0.5, -0.5))
+    axis.legend(frameon=False)

@@ -39,7 +39,7 @@ GOLDEN_TOLERANCE = {"float32": 1e-3, "float16": 5e-3, "int8": 2e-2}  # other pro
 class Kind:
     """What an artifact is: who opens it, its precision, what it is made of and by which function.
 
-    precision: as `export.contract.parity.limits_of` knows it; "int8_static" is made with calibration images.
+    precision: as `export.contract.by_kind.kinds.precision_of` knows it; "int8_static" is made with calibration images.
     source: the artifact it is made from; `None` for the Keras model.
     make: (source, path, calibration images) → path; with what `deploy_graph` takes where the source is the Keras model.
     """

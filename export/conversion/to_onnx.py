@@ -82,7 +82,7 @@ def graph_to_onnx(graph: keras.Model, opset: int = OPSET, precision: str = "floa
     return Writer(opset, precision, RULES).write(graph)
 
 
-def to_onnx_by_tf2onnx(model: keras.Model, path: Path, batch_size: int | None = 1) -> Path:
+def to_onnx_by_tf2onnx(model: keras.Model, path: Path, batch_size: int | None = 1, **deployment: Any) -> Path:
     """As `to_onnx` in float32, by tf2onnx from TensorFlow's graph: LayerNorm and GELU in their parts, and slower.
 
     Raises:
@@ -93,7 +93,7 @@ def to_onnx_by_tf2onnx(model: keras.Model, path: Path, batch_size: int | None = 
     import tensorflow as tf
     import tf2onnx
 
-    graph = deploy_graph(model, batch_size=batch_size)
+    graph = deploy_graph(model, batch_size=batch_size, **deployment)
     signature = [tf.TensorSpec(graph.input.shape, tf.float32, name=graph.input.name)]
     function = tf.function(lambda images: graph(images, training=False), input_signature=signature)
     converted, _ = tf2onnx.convert.from_function(function, signature, opset=TF2ONNX_OPSET)

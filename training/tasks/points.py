@@ -47,9 +47,9 @@ class PointsKind(TrainedKind[Points]):
         """
         place = np.asarray(predicted, np.float64)
         apart = place[..., :2] - truth[..., :2]
-        found = ((place[..., :2] >= 0) & (place[..., :2] <= 1)).all(axis=-1)
+        found: Array = np.all((place[..., :2] >= 0) & (place[..., :2] <= 1), axis=-1)
         if output.confidence:
-            found &= place[..., 2] >= output.min_confidence
+            found = found & (place[..., 2] >= output.min_confidence)
         distance = np.hypot(apart[..., 0], apart[..., 1])
         return {"distance": distance, "visible": truth[..., 2], "found": found, "place": predicted, "truth": truth}
 

@@ -106,7 +106,7 @@ class Engine:
 
     def _draw(self, pixels: np.ndarray, geometry: FieldGeometry, predicted: dict[str, np.ndarray]) -> None:
         strongest = None
-        if CLASS_MAPS in predicted:
+        if {CLASS_MAPS, PROBABILITIES} <= set(predicted):
             strongest = predicted[CLASS_MAPS][0, ..., int(predicted[PROBABILITIES][0].argmax())]
         overlay.draw(self.overlay, pixels, overlay.Evidence("benchmark", geometry, strongest))
 

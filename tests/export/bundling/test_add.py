@@ -12,7 +12,8 @@ from PIL import Image
 
 from export.__main__ import main
 from export.bundling.provenance import measured_on
-from export.contract.parity import LIMITS, Limits
+from export.contract.by_kind.labels import LabelsContract
+from export.contract.by_kind.maps import MapsContract
 from export.conversion.artifacts import ARTIFACTS
 from export.speed.contestants import of_bundle
 from keras_realmnet import RealMNet
@@ -42,6 +43,12 @@ def made(tmp_path_factory, small_model, litert_models, write_small_bundle):
 def place(made, tmp_path, monkeypatch):
     monkeypatch.chdir(shutil.copytree(made, tmp_path / "copy"))
     return Path.cwd()
+
+
+def promise_little(monkeypatch):
+    """Limits that random weights keep."""
+    monkeypatch.setitem(LabelsContract.limits, "int8", {"max_probability": 0.5})
+    monkeypatch.setitem(MapsContract.limits, "int8", {})
 
 
 def contents(folder="bundle"):
@@ -136,15 +143,16 @@ def test_a_bundle_that_never_had_a_keras_model_is_refused(place, litert_models, 
 
 
 def test_a_bundle_of_another_keras_model_is_refused(place, litert_models, write_small_bundle, capsys):
-    keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten()]).save("other.keras")
+    images = keras.Input((8, 8, 3))
+    keras.Model(images, keras.layers.Flatten()(images)).save("other.keras")
     artifact = ArtifactSource(litert_models["float32"], "float32", 1e-3)
     write_small_bundle(place / "without", {"float32": artifact}, place / "other.keras")
     line = refusal(["without", "--artifacts", "onnx-float32"], capsys)
-    assert "without/source.keras: a RealMNet expected. Received: Sequential" in line
+    assert "without/source.keras: not a network of this task: probabilities: labels have the shape (1, 7). Re" in line
 
 
 def test_an_artifact_that_computes_something_else_is_not_added(place, capsys, monkeypatch):
-    monkeypatch.setitem(LIMITS, "float32", Limits(0.0, None, None, None, None))
+    monkeypatch.setitem(LabelsContract.limits, "float32", {"max_probability": 0.0})
     line = refusal(["bundle", "--artifacts", "onnx-float32-gpu", "--images", "images"], capsys)
     assert "differs from Keras by more than allowed: onnx-float32-gpu: largest |Δ probability| is" in line
 
@@ -160,7 +168,7 @@ def test_static_int8_asks_for_images_by_name(place, capsys):
 
 
 def test_static_int8_is_not_measured_on_the_images_that_calibrated_it(place, capsys, monkeypatch):
-    monkeypatch.setitem(LIMITS, "int8", Limits(0.5, None, None, None, None))  # random weights are no trained network
+    promise_little(monkeypatch)  # random weights are no trained network
     assert main(["add", "bundle", "--artifacts", "onnx-int8-gpu", "--images", "images"]) == 0
     output = capsys.readouterr()
     assert "static int8: calibration on 3 images\n" in output.err
@@ -171,7 +179,7 @@ def test_static_int8_is_not_measured_on_the_images_that_calibrated_it(place, cap
 
 
 def test_the_training_images_of_a_run_calibrate_and_its_test_images_measure(place, capsys, monkeypatch):
-    monkeypatch.setitem(LIMITS, "int8", Limits(0.5, None, None, None, None))
+    promise_little(monkeypatch)
     recipe = override(load_recipe("smoke"), "phases=[(1, 64)]").to_dict()
     data = PhantomDataSet(train_patients=2, validation_patients=1, test_patients=3, width=96)
     recipe["data"] = {"kind": data.kind, **vars(data)}

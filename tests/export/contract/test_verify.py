@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 
 from export.__main__ import main
+from export.contract.by_kind.labels import LabelsContract
 from export.contract.keras_source import keras_predictions
 from keras_realmnet.screening.bundle.artifact import Costs
 from keras_realmnet.screening.bundle.document import signed
@@ -333,7 +335,8 @@ def test_what_half_size_decoding_changes_is_part_of_the_contract(
     found = json.loads((tmp_path / "report" / "verification.json").read_text())["decoding at half size"]
     assert found == {"images": 1, "max_probability": pytest.approx(expected, rel=1e-3), "limit": 0.01}
 
-    monkeypatch.setattr("export.contract.verify.DECODING_LIMIT", expected / 2)
+    stricter = replace(LabelsContract.decoding, limit=expected / 2)
+    monkeypatch.setattr(LabelsContract, "decoding", stricter)
     assert "halving: JPEGs decoded at half their size change a probability by up to" in refusal(arguments[1:], capsys)
     (files / "large.jpg").unlink()
     assert main(arguments) == 0

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
+from export.contract.images import Images
 from export.contract.keras_source import keras_predictions
-from export.contract.parity import LIMITS, measure, runtime_predictions
+from export.contract.parity import measure, runtime_predictions
 from export.conversion.quantize_litert import LITERT_ARTIFACTS, quantize_groups
 from export.conversion.to_litert import to_litert
 from keras_realmnet import RealMNet
@@ -14,26 +15,28 @@ from keras_realmnet.deploy.quantization import SCHEMES, fake_quantize, quantize_
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.engines.litert import LiteRTRuntime
 from keras_realmnet.tasks.rules import OperatingPoint
+from keras_realmnet.tasks.task import labels_task
 from keras_realmnet.tasks.vocabulary import PSMM
 
 PLAIN = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES  # a delegate hides the tensors of what it takes over
 POINT = OperatingPoint(thresholds=dict.fromkeys(PSMM.pathologic, 0.5), chosen="for this test")
+TASK = labels_task(PSMM, "uwf_red_green", POINT)
 
 
 def test_int8_model_stays_near(litert_models, small_model, pictures):
     expected = keras_predictions(small_model, pictures)
     received = runtime_predictions(LiteRTRuntime(litert_models["int8"], threads=1), pictures)
-    found = measure(expected, received, PSMM, POINT)
-    # Untrained weights on noise are harder on int8 than what LIMITS are for.
-    assert 1e-6 < found.mean_probability < 0.02
+    found = measure(expected, received, TASK, Images(pictures, "noise"))
+    # Untrained weights on noise are harder on int8 than what the limits are for.
+    assert 1e-6 < found["mean_probability"] < 0.02
 
 
 def test_float16_model_stays_within_its_limits(litert_models, small_model, pictures):
     expected = keras_predictions(small_model, pictures)
     received = runtime_predictions(LiteRTRuntime(litert_models["float16"], threads=1), pictures)
-    found = measure(expected, received, PSMM, POINT)
-    assert found.violations(LIMITS["float16"]) == []
-    assert found.max_probability > 1e-6  # it is another model
+    found = measure(expected, received, TASK, Images(pictures, "noise"))
+    assert found.violations("float16") == []
+    assert found["max_probability"] > 1e-6  # it is another model
 
 
 def test_smaller_weights_make_the_file_smaller(litert_models):

@@ -1,22 +1,25 @@
 import keras
 import numpy as np
 
+from export.contract.images import Images
 from export.contract.keras_source import keras_predictions
-from export.contract.parity import LIMITS, measure, runtime_predictions
+from export.contract.parity import measure, runtime_predictions
 from keras_realmnet.models.tiny_vit import WindowAttention
 from keras_realmnet.screening.engines.litert import LiteRTRuntime
 from keras_realmnet.tasks.rules import OperatingPoint
+from keras_realmnet.tasks.task import labels_task
 from keras_realmnet.tasks.vocabulary import PSMM
 
 POINT = OperatingPoint(thresholds=dict.fromkeys(PSMM.pathologic, 0.5), chosen="for this test")
+TASK = labels_task(PSMM, "uwf_red_green", POINT)
 
 
 def test_float_model_equals_keras(litert_models, small_model, pictures):
     expected = keras_predictions(small_model, pictures)
     assert np.ptp(expected["probabilities"], axis=0).max() > 0.02  # the images differ, or nothing would be tested
     received = runtime_predictions(LiteRTRuntime(litert_models["float32"], threads=1), pictures)
-    found = measure(expected, received, PSMM, POINT)
-    assert found.violations(LIMITS["float32"]) == []
+    found = measure(expected, received, TASK, Images(pictures, "noise"))
+    assert found.violations("float32") == []
 
 
 def test_all_of_the_model_runs_in_one_call_of_xnnpack(opened, litert_models):

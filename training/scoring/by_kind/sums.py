@@ -1,6 +1,7 @@
 """Sums over the cases of each unit, and means over labels."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -24,7 +25,7 @@ def sums_by_unit(values: Array, units: Array) -> Array:
     )
 
 
-def mean_of(values: Sequence[Array], included: Sequence[bool] | Array) -> Array:
-    """The mean over those that are included, each (replicates,); NaN where none is."""
+def mean_of(values: Sequence[Array], included: Any) -> Array:
+    """The mean over those that are `included`, bool of each, each (replicates,); NaN where none is."""
     some = [value for value, include in zip(values, included, strict=True) if include]
     return np.mean(some, axis=0) if some else np.full(len(values[0]), np.nan)

@@ -1,0 +1,62 @@
+"""What of a network an artifact gives, for the task that it answers."""
+
+from typing import Any
+
+import keras
+
+from keras_realmnet import compat
+from keras_realmnet.models.heads import LinearHead, ResidualAttentionHead
+from keras_realmnet.tasks.outputs import Features, Grades, Labels, Maps
+from keras_realmnet.tasks.task import CLASS_MAPS, Task
+
+__all__ = ["deployment_of", "explained_output", "head_of", "with_class_maps"]
+
+FEATURES = "features"
+
+
+def deployment_of(model: keras.Model, task: Task) -> dict[str, Any]:
+    """`activations`, `class_maps` and `features` of `keras_realmnet.deploy.graph.deploy_graph` for `model`.
+
+    A network that explains an output also gives the features it decides on, for other tools, where the task asks for
+    none. What a RealMNet gives for labels is what `deploy_graph` gives by itself.
+    """
+    class_maps = {name: output.of for name, output in task.outputs.items() if isinstance(output, Maps)}
+    features = [name for name, output in task.outputs.items() if isinstance(output, Features)]
+    if class_maps and not features and FEATURES not in task.outputs:
+        features = [FEATURES]
+    looked_at = next(iter(class_maps.values()), None) or explained_output(model, task)
+    return {
+        "activations": {name: output.activation for name, output in task.trained.items()},
+        "class_maps": class_maps,
+        "features": dict.fromkeys(features, looked_at),
+    }
+
+
+def head_of(model: keras.Model, output: str) -> keras.Layer | None:
+    """The head that computes an output of `model` and can explain it; None where no such head does."""
+    given = model.output
+    tensor = given[output] if isinstance(given, dict) else given
+    head = compat.operation_of(tensor)
+    return head if isinstance(head, LinearHead | ResidualAttentionHead) else None
+
+
+def explained_output(model: keras.Model, task: Task) -> str | None:
+    """The first output of labels, else of grades, that `model` can explain; None where it can explain none."""
+    for kind in (Labels, Grades):
+        for name, output in task.trained.items():
+            if isinstance(output, kind) and head_of(model, name) is not None:
+                return name
+    return None
+
+
+def with_class_maps(model: keras.Model, task: Task) -> Task:
+    """`task` with class maps where it has none and `model` can explain an output."""
+    of = explained_output(model, task)
+    if of is None or any(isinstance(output, Maps) for output in task.outputs.values()):
+        return task
+    outputs = {}
+    for name, output in task.outputs.items():
+        outputs[name] = output
+        if name == of:
+            outputs[CLASS_MAPS] = Maps(of=of)
+    return Task(task.name, task.modality, outputs, task.rule, task.measures, task.fitted, task.reference)
