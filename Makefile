@@ -38,6 +38,7 @@ soak: .venv/ready
 	.venv/bin/python tests/proofs/identity.py
 	.venv/bin/python tests/proofs/soak.py
 	.venv/bin/python tests/proofs/throughput.py
+	.venv/bin/python tests/proofs/bundles.py
 
 ## lint, formatting, types
 lint: .venv/ready

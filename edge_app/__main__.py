@@ -4,6 +4,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,6 +22,7 @@ from edge_app.config import DEFAULT_BUNDLE
 from edge_app.present.report import write_report
 from edge_app.present.terms import OUTCOME_NAMES, OUTCOME_STYLES, local_time
 from keras_realmnet.command_line import ShowVersion, run
+from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.record import ScreeningRecord
 from keras_realmnet.tasks.rules import OUTCOMES
 
@@ -163,6 +165,44 @@ def status(
     from edge_app.health import status as box_status
 
     return box_status.show(load_config(config), Console(width=None if sys.stdout.isatty() else 120), patients)
+
+
+@app.command()
+def rescreen(
+    bundle: Annotated[str, typer.Option(help="Name of a bundle of the settings.")],
+    since: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Only what was received on that day or later.")
+    ] = None,
+    config: ConfigFile = None,
+) -> int:
+    """Bring what was screened before a bundle was added to it. The box may go on running, or screens it when it starts.
+
+    A bundle that is added to the settings takes by itself only what is not screened yet. Pictures that are not of its
+    kind are left as they are. Until the bundle has answered, the eyes of older visits show that a result is missing.
+
+    **Exit status**: 0 done; 2 there is no such bundle, or no box has run there.
+
+    **Examples**
+
+    - python -m edge_app rescreen --bundle fundus --config box.toml
+
+    - python -m edge_app rescreen --bundle fundus --since 2026-01-01 --config box.toml
+    """
+    from edge_app.analysis.models import described
+    from edge_app.config import load_config
+    from edge_app.store.database import timestamp
+    from edge_app.store.store import Store
+
+    settings = load_config(config)
+    names = [each.name for each in described(settings.installed)]
+    if bundle not in names:
+        raise RealMNetError(f"--bundle must be one of {', '.join(names)}. Received: {bundle!r}")
+    if not (settings.data_dir / "box.sqlite").is_file():
+        raise RealMNetError(f"{settings.data_dir}: no box has run here yet")
+    begin = "" if since is None else timestamp(since.astimezone())
+    pictures = Store(settings.data_dir, names).rescreen(bundle, begin, "command")
+    print(f"{pictures:,} picture{'' if pictures == 1 else 's'} will be looked at by {bundle}")
+    return 0
 
 
 @app.command()

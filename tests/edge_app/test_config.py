@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from edge_app.__main__ import main
-from edge_app.config import Config, load_config
+from edge_app.config import DEFAULT_BUNDLE, Config, load_config
 from keras_realmnet.errors import RealMNetError
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "edge_app" / "deploy" / "box.toml"
@@ -182,3 +182,23 @@ def test_the_example_shows_every_setting_with_its_default(tmp_path):
 def test_a_worker_gets_the_same_settings(write):
     config = load_config(write(DESTINATION + "results = ['sr']\n"))
     assert Config.model_validate_json(config.model_dump_json()) == config
+
+
+def test_bundles_are_folders_or_tables_in_the_place_of_one(write):
+    config = load_config(write("bundles = ['one', {path = '/two', artifact = 'int8'}]\n"))
+    base = config.installed[0].path.parent
+    assert [(each.path, each.artifact) for each in config.installed] == [
+        (base / "one", None),
+        (Path("/two"), "int8"),
+    ]
+    alone = load_config(write("bundle = 'one'\nartifact = 'int8'\n"))
+    assert [(each.path.name, each.artifact) for each in alone.installed] == [("one", "int8")]
+    assert [each.path for each in load_config(write("")).installed] == [DEFAULT_BUNDLE]
+    for text, expected in (
+        ("bundle = 'one'\nbundles = ['two']\n", "bundles, or bundle and artifact, not both"),
+        ("artifact = 'int8'\nbundles = ['two']\n", "not both"),
+        ("bundles = ['two', './two']\n", "every bundle once"),
+        ("bundles = [{path = 'two', name = 'x'}]\n", "name = 'x'"),
+    ):
+        with pytest.raises(RealMNetError, match=expected):
+            load_config(write(text))

@@ -29,15 +29,19 @@ READY_SECONDS = 180  # for a start on a busy machine
 
 
 class Box:
-    """`folder` holds everything: box.toml, box.log (stdout and stderr) and `data`, the box's own folder."""
+    """`folder` holds everything: box.toml, box.log (stdout and stderr) and `data`, the box's own folder.
 
-    def __init__(self, folder: Path, bundle: Path, /, **sections: object):
+    bundle: its folder, or a list of several.
+    """
+
+    def __init__(self, folder: Path, bundle: Path | list[Path], /, **sections: object):
         self.folder, self.data, self.log = folder, folder / "data", folder / "box.log"
         self.dicom_port, self.web_port = peers.free_port(), peers.free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._started = self._said = 0  # bytes of the log that were there at the last start; at the last start or kill
         folder.mkdir(parents=True, exist_ok=True)
-        settings = {"data_dir": self.data, "bundle": bundle, "threads": 1, "disk": {"free_mb": 0}, **sections}
+        named = {"bundles": [*map(str, bundle)]} if isinstance(bundle, list) else {"bundle": bundle}
+        settings = {"data_dir": self.data, **named, "threads": 1, "disk": {"free_mb": 0}, **sections}
         for section, port in (("dicom", self.dicom_port), ("web", self.web_port)):
             settings[section] = {"port": port, **settings.get(section, {})}
         (folder / "box.toml").write_text(peers.toml(settings))

@@ -14,6 +14,8 @@ import slow_requests
 import soak
 import throughput
 
+import bundles
+
 pytestmark = pytest.mark.slow
 
 
@@ -105,6 +107,13 @@ def test_associations_and_probes_leave_memory_and_threads_as_they_were(tmp_path,
 def test_slow_clients_of_the_page_are_cut_and_keep_nobody_out(tmp_path, tiny_bundle, encrypted):
     found = slow_requests.run(tmp_path / "proof", tiny_bundle, 100, 8.0, encrypted)
     assert min(found["answers"].values()) > 3
+
+
+def test_what_further_bundles_cost(tmp_path, tiny_bundle):
+    """That it can be measured, and that every image has a result of each."""
+    found = bundles.run(tmp_path, tiny_bundle, rounds=1, count=2, width=390, threads=1)
+    assert found["1 bundle"]["ratio to one: median, least, most"] == [1, 1, 1]
+    assert found["3 bundles"]["resident MiB"] < 600
 
 
 @pytest.mark.skipif(bool(peers.missing("dcmsend")), reason="dcmtk is not installed")

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from edge_app.__main__ import main
 from edge_app.analysis.models import LastPicture, Models, described
 from edge_app.analysis.screen import FileOrigin, Screener
 from edge_app.config import Config, InstalledBundle
@@ -252,3 +253,29 @@ def test_an_operators_eye_reaches_the_results_of_bundles_that_come_later(tmp_pat
         ("tiny", "OS", "operator"),
         ("twin", "OS", "operator"),
     ]
+
+
+def test_the_command_brings_older_pictures_to_an_added_bundle(tmp_path, folders, pictures, photograph, capsys):
+    box = Box(tmp_path, folders[:1])
+    laser = box.receive(pictures["negative"], "P1_OD_2025-01-31_1.png")
+    camera = box.receive(photograph, "P1_OS_2025-01-31_1.png")
+    box.work()
+    assert [r.record.outcome for r in box.store.worklist()] == ["not_analysed", "negative"]
+    settings = tmp_path / "box.toml"
+    settings.write_text(peers.toml({"data_dir": str(tmp_path / "data"), "bundles": [*map(str, folders)]}))
+    for name in ("twin", "describes"):
+        assert main(["rescreen", "--bundle", name, "--config", str(settings)]) == 0
+    assert main(["rescreen", "--bundle", "twin", "--since", "2999-01-01", "--config", str(settings)]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "2 pictures will be looked at by twin"
+    assert said[-1] == "0 pictures will be looked at by twin"
+    assert main(["rescreen", "--bundle", "none", "--config", str(settings)]) == 2
+    assert "one of tiny, twin, describes" in capsys.readouterr().err
+    box = Box(tmp_path, folders)
+    box.work()
+    found = {(r.item.object_id, r.record.bundle_name): (r.record.outcome, r.revision) for r in box.store.worklist()}
+    assert found == {
+        (laser.id, "tiny"): ("negative", 1),
+        (laser.id, "twin"): ("negative", 1),
+        (camera.id, "describes"): ("described", 2),
+    }
