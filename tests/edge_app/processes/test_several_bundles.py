@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import peers
 import pytest
+import served  # tests/proofs
 from PIL import Image
 from starlette.testclient import TestClient
 
@@ -279,3 +280,29 @@ def test_the_command_brings_older_pictures_to_an_added_bundle(tmp_path, folders,
         (laser.id, "twin"): ("negative", 1),
         (camera.id, "describes"): ("described", 2),
     }
+
+
+@pytest.mark.slow
+def test_a_running_box_tells_which_bundle_is_out_of_order_and_outlives_kills(tmp_path, folders):
+    broken = copy_of(folders[0], tmp_path / "broken", "broken")
+    next(broken.glob("*.tflite")).write_bytes(b"no model")
+    box = served.Box(tmp_path / "box", [folders[0], folders[1], broken])
+    box.start()  # it never is without a problem
+    try:
+        box.wait_for(lambda: 'realmnet_box_bundle_ready{bundle="broken"} 0.0' in box.get("/metrics"), 120)
+        assert 'realmnet_box_bundle_ready{bundle="twin"} 1.0' in box.get("/metrics")
+        assert "broken is out of order" in box.get("/health")
+        image = peers.ophthalmic(served.picture(1))
+        assert served.send(box.dicom_port, image) == 0x0000
+        box.kill()  # whatever it is at
+        box.start()
+        with box.store() as store:
+            box.wait_for(lambda: len(store.worklist()) == 3, 120)
+            assert served.send(box.dicom_port, image) == 0x0000
+            shown = {result.record.bundle_name: result.record.shown for result in store.worklist()}
+            assert (shown["broken"], shown["tiny"] == shown["twin"]) == ("missing", True)
+            assert [item.frame for item in store.items()] == [1, 1, 1]
+            assert "3 results" not in box.get("/health")
+            assert "1 result is missing: the model broken was out of order" in box.get("/health")
+    finally:
+        box.kill()
