@@ -51,6 +51,15 @@ def test_palm_validation_knows_only_whether_myopia_is_pathologic(palm, tmp_path,
     assert again.sha256 == data.sha256
 
 
+def test_validation_pictures_may_be_named_by_their_class(palm, tmp_path):
+    (palm / "labels.csv").unlink()
+    for k, name in enumerate(["V0001", "V0002", "V0003"]):
+        (palm / "val" / f"{name}.png").rename(palm / "val" / f"{'NHP'[k]}{k:04}.png")
+    data = PalmDataSet(str(palm)).load("validation", SPEC, tmp_path / "cache")
+    assert data.names == ("H0001.png", "N0000.png", "P0002.png")
+    np.testing.assert_array_equal(data.labels, [[0, 1, 0], [1, 0, 0], [0, 0, 1]])
+
+
 def test_the_official_layout_of_palm(tmp_path):
     for part, names in (("Training", ["N0001", "P0001"]), ("Validation", ["H0001", "P0007"])):
         for k, name in enumerate(names):

@@ -88,9 +88,10 @@ def read_challenge(folder: str | Path, split: str, without_mask: Absent = "empty
 def read_copies(folder: str | Path, split: str) -> PalmTable:
     """The split "train" or "validation" in the layout of the small copies, which has foveas only for the second.
 
-    Where there is a list of foveas the pictures are read, as that is in native pixels and only the picture shows which
-    (`native_size_of_copy`); a fovea that lies outside of that size makes it unknown. `notices` names those whose fovea
-    is of no use for that. Of the pictures for training `native_sizes` are None.
+    A list may be missing where the names say the class of every picture. Where there is a list of foveas the pictures
+    are read, as that is in native pixels and only the picture shows which (`native_size_of_copy`); a fovea that lies
+    outside of that size makes it unknown. `notices` names those whose fovea is of no use for that. Of the pictures for
+    training `native_sizes` are None.
 
     Raises:
         DataSetError: as `read_challenge`.
@@ -101,11 +102,12 @@ def read_copies(folder: str | Path, split: str) -> PalmTable:
     place = root / ("train" if split == "train" else "val")
     paths = FileIndex(place, PICTURES, f"the pictures; {EXPECTED}").paths
     _check_pictures(paths, place)
-    if split == "train":
+    lists = [file for file in (place / "labels.csv", root / "labels.csv") if file.is_file()]
+    named = all(_class(path.name) for path in paths)
+    if split == "train" or (named and not lists):
         labels, fovea, notices = _truth(paths, (None,) * len(paths), None, with_class=True)
         sizes = tuple(_size(path) for path in paths)
         return PalmTable(split, paths, labels, fovea, sizes, (None,) * len(paths), {}, notices)
-    lists = [file for file in (place / "labels.csv", root / "labels.csv") if file.is_file()]
     if not lists:
         raise DataSetError(f"{place / 'labels.csv'}: no such file; it lists {', '.join(COLUMNS)} and Label")
     sheet = read_spreadsheet(lists[0], (*COLUMNS, "Label"), "the labels and foveas of PALM's validation pictures")
