@@ -38,7 +38,7 @@ GRADES = LabelSet(
 STRUCTURES = LabelSet(
     "optic",
     (
-        Label("disc", "Optic disc", "the optic disc", Concept("SCT", "24683000", "Optic disc structure")),
+        Label("disc", "Optic disc", "the optic disc", Concept("SCT", "81016008", "Optic nerve head")),
         Label("cup", "Optic cup", "the cup of the optic disc"),
     ),
 )
@@ -46,7 +46,7 @@ LESIONS = LabelSet("lesion", (Label("RED", "Red lesion", "a lesion"), Label("GRE
 LANDMARKS = LabelSet(
     "eye",
     (
-        Label("fovea", "Fovea", "the fovea", Concept("SCT", "67046006", "Fovea centralis structure")),
+        Label("fovea", "Fovea", "the fovea", Concept("SCT", "67046006", "Fovea centralis")),
         Label("disc_centre", "Disc centre", "the centre of the optic disc"),
     ),
 )
@@ -59,7 +59,10 @@ OUTPUTS = {
     "landmarks": Points(LANDMARKS, confidence=True),
     "features": Features(),
 }
-MEASURES = (VerticalRatio("vcdr", "Vertical cup-to-disc ratio"), DistanceInDiameters("dfd", "Fovea to disc"))
+MEASURES = (
+    VerticalRatio("vcdr", "Vertical cup-to-disc ratio", "cup", "disc"),
+    DistanceInDiameters("dfd", "Fovea to disc", "fovea", "disc_centre", "disc"),
+)
 DECIDES = AnyOf(
     (
         AnyAbove("labels", OperatingPoint({"L1": 0.9}, chosen="by hand, for tests")),

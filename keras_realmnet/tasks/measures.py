@@ -75,12 +75,12 @@ class MeasureOf:
 
 @dataclass(frozen=True)
 class VerticalRatio(MeasureOf):
-    """The height of one structure divided by that of another: the vertical cup-to-disc ratio."""
+    """The height of one structure divided by that of another, both by their codes: the vertical cup-to-disc ratio."""
 
     kind: ClassVar[str] = "vertical_ratio"
 
-    inner: str = "cup"
-    outer: str = "disc"
+    inner: str
+    outer: str
 
     def needs(self) -> Mapping[str, type[Finding]]:
         return {self.inner: MaskFinding, self.outer: MaskFinding}
@@ -93,13 +93,13 @@ class VerticalRatio(MeasureOf):
 
 @dataclass(frozen=True)
 class DistanceInDiameters(MeasureOf):
-    """The distance of two landmarks divided by a structure's vertical diameter: fovea and disc, 2.5 in most eyes."""
+    """The distance of two landmarks divided by a structure's vertical diameter, by their codes: fovea and disc, 2.5."""
 
     kind: ClassVar[str] = "distance_in_diameters"
 
-    first: str = "fovea"
-    second: str = "disc_centre"
-    structure: str = "disc"
+    first: str
+    second: str
+    structure: str
 
     def needs(self) -> Mapping[str, type[Finding]]:
         return {self.first: PointFinding, self.second: PointFinding, self.structure: MaskFinding}

@@ -38,8 +38,8 @@ OUTPUTS = {
     "features": Features(),
 }
 MEASURES = (
-    VerticalRatio("vcdr", "Vertical cup-to-disc ratio"),
-    DistanceInDiameters("fovea_disc", "Distance from fovea to disc in disc diameters"),
+    VerticalRatio("vcdr", "Vertical cup-to-disc ratio", "cup", "disc"),
+    DistanceInDiameters("fovea_disc", "From fovea to disc in disc diameters", "fovea", "disc_centre", "disc"),
 )
 RULE = AnyOf(
     (

@@ -91,7 +91,7 @@ def test_the_answer_is_checked():
         ({"outputs": {"a": Labels(PALM), "maps": Maps(of="b")}}, "maps explain an output"),
         ({"outputs": {"a": Labels(PALM), "b": Labels(PALM)}}, "the code 'N' in several"),
         ({"outputs": {"an output": Labels(PALM)}}, "letters, digits and '_'"),
-        ({"measures": (VerticalRatio("ratio", "Ratio", inner="macula"),)}, "needs a mask 'macula'"),
+        ({"measures": (VerticalRatio("ratio", "Ratio", "macula", "disc"),)}, "needs a mask 'macula'"),
         ({"measures": ()}, "needs a measure of the task. Received: 'vcdr'"),
         ({"rule": MeasureAbove("area", 1.0, "by hand")}, "Received: 'area'"),
         ({"fitted": {"temperature": 2.0}}, "fitted must be empty"),

@@ -17,6 +17,7 @@ from keras_realmnet.tasks.outputs import Labels, Masks, Points
 from keras_realmnet.tasks.rules import OperatingPoint
 from keras_realmnet.tasks.task import Task
 from training.datasets.image_set import ImageSet
+from training.datasets.landmarks import DISC
 from training.recipe import Recipe, with_data
 from training.runs import TASK_FILE, load_run, read_task
 from training.scoring.arrays import Array
@@ -32,8 +33,6 @@ from training.tasks.kinds import kind_of
 from training.tasks.masks import heights
 
 __all__ = ["evaluate", "score_outputs", "score_predictions"]
-
-DISC = ("disc", "DISC")  # codes of the optic disc: of `keras_realmnet.tasks.measures`, of `training.datasets.landmarks`
 
 
 def score_predictions(
@@ -202,7 +201,7 @@ def _columns(task: Task, cases: Mapping[str, Mapping[str, Array]]) -> dict[str, 
 def _disc_diameters(images: ImageSet) -> Array | None:
     """The vertical diameter of the optic disc in fractions of the square's side, (n,); None where no mask shows it."""
     for name, output in images.task.trained.items():
-        code = next((code for code in output.labels.codes if code in DISC), None)
+        code = next((code for code in output.labels.codes if code.upper() == DISC.code), None)
         if isinstance(output, Masks) and code is not None:
             return heights(output, (images.masks[name][row] for row in images.rows), code)
     return None

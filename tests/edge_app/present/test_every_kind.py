@@ -138,7 +138,7 @@ def test_the_report_is_read_back_as_the_record_has_it(box, which):
     assert referred_from == (["tinygrade:2"] if which[0] == "decides" else [])
     for mask in findings(record, MaskFinding).values():
         group = found[f"mask {mask.code}"]
-        assert group.finding_type.value == ("24683000" if mask.code == "disc" else f"{mask.vocabulary}:{mask.code}")
+        assert group.finding_type.value == ("81016008" if mask.code == "disc" else f"{mask.vocabulary}:{mask.code}")
         [stated] = items(group, "Found in the picture")
         assert stated.value.meaning == ("Found" if mask.found else "Not found")
         [share] = items(group, "Share of the field of view")
@@ -403,7 +403,7 @@ def test_the_lines_of_the_documentation_read_them(box, monkeypatch, capsys):
     exec(compile(lines, "docs/dicom.md", "exec"), {})
     said = capsys.readouterr().out.splitlines()
     fovea = findings(result.record, PointFinding)["fovea"]
-    [place] = [line.rsplit(" ", 2)[1:] for line in said if line.startswith("Fovea centralis structure")]
+    [place] = [line.rsplit(" ", 2)[1:] for line in said if line.startswith("Fovea centralis")]
     assert [float(value) for value in place] == pytest.approx([fovea.x, fovea.y], abs=1e-3)
     assert any(line.startswith("measure vcdr") and "Vertical cup-to-disc ratio" in line for line in said)
     size = int(next(line for line in said if line.startswith("Optic disc")).split()[-2])
