@@ -15,7 +15,9 @@ from keras_realmnet.presets import REALMNET_PRESETS, preset
 
 __all__ = ["RealMNet"]
 
-_BACKBONE = Rule("a TinyViTBackbone or an Encoder", lambda value: isinstance(value, TinyViTBackbone | Encoder))
+_BACKBONE = Rule(
+    "a TinyViTBackbone or an Encoder", lambda value: isinstance(value, keras.Model) and hasattr(value, "image_size")
+)
 
 
 @keras.saving.register_keras_serializable("keras_realmnet")
