@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from keras_realmnet.errors import DataSetError
 from training.data.files.file_index import FileIndex
@@ -24,14 +25,19 @@ SET_OF = {word: part for part, words in SETS.items() for word in words}
 class Columns:
     """What the columns of a table are called that say which picture a row is about; None: there is no such column.
 
-    `split`: the set it belongs to. `same_picture`: the name of another picture that shows the same.
+    `split`: the set it belongs to. `same_picture`: of each such column: the name of another picture that shows the same.
     """
 
     path: str = "path"
     patient: str | None = None
     eye: str | None = None
     split: str | None = None
-    same_picture: str | None = None
+    same_picture: tuple[str, ...] = ()
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """All columns that there are."""
+        return tuple(filter(None, (self.path, self.patient, self.eye, self.split, *self.same_picture)))
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,8 @@ def belonging(
     """What a table says of the pictures `names` in its `rows`, and what is wrong, with file and line.
 
     Two pictures of which one is said to be the same as the other count as one patient's, and so do all of the patients
-    of both: they must not be on two sides, and for intervals they are one case.
+    of both: they must not be on two sides, and for intervals they are one case. Where the other is not in the folder,
+    its name is their id, by which data that does hold it knows them.
     """
     problems: list[str] = []
     patients, about_patients = _patients(sheet, rows, names, columns, problems)
@@ -89,13 +96,11 @@ def _united(
     rows: Sequence[int],
     names: tuple[str, ...],
     patients: tuple[str, ...],
-    column: str | None,
+    columns: Sequence[str],
     index: FileIndex,
     problems: list[str],
 ) -> tuple[tuple[str, ...], tuple[Notice, ...]]:
-    """The patients, those who share a picture under the id of the first of them."""
-    if column is None:
-        return patients, ()
+    """The patients; those who share a picture under the id of the first of them, or the name of what is not there."""
     at = {name: k for k, name in enumerate(names)}
     first = {patient: patient for patient in patients}
 
@@ -105,7 +110,7 @@ def _united(
         return patient
 
     pairs, strangers = [], []
-    for k, row in enumerate(rows):
+    for column, (k, row) in product(columns, enumerate(rows)):
         said = sheet.column(column)[row]
         if is_unknown(said):
             continue
@@ -117,15 +122,20 @@ def _united(
         other = None if path is None else at.get(index.name(path))
         if other is None:
             strangers.append(said)
+            first.setdefault(said, said)
+            first[found(patients[k])] = found(said)
         elif other != k:
-            one, two = sorted((found(patients[k]), found(patients[other])), key=patients.index)
-            first[two] = one
+            first[found(patients[other])] = found(patients[k])
             pairs.append(f"{names[k]} = {names[other]}")
+    ids = {}
+    for patient in reversed(patients):  # each group's first one is left
+        ids[found(patient)] = patient
+    ids |= {found(said): said for said in reversed(strangers)}
     notices = noticed(
         ("pictures that are the same as another, which stay together and count as one patient's", pairs),
-        (f"pictures named by {column} that are not there", strangers),
+        ("pictures that others are the same as, and that are not in the folder", strangers),
     )
-    return tuple(map(found, patients)), notices
+    return tuple(ids[found(patient)] for patient in patients), notices
 
 
 def _eyes(

@@ -8,7 +8,7 @@ seen (`training.data.files.points`). Masks lie in folders and are named as the p
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,7 @@ from training.data.own_data.vocabulary import (
 __all__ = ["Columns", "OwnTable", "Truth", "parse_columns", "read_own_table"]
 
 Truth = NDArray[np.float32] | MaskTruth
+SAME = "same_picture"  # the key that may be given again
 
 
 @dataclass(frozen=True)
@@ -81,19 +82,20 @@ def parse_columns(text: str) -> Columns:
     """`path=file,patient=ID,eye=side`: which column of the table is which; what is not named is not there.
 
     Raises:
-        ValueError: another key, one that is repeated or without a column, or no path.
+        ValueError: another key, one without a column, one but same_picture that is repeated, or no path.
     """
     keys = [field.name for field in fields(Columns)]
     pairs = [tuple(part.strip() for part in item.split("=", 1)) for item in text.split(",")]
-    given = {pair[0]: pair[-1] for pair in pairs}
+    given = {pair[0]: pair[-1] for pair in pairs if pair[0] != SAME}
+    same = tuple(pair[-1] for pair in pairs if pair[0] == SAME)
     complete = all(len(pair) == 2 and pair[0] in keys and pair[1] for pair in pairs)
-    if not complete or len(given) < len(pairs) or "path" not in given:
+    if not complete or len(given) + len(set(same)) < len(pairs) or "path" not in given:
         raise ValueError(
-            f"columns must be given as path=...,patient=...,eye=...,split=...,same_picture=..., all but the first only "
-            "where there are such columns. "
+            f"columns must be given as path=...,patient=...,eye=...,split=...,{SAME}=..., all but the first only "
+            f"where there are such columns, {SAME} for each of several. "
             f"Received: {text!r}"
         )
-    return Columns(**given)
+    return Columns(**given, same_picture=same)
 
 
 def read_own_table(
@@ -115,7 +117,7 @@ def read_own_table(
             vocabulary's, a point is outside of its picture.
     """
     columns = columns or Columns()
-    wanted = tuple(dict.fromkeys([*filter(None, astuple(columns)), *vocabulary.columns()]))
+    wanted = tuple(dict.fromkeys([*columns.named, *vocabulary.columns()]))
     folder = Path(pictures).expanduser()
     mask_folders = [folder / place for output in _masks_of(vocabulary) for place in output.folders()]
     index = FileIndex(folder, EXTENSIONS, "the pictures", without=mask_folders)

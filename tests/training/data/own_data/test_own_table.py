@@ -174,10 +174,13 @@ def test_a_column_that_is_missing(study):
 def test_columns_are_named_on_the_command_line():
     assert parse_columns("path=file,patient=ID, eye = side") == Columns("file", "ID", "side")
     assert parse_columns("path=file") == Columns("file", None, None)
-    assert parse_columns("path=p,split=set,same_picture=twin") == Columns("p", None, None, "set", "twin")
+    assert parse_columns("path=p,split=set,same_picture=twin") == Columns("p", None, None, "set", ("twin",))
+    twins = parse_columns("path=p,same_picture=twin,same_picture=copy")
+    assert twins == Columns("p", same_picture=("twin", "copy"))
+    assert twins.named == ("p", "twin", "copy")
 
 
-@pytest.mark.parametrize("text", ["", "patient=ID", "path=", "path=a,path=b", "path=a,age=b", "path"])
+@pytest.mark.parametrize("text", ["", "patient=ID", "path=", "path=a,path=b", "path=a,age=b", "path", "path=a,same_picture=b,same_picture=b"])
 def test_columns_that_cannot_be_meant(text):
     with pytest.raises(ValueError, match=r"columns must be given as path=\.\.\.,patient=\.\.\.,eye=\.\.\."):
         parse_columns(text)
@@ -187,21 +190,35 @@ def test_columns_that_cannot_be_meant(text):
 
 
 def test_pictures_that_are_the_same_are_of_one_patient(study):
-    columns = Columns("path", "patient", same_picture="twin")
+    columns = Columns("path", "patient", same_picture=("twin",))
     rows = "a.jpg,1,,1,0\nb.jpg,2,c,1,0\nc.png,3,elsewhere,0,1\n"
     table = study(f"path,patient,twin,A,B\n{rows}", LABELS, columns=columns)
-    assert table.patients == ("1", "2", "2")
+    assert table.patients == ("1", "elsewhere", "elsewhere")
     assert notices(table) == [
         "pictures that are the same as another, which stay together and count as one patient's: 1 (one/b.jpg = "
         "two/c.png)",
-        "pictures named by twin that are not there: 1 (elsewhere)",
+        "pictures that others are the same as, and that are not in the folder: 1 (elsewhere)",
     ]
     with pytest.raises(DataSetError, match=r"list\.csv:4: patient 2 is in test, and in train in line 3"):
         study(
             "path,patient,twin,set,A,B\na.jpg,1,,val,1,0\nb.jpg,2,c,training,1,0\nc.png,3,,test,0,1\n",
             LABELS,
-            columns=Columns("path", "patient", None, "set", "twin"),
+            columns=Columns("path", "patient", None, "set", ("twin",)),
         )
+
+
+def test_several_columns_may_name_the_same_picture(study):
+    columns = Columns("path", same_picture=("twin", "other"))
+    rows = "a.jpg,,elsewhere,1,0\nb.jpg,a,,1,0\nc.png,,elsewhere,0,1\n"
+    assert study(f"path,twin,other,A,B\n{rows}", LABELS, columns=columns).patients == ("elsewhere",) * 3
+    rows = "a.jpg,,x.jpg,1,0\nb.jpg,a,y.jpg,1,0\nc.png,,y.jpg,0,1\n"
+    assert study(f"path,twin,other,A,B\n{rows}", LABELS, columns=columns).patients == ("x.jpg",) * 3
+    rows = "a.jpg,b,,1,0\nb.jpg,a,,1,0\nc.png,,,0,1\n"
+    assert study(f"path,twin,other,A,B\n{rows}", LABELS, columns=columns).patients == (
+        "one/a.jpg",
+        "one/a.jpg",
+        "two/c.png",
+    )
 
 
 def test_the_set_is_in_a_column(study):
