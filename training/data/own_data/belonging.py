@@ -25,7 +25,7 @@ SET_OF = {word: part for part, words in SETS.items() for word in words}
 class Columns:
     """What the columns of a table are called that say which picture a row is about; None: there is no such column.
 
-    `split`: the set it belongs to. `same_picture`: of each such column: the name of another picture that shows the same.
+    `split`: the set it belongs to. `same_picture`: each gives the name of another picture that shows the same.
     """
 
     path: str = "path"
