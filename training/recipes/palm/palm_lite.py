@@ -17,7 +17,7 @@ RECIPE = replace(
     name="palm_lite",
     preset="edge_lite0",
     weights="imagenet",
-    phases=(Phase(epochs=12, size=224),),
+    phases=(Phase(epochs=6, size=160), Phase(epochs=3, size=224)),
     learning_rate=3e-4,  # fine-tuning
     warmup_epochs=1,
 )
