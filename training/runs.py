@@ -28,9 +28,11 @@ __all__ = [
     "read_recipe",
     "read_task",
     "recipe_json",
+    "recipe_of_run",
 ]
 
 TASK_FILE = "task.json"  # of a run folder: what the network answers
+WEIGHTS_FILE = "weights.weights.h5"
 
 
 def build_model(recipe: Recipe, size: int, load_weights: Any = False, task: Task | None = None) -> keras.Model:
@@ -93,15 +95,19 @@ def load_run(run: Path) -> tuple[keras.Model, Recipe]:
     Raises:
         RealMNetError: `run` is not the folder of a finished run.
     """
-    run = Path(run)
-    for name in ("recipe.json", "weights.weights.h5"):
-        if not (run / name).is_file():
-            raise RealMNetError(f"{run / name}: no such file; expected the folder of a finished run")
-    recipe = read_recipe(run / "recipe.json")
+    recipe = recipe_of_run(run)
     keras.config.set_dtype_policy("float32")
     model = build_model(recipe, recipe.image_size, task=read_task(run))
-    model.load_weights(run / "weights.weights.h5")
+    model.load_weights(Path(run) / WEIGHTS_FILE)
     return model, recipe
+
+
+def recipe_of_run(run: Path) -> Recipe:
+    """The recipe of a run folder. Raises RealMNetError: `run` is not the folder of a finished run."""
+    for name in ("recipe.json", WEIGHTS_FILE):
+        if not (Path(run) / name).is_file():
+            raise RealMNetError(f"{Path(run) / name}: no such file; expected the folder of a finished run")
+    return read_recipe(Path(run) / "recipe.json")
 
 
 def read_task(run: Path) -> Task:

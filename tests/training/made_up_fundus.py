@@ -45,8 +45,9 @@ def write_landmarks(root: Path) -> None:
         picture = drawn(k)
         save(root / "idrid_fovea_dr" / "images" / f"I{k}.jpg", picture.image)
         places = [point if picture.shows(point) else (0, 0) for point in (picture.fovea, picture.disc_centre)]
-        rows.append((f"I{k}.jpg", *places[0], *places[1], "I3" if k == 2 else ""))
-    table(root / "idrid_fovea_dr" / "labels.csv", "image,fovea_x,fovea_y,disc_x,disc_y,same_picture_as", rows)
+        rows.append((f"I{k}.jpg", *places[0], *places[1], "I3" if k == 2 else "", "D1.jpg" if k == 5 else ""))
+    columns = "image,fovea_x,fovea_y,disc_x,disc_y,same_picture_as,shared_idrid_file"
+    table(root / "idrid_fovea_dr" / "labels.csv", columns, rows)
     rows = []
     for k in range(5):  # a field that is cut off above and below: the native size is 2124 x 2056
         picture = cv2.resize(drawn(50 + k).image, (64, 64))
@@ -55,12 +56,14 @@ def write_landmarks(root: Path) -> None:
         save(root / "palm224" / "train" / f"N{k:04}.png", picture)
         rows.append((f"V{k:04}.png", 1000 + k, 900, 0))
     table(root / "palm224" / "labels.csv", "imgName,Fovea_X,Fovea_Y,Label", rows)
-    for k in range(2):
+    for k in range(5):
         picture = drawn(80 + k)
         coloured = np.zeros((*picture.disc_mask.shape, 3), np.uint8)
         coloured[picture.disc_mask == 1] = (255, 255, 0)
         coloured[:2, :2] = (255, 0, 0)
         save(root / "idrid" / "images" / f"D{k}.jpg", picture.image)
         save(root / "idrid" / "masks" / f"D{k}.png", coloured)
+    for k in range(2):
+        picture = drawn(90 + k)
         save(root / "palm_native" / f"H{k}.jpg", picture.image)
     save(root / "palm_native" / "masks" / "H1_mask.png", np.where(picture.disc_mask, 0, 255).astype(np.uint8))

@@ -8,34 +8,84 @@ import typer
 from training.commands.options import (
     Backend,
     Cache,
+    Columns,
     Data,
+    OwnVocabulary,
     Replicates,
+    Table,
     Vocabulary,
     label_set_named,
     print_json,
+    recipe_from_options,
     use_backend,
 )
 
-__all__ = ["compare", "evaluate", "score"]
+__all__ = ["compare", "cross_validation", "evaluate", "score"]
 
 
 def evaluate(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder that fit wrote.")],
     data: Data = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Score on other pictures: all that this recipe names, found at --data.")
+    ] = None,
+    table: Table = None,
+    columns: Columns = None,
+    vocabulary: OwnVocabulary = None,
     cache: Cache = Path("data/cache"),
     bootstrap: Replicates = 1000,
     backend: Backend = None,
 ) -> None:
-    """Score a finished run on its test images, again.
+    """Score a finished run on its test images, again, or on other pictures.
 
-    Writes scores.json and test_scores.csv into the run folder and prints a table.
+    Writes scores.json and test_scores.csv into the run folder and prints a table; of other pictures
+    scores_on_RECIPE.json and .csv. Your own are described as for fit, by --table, --columns and --labels; they may know
+    only some of what the network answers.
 
-    [bold]Example[/bold]: python -m training evaluate runs/phantom_5m_224
+    [bold]Examples[/bold]
+
+    python -m training evaluate runs/phantom_5m_224
+
+    python -m training evaluate runs/fundus_landmarks --recipe drishti_disc --data DRISHTI_GS/images
+
+    python -m training evaluate runs/mine --data new --table list.csv --columns path=file --labels vocabulary.toml
     """
     use_backend(backend)
     from training.scoring.evaluate import evaluate as evaluate_run
+    from training.scoring.evaluate import evaluate_on
 
-    evaluate_run(run_folder, data=data, cache=cache, replicates=bootstrap)
+    if recipe is None and vocabulary is None:
+        if table is not None or columns is not None:
+            raise typer.BadParameter("--table and --columns go with --labels, the vocabulary of your own pictures")
+        evaluate_run(run_folder, data=data, cache=cache, replicates=bootstrap)
+        return
+    named = recipe or "own_lite_256"  # the recipe of one's own pictures; only its data counts
+    other = recipe_from_options(named, data, table=table, columns=columns, vocabulary=vocabulary, fold="all").data
+    name = Path(data or named).name if recipe is None else Path(recipe).stem
+    evaluate_on(run_folder, other, name, cache=cache, replicates=bootstrap)
+    print(f"written: {run_folder / f'scores_on_{name}.json'}")
+
+
+def cross_validation(
+    run_folders: Annotated[list[Path], typer.Argument(metavar="RUN", help="Folders of the runs, one for each fold.")],
+    out: Annotated[Path, typer.Option(help="Folder for cross_validation.json, such as the run that learned from all.")],
+    data: Data = None,
+    cache: Cache = Path("data/cache"),
+    bootstrap: Replicates = 1000,
+    backend: Backend = None,
+) -> None:
+    """Score the runs of a cross-validation as one: every picture by the network that did not learn from it.
+
+    Writes cross_validation.json. In the folder of a run, evaluate takes the thresholds from it, and a bundle of that
+    run states its scores.
+
+    [bold]Example[/bold]: python -m training cross-validation runs/palm_lite_* --out runs/palm_lite
+    """
+    use_backend(backend)
+    from training.scoring.folds import score_folds
+
+    score_folds(run_folders, out, data=data, cache=cache, replicates=bootstrap)
+    print(f"written: {out / 'cross_validation.json'}")
 
 
 def score(

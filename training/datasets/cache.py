@@ -16,7 +16,7 @@ from keras_realmnet.tasks.task import Task
 from training.data.files.mask_files import MaskTruth
 from training.data.parallel import in_parallel
 from training.datasets.image_set import ImageSet, content_hash
-from training.datasets.prepared import Prepared, points_in_square
+from training.datasets.prepared import Prepared, points_in_square, sides_of
 
 __all__ = ["CHUNK", "IMAGES", "cached_arrays", "cached_images", "file_identity", "mask_identity"]
 
@@ -54,7 +54,8 @@ def cached_images(
     } | {name: np.array(kept[point_array(name)]) for name in made}
     masks = {name: kept[mask_array(name)] for name, output in task.trained.items() if isinstance(output, Masks)}
     digest = content_hash(digest, truth.values(), names)
-    return ImageSet(kept[IMAGES], truth, names, patients, task, digest, masks=masks)
+    sides = sides_of(kept[PLACES]) if PLACES in kept else None
+    return ImageSet(kept[IMAGES], truth, names, patients, task, digest, masks=masks, sides=sides)
 
 
 def cached_arrays(

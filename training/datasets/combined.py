@@ -144,7 +144,8 @@ def _joined(sets: Sequence[ImageSet], task: Task, cache: Path) -> ImageSet:
             truth[name] = np.concatenate(list(parts))
     pixels = _written(folder / f"{IMAGES}.npy", (images.images for images in sets), len(names))
     sha256 = content_hash(digest.hexdigest(), truth.values(), names)
-    return ImageSet(pixels, truth, names, patients, task, sha256, masks=masks)
+    sides = np.concatenate([np.full(len(each), np.nan) if each.sides is None else each.sides for each in sets])
+    return ImageSet(pixels, truth, names, patients, task, sha256, masks=masks, sides=sides)
 
 
 def _truth_in(images: ImageSet, name: str, output: Trained) -> NDArray[Any]:

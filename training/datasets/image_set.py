@@ -32,6 +32,8 @@ class ImageSet:
 
     `patients`: whose image it is, for patient-level intervals. `sha256`: of pixels, masks, truth and names.
 
+    `sides`: float64 (n,), the square's side in longer sides of the picture, NaN where that is not known; None: nowhere.
+
     Raises ValueError for a truth that is not the task's.
     """
 
@@ -43,6 +45,7 @@ class ImageSet:
     sha256: str
     rows: NDArray[np.intp] = None  # type: ignore[assignment]  # image k is pixels[k] when not given
     masks: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
+    sides: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         if self.rows is None:
@@ -114,8 +117,15 @@ class ImageSet:
         if labels is not None:
             truth[self.classified] = labels.astype(np.float32)
         names, patients = (tuple(values[k] for k in rows) for values in (self.names, self.patients))
-        digest = content_hash(self.sha256, truth.values(), names)
-        return replace(self, rows=self.rows[rows], truth=truth, names=names, patients=patients, sha256=digest)
+        return replace(
+            self,
+            rows=self.rows[rows],
+            truth=truth,
+            names=names,
+            patients=patients,
+            sha256=content_hash(self.sha256, truth.values(), names),
+            sides=None if self.sides is None else self.sides[rows],
+        )
 
     def table(self) -> LabelTable:
         """The label list of these images; `origins` are their indices. Raises DataSetError where a label is unknown."""

@@ -17,7 +17,7 @@ from keras_realmnet.screening.preprocessing import FieldGeometry, PreprocessSpec
 from training.data.files.mask_files import MaskTruth
 from training.tasks.motion import IGNORE, only_inside
 
-__all__ = ["Prepared", "mask_in_square", "points_in_square", "read_and_prepare", "read_row"]
+__all__ = ["Prepared", "mask_in_square", "points_in_square", "read_and_prepare", "read_row", "sides_of"]
 
 MaskReader = Callable[[tuple[int, int]], NDArray[np.uint8]]
 
@@ -101,3 +101,10 @@ def points_in_square(points: NDArray[Any], places: NDArray[np.int32], side: int)
         decoded = (row[:, :2] + 0.5) / factor - 0.5
         row[:, :2] = (geometry.to_model(decoded) + 0.5) / side
     return only_inside(moved.astype(np.float32))
+
+
+def sides_of(places: NDArray[np.int32]) -> NDArray[np.float64]:
+    """The side of the model's square in longer sides of the picture, (n,); `places`: (n, 8), see `Prepared.place`."""
+    _, _, height, width, x0, y0, x1, y1 = places.T.astype(np.float64)
+    sides: NDArray[np.float64] = np.maximum(x1 - x0, y1 - y0) / np.maximum(height, width)
+    return sides

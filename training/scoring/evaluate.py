@@ -14,8 +14,9 @@ import numpy as np
 
 from keras_realmnet.errors import DataSetError
 from keras_realmnet.tasks.outputs import Labels, Masks, Points
-from keras_realmnet.tasks.rules import OperatingPoint
+from keras_realmnet.tasks.rules import AnyAbove, AnyOf, OperatingPoint
 from keras_realmnet.tasks.task import Task
+from training.datasets.data_set import DataSet
 from training.datasets.image_set import ImageSet
 from training.datasets.landmarks import DISC
 from training.recipe import Recipe, with_data
@@ -23,7 +24,7 @@ from training.runs import TASK_FILE, load_run, read_task
 from training.scoring.arrays import Array
 from training.scoring.bootstrap import Bootstrap, with_intervals
 from training.scoring.cases import Cases
-from training.scoring.figures import cases_of
+from training.scoring.figures import cases_of, check_answered
 from training.scoring.levels import LEVELS, eyes, score_level
 from training.scoring.printing import print_outputs, print_scores
 from training.scoring.scores import HEADLINE, as_json
@@ -32,7 +33,9 @@ from training.scoring.thresholds import choose_thresholds, rule_of
 from training.tasks.kinds import kind_of
 from training.tasks.masks import heights
 
-__all__ = ["evaluate", "score_outputs", "score_predictions"]
+__all__ = ["CROSS_VALIDATION", "evaluate", "evaluate_on", "score_outputs", "score_predictions", "write_json"]
+
+CROSS_VALIDATION = "cross_validation.json"  # of a run folder: see `training.scoring.folds`
 
 
 def score_predictions(
@@ -76,8 +79,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Scores a finished run on its test split, writing `scores.json` and one table per split into its folder.
 
-    Thresholds of labels are chosen on the validation split. Where the data has only one held-out split (PALM) they are
-    chosen on the images they are then measured on, which `scores.json` says. Without a validation split, or with one
+    Thresholds of labels are those of `cross_validation.json` in the run folder or, where there is none, are chosen on
+    the validation split. Where the data has only one held-out split (PALM) they are chosen on the images they are then
+    measured on, which `scores.json` says. Without a validation split, or with one
     that lacks a pathologic label, there is no operating point. What the network's task decides by, `rule_of`, goes into
     `task.json`.
 
@@ -103,15 +107,17 @@ def evaluate(
     cases = {split: cases_of(model, images, recipe.batch_size) for split, images in splits.items()}
     for split, images in splits.items():
         write_table(run / f"{split}_scores.csv", images.names, images.patients, _columns(task, cases[split]))
-    choosing = "test" if same else "validation"
-    points = _points(task, recipe, splits.get(choosing), cases.get(choosing, {}), same)
+    points = _cross_validated(run)
+    if points is None:
+        choosing = "test" if same else "validation"
+        points = _points(task, recipe, splits.get(choosing), cases.get(choosing, {}), same)
     facts: dict[str, Any] = {
         "data": recipe.data.kind,
         "image_size": recipe.image_size,
         "data_sha256": {split: images.sha256 for split, images in splits.items()},
     }
     if any(isinstance(output, Labels) for output in task.trained.values()):
-        facts["thresholds_chosen_on_test"] = same
+        facts["thresholds_chosen_on_test"] = same and not (run / CROSS_VALIDATION).is_file()
     rule = rule_of(task, points)
     (name, output), *others = task.trained.items()
     if not others and isinstance(output, Labels):
@@ -121,8 +127,45 @@ def evaluate(
     else:
         result = {**facts, **score_outputs(splits["test"], cases["test"], points, replicates), "rule": rule.to_dict()}
         print_outputs(result)
-    _write_json(run / "scores.json", result)
-    _write_json(run / TASK_FILE, replace(task, rule=rule).to_dict())
+    write_json(run / "scores.json", result)
+    write_json(run / TASK_FILE, replace(task, rule=rule).to_dict())
+    return result
+
+
+def evaluate_on(
+    run: Path, data: DataSet, name: str, cache: Path = Path("data/cache"), replicates: int = 1000
+) -> dict[str, Any]:
+    """Scores a finished run on other pictures, all of the training split of `data`, which it did not learn from.
+
+    They may know only some of what the network answers. Labels are judged by the run's own thresholds, where it has
+    some. Writes `scores_on_NAME.json` and `scores_on_NAME.csv` into the run folder, and returns what is in the former:
+    "data", "image_size", "data_sha256" and what `score_outputs` gives.
+
+    Raises:
+        RealMNetError: `run` is not the folder of a finished run.
+        DataSetError: the data asks for what the network does not answer, or is not there.
+    """
+    model, recipe = load_run(run)
+    images = data.load("train", recipe.spec(), cache)
+    if images is None:
+        raise DataSetError(f"{name}: no pictures")
+    task = read_task(run)
+    check_answered(images.task.trained, task.trained)
+    cases = cases_of(model, images, recipe.batch_size, answered=task.trained)
+    points = {
+        rule.output: rule.point
+        for rule in (task.rule.rules if isinstance(task.rule, AnyOf) else (task.rule,))
+        if isinstance(rule, AnyAbove) and rule.output in images.task.trained
+    }
+    result = {
+        "data": name,
+        "image_size": recipe.image_size,
+        "data_sha256": images.sha256,
+        **score_outputs(images, cases, points, replicates),
+    }
+    write_table(run / f"scores_on_{name}.csv", images.names, images.patients, _columns(images.task, cases))
+    write_json(run / f"scores_on_{name}.json", result)
+    print_outputs(result)
     return result
 
 
@@ -150,8 +193,9 @@ def score_outputs(
             point = (points or {}).get(name)
             found[name] = {**about, **score_predictions(images, of_output["predicted"], point, replicates, name)}
             continue
-        if isinstance(output, Points) and disc is not None:
-            of_output["diameter"] = disc
+        if isinstance(output, Points):
+            of_output |= {} if disc is None else {"diameter": disc}
+            of_output |= {} if images.sides is None else {"side": images.sides}
         scores = with_intervals(kind.make_scorer(output, of_output), np.asarray(images.patients), bootstrap)
         found[name] = {**about, "scores": as_json(scores), "counts": kind.counts(output, of_output)}
     return {
@@ -189,6 +233,15 @@ def _points(
     return points
 
 
+def _cross_validated(run: Path) -> dict[str, OperatingPoint] | None:
+    """The operating points that cross-validation has chosen for a run's labels; None where there was none."""
+    path = run / CROSS_VALIDATION
+    if not path.is_file():
+        return None
+    points = json.loads(path.read_text(encoding="utf-8"))["operating_points"]
+    return {name: OperatingPoint.from_dict(point) for name, point in points.items()}
+
+
 def _columns(task: Task, cases: Mapping[str, Mapping[str, Array]]) -> dict[str, Sequence[str]]:
     """Of all outputs; a name that was taken before has the output's in front."""
     columns: dict[str, Sequence[str]] = {}
@@ -220,7 +273,8 @@ def _held_out(run: Path, recipe: Recipe, cache: Path) -> tuple[dict[str, ImageSe
     return splits, same
 
 
-def _write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any) -> None:
+    """All of it or nothing."""
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(value, indent=1) + "\n")
     temporary.replace(path)

@@ -7,13 +7,16 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_realmnet.errors import DataSetError
+from keras_realmnet.tasks.outputs import Grades, Labels, Masks, Points
 from training.datasets.image_set import ImageSet
 from training.runs import activated, answers
 from training.tasks.figures import VALIDATION_LOSS, figure_column
 from training.tasks.kinds import kind_of
 
-__all__ = ["Losses", "cases_of", "figures_of"]
+__all__ = ["Losses", "cases_of", "check_answered", "figures_of"]
 
+Trained = Labels | Grades | Masks | Points
 Arrays = Mapping[str, NDArray[Any]]
 Losses = Mapping[str, tuple[keras.losses.Loss, float]]  # of each output, and how often it counts
 
@@ -43,23 +46,52 @@ def cases_of(
     data: ImageSet,
     batch_size: int,
     also: Callable[[slice, Arrays, Arrays], None] | None = None,
+    answered: Mapping[str, Trained] | None = None,
 ) -> dict[str, dict[str, NDArray[Any]]]:
     """{output: what its scores need of all images}, see `training.tasks.kind.TrainedKind.cases`.
+
+    `answered`: the network's outputs, where the data knows only some of them, or of their labels; None: what the data
+    knows.
 
     `also` is handed each part of the images: which they are, their truth, and what the network says before the
     activation.
     """
     outputs = data.task.trained
     cases: dict[str, list[Mapping[str, NDArray[Any]]]] = {name: [] for name in outputs}
+    answered = answered or outputs
     for part, said in answers(model, data, batch_size):
         truth = {name: data.truth_of(name, part) for name in outputs}
         for name, output in outputs.items():
-            cases[name].append(kind_of(output).cases(output, truth[name], activated(output, said[name])))
+            values = _asked_for(output, answered[name], activated(answered[name], said[name]))
+            cases[name].append(kind_of(output).cases(output, truth[name], values))
         if also is not None:
             also(part, truth, said)
     return {
         name: {key: np.concatenate([each[key] for each in parts]) for key in parts[0]} for name, parts in cases.items()
     }
+
+
+def check_answered(asked: Mapping[str, Trained], answered: Mapping[str, Trained]) -> None:
+    """Raises DataSetError unless a network that answers `answered` answers all that is `asked`."""
+    for name, output in asked.items():
+        of_network = answered.get(name)
+        codes = of_network.labels.codes if type(of_network) is type(output) and of_network is not None else ()
+        alone = isinstance(output, Grades) or (isinstance(output, Masks) and output.exclusive)
+        if not set(output.labels.codes) <= set(codes) or (alone and output.labels.codes != codes):
+            asked_for, known = _in_words({name: output}), _in_words(answered)
+            raise DataSetError(f"the data asks for {asked_for}; the network answers {known}")
+
+
+def _in_words(outputs: Mapping[str, Trained]) -> str:
+    return "; ".join(f"{name} ({each.kind} {', '.join(each.labels.codes)})" for name, each in outputs.items())
+
+
+def _asked_for(asked: Trained, answered: Trained, values: NDArray[Any]) -> NDArray[Any]:
+    """Of a network's values those of the labels that are asked for."""
+    if asked.labels.codes == answered.labels.codes:
+        return values
+    columns = [answered.labels.codes.index(code) for code in asked.labels.codes]
+    return values[:, columns] if isinstance(asked, Points) else values[..., columns]
 
 
 def _sum_of_losses(

@@ -1,0 +1,144 @@
+"""The runs of a cross-validation, scored as one: every picture by the network that did not learn from it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_realmnet.errors import DataSetError, RealMNetError
+from keras_realmnet.tasks.outputs import Labels
+from keras_realmnet.tasks.rules import OperatingPoint
+from training.datasets.combined import CombinedDataSet
+from training.datasets.cross_validation import CrossValidation
+from training.datasets.data_set import DataSet
+from training.datasets.image_set import ImageSet
+from training.recipe import Recipe, with_data
+from training.runs import load_run, read_task, recipe_of_run
+from training.scoring.arrays import Array
+from training.scoring.evaluate import CROSS_VALIDATION, score_outputs, write_json
+from training.scoring.figures import cases_of, check_answered
+from training.scoring.printing import print_outputs
+from training.scoring.thresholds import choose_thresholds
+
+__all__ = ["score_folds"]
+
+
+def score_folds(
+    runs: Sequence[Path], out: Path, data: str | None = None, cache: Path = Path("data/cache"), replicates: int = 1000
+) -> dict[str, Any]:
+    """Scores the networks of one cross-validation on the folds that each did not learn from, all folds together.
+
+    Of combined data each cross-validated part has scores of its own; the other parts, which all networks learned from
+    or none, have none. Thresholds of labels are chosen on all of these predictions: they are those of networks that
+    saw a part of the images.
+
+    Args:
+        runs: the folders of finished runs, one for each fold.
+        out: `cross_validation.json` is written into this folder; that of the network that learned from all folds, say,
+            which `evaluate` and a bundle then take the operating point and the scores from.
+        data: another place of the same data set.
+
+    Returns:
+        What was written: "runs", "folds"; "operating_points", {output: point}; "parts", a list: of each its "data" in
+        words and what `score_outputs` gives.
+
+    Raises:
+        RealMNetError: a folder that is not that of a finished run of one fold; folds that are missing or there twice;
+            runs of different recipes.
+    """
+    recipes = [_read(run, data) for run in runs]
+    answered = read_task(runs[0]).trained
+    counts = _check_folds(runs, recipes)
+    parts: list[dict[str, Any]] = []
+    points: dict[str, Any] = {}
+    for number, whole in enumerate(_cut_parts(recipes[0].data)):
+        images = replace(whole, fold=None).load("train", recipes[0].spec(), cache)
+        if images is None:
+            raise DataSetError(f"{whole.describe()}: no pictures")
+        check_answered(images.task.trained, answered)
+        said = _predictions(runs, number, images, data, cache)
+        chosen = _operating_points(images, said, f"{len(images)} pictures in {counts} folds of cross-validation")
+        points |= {name: point.to_dict() for name, point in chosen.items()}
+        about = {"data": f"cross-validation in {counts} folds: {whole.of.describe()}"}
+        parts.append({**about, **score_outputs(images, said, chosen, replicates)})
+        print_outputs(parts[-1])
+    result = {"runs": [str(run) for run in runs], "folds": counts, "operating_points": points, "parts": parts}
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / CROSS_VALIDATION, result)
+    return result
+
+
+def _read(run: Path, data: str | None) -> Recipe:
+    recipe = recipe_of_run(run)
+    if not any(part.fold for part in _cut_parts(recipe.data)):
+        raise RealMNetError(f"{run}: not a run of cross-validation; expected one that was trained with --fold K/N")
+    return recipe if data is None else with_data(recipe, data)
+
+
+def _cut_parts(data: DataSet) -> list[CrossValidation]:
+    parts: Iterable[DataSet] = data.parts if isinstance(data, CombinedDataSet) else (data,)
+    return [part for part in parts if isinstance(part, CrossValidation)]
+
+
+def _check_folds(runs: Sequence[Path], recipes: Sequence[Recipe]) -> int:
+    """Into how many folds the data was cut."""
+    folds = [_cut_parts(recipe.data)[0].fold or (0, 0) for recipe in recipes]
+    counts = folds[0][1]
+    if sorted(folds) != [(k, counts) for k in range(1, counts + 1)]:
+        there = ", ".join(f"{run} {k}/{n}" for run, (k, n) in zip(runs, folds, strict=True))
+        raise RealMNetError(f"expected one run for each of {counts} folds. Received: {there}")
+    for run, recipe in zip(runs, recipes, strict=True):
+        if _but_for_the_fold(recipe) != _but_for_the_fold(recipes[0]):
+            raise RealMNetError(f"{run}: its recipe is not that of {runs[0]}")
+    return counts
+
+
+def _but_for_the_fold(recipe: Recipe) -> dict[str, Any]:
+    values = recipe.to_dict()
+    found = [values["data"]]
+    while found:
+        each = found.pop()
+        if isinstance(each, Mapping):
+            each.pop("fold", None)  # type: ignore[attr-defined]
+            found += each.values()
+        elif isinstance(each, list | tuple):
+            found += each
+    return values
+
+
+def _predictions(
+    runs: Sequence[Path], number: int, images: ImageSet, data: str | None, cache: Path
+) -> dict[str, dict[str, Array]]:
+    """Of every image what its scores need, by the network of the run that tested it."""
+    at = {name: k for k, name in enumerate(images.names)}
+    found: dict[str, dict[str, Array]] = {name: {} for name in images.task.trained}
+    tested = np.zeros(len(images), bool)
+    for run in runs:
+        model, recipe = load_run(run)
+        recipe = recipe if data is None else with_data(recipe, data)
+        test = _cut_parts(recipe.data)[number].load("test", recipe.spec(), cache)
+        if test is None:
+            continue
+        rows = np.array([at[name] for name in test.names])
+        tested[rows] = True
+        for name, cases in cases_of(model, test, recipe.batch_size, answered=read_task(run).trained).items():
+            for key, values in cases.items():
+                of_all = found[name].setdefault(key, np.zeros((len(images), *values.shape[1:]), values.dtype))
+                of_all[rows] = values
+    if not tested.all():
+        raise DataSetError(f"{images.names[int(np.argmin(tested))]} and others were tested by none of the runs")
+    return found
+
+
+def _operating_points(images: ImageSet, said: Mapping[str, Mapping[str, Array]], on: str) -> dict[str, OperatingPoint]:
+    """Of the labels that have enough known images for it."""
+    points = {}
+    for name, output in images.task.trained.items():
+        if isinstance(output, Labels):
+            try:
+                points[name] = choose_thresholds(images.truth[name], said[name]["predicted"], output.labels, on)
+            except DataSetError as error:  # the other scores stand
+                print(f"no operating point: {error}")
+    return points
