@@ -36,6 +36,7 @@ def bundle_from_run(
     name: str | None = None,
     version: str = "1",
     artifacts: Sequence[str] = DEFAULT_ARTIFACTS,
+    keep_source: bool = True,
 ) -> tuple[Bundle, dict[str, Parity]]:
     """Exports the run in the folder of `weights`, measures each artifact on its test images, writes the bundle.
 
@@ -44,6 +45,7 @@ def bundle_from_run(
         name: of the bundle; the recipe's where `None`.
         artifacts: some of `export.conversion.artifacts.ARTIFACTS`. "int8" is the default one where it is among them,
             else the first.
+        keep_source: also put the Keras model into the bundle, from which `add` makes more artifacts.
 
     Returns:
         The bundle, and per artifact how far it is from Keras.
@@ -62,7 +64,8 @@ def bundle_from_run(
         name_of_first, first = next(iter(meaning.task.trained.items()))
         most = int(contract_of(first).tells(first, expected[name_of_first]).argmax())
         golden = run.test.pixels[most][None]
-        run.model.save(Path(folder) / SOURCE_FILE)
+        if keep_source:
+            run.model.save(Path(folder) / SOURCE_FILE)
         bundle = write_bundle(
             directory,
             name=name or run.name,
@@ -72,31 +75,38 @@ def bundle_from_run(
             artifacts=sources,
             default_artifact="int8" if "int8" in sources else artifacts[0],
             golden_image=np.ascontiguousarray(golden),
-            training_data=training_data(run.facts),
-            scores=readable_scores(run.scores, parity, meaning.task, offset),
+            training_data=training_data(run.facts, run.start),
+            scores=readable_scores(run.scores, parity, meaning.task, offset, run.folds),
             versions=versions(run.facts, sources),
             intended_use=INTENDED_USE,
-            source=Path(folder) / SOURCE_FILE,
+            source=Path(folder) / SOURCE_FILE if keep_source else None,
         )
     return bundle, parity
 
 
 @dataclass(frozen=True)
 class _Run:
-    """What a bundle takes from a finished run: `scores` and `facts` are its scores.json and run.json."""
+    """What a bundle takes from a finished run.
+
+    `start`: what its weights were at first. `scores`, `facts`, `folds`: its scores.json, run.json and, where there is
+    one, cross_validation.json.
+    """
 
     name: str
+    start: str | None
     model: keras.Model
     data: Any
     meaning: Meaning
     test: Images
     scores: dict[str, Any]
     facts: dict[str, Any]
+    folds: dict[str, Any] | None
 
     @classmethod
     def read(cls, weights: Path) -> "_Run":
         """Raises RealMNetError as `bundle_from_run`."""
         from training.runs import load_run
+        from training.scoring.evaluate import CROSS_VALIDATION
 
         run = Path(weights)
         run = run.parent if run.is_file() else run
@@ -111,7 +121,8 @@ class _Run:
             raise RealMNetError(f"{run}: its {recipe.data.kind} data has no test images")
         meaning = Meaning(with_class_maps(model, _task(run, scores)), spec)
         images = images_of_set(test, f"test split of {recipe.data.kind}")
-        return cls(recipe.name, model, recipe.data, meaning, images, scores, facts)
+        folds = _read_json(run / CROSS_VALIDATION) if (run / CROSS_VALIDATION).is_file() else None
+        return cls(recipe.name, recipe.weights, model, recipe.data, meaning, images, scores, facts, folds)
 
 
 def _task(run: Path, scores: dict[str, Any]) -> Task:

@@ -1,7 +1,8 @@
 """What a bundle says of itself for people: what it was trained on, how it scored, with which versions it was made."""
 
 import importlib.metadata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from export.contract.by_kind.kinds import KINDS
@@ -22,32 +23,65 @@ INTENDED_USE = (
 PACKAGES = ("keras", "tensorflow", "ai-edge-litert", "litert-quantizer", "onnx", "onnxruntime", "numpy")
 
 
-def training_data(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """`facts`: the run.json of a run."""
+def training_data(facts: Mapping[str, Any], start: str | None) -> dict[str, Any]:
+    """`facts`: the run.json of a run. `start`: the weights that its recipe names."""
     return {
-        "statement": f"Trained on {facts['training_data']}.",
-        "training images": facts["images"]["train"],
-        "validation images": facts["images"]["validation"],
+        "statement": f"Trained on {facts['training_data']}. It started from {_weights(start)}.",
+        "command": _command(facts["command"]),
+        **{f"{split} images".replace("train ", "training "): count for split, count in facts["images"].items()},
         "training data sha256": facts["data_sha256"]["train"],
         "seed": facts["seed"],
     }
 
 
 def readable_scores(
-    scores: Mapping[str, Any], parity: Mapping[str, Parity], task: Task, offset: MapOffset | None
+    scores: Mapping[str, Any],
+    parity: Mapping[str, Parity],
+    task: Task,
+    offset: MapOffset | None,
+    folds: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """`scores`: the scores.json of a run. `offset`: of its class maps, where it was measured."""
+    """`scores`: the scores.json of a run. `offset`: of its class maps, where it was measured.
+
+    `folds`: the cross_validation.json of the run, where there is one.
+    """
     bootstrap = scores["bootstrap"]
     maps = {"class maps": "Grad-CAM"} if any(isinstance(each, Maps) for each in task.outputs.values()) else {}
     if offset is not None:
         maps["class maps"] += f", {offset.describe()}, as flipping tells ({offset.maps} maps of training images)"
+    kind = scores["data"].replace("_", " ")
     return {
-        "test data": f"{scores['images']} held-out {scores['data']} images of {scores['patients']} patients",
+        "test data": f"{scores['images']} held-out {kind} images of {scores['patients']} patients",
         "intervals": f"{bootstrap['interval']}, {bootstrap['replicates']} resamples by {bootstrap['unit']}",
         "test": {name: _interval(interval) for name, interval in scores["scores"].items()},
+        **({} if folds is None else cross_validation(folds)),
         **maps,
         **{against_keras(name): found.to_dict() for name, found in parity.items()},
     }
+
+
+def cross_validation(found: Mapping[str, Any]) -> dict[str, Any]:
+    """`found`: the cross_validation.json of a run; scores that do not exist are left out."""
+    return {
+        part["data"]: {
+            "pictures": part["images"],
+            **{name: _interval(each) for name, each in part["scores"].items() if each["value"] is not None},
+        }
+        for part in found["parts"]
+    }
+
+
+def _weights(start: str | None) -> str:
+    if start is None:
+        return "random weights"
+    return "weights that were trained on ImageNet" if start == "imagenet" else f"the weights {Path(start).name}"
+
+
+def _command(arguments: Sequence[str]) -> str:
+    """As it was typed, but for the places of folders, which are nobody's business."""
+    program, *others = arguments
+    said = [each if not Path(each).is_absolute() else Path(each).name for each in others]
+    return " ".join(["python -m training" if Path(program).name == "__main__.py" else Path(program).name, *said])
 
 
 def _interval(interval: Mapping[str, Any]) -> str:

@@ -20,6 +20,9 @@ def bundle(
     artifacts: Annotated[
         str, typer.Option(help="Model files, with commas; an unknown name lists all there are.")
     ] = "float32,float16,int8",
+    keep_source: Annotated[
+        bool, typer.Option("--source/--no-source", help="Keep the Keras model, from which add makes more model files.")
+    ] = True,
 ) -> None:
     """Write a bundle: models for the box's engines, bundle.json, golden input and output.
 
@@ -35,7 +38,7 @@ def bundle(
     must_exist(weights)
     from export.bundling.from_run import bundle_from_run
 
-    made, parity = bundle_from_run(weights, out, name, version, names_of(artifacts))
+    made, parity = bundle_from_run(weights, out, name, version, names_of(artifacts), keep_source)
     print_parity(parity)
     print_artifacts(made)
     print(f"written: {made.directory}")

@@ -75,7 +75,9 @@ class OwnDataSet:
 
     def describe(self) -> str:
         listed = "" if self.table is None else f" that {Path(self.table).name} lists"
-        return f"the training pictures of {Path(self.folder or '').name}{listed} ({self._vocabulary().name})"
+        vocabulary = self._vocabulary()
+        where = vocabulary.source or f"{Path(self.folder or '').name} ({vocabulary.name})"
+        return f"the training pictures{listed} of {where}"
 
     def load(self, split: str, spec: PreprocessSpec, cache: Path) -> ImageSet | None:
         check_split(split)

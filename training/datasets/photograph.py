@@ -37,7 +37,7 @@ class PhotographDataSet:
     The three splits have eyes of their own; one may be empty. A point that the field does not show is not visible.
     """
 
-    kind: ClassVar[str] = "photograph"
+    kind: ClassVar[str] = "drawn_photograph"
     task: ClassVar[Task] = Task("fundus", "colour_fundus", {LANDMARKS: LANDMARK_POINTS, DISC: DISC_MASK}, NoReferral())
 
     train_eyes: int = 600
@@ -50,7 +50,7 @@ class PhotographDataSet:
         check_arguments("drawn photographs", _FIELDS, vars(self))
 
     def describe(self) -> str:
-        return f"{self.train_eyes} drawn colour photographs, {self.width} px wide, seed {self.seed}; no real image"
+        return f"{self.train_eyes} colour photographs drawn by the program, {self.width} px wide, seed {self.seed}"
 
     def load(self, split: str, spec: PreprocessSpec, cache: Path) -> ImageSet | None:
         check_split(split)

@@ -16,6 +16,7 @@ from keras_realmnet.errors import DataSetError
 from keras_realmnet.tasks.outputs import Labels, Masks, Points
 from keras_realmnet.tasks.rules import AnyAbove, AnyOf, OperatingPoint
 from keras_realmnet.tasks.task import Task
+from training.datasets.combined import CombinedDataSet
 from training.datasets.data_set import DataSet
 from training.datasets.image_set import ImageSet
 from training.datasets.landmarks import DISC
@@ -112,7 +113,7 @@ def evaluate(
         choosing = "test" if same else "validation"
         points = _points(task, recipe, splits.get(choosing), cases.get(choosing, {}), same)
     facts: dict[str, Any] = {
-        "data": recipe.data.kind,
+        "data": _tested_kind(recipe, cache),
         "image_size": recipe.image_size,
         "data_sha256": {split: images.sha256 for split, images in splits.items()},
     }
@@ -209,6 +210,14 @@ def score_outputs(
         },
         "outputs": found,
     }
+
+
+def _tested_kind(recipe: Recipe, cache: Path) -> str:
+    """The kind of the test images; of combined data that of the parts that have some."""
+    if not isinstance(recipe.data, CombinedDataSet):
+        return recipe.data.kind
+    tested = (part.kind for part in recipe.data.parts if part.load("test", recipe.spec(), cache) is not None)
+    return ", ".join(dict.fromkeys(tested))
 
 
 def _points(

@@ -30,7 +30,7 @@ PARTS = (
 
 
 def test_each_kind_names_its_class():
-    assert sorted(DATA_SETS) == ["combined", "cross_validation", "own", "palm", "phantom", "photograph", "psmm"]
+    assert sorted(DATA_SETS) == ["combined", "cross_validation", "drawn_photograph", "own", "palm", "phantom", "psmm"]
     assert all(DATA_SETS[kind].kind == kind for kind in DATA_SETS)
 
 

@@ -3,6 +3,7 @@
     name = "clinic"                     # of the set: a code leaves the house as clinic:HE, of at most 16 characters
     modality = "colour_fundus"
     condition = "diabetic retinopathy"  # continues "screening for ..."
+    source = "our clinic, 2024"         # optional: where the pictures are from and their licence, for a bundle's reader
 
     [[outputs]]
     name = "findings"
@@ -324,6 +325,7 @@ class Vocabulary(_Part):
     name: Line
     modality: Modality
     condition: Line = "retinal disease"
+    source: Line | None = None
     outputs: Annotated[tuple[Annotated[Output, Field(discriminator="kind")], ...], Field(min_length=1)]
 
     @model_validator(mode="after")

@@ -34,6 +34,8 @@ POINTS = {
         {"code": "DISC", "name": "Optic disc", "meaning": "optic disc", "x": "disc_x", "y": "disc_y"},
     ],
 }
+IDRID = "IDRiD (Porwal et al., Data 2018; CC BY 4.0)"
+PALM = "PALM / iChallenge-PM (Fang et al., Scientific Data 2024; CC BY 4.0)"
 DISC = {"code": "DISC", "name": "Optic disc", "meaning": "optic disc"}
 MASKS = {"name": "disc", "kind": "masks", "exclusive": True, "single": True}
 # Microaneurysms, haemorrhages, exudates, and colours of a few pixels where they meet.
@@ -49,7 +51,7 @@ RECIPE = Recipe(
                 "idrid_fovea_dr",
                 "labels.csv",
                 "path=image,same_picture=same_picture_as,same_picture=shared_idrid_file",
-                {**FUNDUS, "outputs": [POINTS]},
+                {**FUNDUS, "source": f"{IDRID}: fovea and disc centre", "outputs": [POINTS]},
                 held_out=0.2,
             ),
             CrossValidation(PalmDataSet("palm224", "fovea"), (1, 5), "validation"),
@@ -57,6 +59,7 @@ RECIPE = Recipe(
                 "idrid/images",
                 vocabulary={
                     **FUNDUS,
+                    "source": f"{IDRID}: 20 masks of the optic disc",
                     "outputs": [
                         {
                             **MASKS,
@@ -72,6 +75,7 @@ RECIPE = Recipe(
                 "palm_native",
                 vocabulary={
                     **FUNDUS,
+                    "source": f"{PALM}: 2 masks of the optic disc",
                     "outputs": [
                         {**MASKS, "folder": "masks", "suffix": "_mask", "background": 255, "entries": [DISC]},
                     ],
