@@ -64,9 +64,15 @@ def test_landmarks_from_sources_that_know_different_things(folder, tmp_path):
     drawn, *parts = recipe.data.parts
     drawn = PhotographDataSet(4, 0, 2, width=72)
     data = in_folds(replace(recipe.data, parts=(drawn, *parts), repeats=(1, 1, 1, 2, 2)), (2, 5))
+    twins = {"images/I5.jpg", "D1.jpg"}  # one picture, once with a fovea, once with a mask
+    sides = [set(data.load(split, recipe.spec(), folder / "cache").names) & twins for split in ("train", "test")]
+    assert all(sides) is False
+    left_out = twins - sides[0] - sides[1]
     result = fit(replace(recipe, data=data), tmp_path / "run", cache=folder / "cache")
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert facts["images"]["train"] + result["images"] == (4 + 2) + 10 + 5 + 2 * 2 + 2 * 1
+    assert facts["images"]["train"] + result["images"] == (4 + 2) + 10 + 5 + (1 + 2 * 4) + 2 * 1 - sum(
+        2 if name == "D1.jpg" else 1 for name in left_out
+    )
     assert result["images"] > 2 + 1  # drawn, and PALM's
     assert np.isfinite(result["scores"]["landmarks_mean_distance"]["value"])
     assert read_task(tmp_path / "run").trained["landmarks"].labels.codes == ("FOVEA", "DISC")
