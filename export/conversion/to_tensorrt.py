@@ -4,6 +4,7 @@ Written for TensorRT 10 and 11: networks are strongly typed, as 11 demands, so t
 model (float32, float16, bfloat16, QDQ int8 or float8) and not an option here. Not yet run on hardware.
 """
 
+import os
 import re
 import tempfile
 import time
@@ -92,7 +93,9 @@ def to_tensorrt(
     path.write_bytes(bytes(plan))
     if cache:
         cache.parent.mkdir(parents=True, exist_ok=True)
-        cache.write_bytes(bytes(config.get_timing_cache().serialize()))
+        part = cache.with_name(f".{cache.name}.{os.getpid()}")  # of this process alone: several may share the cache
+        part.write_bytes(bytes(config.get_timing_cache().serialize()))
+        part.replace(cache)
     return path
 
 

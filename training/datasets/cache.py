@@ -14,6 +14,7 @@ from keras_realmnet.screening.preprocessing import PreprocessSpec
 from keras_realmnet.tasks.outputs import Masks, Points
 from keras_realmnet.tasks.task import Task
 from training.data.files.mask_files import MaskTruth
+from training.data.files.once import make_once
 from training.data.parallel import in_parallel
 from training.datasets.image_set import ImageSet, content_hash
 from training.datasets.prepared import Prepared, points_in_square, sides_of
@@ -21,6 +22,7 @@ from training.datasets.prepared import Prepared, points_in_square, sides_of
 __all__ = ["CHUNK", "IMAGES", "cached_arrays", "cached_images", "file_identity", "mask_identity"]
 
 IMAGES, PLACES = "images", "places"  # names of arrays, and of their files
+COMPLETE = "complete.json"  # the file that says so
 CHUNK = 32  # images a worker prepares at a time; the unit of resuming
 
 
@@ -76,40 +78,50 @@ def cached_arrays(
     float32 (n, points, 3).
 
     The cache folder is named by the hash of what they follow from. `done.npy` marks the chunks that are written;
-    `complete.json` appears last.
+    `complete.json` appears last. Of several processes that need the same at once, one prepares and the others wait.
     """
     forms = _forms(task, spec.size, made_points)
     if len(forms) > 1:  # what was cached before there were masks and points stays valid
         identity = {**identity, "arrays": {name: list(shape) for name, (shape, _) in forms.items()}}
     key = hashlib.sha256(json.dumps([identity, spec.to_dict()], sort_keys=True).encode()).hexdigest()[:16]
     folder = cache / f"{title}-{spec.size}-{key}"
-    if not (folder / "complete.json").is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        starts = range(0, len(sources), CHUNK)
-        arrays = {
-            name: _open_array(folder / f"{name}.npy", (len(sources), *shape), dtype)
-            for name, (shape, dtype) in forms.items()
-        }
-        done = _open_array(folder / "done.npy", (len(starts),), np.uint8)
-        todo = [(start, sources[start : start + CHUNK]) for k, start in enumerate(starts) if not done[k]]
-        work = in_parallel(
-            partial(_prepare_chunk, prepare, tuple(forms)), todo, f"preparing {title}", done=len(starts) - len(todo)
-        )
-        for start, prepared in work:
-            for name, values in prepared.items():
-                arrays[name][start : start + len(values)] = values
-                arrays[name].flush()
-            done[start // CHUNK] = 1
-            done.flush()
-        digest = hashlib.sha256()
-        for array in arrays.values():
-            digest.update(np.ascontiguousarray(array).data)
-        facts = {"sha256": digest.hexdigest(), "preprocess": spec.to_dict(), "spec_hash": spec.hash, "from": identity}
-        temporary = folder / "complete.json.tmp"
-        temporary.write_text(json.dumps(facts, indent=1) + "\n")
-        temporary.replace(folder / "complete.json")
-    facts = json.loads((folder / "complete.json").read_text())
+    told = {"preprocess": spec.to_dict(), "spec_hash": spec.hash, "from": identity}
+    make_once(folder / COMPLETE, lambda: _prepare_all(folder, title, prepare, sources, forms, told))
+    facts = json.loads((folder / COMPLETE).read_text())
     return {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in forms}, facts["sha256"]
+
+
+def _prepare_all(
+    folder: Path,
+    title: str,
+    prepare: Callable[[Any], Prepared],
+    sources: Sequence[Any],
+    forms: Mapping[str, tuple[tuple[int, ...], DTypeLike]],
+    told: Mapping[str, Any],
+) -> None:
+    """Fills the folder from where an earlier process ended; what `told` says goes into its last file."""
+    starts = range(0, len(sources), CHUNK)
+    arrays = {
+        name: _open_array(folder / f"{name}.npy", (len(sources), *shape), dtype)
+        for name, (shape, dtype) in forms.items()
+    }
+    done = _open_array(folder / "done.npy", (len(starts),), np.uint8)
+    todo = [(start, sources[start : start + CHUNK]) for k, start in enumerate(starts) if not done[k]]
+    work = in_parallel(
+        partial(_prepare_chunk, prepare, tuple(forms)), todo, f"preparing {title}", done=len(starts) - len(todo)
+    )
+    for start, prepared in work:
+        for name, values in prepared.items():
+            arrays[name][start : start + len(values)] = values
+            arrays[name].flush()
+        done[start // CHUNK] = 1
+        done.flush()
+    digest = hashlib.sha256()
+    for array in arrays.values():
+        digest.update(np.ascontiguousarray(array).data)
+    temporary = folder / f"{COMPLETE}.tmp"
+    temporary.write_text(json.dumps({"sha256": digest.hexdigest(), **told}, indent=1) + "\n")
+    temporary.replace(folder / COMPLETE)
 
 
 def _forms(task: Task, size: int, made_points: Sequence[str]) -> dict[str, tuple[tuple[int, ...], DTypeLike]]:

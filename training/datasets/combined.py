@@ -16,6 +16,7 @@ from keras_realmnet.tasks.rules import NoReferral
 from keras_realmnet.tasks.task import Task
 from keras_realmnet.tasks.vocabulary import LabelSet
 from training.data.files.notices import noticed, tell
+from training.data.files.once import make_once
 from training.datasets.cache import IMAGES, mask_array
 from training.datasets.data_set import DataSet, check_split
 from training.datasets.image_set import ImageSet, content_hash
@@ -167,16 +168,18 @@ def _truth_in(images: ImageSet, name: str, output: Trained) -> NDArray[Any]:
 
 def _written(path: Path, parts: Iterable[NDArray[np.uint8]], count: int) -> NDArray[np.uint8]:
     """The parts one behind the other, `count` rows in all, memory-mapped; a file that is there holds them already."""
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        array, at = None, 0
-        for part in parts:
-            if array is None:
-                array = np.lib.format.open_memmap(temporary, "w+", part.dtype, (count, *part.shape[1:]))
-            array[at : at + len(part)] = part
-            at += len(part)
-        assert array is not None
-        array.flush()
-        temporary.replace(path)
+    make_once(path, lambda: _write(path, parts, count))
     return np.load(path, mmap_mode="r")
+
+
+def _write(path: Path, parts: Iterable[NDArray[np.uint8]], count: int) -> None:
+    temporary = path.with_suffix(".tmp")
+    array, at = None, 0
+    for part in parts:
+        if array is None:
+            array = np.lib.format.open_memmap(temporary, "w+", part.dtype, (count, *part.shape[1:]))
+        array[at : at + len(part)] = part
+        at += len(part)
+    assert array is not None
+    array.flush()
+    temporary.replace(path)
