@@ -159,11 +159,11 @@ def test_the_readme_shows_what_make_screen_prints(samples, tmp_path):
 
 def test_a_bundle_with_a_changed_byte_is_refused(samples, tmp_path):
     shutil.copytree(DEMO, tmp_path / "bundle")
-    model = tmp_path / "bundle" / "float16.tflite"
+    model = tmp_path / "bundle" / "int8.tflite"
     content = bytearray(model.read_bytes())
     content[len(content) // 2] ^= 1
     model.write_bytes(content)
     done = command("edge_app", "screen", samples, "--bundle", tmp_path / "bundle", "--out", tmp_path / "results")
     assert done.returncode == 2
-    assert "float16.tflite" in done.stderr
+    assert "int8.tflite" in done.stderr
     assert done.stderr.count("\n") == 1

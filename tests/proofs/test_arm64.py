@@ -18,4 +18,4 @@ def test_the_wheels_are_those_that_are_pinned_for_a_board(python, numpy):
 
 
 def test_the_shipped_bundle_has_artifacts_to_check():
-    assert {"float16", "int8"} <= set(arm64.for_processors(arm64.ROOT / "bundles/realmnet-demo"))
+    assert "int8" in arm64.for_processors(arm64.ROOT / "bundles/realmnet-demo")

@@ -262,7 +262,7 @@ def opened(request, tmp_path):
     if request.param == "one buffer":
         return OneBufferRuntime(b"", threads=1)
     if request.param == "litert":  # takes long enough to be interrupted
-        return open_runtime(Bundle.load(SHIPPED), "float16", threads=1)
+        return open_runtime(Bundle.load(SHIPPED), threads=1)
     return ENGINES[request.param](tiny_onnx(tmp_path / "tiny.onnx"), threads=1)
 
 
