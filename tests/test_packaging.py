@@ -141,7 +141,8 @@ def wheel(tracked, tmp_path_factory) -> Path:
 def test_the_wheel_has_all_files_of_the_packages_the_samples_and_the_box_s_part_of_the_bundle(wheel, tracked):
     names = {PurePath(name) for name in zipfile.ZipFile(wheel).namelist()}
     received = {name for name in names if not name.parts[0].endswith(".dist-info")}
-    bundle = {PurePath("bundles/realmnet-demo", name) for name in ("bundle.json", "golden.npz", "int8.tflite")}
+    folders = {name.parent for name in tracked if name.parts[0] == "bundles"}
+    bundle = {folder / name for folder in folders for name in ("bundle.json", "golden.npz", "int8.tflite")}
     images = {name for name in tracked if name.parts[0] == "samples" and name.suffix != ".md"}
     assert received == {name for name in tracked if name.parts[0] in PACKAGES} | images | bundle
 
