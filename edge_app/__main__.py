@@ -16,15 +16,16 @@ from rich.table import Table
 from rich.text import Text
 
 from edge_app.analysis.intake import find_images
+from edge_app.analysis.models import Models
 from edge_app.analysis.results import Results
-from edge_app.analysis.screen import Screener
-from edge_app.config import DEFAULT_BUNDLE
+from edge_app.analysis.run import run as screen_files
+from edge_app.config import SHIPPED_BUNDLES, InstalledBundle
 from edge_app.present.report import write_report
-from edge_app.present.terms import OUTCOME_NAMES, OUTCOME_STYLES, local_time
+from edge_app.present.terms import OUTCOME_STYLES, SHOWN_NAMES, local_time
+from edge_app.present.visits import worst_first
 from keras_realmnet.command_line import ShowVersion, run
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.record import ScreeningRecord
-from keras_realmnet.tasks.rules import OUTCOMES
 
 if TYPE_CHECKING:
     from edge_app.store.backup import Manifest
@@ -55,10 +56,15 @@ def screen(
     paths: Annotated[
         list[str], typer.Argument(metavar="PATH", help="Image files, folders (with their subfolders), quoted globs.")
     ],
-    bundle: Annotated[Path, typer.Option(help="Folder with the model and all that belongs to it.")] = DEFAULT_BUNDLE,
+    bundle: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder with a model and all that belongs to it; may be given again. Default: all shipped."),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for records, overlays and report.")] = Path("results"),
     json: Annotated[bool, typer.Option("--json", help="Only JSON on stdout, one record per line.")] = False,
-    artifact: Annotated[str | None, typer.Option(help="Which model file of the bundle; default: its own.")] = None,
+    artifact: Annotated[
+        str | None, typer.Option(help="Which model file of the bundle; with one --bundle. Default: its own.")
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Cores to compute on; default: all.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Screen again what already has a record.")] = False,
     engine: Annotated[Engine, typer.Option(help="Screen here, or on a Ray cluster.")] = Engine.local,
@@ -67,20 +73,24 @@ def screen(
 ) -> int:
     """Screen images: JPEG, PNG, TIFF, BMP and DICOM, told apart by content.
 
-    Each image becomes refer, negative, insufficient (quality) or not analysed, with its reason; an image without a
-    result is never shown as negative. An image that already has a record of the same contents and model is not
-    screened again.
+    Each image becomes refer, negative, insufficient (quality) or not analysed, with its reason, or described where a
+    bundle decides on nothing; an image without a result is never shown as negative. An image that already has a record
+    of the same contents and model is not screened again.
+
+    With several bundles an image goes to each that is for its kind of picture, and has a result of each. One that is of
+    no bundle's kind has one record, which says so. A bundle that fails its self-check is named, its results are shown
+    as missing, and the others go on.
 
     **Writes** to the folder given by --out:
 
-    - records.jsonl: one JSON record per picture, appended as it goes
+    - records.jsonl: one JSON record per picture and bundle, appended as it goes
 
     - overlays/: each image beside its class map
 
     - report.html: everything on one page, worst first, to read or to print
 
-    **Exit status**: 0 every image was analysed; 1 at least one was not (insufficient, not analysed, broken); 2 wrong
-    usage, or a bundle that is refused.
+    **Exit status**: 0 every image was analysed; 1 at least one was not (insufficient, not analysed, broken), or one of
+    several bundles fails its self-check; 2 wrong usage, or a bundle that is refused, or none that works.
 
     **Examples**
 
@@ -90,28 +100,47 @@ def screen(
 
     - python -m edge_app screen samples --json | jq .outcome
 
+    - python -m edge_app screen photographs --bundle bundles/mine --bundle bundles/other
+
     - python -m edge_app screen /archive --engine ray --workers 8 --address auto --out /archive-results
     """
     intake = find_images(paths, out)
-    screener = Screener.open(bundle, artifact, threads)
+    bundles = bundle or SHIPPED_BUNDLES
+    if artifact is not None and len(bundles) > 1:
+        folders = ", ".join(map(str, bundles))
+        raise RealMNetError(
+            f"--artifact names a model file of one bundle, give one --bundle with it. Bundles: {folders}"
+        )
+    models = Models.open([InstalledBundle(path=each.absolute(), artifact=artifact) for each in bundles], threads)
     errors = Console(stderr=True)
-    with Results(out, screener.bundle, screener.artifact) as results:
+    for name, reason in models.out_of_order.items():
+        print(f"edge_app: the bundle {name} is out of order, its results are missing: {reason}", file=sys.stderr)
+    with Results(out, models.described) as results:
         if engine is Engine.ray:
             from edge_app.analysis.archive import screen_archive
 
             records = screen_archive(
-                screener, intake.files, results, overwrite, workers=workers, threads=threads or 1, address=address
+                models, intake.files, results, overwrite, workers=workers, threads=threads or 1, address=address
             )
         else:
-            records = screener.run(intake.files, results, overwrite)
+            records = screen_files(models, intake.files, results, overwrite)
         screened = _follow(records, len(intake.files), errors, json)
         report = out / "report.html"
-        write_report(report, results.records, screener.bundle, results.overlays, intake.skipped, results.others)
+        write_report(
+            report,
+            results.records,
+            models.described,
+            results.overlays,
+            skipped=intake.skipped,
+            others=results.others,
+            out_of_order=models.out_of_order,
+        )
     output = errors if json else Console(width=None if sys.stdout.isatty() else 120)
+    several = len(models.names) > 1
     if not json:
-        _print_table(output, screened)
-    _print_counts(output, screened, len(intake.skipped), report)
-    return 0 if all(record.analysed for record in screened) else 1
+        _print_table(output, screened, several)
+    _print_counts(output, screened, len(intake.skipped), report, several)
+    return 0 if all(record.analysed for record in screened) and not models.out_of_order else 1
 
 
 def _follow(records: Iterator[list[ScreeningRecord]], files: int, errors: Console, json: bool) -> list[ScreeningRecord]:
@@ -330,14 +359,15 @@ def _progress(console: Console) -> Progress:
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
-def _print_table(console: Console, records: Sequence[ScreeningRecord]) -> None:
+def _print_table(console: Console, records: Sequence[ScreeningRecord], several: bool) -> None:
+    """`several`: bundles; the table tells of which one each result is."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("Result", "File", "Eye", "Why"):
+    for heading in ("Result", *(["Bundle"] if several else []), "File", "Eye", "Why"):
         table.add_column(heading, overflow="fold", no_wrap=heading == "Result")
-    worst_first = sorted(records, key=lambda record: (OUTCOMES.index(record.outcome), record.file))
-    for record in worst_first[:LISTED]:
+    for record in worst_first(records)[:LISTED]:
         table.add_row(
-            Text(OUTCOME_NAMES[record.outcome], OUTCOME_STYLES[record.outcome]),
+            Text(SHOWN_NAMES[record.shown], OUTCOME_STYLES[record.outcome]),
+            *([Text(record.bundle_name)] if several else []),
             Text(record.title),
             record.eye or "?",
             Text("\n".join((*record.reasons, *record.warnings))),
@@ -348,14 +378,17 @@ def _print_table(console: Console, records: Sequence[ScreeningRecord]) -> None:
         console.print(f"… and {len(records) - LISTED} more in the report")
 
 
-def _print_counts(console: Console, records: Sequence[ScreeningRecord], skipped: int, report: Path) -> None:
-    counts = Counter(record.outcome for record in records)
-    told = [outcome for outcome in OUTCOMES if counts[outcome] or outcome != "described"]  # few bundles describe alone
-    parts = [f"{counts[outcome]} {OUTCOME_NAMES[outcome].lower()}" for outcome in told]
+def _print_counts(
+    console: Console, records: Sequence[ScreeningRecord], skipped: int, report: Path, several: bool
+) -> None:
+    counts = Counter(record.shown for record in records)
+    told = [shown for shown in SHOWN_NAMES if counts[shown] or shown not in ("described", "missing")]  # these are rare
+    parts = [f"{counts[shown]} {SHOWN_NAMES[shown].lower()}" for shown in told]
+    images = len({(record.folder, record.file, record.frame) for record in records})
+    total = f"{images} image{'s' * (images != 1)}"
+    total += f", {len(records)} result{'s' * (len(records) != 1)}" if several else ""
     note = f"; {skipped} other file{'s' * (skipped != 1)} skipped" if skipped else ""
-    console.print(
-        f"\n{len(records)} image{'s' * (len(records) != 1)}: {', '.join(parts)}{note}", highlight=False, soft_wrap=True
-    )
+    console.print(f"\n{total}: {', '.join(parts)}{note}", highlight=False, soft_wrap=True)
     console.print("Research use only, not for clinical use.", highlight=False)
     console.print(Text(f"Report: {report}"), soft_wrap=True)
 

@@ -36,7 +36,9 @@ else:
 __all__ = ["Config", "Destination", "Dicom", "Folder", "InstalledBundle", "load_config"]
 
 ENVIRONMENT = "REALMNET_BOX__"
-DEFAULT_BUNDLE = Path(__file__).resolve().parent.parent / "bundles" / "realmnet-demo"
+BUNDLES = Path(__file__).resolve().parent.parent / "bundles"
+SHIPPED_BUNDLES = (BUNDLES / "realmnet-demo",)  # with what `screen` screens where no bundle is named
+DEFAULT_BUNDLE = SHIPPED_BUNDLES[0]  # of a box whose settings name none
 
 ResultKind = Literal["sr", "sc", "seg", "json", "csv", "fhir"]
 DICOM_RESULTS = ("sr", "sc", "seg")

@@ -1,14 +1,14 @@
-"""The bundles of a box: opened together in one process, each checked, and which of them a picture goes to."""
+"""Bundles opened together in one process, each checked, and which of them a picture goes to."""
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edge_app.analysis.screen import FileOrigin, Screener
+from edge_app.analysis.screen import FileOrigin, OnAnalysed, Screener
 from edge_app.config import InstalledBundle
 from keras_realmnet.errors import ModelOutOfOrder, RealMNetError
+from keras_realmnet.screening.bundle.artifact import Artifact
 from keras_realmnet.screening.bundle.bundle import Bundle
 from keras_realmnet.screening.engines.base import Prediction
 from keras_realmnet.screening.image_io import LoadedImage, read_image
@@ -16,8 +16,6 @@ from keras_realmnet.screening.quality import fitting
 from keras_realmnet.screening.record import ScreeningRecord
 
 __all__ = ["Models", "described"]
-
-log = logging.getLogger(__name__)
 
 
 def described(installed: Sequence[InstalledBundle]) -> list[Bundle]:
@@ -37,7 +35,7 @@ def described(installed: Sequence[InstalledBundle]) -> list[Bundle]:
 
 
 class Models:
-    """The screeners of a box, in the order of the settings.
+    """The screeners of a box or a command, in the order in which their bundles are named.
 
     out_of_order: {bundle: reason} of those that cannot screen on this machine now; of these only the identity counts.
     """
@@ -63,7 +61,6 @@ class Models:
             except Exception as error:  # whatever it is, the others go on
                 if len(installed) == 1:
                     raise
-                log.critical("the bundle %s is out of order: %s", bundle.name, error)
                 reasons[bundle.name] = str(error)
                 screeners.append(Screener(bundle, _OutOfOrder(str(error)), bundle.artifact(each.artifact).name))
         if len(reasons) == len(screeners):
@@ -74,13 +71,19 @@ class Models:
     def names(self) -> tuple[str, ...]:
         return tuple(self._screeners)
 
+    @property
+    def described(self) -> list[tuple[Bundle, Artifact]]:
+        """What results are of: each bundle with the one of its model files that screens."""
+        return [(each.bundle, each.bundle.artifact(each.artifact)) for each in self._screeners.values()]
+
     def of(self, name: str) -> Screener:
         """The screener of a bundle; for one that is not there, the first that works."""
-        return self._screeners.get(name) or self._first
+        return self._screeners.get(name) or self._screeners[self.first]
 
     @property
-    def _first(self) -> Screener:
-        return next(each for name, each in self._screeners.items() if name not in self.out_of_order)
+    def first(self) -> str:
+        """The bundle that tells what no bundle can screen: the first that works."""
+        return next(name for name in self._screeners if name not in self.out_of_order)
 
     def of_kind(self, path: Path, origin: FileOrigin, frame: int, own: str) -> tuple[str, ...]:
         """Names of the bundles that a picture goes to: all whose kind of picture it is, good or poor.
@@ -97,10 +100,21 @@ class Models:
             kinds = fitting(picture.pixels, picture.source, dict.fromkeys(modalities.values()))
         except Exception:  # the record will say why
             return (self.of(own).bundle.name,)
-        return tuple(name for name, kind in modalities.items() if kind in kinds) or (self._first.bundle.name,)
+        return tuple(name for name, kind in modalities.items() if kind in kinds) or (self.first,)
 
-    def failure(self, name: str, path: Path, sha256: str, origin: FileOrigin, frame: int) -> ScreeningRecord:
-        """The record of a picture whose bundle is out of order: there is no result, and it is missing."""
+    def screen(
+        self,
+        name: str,
+        path: Path,
+        sha256: str | None,
+        overlays: Path | None,
+        origin: FileOrigin,
+        frame: int,
+        on_analysed: OnAnalysed | None = None,
+    ) -> ScreeningRecord:
+        """`Screener.screen` by a bundle; of one that is out of order the result is missing, and its record says so."""
+        if name not in self.out_of_order:
+            return self.of(name).screen(path, sha256, overlays, origin, on_analysed, frame)
         error = ModelOutOfOrder(f"the model {name} is out of order on this machine: its result is missing")
         return self.of(name).failure(path, sha256, error, origin, frame)
 

@@ -1,34 +1,39 @@
-"""The folder of results: `records.jsonl`, one JSON object per image, and the pictures in `overlays/`."""
+"""The folder of results: `records.jsonl`, one JSON object per picture and bundle, and the pictures in `overlays/`."""
 
 import json
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
+from edge_app.analysis.screen import printable
 from keras_realmnet.errors import RealMNetError
+from keras_realmnet.screening.bundle.artifact import Artifact
 from keras_realmnet.screening.bundle.bundle import Bundle
 from keras_realmnet.screening.record import ScreeningRecord
 
-__all__ = ["Results"]
+__all__ = ["Picture", "Results"]
 
-Identity = tuple[str, str, str, str]  # folder, file, digest of the bundle, artifact
+Model = tuple[str, str]  # digest of the bundle, artifact
+Identity = tuple[str, str, str, str]  # folder, file, and the model
+Picture = tuple[str, int]  # of a file: name of the bundle it went to, which picture, from 1
 
 
 class Results:
     """The records of one folder; new ones are appended and flushed as they come.
 
     A file is known by its path, its bundle and its artifact: later records of the same three replace the earlier ones,
-    picture by picture. Records of other bundles stay in the file and are left alone.
+    picture by picture. Records of bundles that are not asked now stay in the file and are left alone.
     """
 
-    def __init__(self, directory: Path, bundle: Bundle, artifact: str):
+    def __init__(self, directory: Path, models: Sequence[tuple[Bundle, Artifact]]):
         """Opens or makes the folder. Raises RealMNetError where it cannot be written or holds foreign records."""
         self.directory = directory
         self.overlays = directory / "overlays"
-        self._model = (bundle.digest, artifact)
+        self._names = {(bundle.digest, artifact.name): bundle.name for bundle, artifact in models}
         self._path = directory / "records.jsonl"
         self._records: dict[Identity, dict[int, ScreeningRecord]] = {}  # of each file, by the number of the picture
-        self._by_contents: dict[str, Identity] = {}
+        self._by_contents: dict[tuple[str, Model], Identity] = {}
         try:
             self.overlays.mkdir(parents=True, exist_ok=True)
             stale = self._read()
@@ -41,34 +46,50 @@ class Results:
 
     @property
     def records(self) -> list[ScreeningRecord]:
-        """The current records of this bundle and artifact, in the order they came."""
-        return [record for record in self._all_records() if (record.bundle_digest, record.artifact) == self._model]
+        """The current records of these bundles and artifacts, in the order they came."""
+        return [record for record in self._all_records() if (record.bundle_digest, record.artifact) in self._names]
 
     @property
     def others(self) -> int:
         """How many records come from other bundles or artifacts."""
         return len(self._all_records()) - len(self.records)
 
-    def of_file(self, path: Path, sha256: str | None) -> list[ScreeningRecord]:
-        """The records of this very file with these very contents by this bundle and artifact; none unless all are."""
-        records = self.of_path(path)
-        return records if sha256 is not None and all(record.sha256 == sha256 for record in records) else []
+    def of_file(self, path: Path, sha256: str | None) -> dict[Picture, ScreeningRecord]:
+        """The records of this very file with these very contents by these bundles and artifacts."""
+        return _of_contents(self.of_path(path), sha256)
 
-    def of_path(self, path: Path) -> list[ScreeningRecord]:
-        """The records of a file of this name by this bundle and artifact, whatever its contents were then.
+    def of_path(self, path: Path) -> dict[Picture, ScreeningRecord]:
+        """The records of a file of this name by these bundles and artifacts, whatever its contents were then."""
+        return {
+            (name, frame): record
+            for model, name in self._names.items()
+            for frame, record in self._records.get(_identity(path, model), {}).items()
+        }
 
-        One per picture; none where a run was interrupted between them.
+    def of_contents(self, sha256: str | None) -> dict[Picture, ScreeningRecord]:
+        """The records of a file with the same contents by these bundles and artifacts; of each, the last such file."""
+        if sha256 is None:
+            return {}
+        found = {
+            (name, frame): record
+            for model, name in self._names.items()
+            if (identity := self._by_contents.get((sha256, model))) is not None
+            for frame, record in self._records.get(identity, {}).items()
+        }
+        return _of_contents(found, sha256)  # that file may have other contents by now
+
+    def settle(self, path: Path, sha256: str | None, records: Sequence[ScreeningRecord] | None) -> None:
+        """Forgets what these bundles said of a file and what no longer holds.
+
+        That is every record of other contents and, once it is clear which bundles its pictures go to, of others than
+        `records`: such as that a picture is of no known kind, before there was a bundle for it.
         """
-        return self._complete((str(path.absolute().parent), path.name, *self._model))
-
-    def of_contents(self, sha256: str | None) -> list[ScreeningRecord]:
-        """The records of a file with the same contents by this bundle and artifact; none unless all are there."""
-        identity = self._by_contents.get(sha256) if sha256 is not None else None
-        return [] if identity is None else self._complete(identity)
-
-    def _complete(self, identity: Identity) -> list[ScreeningRecord]:
-        records = list(self._records.get(identity, {}).values())
-        return records if records and len(records) == max(1, records[0].pictures) else []
+        kept = None if records is None else {(record.bundle_name, record.frame) for record in records}
+        for model, name in self._names.items():
+            for frame, record in list(self._records.get(_identity(path, model), {}).items()):
+                if record.sha256 != sha256 or (kept is not None and (name, frame) not in kept):
+                    del self._records[_identity(path, model)][frame]
+                    self._replaced = True
 
     def _all_records(self) -> list[ScreeningRecord]:
         return [record for records in self._records.values() for record in records.values()]
@@ -97,8 +118,8 @@ class Results:
         of_same_contents = {n: r for n, r in known.items() if r.sha256 == record.sha256 and n <= record.pictures}
         kept = {n: r for n, r in of_same_contents.items() if n != record.frame}
         self._records[identity] = {**kept, record.frame: record}
-        if record.sha256 is not None and (record.bundle_digest, record.artifact) == self._model:
-            self._by_contents[record.sha256] = identity
+        if record.sha256 is not None:
+            self._by_contents[record.sha256, (record.bundle_digest, record.artifact)] = identity
         return len(kept) < len(known)
 
     def _read(self) -> bool:
@@ -122,3 +143,11 @@ class Results:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, self._path)
+
+
+def _identity(path: Path, model: Model) -> Identity:
+    return printable(str(path.absolute().parent)), printable(path.name), *model
+
+
+def _of_contents(records: Mapping[Picture, ScreeningRecord], sha256: str | None) -> dict[Picture, ScreeningRecord]:
+    return {each: record for each, record in records.items() if sha256 is not None and record.sha256 == sha256}

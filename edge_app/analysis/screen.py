@@ -7,11 +7,10 @@ composes them. Whatever goes wrong with an image becomes a record with its reaso
 import hashlib
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
-from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -19,7 +18,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_app.analysis.results import Results
 from keras_realmnet.errors import EngineFailed, RealMNetError
 from keras_realmnet.screening import overlay
 from keras_realmnet.screening.bundle.bundle import Bundle
@@ -37,10 +35,7 @@ from keras_realmnet.screening.quality import assess
 from keras_realmnet.screening.record import ScreeningRecord
 from keras_realmnet.screening.runtimes import Runtime, open_runtime, self_check
 
-__all__ = ["FileOrigin", "PendingImage", "Screener", "contents_of", "retryable"]
-
-# A file's path, the SHA-256 of its contents, and what gives a new record of each of its pictures.
-PendingImage = tuple[Path, str | None, Callable[[], list[ScreeningRecord]]]
+__all__ = ["FileOrigin", "OnAnalysed", "Screener", "printable", "retryable"]
 
 FILE_FIELDS = (  # fields of the record that the file itself fills
     *("sha256", "frame", "pictures", "patient_id", "eye", "eye_source", "study_date"),
@@ -92,40 +87,6 @@ class Screener:
         self_check(bundle, runtime, artifact)
         return cls(bundle, runtime, bundle.artifact(artifact).name)
 
-    def run(self, files: Iterable[Path], results: Results, overwrite: bool = False) -> Iterator[list[ScreeningRecord]]:
-        """Yields the records of each file, one per picture, in order; they are stored before they are handed on.
-
-        A file that already has a record with the same contents, bundle and artifact is not screened again (unless
-        `overwrite`), and of several files with the same contents only the first is.
-        """
-
-        def images() -> Iterator[PendingImage]:
-            for path in files:
-                sha256 = contents_of(path)
-                yield path, sha256, partial(self.screen_file, path, sha256, results.overlays)
-
-        return self.collect(images(), results, overwrite)
-
-    def collect(
-        self, images: Iterable[PendingImage], results: Results, overwrite: bool = False
-    ) -> Iterator[list[ScreeningRecord]]:
-        """`run` for images that may be screened elsewhere."""
-        fresh: set[str | None] = set()  # contents screened in this run
-        for path, sha256, screen in images:
-            earlier = [] if overwrite else results.of_file(path, sha256)
-            twins = results.of_contents(sha256) if not overwrite or sha256 in fresh else []
-            if earlier and not any(map(retryable, earlier)):
-                yield earlier
-                continue
-            if twins and not any(map(retryable, twins)):
-                records = [self._duplicate(path, twin) for twin in twins]
-            else:
-                records = screen()
-                fresh.add(sha256)
-            for record in records:
-                results.append(record)
-            yield records
-
     def failure(
         self, path: Path, sha256: str | None, error: Exception, origin: FileOrigin | None = None, frame: int = 1
     ) -> ScreeningRecord:
@@ -133,11 +94,6 @@ class Screener:
         origin = origin or FileOrigin.of(path)
         facts = {**self._identity(origin, frame), "sha256": sha256, **_header_facts(path, origin, frame)}
         return ScreeningRecord(**{**facts, **_failure(error)})
-
-    def screen_file(self, path: Path, sha256: str | None, overlays: Path | None) -> list[ScreeningRecord]:
-        """`screen` of every picture that a file holds; a file that holds none has one record, which says why."""
-        first = self.screen(path, sha256, overlays)
-        return [first, *(self.screen(path, sha256, overlays, frame=n) for n in range(2, first.pictures + 1))]
 
     def screen(
         self,
@@ -258,8 +214,8 @@ class Screener:
             "screened_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
 
-    def _duplicate(self, path: Path, twin: ScreeningRecord) -> ScreeningRecord:
-        """The record of a file whose bytes were screened under another name; a contradiction of names is told."""
+    def duplicate(self, path: Path, twin: ScreeningRecord) -> ScreeningRecord:
+        """The record of a picture whose bytes were screened under another name; a contradiction of names is told."""
         origin = FileOrigin.of(path)
         facts = self._identity(origin, twin.frame) | _header_facts(path, origin, twin.frame)
         record = replace(twin, **facts, duplicate_of=twin.duplicate_of or twin.file, timings_ms={})
@@ -325,18 +281,6 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError):
         return f"the file cannot be read on this machine: {error.strerror or text}"
     return f"the analysis failed: {type(error).__name__}{': ' + text if text else ''}"
-
-
-def contents_of(path: Path) -> str | None:
-    """SHA-256 of the file's bytes; None where it cannot be read."""
-    digest = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    except OSError:
-        return None
-    return digest.hexdigest()
 
 
 def retryable(record: ScreeningRecord) -> bool:

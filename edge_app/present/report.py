@@ -2,7 +2,7 @@
 
 import base64
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -23,9 +23,10 @@ from edge_app.present.visits import visits
 from edge_app.present.wording import grades, lines, not_outlined_words, outlined_words
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening import overlay
+from keras_realmnet.screening.bundle.artifact import Artifact
 from keras_realmnet.screening.bundle.bundle import Bundle
+from keras_realmnet.screening.quality import MODALITY_NAMES
 from keras_realmnet.screening.record import ScreeningRecord
-from keras_realmnet.tasks.rules import OUTCOMES
 
 __all__ = ["page_environment", "write_report"]
 
@@ -35,33 +36,36 @@ PICTURE = 640  # px, longest side of a picture inside of the report
 def write_report(
     path: Path,
     records: Sequence[ScreeningRecord],
-    bundle: Bundle,
+    models: Sequence[tuple[Bundle, Artifact]],
     overlays: Path,
+    *,
     skipped: Sequence[Path] = (),
     others: int = 0,
+    out_of_order: Mapping[str, str] | None = None,
 ) -> None:
-    """Writes the report of all `records`, which must be of one bundle and artifact.
+    """Writes the report of all `records`.
 
     Args:
+        models: the bundles that the records are of, each with the artifact that screened.
         overlays: the folder with the records' pictures, which are copied into the report.
         skipped: files in the screened folders that were no images.
         others: number of records of other bundles that are left out.
+        out_of_order: {bundle: reason} of those that could not screen, so that their results are missing.
     """
-    artifact = bundle.artifact(records[0].artifact if records else None)
     context = {
-        "models": [(bundle, artifact)],
+        "models": models,
         "made_at": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         "visits": visits(records),
-        "total": len(records),
-        "counts": Counter(record.outcome for record in records),
-        "outcomes": OUTCOMES,
-        "possible": {*OUTCOMES} - ({"described"} if bundle.task.refers else {"refer", "negative"}),
+        "counts": Counter(record.shown for record in records),
+        "possible": set().union(*(_possible(bundle.task.refers) for bundle, _ in models)),
         "outcome_names": SHOWN_NAMES,
+        "modality_names": MODALITY_NAMES,
         "actions": ACTIONS,
         "eyes": EYES,
         "pictures": lambda record: _pictures(record, overlays),
         "skipped": [file.name.encode("utf-8", "replace").decode() for file in sorted(skipped)],
         "others": others,
+        "out_of_order": out_of_order or {},
     }
     temporary = path.with_suffix(".part")
     try:
@@ -92,6 +96,11 @@ def page_environment() -> Environment:
         not_outlined_words=not_outlined_words,
     )
     return environment
+
+
+def _possible(refers: bool) -> set[str]:
+    """The outcomes that are counted also where there is none."""
+    return {"insufficient", "not_analysed", *(("refer", "negative") if refers else ("described",))}
 
 
 def _pictures(record: ScreeningRecord, overlays: Path) -> list[str]:

@@ -11,7 +11,7 @@ from keras_realmnet.errors import ModelOutOfOrder
 from keras_realmnet.screening.quality import MODALITY_NAMES
 from keras_realmnet.screening.record import ScreeningRecord
 from keras_realmnet.tasks.findings import GradeFinding, LabelFinding
-from keras_realmnet.tasks.rules import AnyAbove, AnyOf, GradeFrom, MeasureAbove, Outcome, Rule
+from keras_realmnet.tasks.rules import OUTCOMES, AnyAbove, AnyOf, GradeFrom, MeasureAbove, Outcome, Rule
 
 __all__ = [
     "ACTIONS",
@@ -52,15 +52,16 @@ QUALITY_CODES: dict[Outcome, tuple[str, str]] = {
 }
 # Whether a structure, lesion or landmark was found; what was not found may be there nevertheless.
 FOUND_CODES = {True: ("found:yes", "Found"), False: ("found:no", "Not found")}
-OUTCOME_NAMES = {
+# What an eye, a visit or a record shows: its outcome, or that a result is missing, see `decision.Summary.shown`.
+SHOWN_NAMES = {
     "refer": "Refer",
     "insufficient": "Insufficient quality",
     "not_analysed": "Not analysed",
+    "missing": "Result missing",
     "negative": "Negative",
     "described": "Described",
 }
-# What an eye, a visit or a record shows: its outcome, or that a result is missing, see `decision.Summary.shown`.
-SHOWN_NAMES = {**OUTCOME_NAMES, "missing": "Result missing"}
+OUTCOME_NAMES = {outcome: SHOWN_NAMES[outcome] for outcome in OUTCOMES}
 OUTCOME_STYLES = {
     "refer": "bold red",
     "insufficient": "yellow",

@@ -1,25 +1,31 @@
 """Records grouped as people look at them: by person, day and eye."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from edge_app.identity import by_person_and_day
 from keras_realmnet.screening.decision import Graded, GradedImage, Summary, eye_summary, patient_summary
 from keras_realmnet.screening.record import ScreeningRecord
 from keras_realmnet.tasks.rules import OUTCOMES
 
-__all__ = ["EyeGroup", "Visit", "visits"]
+__all__ = ["EyeGroup", "Visit", "visits", "worst_first"]
 
 EYE_ORDER = ("OD", "OS", None)
 
 
 @dataclass(frozen=True)
 class EyeGroup:
-    """The images of one eye, worst first. `summary` is None where they may belong to different people."""
+    """The records of one eye, the worst picture first. `summary` is None where they may belong to different people."""
 
     eye: str | None
     summary: Summary | None
     records: tuple[ScreeningRecord, ...]
+
+    @property
+    def pictures(self) -> list[list[ScreeningRecord]]:
+        """The records picture by picture: of each bundle that it went to, worst first."""
+        return [list(records) for _, records in groupby(self.records, _picture)]
 
 
 @dataclass(frozen=True)
@@ -78,13 +84,25 @@ def _visit(
     for eye in EYE_ORDER if patient else (None,):
         mine = [record for record in records if record.eye == eye or patient is None]
         if mine:
-            mine.sort(
-                key=lambda record: (OUTCOMES.index(record.outcome), record.file, record.frame, record.bundle_name)
-            )
+            mine = worst_first(mine)
             graded: list[GradedImage] = [*mine, *(image for image in to_come if image.eye == eye)]
             eyes.append(EyeGroup(eye, eye_summary(graded) if patient else None, tuple(mine)))
     summary = patient_summary([*records, *to_come]) if patient else None
     return Visit(patient, day, summary, tuple(eyes), shared_number)
+
+
+def worst_first(records: Iterable[ScreeningRecord]) -> list[ScreeningRecord]:
+    """Records in the order in which people look at them: the worst picture first, all results of a picture together."""
+    worst = sorted(records, key=lambda record: (OUTCOMES.index(record.outcome), record.bundle_name))
+    places: dict[tuple[str, str, int], tuple[int, str, int, int]] = {}  # of pictures, by their worst result
+    for n, record in enumerate(worst):
+        place = (OUTCOMES.index(record.outcome), record.file, record.frame, n)
+        places.setdefault(_picture(record), place)
+    return sorted(worst, key=lambda record: places[_picture(record)])
+
+
+def _picture(record: ScreeningRecord) -> tuple[str, str, int]:
+    return record.folder, record.file, record.frame
 
 
 def _urgency(visit: Visit) -> tuple[int, str, str]:

@@ -71,6 +71,7 @@ class Worker:
         """Screens one item while the one before is written down: neither waits for the other's core or disk."""
         for number, name in enumerate(self._models.names):
             if name in self._models.out_of_order:
+                log.critical("the bundle %s is out of order: %s", name, self._models.out_of_order[name])
                 self._say(f"broken {number}")
         self._say("ready")
         self._record_killed_items()
@@ -136,12 +137,9 @@ class Worker:
         bundle = self._with_room(partial(self._route, item, path, origin))
         if bundle is None:
             return None, None
-        if bundle in self._models.out_of_order:
-            record = self._models.failure(bundle, path, item.sha256, origin, item.frame)
-            return _with_known_pictures(item, record), None
         found: list[Found] = []
-        record = self._models.of(bundle).screen(
-            path, item.sha256, None, origin, lambda *analysed: found.append(analysed), item.frame
+        record = self._models.screen(
+            bundle, path, item.sha256, None, origin, item.frame, lambda *analysed: found.append(analysed)
         )
         return _with_known_pictures(item, record), found[0] if found else None
 

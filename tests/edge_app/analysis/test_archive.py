@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from edge_app.analysis.archive import _images, _Worker, screen_archive
+from edge_app.analysis.archive import _pending, _Worker, screen_archive
 from edge_app.analysis.intake import find_images
+from edge_app.analysis.models import Models
 from edge_app.analysis.results import Results
-from edge_app.analysis.screen import Screener
+from edge_app.analysis.run import collect, run
+from edge_app.config import InstalledBundle
 
 
 @pytest.fixture
@@ -41,14 +43,14 @@ def test_images_of_a_dead_worker_get_a_record_and_another_try(save, tiny_bundle,
     files = [
         save(tmp_path / f"P{k}_OD.png", outcome) for k, outcome in enumerate(("refer", "negative", "insufficient"))
     ]
-    screener, worker = Screener.open(tiny_bundle, threads=1), _Worker(str(tiny_bundle), "float32", 1)
-    answers = [worker({"number": k, "file": os.fsencode(files[k]), "known": ""}) for k in (0, 2)]
-    with Results(tmp_path / "results", screener.bundle, screener.artifact) as results:
-        records = [one for [one] in screener.collect(_images(files, iter(answers), screener, results), results)]
+    models, worker = Models.open([InstalledBundle(path=tiny_bundle)], 1), _Worker([(str(tiny_bundle), "float32")], 1)
+    answers = [worker({"number": k, "file": os.fsencode(files[k]), "known": "[]"}) for k in (0, 2)]
+    with Results(tmp_path / "results", models.described) as results:
+        records = [one for [one] in collect(models, _pending(files, iter(answers), models, results), results)]
         assert [record.outcome for record in records] == ["refer", "not_analysed", "insufficient"]
         assert records[1].reasons == ("the worker that screened this image died; screen it again",)
         assert records[1].probabilities is None
-        again = [one for [one] in screener.run(files, results)]
+        again = [one for [one] in run(models, files, results)]
     assert [record.outcome for record in again] == ["refer", "negative", "insufficient"]
 
 
@@ -56,21 +58,21 @@ def test_images_of_a_dead_worker_get_a_record_and_another_try(save, tiny_bundle,
 def test_same_records_resumed_and_after_the_death_of_a_worker(archive, tiny_bundle, tmp_path):
     pytest.importorskip("ray")
     files = find_images([str(archive)], tmp_path).files
-    screener = Screener.open(tiny_bundle, threads=1)
-    with Results(tmp_path / "one", screener.bundle, screener.artifact) as results:
-        expected = settled(screener.run(files, results))
+    models = Models.open([InstalledBundle(path=tiny_bundle)], 1)
+    with Results(tmp_path / "one", models.described) as results:
+        expected = settled(run(models, files, results))
     assert len(expected) == len(files) == 47
 
-    with Results(tmp_path / "many", screener.bundle, screener.artifact) as results:
-        records = screen_archive(screener, files, results)
+    with Results(tmp_path / "many", models.described) as results:
+        records = screen_archive(models, files, results)
         first = [next(records) for _ in range(3)]
         victims = workers()
         assert victims
         os.kill(victims[0], signal.SIGKILL)
         assert settled([*first, *records]) == expected  # the block is screened again elsewhere
-    with Results(tmp_path / "many", screener.bundle, screener.artifact) as results:
+    with Results(tmp_path / "many", models.described) as results:
         assert settled([results.records]) == expected
-        again = [one for [one] in screen_archive(screener, files, results)]
+        again = [one for [one] in screen_archive(models, files, results)]
         assert again == results.records  # times included: nothing was screened a second time
     kept = {record.overlay for record in again if record.overlay}
     assert {path.name for path in (tmp_path / "many" / "overlays").iterdir()} == kept

@@ -12,7 +12,9 @@ import pytest
 from PIL import Image
 
 from edge_app.__main__ import main
+from edge_app.analysis.models import Models
 from edge_app.analysis.results import Results
+from edge_app.analysis.run import run as screen_files
 from edge_app.analysis.screen import Screener
 from keras_realmnet.errors import EngineFailed
 from keras_realmnet.screening.bundle.document import signed
@@ -112,12 +114,12 @@ class Failing:
 def test_an_unexpected_failure_is_a_record_and_tried_again(tiny_bundle, save, tmp_path, error):
     path = save(tmp_path / "a.png", "negative")
     good = Screener.open(tiny_bundle)
-    with Results(tmp_path / "out", good.bundle, good.artifact) as results:
-        [[record]] = replace(good, runtime=Failing(error, good.runtime)).run([path], results)
+    with Results(tmp_path / "out", Models([good]).described) as results:
+        [[record]] = screen_files(Models([replace(good, runtime=Failing(error, good.runtime))]), [path], results)
         assert (record.outcome, record.error) == ("not_analysed", type(error).__name__)
         assert ("memory" if isinstance(error, MemoryError) else "the analysis failed") in record.reasons[0]
         assert "\n" not in record.reasons[0]
-        [[record]] = good.run([path], results)
+        [[record]] = screen_files(Models([good]), [path], results)
         assert record.outcome == "negative"
     assert [entry["outcome"] for entry in stored(tmp_path / "out")] == ["negative"]
 
@@ -126,10 +128,11 @@ def test_an_engine_that_fails_for_good_ends_the_run(tiny_bundle, save, tmp_path)
     """Thousands of records without a result would look like thousands of bad pictures."""
     paths = [save(tmp_path / "a.png", "negative"), save(tmp_path / "b.png", "refer")]
     good = Screener.open(tiny_bundle)
-    with Results(tmp_path / "out", good.bundle, good.artifact) as results:
+    broken = replace(good, runtime=Failing(RuntimeError("launch failure")))
+    with Results(tmp_path / "out", Models([good]).described) as results:
         with pytest.raises(EngineFailed, match="launch failure"):
-            list(replace(good, runtime=Failing(RuntimeError("launch failure"))).run(paths, results))
-        assert [record.outcome for [record] in good.run(paths, results)] == ["negative", "refer"]
+            list(screen_files(Models([broken]), paths, results))
+        assert [record.outcome for [record] in screen_files(Models([good]), paths, results)] == ["negative", "refer"]
 
 
 def test_impossible_probabilities_are_no_decision(tiny_bundle, save, tmp_path):

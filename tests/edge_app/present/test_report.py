@@ -7,8 +7,10 @@ from itertools import pairwise
 
 import pytest
 
+from edge_app.analysis.models import Models
 from edge_app.analysis.results import Results
-from edge_app.analysis.screen import Screener
+from edge_app.analysis.run import run as screen_files
+from edge_app.config import InstalledBundle
 from edge_app.present.report import write_report
 from edge_app.present.terms import next_step, person_name
 from edge_app.present.visits import visits
@@ -44,26 +46,26 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def screener(tiny_bundle):
-    return Screener.open(tiny_bundle)
+def models(tiny_bundle):
+    return Models.open([InstalledBundle(path=tiny_bundle)])
 
 
 @pytest.fixture
-def made(screener, save, tmp_path):
+def made(models, save, tmp_path):
     """made({file name: outcome}) screens those pictures and gives (records, report text, page)."""
 
     def run(files, change=lambda record: record):
         paths = [save(tmp_path / "in" / name, outcome) for name, outcome in files.items()]
-        with Results(tmp_path / "out", screener.bundle, screener.artifact) as results:
-            records = [change(record) for of_file in screener.run(paths, results) for record in of_file]
-        write_report(tmp_path / "out" / "report.html", records, screener.bundle, tmp_path / "out" / "overlays")
+        with Results(tmp_path / "out", models.described) as results:
+            records = [change(record) for of_file in screen_files(models, paths, results) for record in of_file]
+        write_report(tmp_path / "out" / "report.html", records, models.described, tmp_path / "out" / "overlays")
         text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
         return records, text, Page(text)
 
     return run
 
 
-def test_everything_is_there_worst_first(made, screener):
+def test_everything_is_there_worst_first(made, models):
     records, text, page = made(
         {
             "A_OD_2025-01-31_1.png": "negative",
@@ -81,8 +83,8 @@ def test_everything_is_there_worst_first(made, screener):
         assert shown.count(record.file) >= 1
         for reason in record.reasons:
             assert reason in shown
-    bundle = screener.bundle
-    for fact in (bundle.artifact().sha256, bundle.spec.hash, bundle.digest, bundle.training_data["statement"]):
+    [(bundle, artifact)] = models.described
+    for fact in (artifact.sha256, bundle.spec.hash, bundle.digest, bundle.training_data["statement"]):
         assert fact in shown
     assert shown.count("Research use only – not for clinical use") >= 2
     assert shown.count("This is not a negative result") == 4  # two images, two eyes without one

@@ -8,8 +8,10 @@ import peers
 import pytest
 from PIL import Image
 
+from edge_app.analysis.models import Models
 from edge_app.analysis.results import Results
-from edge_app.analysis.screen import Screener
+from edge_app.analysis.run import run as screen_files
+from edge_app.config import InstalledBundle
 from edge_app.present.report import write_report
 from edge_app.web import auth as web_auth
 from edge_app.web import server as web
@@ -292,14 +294,14 @@ def test_every_page_is_accessible_and_fits(
 @pytest.fixture(scope="module")
 def report(tiny_bundle, pictures, tmp_path_factory):
     """A report of the command `screen` with a picture of each outcome."""
-    folder, screener = tmp_path_factory.mktemp("report"), Screener.open(tiny_bundle)
+    folder, models = tmp_path_factory.mktemp("report"), Models.open([InstalledBundle(path=tiny_bundle)])
     files = []
     for name, outcome in (("A_OD", "refer"), ("A_OS", "negative"), ("B_OD", "insufficient"), ("C", "not_analysed")):
         files.append(folder / f"{name}_2025-01-31_1.png")
         Image.fromarray(pictures[outcome]).save(files[-1])
-    with Results(folder / "out", screener.bundle, screener.artifact) as results:
-        records = [record for found in screener.run(files, results) for record in found]
-    write_report(folder / "report.html", records, screener.bundle, folder / "out" / "overlays")
+    with Results(folder / "out", models.described) as results:
+        records = [record for found in screen_files(models, files, results) for record in found]
+    write_report(folder / "report.html", records, models.described, folder / "out" / "overlays")
     return folder / "report.html"
 
 

@@ -103,7 +103,7 @@ def test_where_nothing_was_found_nothing_is_marked(box):
 def test_the_report_says_the_same_and_counts_what_can_occur(box, tmp_path):
     bundle, _, _, results = box
     records = [result.record for result in results.values()]
-    write_report(tmp_path / "report.html", records, bundle, tmp_path)
+    write_report(tmp_path / "report.html", records, [(bundle, bundle.artifact())], tmp_path)
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
     for record in records:
         for line in lines(record):
