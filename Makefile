@@ -8,7 +8,7 @@ NEUTRAL = -m "not tensorflow_only" tests/losses tests/models tests/test_keras_co
 
 .PHONY: screen test soak lint format clean
 
-## screen the sample images with the shipped bundle, on the light environment (no TensorFlow), and open the results
+## screen the sample images with every shipped bundle, on the light environment (no TensorFlow), and open the results
 screen: .venv-edge/ready
 	@.venv-edge/bin/python -m edge_app screen samples --out results || test $$? -eq 1  # 1: some samples are broken on purpose
 	@.venv-edge/bin/python -m webbrowser -t "file://$(CURDIR)/results/report.html" >/dev/null 2>&1 || true

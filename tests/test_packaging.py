@@ -14,6 +14,7 @@ from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from edge_app.config import SHIPPED_BUNDLES
 from keras_realmnet import __version__
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,7 +24,8 @@ OURS = "keras-realmnet"
 
 # ---- dependencies ----
 
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+PROJECT = PYPROJECT["project"]
 BOARD = {"cuda", "tensorrt"}  # packages of NVIDIA's, which come with the board
 # {part of the code: extras that it needs, all of them or for an option}
 NEEDS = {
@@ -145,6 +147,13 @@ def test_the_wheel_has_all_files_of_the_packages_the_samples_and_the_box_s_part_
     bundle = {folder / name for folder in folders for name in ("bundle.json", "golden.npz", "int8.tflite")}
     images = {name for name in tracked if name.parts[0] == "samples" and name.suffix != ".md"}
     assert received == {name for name in tracked if name.parts[0] in PACKAGES} | images | bundle
+
+
+def test_screen_takes_every_bundle_that_ships_where_none_is_named(tracked):
+    folders = {name.parent for name in tracked if name.parts[0] == "bundles" and name.name == "bundle.json"}
+    assert {PurePath(bundle.relative_to(ROOT)) for bundle in SHIPPED_BUNDLES} == folders
+    packaged = PYPROJECT["tool"]["setuptools"]["package-data"]["bundles"]
+    assert {PurePath("bundles", name).parent for name in packaged} == folders
 
 
 def test_the_wheel_states_the_version_and_what_it_needs(wheel):

@@ -6,14 +6,15 @@ from html.parser import HTMLParser
 from itertools import pairwise
 
 import pytest
+from PIL import Image
 
 from edge_app.analysis.models import Models
 from edge_app.analysis.results import Results
 from edge_app.analysis.run import run as screen_files
 from edge_app.config import InstalledBundle
 from edge_app.present.report import write_report
-from edge_app.present.terms import next_step, person_name
-from edge_app.present.visits import visits
+from edge_app.present.terms import next_step, person_name, rule_words
+from edge_app.present.visits import visits, worst_first
 from keras_realmnet.screening.record import ScreeningRecord
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>'
@@ -159,6 +160,74 @@ def test_an_overlay_outside_of_its_folder_or_gone_is_told(made, overlay):
 def test_an_empty_run_is_a_page(made):
     _, text, _ = made({})
     assert "0 image" in " ".join(re.sub("<[^>]+>", "", text).split())
+
+
+@pytest.fixture(scope="module")
+def several(tiny_bundle, tiny_bundles):
+    """A bundle for laser pictures, and two for photographs, of which one decides on nothing."""
+    folders = (tiny_bundle, tiny_bundles / "decides", tiny_bundles / "describes")
+    return Models.open([InstalledBundle(path=each) for each in folders])
+
+
+def counted(text: str) -> dict[str, int]:
+    """The numbers of results above the overview."""
+    found = re.findall(r"<li><span><b>(\d+)</b> results?</span>.*?</svg>(.*?)</span></li>", text)
+    return {name: int(number) for number, name in found}
+
+
+def test_the_results_of_several_bundles_for_a_picture_stand_in_one_card(several, kinds_picture, save, tmp_path):
+    laser, photograph = save(tmp_path / "A_OD_2025-01-31_1.png", "negative"), tmp_path / "A_OS_2025-01-31_1.png"
+    Image.fromarray(kinds_picture("disc", "fovea")).save(photograph)
+    with Results(tmp_path / "out", several.described) as results:
+        records = [each for of_file in screen_files(several, [laser, photograph], results) for each in of_file]
+    write_report(tmp_path / "report.html", records, several.described, tmp_path / "out" / "overlays")
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    one, two = sorted(re.findall(r"<article.*?</article>", text, re.DOTALL), key=len)
+    assert "A_OD_2025-01-31_1.png · tiny" in one
+    assert two.index("<h5>decides</h5>") < two.index("Refer to an") < two.index("<h5>describes</h5>")
+    assert "neither a referral nor a" in two[two.index("<h5>describes</h5>") :]
+    assert (two.count("A_OS_2025-01-31_1.png</h4>"), two.count("Image as received")) == (1, 1)
+    images = [attributes["alt"] for tag, attributes in Page(two).elements if tag == "img"]
+    assert sum("outlined" in alt for alt in images) == len(images) - 1 == 2
+    shown = " ".join("".join(Page(text).text).split())
+    for bundle, artifact in several.described:
+        assert shown.count(bundle.training_data["statement"]) >= 2  # above, and with its scores
+        for fact in (bundle.digest, artifact.sha256, bundle.intended_use, rule_words(bundle.task.rule)):
+            assert fact in shown
+    assert "3 models" in shown
+    expected = {"Refer": 1, "Insufficient quality": 0, "Not analysed": 0, "Negative": 1, "Described": 1}
+    assert counted(text) == expected
+    assert "macro AUROC" in shown
+
+
+def test_a_result_that_is_missing_is_shown_so_beside_the_others_of_its_picture(several, kinds_picture, tmp_path):
+    photograph = tmp_path / "A_OD_2025-01-31_1.png"
+    Image.fromarray(kinds_picture()).save(photograph)
+    broken = Models([several.of(name) for name in several.names], {"decides": "its file has changed"})
+    with Results(tmp_path / "out", broken.described) as results:
+        [records] = screen_files(broken, [photograph], results)
+    folder, reasons = tmp_path / "out" / "overlays", broken.out_of_order
+    write_report(tmp_path / "report.html", records, broken.described, folder, out_of_order=reasons)
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    page = " ".join("".join(Page(text).text).split())
+    assert "The model decides is out of order: its results are missing. Its file has changed." in page
+    assert (counted(text)["Result missing"], counted(text)["Negative"], counted(text)["Described"]) == (1, 0, 1)
+    [card] = re.findall(r"<article.*?</article>", text, re.DOTALL)
+    assert card.startswith('<article class="card missing')
+    assert "Image as received" in card[card.index("<h5>describes</h5>") :]  # what is out of order has no picture
+    assert "No picture could be shown" not in card
+    assert 'class="badge negative"' not in text[text.index('<h2 id="overview"') :]
+
+
+def test_the_worst_picture_comes_first_with_all_its_results():
+    def of(bundle: str, name: str, outcome: str) -> ScreeningRecord:
+        return replace(record(name, outcome, "A", "OD", "2025-01-01"), bundle_name=bundle)
+
+    given = [of("b", "1", "negative"), of("a", "1", "negative"), of("b", "2", "described"), of("a", "2", "refer")]
+    ordered = worst_first(given)
+    assert [(each.file, each.bundle_name) for each in ordered] == [("2", "a"), ("2", "b"), ("1", "a"), ("1", "b")]
+    [visit] = visits(given)
+    assert visit.eyes[0].pictures == [ordered[:2], ordered[2:]]
 
 
 def record(name: str, outcome: str, patient: str | None, eye: str | None, day: str | None) -> ScreeningRecord:

@@ -291,17 +291,26 @@ def test_every_page_is_accessible_and_fits(
         assert page.get_by_text("Research use only – not for clinical use", exact=True).first.is_visible()
 
 
-@pytest.fixture(scope="module")
-def report(tiny_bundle, pictures, tmp_path_factory):
-    """A report of the command `screen` with a picture of each outcome."""
-    folder, models = tmp_path_factory.mktemp("report"), Models.open([InstalledBundle(path=tiny_bundle)])
-    files = []
+@pytest.fixture(scope="module", params=["one bundle", "several"])
+def report(tiny_bundle, tiny_bundles, pictures, kinds_picture, request, tmp_path_factory):
+    """A report of the command `screen` with a picture of each outcome; of several bundles also with a picture that two
+    of them have seen, and with one whose result is missing."""
+    folders = [tiny_bundle] if request.param == "one bundle" else [tiny_bundle, *tiny_bundles.iterdir()]
+    folder, models = tmp_path_factory.mktemp("report"), Models.open([InstalledBundle(path=each) for each in folders])
+    reasons, files = {}, [folder / "D_OD_2025-01-31_1.png"]
+    Image.fromarray(kinds_picture("disc", "cup", "fovea")).save(files[0])
     for name, outcome in (("A_OD", "refer"), ("A_OS", "negative"), ("B_OD", "insufficient"), ("C", "not_analysed")):
         files.append(folder / f"{name}_2025-01-31_1.png")
         Image.fromarray(pictures[outcome]).save(files[-1])
     with Results(folder / "out", models.described) as results:
         records = [record for found in screen_files(models, files, results) for record in found]
-    write_report(folder / "report.html", records, models.described, folder / "out" / "overlays")
+        if len(folders) > 1:
+            reasons["decides"] = "its file has changed"
+            models = Models([models.of(name) for name in models.names], reasons)
+            Image.fromarray(kinds_picture("disc")).save(folder / "E_OS_2025-01-31_1.png")
+            records += next(screen_files(models, [folder / "E_OS_2025-01-31_1.png"], results))
+    overlays = folder / "out" / "overlays"
+    write_report(folder / "report.html", records, models.described, overlays, out_of_order=reasons)
     return folder / "report.html"
 
 
