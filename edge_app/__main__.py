@@ -114,7 +114,8 @@ def screen(
     models = Models.open([InstalledBundle(path=each.absolute(), artifact=artifact) for each in bundles], threads)
     errors = Console(stderr=True)
     for name, reason in models.out_of_order.items():
-        print(f"edge_app: the bundle {name} is out of order, its results are missing: {reason}", file=sys.stderr)
+        line = f"the bundle {name} is out of order, its results are missing: {' '.join(reason.split())}"
+        print(f"edge_app: {line}", file=sys.stderr)
     with Results(out, models.described) as results:
         if engine is Engine.ray:
             from edge_app.analysis.archive import screen_archive

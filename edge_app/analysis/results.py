@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -78,18 +78,16 @@ class Results:
         }
         return _of_contents(found, sha256)  # that file may have other contents by now
 
-    def settle(self, path: Path, sha256: str | None, records: Sequence[ScreeningRecord] | None) -> None:
-        """Forgets what these bundles said of a file and what no longer holds.
+    def settle(self, path: Path, sha256: str | None, pictures: Container[Picture], routed: bool) -> None:
+        """Forgets what these bundles said of a file, other than of `pictures`, and what no longer holds.
 
-        That is every record of other contents and, once it is clear which bundles its pictures go to, of others than
-        `records`: such as that a picture is of no known kind, before there was a bundle for it.
+        That is what they said of other contents and, where it is clear that its pictures go to these bundles alone
+        (`routed`), all of it: such as that a picture is of no known kind, before there was a bundle for it.
         """
-        kept = None if records is None else {(record.bundle_name, record.frame) for record in records}
-        for model, name in self._names.items():
-            for frame, record in list(self._records.get(_identity(path, model), {}).items()):
-                if record.sha256 != sha256 or (kept is not None and (name, frame) not in kept):
-                    del self._records[_identity(path, model)][frame]
-                    self._replaced = True
+        for picture, record in self.of_path(path).items():
+            if picture not in pictures and (routed or record.sha256 != sha256):
+                del self._records[record.folder, record.file, record.bundle_digest, record.artifact][record.frame]
+                self._replaced = True
 
     def _all_records(self) -> list[ScreeningRecord]:
         return [record for records in self._records.values() for record in records.values()]

@@ -47,15 +47,15 @@ def collect(
         twins = _settled(results.of_contents(sha256)) if not overwrite or sha256 in screened else {}
         copies = {each: models.of(each[0]).duplicate(path, twins[each]) for each in twins.keys() - earlier.keys()}
         known = {**copies, **earlier}
-        records = []
-        for picture, record in screen({each: record.pictures for each, record in known.items()}).items():
-            if record is not None:
-                screened.add(sha256)
-            records.append(record or known[picture])
+        found = screen({each: record.pictures for each, record in known.items()})
+        if any(record is not None for record in found.values()):
+            screened.add(sha256)
+        records = {picture: record or known[picture] for picture, record in found.items()}
+        for picture, record in records.items():
             if picture not in earlier:
-                results.append(records[-1])
-        results.settle(path, sha256, None if any(map(retryable, records)) else records)
-        yield records
+                results.append(record)
+        results.settle(path, sha256, records, routed=not any(map(retryable, records.values())))
+        yield list(records.values())
 
 
 def screen_file(models: Models, path: Path, sha256: str | None, overlays: Path, known: Known) -> Found:

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from edge_app.__main__ import main
 from edge_app.analysis.archive import _pending, _Worker
 from edge_app.analysis.models import Models
 from edge_app.analysis.results import Results
-from edge_app.analysis.run import collect, run
+from edge_app.analysis.run import collect, contents_of, run, screen_file
 from edge_app.config import InstalledBundle
 from keras_realmnet.screening.record import ScreeningRecord
 
@@ -228,6 +229,15 @@ def test_a_file_that_cannot_be_read_for_now_keeps_what_was_said_of_its_contents(
         models._last._read = read
         assert list(run(models, [path], results)) == [before]
         assert results.records == before
+
+
+def test_a_file_that_changes_while_it_is_screened_has_the_record_of_what_was_read(save, tiny_bundle, tmp_path):
+    models, path, old = Models.open([InstalledBundle(path=tiny_bundle)], 1), save(tmp_path / "a.png", "refer"), "0" * 64
+    with Results(tmp_path / "results", models.described) as results:
+        pending = (path, old, partial(screen_file, models, path, old, results.overlays))
+        [[record]] = collect(models, [pending], results)
+        assert (record.outcome, record.sha256) == ("refer", contents_of(path))
+        assert results.records == [record]
 
 
 def _out_of_memory(*_, **__):
