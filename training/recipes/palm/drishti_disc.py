@@ -27,7 +27,7 @@ RECIPE = replace(
         held_out=0.2,
     ),
     weights="runs/fundus_landmarks",
-    phases=(Phase(epochs=16, size=256),),
+    phases=(Phase(epochs=10, size=256),),
     batch_size=8,
     learning_rate=3e-4,
     loss_weights={},
