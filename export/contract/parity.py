@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.contract.by_kind.figures import Value, Values, difference_of
-from export.contract.by_kind.kinds import contract_of, precision_of
+from export.contract.by_kind.kinds import contract_of, limits_of
 from export.contract.images import Images
 from keras_realmnet.errors import BundleMismatch
 from keras_realmnet.screening.engines.base import Prediction
@@ -54,7 +54,7 @@ class Parity:
 
     def _broken(self, name: str, precision: str) -> Iterator[str]:
         contract, values = contract_of(self.task.outputs[name]), self.values[name]
-        limits = contract.limits[precision_of(precision)]
+        limits = limits_of(self.task.outputs[name], precision)
         for figure, rule in contract.figures.items():
             bound, value = limits.get(rule.limit), values.get(figure)
             if bound is not None and isinstance(value, int | float):
@@ -79,7 +79,7 @@ class Parity:
 
     def _unjudged(self, name: str, precision: str) -> str | None:
         contract = contract_of(self.task.outputs[name])
-        limits = contract.limits[precision_of(precision)]
+        limits = limits_of(self.task.outputs[name], precision)
         asked = {figure: change for figure, change in contract.changes.items() if limits.get(change.limit or "")}
         scores = [self.values[name].get(figure) for figure in asked]
         judged = [difference_of(score) is not None for score in scores]
@@ -95,9 +95,7 @@ class Parity:
 
     def limits(self, precision: str) -> dict[str, Any]:
         """What holds for the precision, as `to_dict` gives the figures."""
-        of_outputs = {
-            name: contract_of(self.task.outputs[name]).limits[precision_of(precision)] for name in self.values
-        }
+        of_outputs = {name: limits_of(self.task.outputs[name], precision) for name in self.values}
         return self._flat(of_outputs) if len(self.task.trained) == 1 else of_outputs
 
     def to_dict(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from export.conversion.body import CONVOLUTIONAL
 from export.conversion.quantize_litert import LITERT_ARTIFACTS
 from export.conversion.quantize_litert_convolutions import to_litert_int8_convolutional
 from export.conversion.quantize_onnx import to_onnx_int8, to_onnx_int8_dynamic
@@ -39,7 +40,8 @@ GOLDEN_TOLERANCE = {"float32": 1e-3, "float16": 5e-3, "int8": 2e-2}  # other pro
 class Kind:
     """What an artifact is: who opens it, its precision, what it is made of and by which function.
 
-    precision: as `export.contract.by_kind.kinds.precision_of` knows it; "int8_static" is made with calibration images.
+    precision: as `export.contract.by_kind.kinds.precision_of` knows it; "int8_static" and `CONVOLUTIONAL`
+        are made with calibration images.
     source: the artifact it is made from; `None` for the Keras model.
     make: (source, path, calibration images) → path; with what `deploy_graph` takes where the source is the Keras model.
     """
@@ -78,12 +80,12 @@ ARTIFACTS = {
 # int8 are named after groups of a TinyViT's layers and do not exist.
 CONVOLUTIONAL_ARTIFACTS = {
     **{name: ARTIFACTS[name] for name in ("float32", "float16")},
-    "int8": Kind("litert", "int8_static", "float32", to_litert_int8_convolutional),
+    "int8": Kind("litert", CONVOLUTIONAL, "float32", to_litert_int8_convolutional),
     **{name: ARTIFACTS[name] for name in ("onnx-float32", "onnx-float32-gpu", "onnx-float16-gpu")},
-    "onnx-int8": Kind("onnxruntime", "int8_static", "onnx-float32-gpu", to_onnx_int8_convolutional),
+    "onnx-int8": Kind("onnxruntime", CONVOLUTIONAL, "onnx-float32-gpu", to_onnx_int8_convolutional),
     "onnx-int8-gpu": Kind(
         "onnxruntime",
-        "int8_static",
+        CONVOLUTIONAL,
         "onnx-float32-gpu",
         lambda model, path, images: to_onnx_int8_convolutional(model, path, images, target="tensorrt"),
     ),
@@ -112,7 +114,7 @@ class ArtifactMaker:
     def _file(self, name, kind):
         if name not in self._made:
             path = self._folder / f"{name}{engine_class(kind.engine).SUFFIX}"
-            images = self._calibration if kind.precision == "int8_static" else None
+            images = self._calibration if kind.precision.startswith("int8_static") else None
             if kind.source is None:
                 self._made[name] = kind.make(self._model, path, images, **self._deployment)
             else:
@@ -129,7 +131,7 @@ def is_convolutional(model: keras.Model) -> bool:
 def needs_calibration(name: str, convolutional: bool = False) -> bool:
     """Whether the artifact called `name` is made with images. Raises RealMNetError for an unknown one."""
     kind = kind_of(name, convolutional)
-    if kind.precision == "int8_static":
+    if kind.precision.startswith("int8_static"):
         return True
     return kind.source is not None and needs_calibration(kind.source, convolutional)
 

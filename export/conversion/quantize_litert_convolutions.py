@@ -2,6 +2,7 @@
 
 import re
 import tempfile
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from export.conversion.calibration import activation_ranges
 from export.conversion.quantize_litert import operation_name, quantize, read, with_room_for_biases
 from keras_realmnet.errors import RealMNetError
 
-__all__ = ["to_litert_int8_convolutional"]
+__all__ = ["to_litert_int8_convolutional", "with_corrected_biases"]
 
 CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "CONV_2D_TRANSPOSE")
 
@@ -23,6 +24,7 @@ def to_litert_int8_convolutional(float_model: Path, path: Path, calibration: NDA
 
     Weights have a scale per output channel, activations a scale and a zero point per tensor; what is computed between
     is integer, but for operations that the quantizer does not know (LeakyReLU, a ReLU6 that no convolution takes in).
+    Biases take back what the rounding of weights does in the mean (`with_corrected_biases`).
     Input and outputs stay float32, and with them the scale of the pixels, the head and its class maps, or the last
     convolution of a network without head (`body.body_of`).
 
@@ -59,8 +61,72 @@ def to_litert_int8_convolutional(float_model: Path, path: Path, calibration: NDA
         pixels = {"min": np.zeros((1,) * 4, "float32"), "max": np.full((1,) * 4, 255, "float32")}
         ranges[subgraph.tensors[number].name.decode()] = pixels
     with tempfile.TemporaryDirectory() as folder:
-        float_model = with_room_for_biases(float_model, Path(folder) / "float32.tflite", operations, ranges)
-        return quantize(float_model, path, rules, ranges)
+        corrected = with_corrected_biases(float_model, Path(folder) / "corrected.tflite", operations, calibration)
+        ready = with_room_for_biases(corrected, Path(folder) / "float32.tflite", operations, ranges)
+        return quantize(ready, path, rules, ranges)
+
+
+def with_corrected_biases(
+    float_model: Path, path: Path, operations: Sequence[Any], calibration: NDArray[np.uint8]
+) -> Path:
+    """Writes `float_model` with biases that make up for the rounding of the weights to int8.
+
+    Rounding shifts each channel of a convolution's output by Σ (rounded − exact weight) · input; the mean of that over
+    the calibration images, their borders as their middle, leaves the bias (Nagel et al., ICCV 2019, section 4.2, with
+    measured means). In a network of many small convolutions the shifts add up: without this EfficientNet-Lite0's
+    probabilities move twice as far from Keras'.
+    """
+    from ai_edge_litert.tools.flatbuffer_utils import write_model
+
+    model = read(float_model)
+    (subgraph,) = model.subgraphs
+    chosen = {tuple(operation.outputs) for operation in operations}
+    found = [each for each in subgraph.operators if tuple(each.outputs) in chosen and _has_bias(model, each)]
+    means = _channel_means(float_model, {subgraph.tensors[each.inputs[0]].name.decode() for each in found}, calibration)
+    for operation in found:
+        x, w, b = (subgraph.tensors[number] for number in operation.inputs)
+        kernel, bias = (
+            np.frombuffer(bytes(model.buffers[tensor.buffer].data), "<f4").reshape(tensor.shape) for tensor in (w, b)
+        )
+        mean = means[x.name.decode()]
+        if operation_name(model, operation) == "DEPTHWISE_CONV_2D":  # (1, height, width, channels)
+            shift = (_rounded(kernel, (0, 1, 2)) - kernel).sum(axis=(0, 1, 2)) * np.repeat(mean, len(bias) // len(mean))
+        else:  # (channels, height, width, inputs)
+            shift = (_rounded(kernel, (1, 2, 3)) - kernel).sum(axis=(1, 2)) @ mean
+        model.buffers[b.buffer].data = np.frombuffer((bias - shift).astype("<f4").tobytes(), "uint8")
+    write_model(model, str(path))
+    return path
+
+
+def _has_bias(model: Any, operation: Any) -> bool:
+    return operation_name(model, operation) in ("CONV_2D", "DEPTHWISE_CONV_2D") and operation.inputs[2] >= 0
+
+
+def _rounded(kernel: NDArray[np.float32], axes: tuple[int, ...]) -> NDArray[np.float32]:
+    """As int8 has it, symmetric, with a scale for each channel, over whose `axes` it is the same."""
+    scale = np.abs(kernel).max(axis=axes, keepdims=True) / 127
+    scale[scale == 0] = 1  # a dead channel
+    rounded: NDArray[np.float32] = np.round(kernel / scale) * scale
+    return rounded
+
+
+def _channel_means(
+    float_model: Path, tensors: Collection[str], images: NDArray[np.uint8]
+) -> dict[str, NDArray[np.float64]]:
+    """{tensor: the mean of each of its channels over all images and places}."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(float_model), experimental_preserve_all_tensors=True)
+    interpreter.allocate_tensors()
+    runner = interpreter.get_signature_runner()
+    (pixels,) = runner.get_input_details()
+    places = {detail["name"]: detail["index"] for detail in interpreter.get_tensor_details()}
+    sums = dict.fromkeys(tensors, 0.0)
+    for image in images:
+        runner(**{pixels: image[None].astype(np.float32)})
+        for name in tensors:
+            sums[name] = sums[name] + interpreter.get_tensor(places[name]).mean(axis=(0, 1, 2), dtype=np.float64)
+    return {name: np.asarray(total) / len(images) for name, total in sums.items()}
 
 
 def _body(model: Any, subgraph: Any) -> list[int]:

@@ -7,11 +7,20 @@ import numpy as np
 from export.contract.by_kind.figures import Change, Share, Values, largest_mean_p99
 from export.contract.by_kind.kind import Array, KindContract
 from export.contract.by_kind.labels import OF_PROBABILITIES, PROBABILITY_CELLS, PROBABILITY_DECODING
+from export.conversion.body import CONVOLUTIONAL
 from keras_realmnet.screening.engines.base import Prediction
 from keras_realmnet.tasks.outputs import Grades
 from keras_realmnet.tasks.task import Task
 
 __all__ = ["GradesContract"]
+
+_INT8: dict[str, float | None] = {
+    "max_probability": None,
+    "p99_probability": 0.02,
+    "mean_probability": 0.005,
+    "change_rate": 0.005,
+    "min_score_change": -0.005,
+}
 
 
 class GradesContract(KindContract[Grades]):
@@ -22,13 +31,8 @@ class GradesContract(KindContract[Grades]):
     limits: ClassVar = {
         "float32": {"max_probability": 1e-4, "p99_probability": None, "mean_probability": None, "change_rate": 0.0},
         "float16": {"max_probability": None, "p99_probability": 0.005, "mean_probability": None, "change_rate": None},
-        "int8": {
-            "max_probability": None,
-            "p99_probability": 0.02,
-            "mean_probability": 0.005,
-            "change_rate": 0.005,
-            "min_score_change": -0.005,
-        },
+        "int8": _INT8,
+        CONVOLUTIONAL: {**_INT8, "p99_probability": 0.1},
     }
     cells: ClassVar = {
         **PROBABILITY_CELLS,

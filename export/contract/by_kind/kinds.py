@@ -13,7 +13,7 @@ from export.contract.by_kind.points import PointsContract
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.tasks.outputs import Features, Grades, Labels, Maps, Masks, Output, Points
 
-__all__ = ["KINDS", "PRECISIONS", "contract_of", "precision_of"]
+__all__ = ["KINDS", "PRECISIONS", "contract_of", "limits_of", "precision_of"]
 
 PRECISIONS = ("float32", "float16", "int8")
 
@@ -32,8 +32,14 @@ def contract_of(output: Output) -> KindContract[Any]:
     return KINDS[type(output)]
 
 
+def limits_of(output: Output, precision: str) -> Mapping[str, float | None]:
+    """{name: limit} of an output in an artifact of that precision. Raises RealMNetError as `precision_of`."""
+    limits = contract_of(output).limits
+    return limits.get(precision) or limits[precision_of(precision)]
+
+
 def precision_of(precision: str) -> str:
-    """The one whose limits hold: "int8_mixed" and other kinds of int8 have those of "int8".
+    """The one whose limits hold: "int8_mixed" and other kinds of int8 have those of "int8", but for what has its own.
 
     Raises:
         RealMNetError: nothing is promised of that precision.

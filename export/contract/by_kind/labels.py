@@ -6,6 +6,7 @@ import numpy as np
 
 from export.contract.by_kind.figures import AtMost, Change, Decoding, Share, Values, largest_mean_p99
 from export.contract.by_kind.kind import Array, KindContract
+from export.conversion.body import CONVOLUTIONAL
 from keras_realmnet.screening.engines.base import Prediction
 from keras_realmnet.tasks.outputs import Labels
 from keras_realmnet.tasks.rules import OperatingPoint
@@ -25,6 +26,14 @@ PROBABILITY_CELLS = {
 }
 PROBABILITY_DECODING = Decoding("max_probability", 0.01, "change a probability by up to …", "largest |Δp|")
 
+_INT8: dict[str, float | None] = {
+    "max_probability": None,
+    "p99_probability": 0.02,
+    "mean_probability": 0.005,
+    "flip_rate": 0.005,
+    "min_score_change": -0.005,
+}
+
 
 class LabelsContract(KindContract[Labels]):
     """|Δ probability| over images and labels; `flips`: images whose referral by these labels differs."""
@@ -37,13 +46,8 @@ class LabelsContract(KindContract[Labels]):
     limits: ClassVar = {
         "float32": {"max_probability": 1e-4, "p99_probability": None, "mean_probability": None, "flip_rate": 0.0},
         "float16": {"max_probability": None, "p99_probability": 0.005, "mean_probability": None, "flip_rate": None},
-        "int8": {
-            "max_probability": None,
-            "p99_probability": 0.02,
-            "mean_probability": 0.005,
-            "flip_rate": 0.005,
-            "min_score_change": -0.005,
-        },
+        "int8": _INT8,
+        CONVOLUTIONAL: {**_INT8, "p99_probability": 0.1},
     }
     cells: ClassVar = {
         **PROBABILITY_CELLS,

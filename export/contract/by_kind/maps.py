@@ -6,6 +6,7 @@ import numpy as np
 
 from export.contract.by_kind.figures import AtLeast, Values
 from export.contract.by_kind.kind import Array, KindContract
+from export.conversion.body import CONVOLUTIONAL
 from keras_realmnet.screening.engines.base import Prediction
 from keras_realmnet.tasks.outputs import Maps
 from keras_realmnet.tasks.task import Task
@@ -24,6 +25,7 @@ class MapsContract(KindContract[Maps]):
         "float32": {"min_map_correlation": 0.9999},
         "float16": {"min_map_correlation": 0.999},
         "int8": {"min_map_correlation": 0.99},
+        CONVOLUTIONAL: {"min_map_correlation": 0.97},
     }
     cells: ClassVar = {
         "class maps: r, same peak": lambda values, _: f"{values['map_correlation']:.4f}, {values['same_peak']:.1%}"

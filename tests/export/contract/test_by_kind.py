@@ -181,7 +181,7 @@ def test_the_golden_image_is_where_the_network_says_most():
 
 
 def test_each_kind_has_a_table_and_limits_for_each_precision():
-    assert all(set(contract.limits) == {"float32", "float16", "int8"} for contract in KINDS.values())
+    assert all(set(contract.limits) >= {"float32", "float16", "int8"} for contract in KINDS.values())
     assert all(contract.cells for contract in KINDS.values())
     for output, form in (
         (SEVERITY, ("float32", (4, 3))),

@@ -11,6 +11,8 @@ from keras import layers
 
 from export.conversion.artifacts import CONVOLUTIONAL_ARTIFACTS, ArtifactMaker, is_convolutional, needs_calibration
 from export.conversion.body import body_of
+from export.conversion.quantize_litert import read
+from export.conversion.quantize_litert_convolutions import with_corrected_biases
 from export.conversion.quantize_onnx_convolutions import to_onnx_int8_convolutional
 from export.conversion.to_onnx import to_onnx
 from export.conversion.to_tensorrt import tensorrt_violations
@@ -235,6 +237,38 @@ def test_imagenet_features_of_fundus_photographs_stay_near(shared, tmp_path):
         cosine = (received * expected).sum(1) / np.linalg.norm(received, axis=1) / np.linalg.norm(expected, axis=1)
         assert cosine.mean() > 0.98
         assert cosine.min() > 0.95
+
+
+def test_corrected_biases_make_up_for_the_rounding_of_weights(tmp_path):
+    """Of two 1 × 1 convolutions each gives in the mean, with weights as int8 has them, what it gave before."""
+    images = keras.Input((16, 16, 3), name="images")
+    x = layers.Conv2D(8, 1, name="one")(images)
+    x = layers.Conv2D(6, 1, name="two")(x)
+    model = randomized(keras.Model(images, {"masks": layers.Conv2D(2, 1, name="last")(x)}, name="tiny"))
+    float_model = ArtifactMaker(model, tmp_path, None, activations={"masks": None}).make("float32").path
+    pictures = np.random.default_rng(0).integers(0, 255, (4, 16, 16, 3), np.uint8)
+
+    def convolutions(flatbuffer):
+        """Of each its operation, weights (channels, inputs) and biases (channels,)."""
+        (subgraph,) = flatbuffer.subgraphs
+        for operation in (each for each in subgraph.operators if len(each.inputs) == 3):
+            tensors = [subgraph.tensors[number] for number in operation.inputs[1:]]
+            w, b = (np.frombuffer(bytes(flatbuffer.buffers[tensor.buffer].data), "<f4") for tensor in tensors)
+            yield operation, w.reshape(len(b), -1), b
+
+    operations = [operation for operation, _, _ in convolutions(read(float_model))]
+    assert len(operations) == 3
+    corrected = with_corrected_biases(float_model, tmp_path / "corrected.tflite", operations, pictures)
+    mean = pictures.astype(np.float64).mean(axis=(0, 1, 2))
+    both = zip(convolutions(read(float_model)), convolutions(read(corrected)), strict=True)
+    for (_, weights, bias), (_, same, changed) in both:
+        np.testing.assert_array_equal(weights, same)
+        scale = np.abs(weights).max(axis=1, keepdims=True) / 127
+        rounded = np.round(weights / scale) * scale
+        before = weights @ mean + bias
+        assert np.abs(rounded @ mean + bias - before).max() > 0.05
+        np.testing.assert_allclose(rounded @ mean + changed, before, atol=2e-3)
+        mean = before
 
 
 def test_the_engine_of_the_box_opens_it(made, pictures):
