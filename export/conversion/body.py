@@ -6,8 +6,8 @@ __all__ = ["CONVOLUTIONAL", "body_of"]
 
 # The precision of such an artifact. The rounding of many small convolutions' weights alone moves single probabilities
 # further than in a network with attention (EfficientNet-Lite0 on PALM: the 99th percentile by .13, by .07 with
-# corrected biases), so the contract has a wider limit for the tail, and one for class maps (.98 there); means, decisions and scores have
-# those of int8.
+# corrected biases), so the contract has a wider limit for the tail, and one for class maps (.98 there); means,
+# decisions and scores have those of int8.
 CONVOLUTIONAL = "int8_static_convolutional"
 
 
