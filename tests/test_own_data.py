@@ -108,7 +108,7 @@ def test_from_pictures_to_a_bundle_that_screens(clinic):
 
 
 def test_what_is_known_of_grades_masks_and_points(clinic):
-    words, fit = commands(blocks("sh")[2])
+    words, fit = commands(blocks("sh")[-1])
     assert fit[2] == "fit"
     said = run(clinic, words).stdout
     assert "clinic: colour_fundus, grade (grades), landmarks (points), disc (masks)" in said
