@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -152,8 +153,6 @@ def test_the_wheel_has_all_files_of_the_packages_the_samples_and_the_box_s_part_
 def test_screen_takes_every_bundle_that_ships_where_none_is_named(tracked):
     folders = {name.parent for name in tracked if name.parts[0] == "bundles" and name.name == "bundle.json"}
     assert {PurePath(bundle.relative_to(ROOT)) for bundle in SHIPPED_BUNDLES} == folders
-    packaged = PYPROJECT["tool"]["setuptools"]["package-data"]["bundles"]
-    assert {PurePath("bundles", name).parent for name in packaged} == folders
 
 
 def test_the_wheel_states_the_version_and_what_it_needs(wheel):
@@ -178,7 +177,7 @@ def test_what_is_installed_screens_from_anywhere(wheel, samples, tmp_path):
         command, capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path / "site")}
     )
     assert done.returncode == 0, done.stderr
-    assert "1 image: 1 refer" in done.stdout
+    assert re.search(r"^1 image, 1 result: 1 refer", done.stdout, re.MULTILINE)
     assert "Posterior staphyloma" in (tmp_path / "results" / "report.html").read_text("utf-8")
 
 

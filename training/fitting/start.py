@@ -8,19 +8,21 @@ from keras_realmnet import losses
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.presets import REALMNET_PRESETS
 from keras_realmnet.schedules import WarmupCosine
+from keras_realmnet.tasks.outputs import Grades, Labels, Masks, Points
 from keras_realmnet.weights import transfer_weights
 from training.recipe import Recipe
 from training.runs import build_model, load_run, read_task
 from training.scoring.figures import Losses
 from training.tasks.objective import objectives
 
+Trained = Labels | Grades | Masks | Points
 __all__ = ["compile_model", "decayed", "initial_model", "losses_of"]
 
 
 def initial_model(recipe: Recipe, size: int) -> keras.Model:
     """The recipe's network as its training begins, with the weights that `recipe.weights` names, if any.
 
-    That is the folder of a finished run (its features, and all where it answers the same), or else what
+    That is the folder of a finished run (its features, and the ends of outputs that are the same), or else what
     `keras_realmnet.models.networks.build` takes for this network: for one with TinyViT a `.safetensors` file (a
     reference checkpoint, whose classifier is left out).
 
@@ -47,13 +49,34 @@ def initial_model(recipe: Recipe, size: int) -> keras.Model:
 def _from_run(run: Path, recipe: Recipe, size: int) -> keras.Model:
     model = build_model(recipe, size)
     source, theirs = load_run(run)
-    if (theirs.head, read_task(run).trained) == (recipe.head, recipe.data.task.trained):
+    answered, asked = read_task(run).trained, recipe.data.task.trained
+    if (theirs.head, answered) == (recipe.head, asked):
         return transfer_weights(source, model)
     transfer_weights(_features(source), _features(model))
+    for name, output in asked.items():
+        if theirs.preset == recipe.preset and name in answered and _as_large(output, answered[name]):
+            _transfer_end(name, source, model)
     norms = [[each for each in network.layers if each.name == "head_norm"] for network in (source, model)]
     if all(norms):  # networks on TinyViT with a head that attends
         norms[1][0].set_weights(norms[0][0].get_weights())
     return model
+
+
+def _as_large(one: Trained, other: Trained) -> bool:
+    """Whether two outputs are of one kind and have the same labels, whatever their vocabularies are called."""
+    facts = [
+        (type(each), each.labels.codes, *(getattr(each, option, None) for option in ("exclusive", "confidence")))
+        for each in (one, other)
+    ]
+    return facts[0] == facts[1]
+
+
+def _transfer_end(output: str, source: keras.Model, model: keras.Model) -> None:
+    """The layers between the features and an output, which are named after it in networks of several outputs."""
+    names = {layer.name for layer in source.layers}
+    for layer in model.layers:
+        if layer.name in names and (layer.name == output or layer.name.startswith(f"{output}_")):
+            layer.set_weights(source.get_layer(layer.name).get_weights())
 
 
 def _features(model: keras.Model) -> keras.Model:

@@ -1,0 +1,83 @@
+"""The bundles that come with the project: what they say of themselves, and what they find on the drawn samples."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keras_realmnet.screening.bundle.bundle import Bundle
+from keras_realmnet.screening.image_io import read_image
+from keras_realmnet.screening.preprocessing import preprocess
+from keras_realmnet.screening.runtimes import open_runtime, self_check
+from training.datasets.prepared import mask_in_square
+from training.phantoms.sample_files import COLOUR, COLOUR_SAMPLES
+
+ROOT = Path(__file__).parents[1]
+BUNDLES = sorted(path.parent for path in (ROOT / "bundles").glob("*/bundle.json"))
+PHOTOGRAPHS = [ROOT / "bundles" / name for name in ("fundus-landmarks", "palm-lite")]
+MAY_BE_SHIPPED = ("PALM / iChallenge-PM", "IDRiD")  # CC BY 4.0
+
+
+def name_of(path: Path) -> str:
+    return path.name
+
+
+def test_all_bundles_are_known():
+    assert sorted([ROOT / "bundles" / "realmnet-demo", *PHOTOGRAPHS]) == BUNDLES
+
+
+@pytest.mark.parametrize("folder", BUNDLES, ids=name_of)
+def test_a_bundle_computes_here_what_it_states(folder):
+    bundle = Bundle.load(folder)
+    self_check(bundle, open_runtime(bundle, threads=1))
+    assert "not for clinical use" in bundle.intended_use
+
+
+@pytest.mark.parametrize("folder", PHOTOGRAPHS, ids=name_of)
+def test_a_bundle_of_photographs_is_small_and_states_what_it_learned_from(folder):
+    bundle = Bundle.load(folder)
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= 8e6
+    assert (folder / bundle.artifact("int8").file).stat().st_size <= 6e6
+    said = bundle.training_data["statement"]
+    assert "ImageNet" in said
+    sources = re.findall(r"([A-Z][^(;]*) \([^)]*CC BY 4\.0\)", said)
+    assert sources
+    assert all(any(name in source for name in MAY_BE_SHIPPED) for source in sources)
+    assert not re.search("drishti|hei|boxes|uwf", said, re.IGNORECASE)
+    assert bundle.training_data["command"].startswith("python -m training fit --recipe ")
+    validated = {name: scores for name, scores in bundle.scores.items() if name.startswith("cross-validation in ")}
+    assert validated
+    for scores in validated.values():
+        assert scores["pictures"] >= 20
+        assert all(re.search(r"\(.*–.*\)", value) for name, value in scores.items() if name != "pictures")
+
+
+@pytest.fixture(scope="module")
+def landmarks():
+    """Of each drawn photograph what the network says and where its truth lies, in fractions of the square."""
+    bundle = Bundle.load(ROOT / "bundles" / "fundus-landmarks")
+    runtime = open_runtime(bundle, threads=1)
+    found = []
+    for sample in COLOUR_SAMPLES:
+        path = ROOT / "samples" / COLOUR / sample.file_name
+        square, geometry = preprocess(read_image(path, min_side=bundle.spec.min_side).pixels, bundle.spec)
+        drawn = sample.render()
+        factor = drawn.image.shape[0] / geometry.source[0]
+        points = (np.array([drawn.fovea, drawn.disc_centre]) + 0.5) / factor - 0.5
+        truth = (geometry.to_model(points) + 0.5) / bundle.spec.size
+        mask = mask_in_square(drawn.disc_mask.astype(np.uint8), geometry)
+        found.append((runtime.predict(square[None]), truth, mask))
+    return found
+
+
+def test_fovea_and_disc_centre_are_found_on_the_drawn_photographs(landmarks):
+    for said, truth, _ in landmarks:
+        assert np.hypot(*(said["landmarks"][0] - truth).T).max() < 0.03
+
+
+def test_the_outline_of_the_disc_is_found_on_the_drawn_photographs(landmarks):
+    for said, _, mask in landmarks:
+        disc = said["disc"][0, ..., 1] > 0.5
+        coarse = mask[::2, ::2][: disc.shape[0], : disc.shape[1]] == 1
+        assert 2 * (disc & coarse).sum() / (disc.sum() + coarse.sum()) > 0.85
