@@ -2,8 +2,9 @@
 
 import csv
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
+from typing import ClassVar
 
 import cv2
 import keras
@@ -11,11 +12,12 @@ import numpy as np
 import pytest
 
 from keras_realmnet.errors import RealMNetError
+from keras_realmnet.tasks.task import Task
 from tests.training.fitting.marked import Drawn, MarkedDataSet
-from tests.training.tasks.vocabularies import DISC, SEVERITY, task
+from tests.training.tasks.vocabularies import DISC, SEVERITY, task, vocabulary
 from training.datasets import registry
 from training.fitting.fit import fit
-from training.fitting.start import compile_model, losses_of
+from training.fitting.start import compile_model, initial_model, losses_of
 from training.input.augmentation import Augmentation
 from training.input.input_pipeline import TrainingBatches
 from training.prediction import predict_pictures, task_columns
@@ -201,3 +203,24 @@ def test_a_network_without_named_outputs_learns_its_only_one():
     assert model.output.shape == (None, 3)
     named = build_model(recipe, 64, task=task(disc=DISC))
     assert {name: output.shape[-1] for name, output in named.output.items()} == {"disc": 3}
+
+
+@dataclass(frozen=True)
+class OnlyDiscAndGrade(MarkedDataSet):
+    """The disc under a vocabulary of another name, and grades with one more than the run knows."""
+
+    task: ClassVar[Task] = task(
+        disc=replace(DISC, labels=replace(DISC.labels, name="other")),
+        dr=replace(SEVERITY, labels=vocabulary("other", "r0", "r1", "r2", "r3")),
+    )
+
+
+def test_a_run_s_ends_go_on_where_the_output_has_the_same_labels(run):
+    recipe = replace(RECIPE, data=OnlyDiscAndGrade(), weights=str(run.folder), keep=None, loss_weights={})
+    model = initial_model(recipe, 64)
+    ends = {layer.name for layer in model.layers if layer.name.startswith("disc") and layer.weights}
+    assert len(ends) > 5
+    for name in ("encoder", *ends):
+        pairs = zip(model.get_layer(name).get_weights(), run.model.get_layer(name).get_weights(), strict=True)
+        assert all(np.array_equal(ours, theirs) for ours, theirs in pairs)
+    assert model.output["dr"].shape == (None, 4)
