@@ -1,8 +1,8 @@
 """The optic disc on Drishti-GS, by cross-validation: the network of fundus_landmarks goes on learning.
 
 Command:  python -m training fit --recipe drishti_disc --data DRISHTI_GS/images --fold 1/5 --out runs/drishti_disc_1
-Duration: not measured
-Score:    not measured
+Duration: two minutes a fold on one of 2 busy cores (TensorFlow)
+Score:    Dice .956 (95 % interval .952 to .959), 5 folds, 71 photographs (docs/palm.md)
 
 DRISHTI_GS holds images/ and disc/, masks of the same names, not black inside. It is for research use only: weights
 that have learned from it are not shipped. How the network of fundus_landmarks does without having seen Drishti-GS:

