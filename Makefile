@@ -6,7 +6,10 @@ WORKERS ?= 2
 # What PyTorch and JAX repeat: all numerics, and of each kind of network one; TensorFlow runs every network.
 NEUTRAL = -m "not tensorflow_only" tests/losses tests/models tests/test_keras_compat.py tests/test_weights.py
 
-.PHONY: screen test soak lint format clean
+# Some machines ask Python to keep no compiled modules: each program that a test starts would compile ours again.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: screen test soak lint style types strict format clean
 
 ## screen the sample images with every shipped bundle, on the light environment (no TensorFlow), and open the results
 screen: .venv-edge/ready
@@ -15,6 +18,8 @@ screen: .venv-edge/ready
 	@echo "results page: $(CURDIR)/results/report.html"
 
 ## all tests: everything on TensorFlow, then the backend-neutral parts on PyTorch and JAX
+# Each worker computes in one thread: PyTorch's wait for each other most of the time where the cores are busy.
+test: export OMP_NUM_THREADS = 1
 test: .venv/ready
 	.venv/bin/python -m pytest -n $(WORKERS) --dist worksteal tests
 	KERAS_BACKEND=torch .venv/bin/python -m pytest -n $(WORKERS) --dist worksteal $(NEUTRAL)
@@ -40,12 +45,19 @@ soak: .venv/ready
 	.venv/bin/python tests/proofs/throughput.py
 	.venv/bin/python tests/proofs/bundles.py
 
-## lint, formatting, types
-lint: .venv/ready
+## lint, formatting, types; with -j2 at once
+lint: style types strict
+
+style: .venv/ready
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+
+types: .venv/ready
 	.venv/bin/mypy
-	.venv/bin/mypy --strict --follow-imports=silent keras_realmnet/screening keras_realmnet/tasks keras_realmnet/command_line.py keras_realmnet/errors.py edge_app
+
+# With a cache of its own: what mypy knows under other options it would look at again.
+strict: .venv/ready
+	.venv/bin/mypy --strict --cache-dir .mypy_cache/strict --follow-imports=silent keras_realmnet/screening keras_realmnet/tasks keras_realmnet/command_line.py keras_realmnet/errors.py edge_app
 
 format: .venv/ready
 	.venv/bin/ruff check --fix .

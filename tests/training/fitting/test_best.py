@@ -59,23 +59,19 @@ def weights_of(model):
 def test_a_run_that_keeps_its_best_epoch_survives_an_interruption(tmp_path):
     """Whatever the figures are: the weights are those of the best epoch, and a killed run ends with the same."""
     data, validation = images(), images(6, seed=1)
-    whole = train(KEEPING, data, validation, tmp_path / "whole", verbose=0)
-    history = read_history(tmp_path / "whole", 4)
-    best = best_epoch(history, KEEPING, TASK)
-    assert best_path(tmp_path / "whole", best).is_file()
-    if best < 4 and len(history) < 4:
-        assert stops(history, KEEPING, TASK)
-    assert all(float(row["val_loss"]) > 0 for row in history)
-
-    # A run of the same course that ends with the best epoch has its weights.
-    ends = replace(KEEPING, keep=None, patience=None)
     seen = {}
 
     class Averages(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
             seen[epoch + 1] = [np.array(v) for v in self.model.optimizer._model_variables_moving_average]
 
-    train(ends, data, validation, tmp_path / "plain", verbose=0, callbacks=[Averages()])
+    whole = train(KEEPING, data, validation, tmp_path / "whole", verbose=0, callbacks=[Averages()])
+    history = read_history(tmp_path / "whole", 4)
+    best = best_epoch(history, KEEPING, TASK)
+    assert best_path(tmp_path / "whole", best).is_file()
+    if best < 4 and len(history) < 4:
+        assert stops(history, KEEPING, TASK)
+    assert all(float(row["val_loss"]) > 0 for row in history)
     for average, variable in zip(seen[best], whole.trainable_variables, strict=True):
         np.testing.assert_array_equal(average, keras.ops.convert_to_numpy(variable))
 
