@@ -129,6 +129,8 @@ LOSSES: Mapping[str, Mapping[str, Rule]] = {
     "SoftmaxCrossentropy": {},
     "CrossentropyDice": {"exclusive": _FLAG, "dice_weight": _EXPONENT},
     "DualDice": {"lam": SHARE},
+    "PixelCrossentropy": {"alpha": SHARE},
+    "PixelFocal": {"alpha": SHARE, "gamma": _EXPONENT},
     "EuclideanDistance": {"confidence_weight": _EXPONENT},
 }
 

@@ -23,7 +23,16 @@ from keras_realmnet.losses.labels import (
     focal_loss,
     two_way_loss,
 )
-from keras_realmnet.losses.masks import CrossentropyDice, DualDice, crossentropy_dice, dual_dice
+from keras_realmnet.losses.masks import (
+    CrossentropyDice,
+    DualDice,
+    PixelCrossentropy,
+    PixelFocal,
+    crossentropy_dice,
+    dual_dice,
+    pixel_crossentropy,
+    pixel_focal,
+)
 from keras_realmnet.losses.points import EuclideanDistance, euclidean_distance
 
 __all__ = [
@@ -33,6 +42,8 @@ __all__ = [
     "DualDice",
     "EuclideanDistance",
     "FocalLoss",
+    "PixelCrossentropy",
+    "PixelFocal",
     "SoftmaxCrossentropy",
     "TwoWayLoss",
     "asymmetric_loss",
@@ -41,6 +52,8 @@ __all__ = [
     "dual_dice",
     "euclidean_distance",
     "focal_loss",
+    "pixel_crossentropy",
+    "pixel_focal",
     "softmax_crossentropy",
     "two_way_loss",
 ]

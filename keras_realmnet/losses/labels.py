@@ -5,7 +5,17 @@ import numpy as np
 from keras import ops
 
 from keras_realmnet.arguments import LOSSES, check
-from keras_realmnet.losses.targets import REDUCTION, ROUNDING, FunctionLoss, known_only, may_agree, shape_of, values_of
+from keras_realmnet.losses.targets import (
+    REDUCTION,
+    ROUNDING,
+    FunctionLoss,
+    focal_crossentropy,
+    known_only,
+    may_agree,
+    power,
+    shape_of,
+    values_of,
+)
 
 __all__ = [
     "AsymmetricLoss",
@@ -41,11 +51,6 @@ def _checked(loss, y_true, logits, **parameters):
     return y_true, ops.cast(logits, "float32"), known
 
 
-def _power(base, exponent):
-    """base ** exponent for base in 0–1 with a finite gradient at 0."""
-    return ops.power(ops.maximum(base, 1e-12), exponent)
-
-
 def _sigmoid(x):
     """sigmoid(x), correctly rounded, with the gradient p·(1 − p).
 
@@ -68,7 +73,8 @@ def binary_crossentropy(y_true, logits, alpha=0.5):
     Returns:
         (batch, classes), float32.
     """
-    return _focal(*_checked("BinaryCrossentropy", y_true, logits, alpha=alpha), alpha, gamma=0.0)
+    y_true, logits, known = _checked("BinaryCrossentropy", y_true, logits, alpha=alpha)
+    return focal_crossentropy(y_true, logits, alpha, gamma=0.0) * known
 
 
 def focal_loss(y_true, logits, alpha=0.25, gamma=2.0):
@@ -86,16 +92,8 @@ def focal_loss(y_true, logits, alpha=0.25, gamma=2.0):
     Returns:
         (batch, classes), float32.
     """
-    return _focal(*_checked("FocalLoss", y_true, logits, alpha=alpha, gamma=gamma), alpha, gamma)
-
-
-def _focal(y_true, logits, known, alpha, gamma):
-    positive = alpha * y_true * ops.softplus(-logits)  # −log p
-    negative = (1 - alpha) * (1 - y_true) * ops.softplus(logits)  # −log(1 − p)
-    if gamma:
-        positive = positive * _power(ops.sigmoid(-logits), gamma)
-        negative = negative * _power(ops.sigmoid(logits), gamma)
-    return (positive + negative) * known
+    y_true, logits, known = _checked("FocalLoss", y_true, logits, alpha=alpha, gamma=gamma)
+    return focal_crossentropy(y_true, logits, alpha, gamma) * known
 
 
 def asymmetric_loss(y_true, logits, gamma_pos=3.0, gamma_neg=4.0, margin=0.0):
@@ -119,7 +117,7 @@ def asymmetric_loss(y_true, logits, gamma_pos=3.0, gamma_neg=4.0, margin=0.0):
     not_p = ops.minimum(1 - p + margin, 1.0) if margin else 1 - p  # 1 − p_m
     p_t = p * y_true + not_p * (1 - y_true)
     loss = -ops.log(ops.maximum(p_t, _SMALLEST_PROBABILITY))
-    return loss * _power(1 - p_t, gamma_pos * y_true + gamma_neg * (1 - y_true)) * known
+    return loss * power(1 - p_t, gamma_pos * y_true + gamma_neg * (1 - y_true)) * known
 
 
 def two_way_loss(y_true, logits, positive_temperature=4.0, negative_temperature=1.0):

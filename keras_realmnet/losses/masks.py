@@ -1,4 +1,4 @@
-"""Losses of masks: cross-entropy with Dice, and Lesion-Net's dual Dice.
+"""Losses of masks: cross-entropy with Dice, Lesion-Net's dual Dice, and the two that it is compared with.
 
 Logits may be coarser than the truth: they are brought to its size first, bilinearly, so that a truth of thin structures
 is judged as it is.
@@ -9,9 +9,27 @@ import numpy as np
 from keras import ops
 
 from keras_realmnet.arguments import LOSSES, check
-from keras_realmnet.losses.targets import IGNORED, REDUCTION, FunctionLoss, may_agree, mean_over, shape_of, values_of
+from keras_realmnet.losses.targets import (
+    IGNORED,
+    REDUCTION,
+    FunctionLoss,
+    focal_crossentropy,
+    may_agree,
+    mean_over,
+    shape_of,
+    values_of,
+)
 
-__all__ = ["CrossentropyDice", "DualDice", "crossentropy_dice", "dual_dice"]
+__all__ = [
+    "CrossentropyDice",
+    "DualDice",
+    "PixelCrossentropy",
+    "PixelFocal",
+    "crossentropy_dice",
+    "dual_dice",
+    "pixel_crossentropy",
+    "pixel_focal",
+]
 
 _SMOOTHING = 1.0  # pixels, so that a structure that is nowhere, and found nowhere, has a Dice of 1
 _SMALLEST = 1e-6  # of a denominator
@@ -85,6 +103,50 @@ def dual_dice(y_true, logits, lam=0.8):
     return lam * (1 - pixels) + (1 - lam) * (1 - images)
 
 
+def pixel_crossentropy(y_true, logits, alpha=0.8):
+    """Weighted cross-entropy: the mean of −[α·y·log p + (1−α)·(1−y)·log(1−p)] over the pixels that are not ignored.
+
+    p = sigmoid(logits). For one pixel that is positive, at a logit of 0: .8 · log 2 = .5545.
+
+    Args:
+        y_true, logits: as for `dual_dice`.
+        alpha: weight of the positives, 0–1. That the weight is one number, and that of the focal loss, is ours.
+
+    Returns:
+        A float32 scalar; 0 where no pixel is known.
+
+    Raises:
+        ValueError: other shapes or values; α out of its range.
+
+    Source: named, not written down, in Wei et al., Learn to Segment Retinal Lesions and Beyond (ICPR 2020).
+    """
+    check("PixelCrossentropy", LOSSES["PixelCrossentropy"], {"alpha": alpha})
+    truth, logits, known = _at_one_size("PixelCrossentropy", y_true, logits, exclusive=False)
+    return mean_over(focal_crossentropy(truth, logits, alpha, gamma=0.0), known)
+
+
+def pixel_focal(y_true, logits, alpha=0.8, gamma=2.0):
+    """The mean of −[α·y·(1−p)^γ·log p + (1−α)·(1−y)·p^γ·log(1−p)] over the pixels that are not ignored.
+
+    p = sigmoid(logits). For one pixel that is positive, at a logit of 0: .8 · .25 · log 2 = .1386.
+
+    Args:
+        y_true, logits: as for `dual_dice`.
+        alpha: weight of the positives, 0–1. gamma: focusing exponent, not negative.
+
+    Returns:
+        A float32 scalar; 0 where no pixel is known.
+
+    Raises:
+        ValueError: other shapes or values; a parameter out of its range.
+
+    Source: arXiv 1708.02002, eq. 5; α and γ as in Wei et al., Learn to Segment Retinal Lesions and Beyond (ICPR 2020).
+    """
+    check("PixelFocal", LOSSES["PixelFocal"], {"alpha": alpha, "gamma": gamma})
+    truth, logits, known = _at_one_size("PixelFocal", y_true, logits, exclusive=False)
+    return mean_over(focal_crossentropy(truth, logits, alpha, gamma), known)
+
+
 def _squared_dice(p, truth):
     return 2 * ops.sum(p * truth) / ops.maximum(ops.sum(ops.square(p)) + ops.sum(ops.square(truth)), _SMALLEST)
 
@@ -133,3 +195,19 @@ class DualDice(FunctionLoss):
 
     def __init__(self, lam=0.8, name="dual_dice", reduction=REDUCTION, dtype=None):
         super().__init__(dual_dice, name, reduction, dtype, lam=lam)
+
+
+@keras.saving.register_keras_serializable("keras_realmnet")
+class PixelCrossentropy(FunctionLoss):
+    """`pixel_crossentropy` on logits."""
+
+    def __init__(self, alpha=0.8, name="pixel_crossentropy", reduction=REDUCTION, dtype=None):
+        super().__init__(pixel_crossentropy, name, reduction, dtype, alpha=alpha)
+
+
+@keras.saving.register_keras_serializable("keras_realmnet")
+class PixelFocal(FunctionLoss):
+    """`pixel_focal` on logits."""
+
+    def __init__(self, alpha=0.8, gamma=2.0, name="pixel_focal", reduction=REDUCTION, dtype=None):
+        super().__init__(pixel_focal, name, reduction, dtype, alpha=alpha, gamma=gamma)

@@ -1,4 +1,4 @@
-"""What all losses share: a look at shapes and values of the truth, and the mean over what is known of it."""
+"""What losses share: a look at the truth, the mean over what is known of it, and the focal cross-entropy."""
 
 import keras
 import numpy as np
@@ -11,9 +11,11 @@ __all__ = [
     "REDUCTION",
     "ROUNDING",
     "FunctionLoss",
+    "focal_crossentropy",
     "known_only",
     "may_agree",
     "mean_over",
+    "power",
     "shape_of",
     "values_of",
 ]
@@ -56,6 +58,21 @@ def mean_over(values, counts):
     return ops.sum(values * counts) / ops.maximum(ops.sum(counts), 1.0)
 
 
+def power(base, exponent):
+    """base ** exponent for base in 0–1 with a finite gradient at 0."""
+    return ops.power(ops.maximum(base, 1e-12), exponent)
+
+
+def focal_crossentropy(y_true, logits, alpha, gamma):
+    """−[α·y·(1−p)^γ·log p + (1−α)·(1−y)·p^γ·log(1−p)] with p = sigmoid(logits), element by element, float32."""
+    positive = alpha * y_true * ops.softplus(-logits)  # −log p
+    negative = (1 - alpha) * (1 - y_true) * ops.softplus(logits)  # −log(1 − p)
+    if gamma:
+        positive = positive * power(ops.sigmoid(-logits), gamma)
+        negative = negative * power(ops.sigmoid(logits), gamma)
+    return positive + negative
+
+
 class FunctionLoss(keras.losses.Loss):
     """A function of this package as a Keras loss. Of a scalar, a reduction over the batch leaves nothing to do."""
 
@@ -67,6 +84,11 @@ class FunctionLoss(keras.losses.Loss):
 
     def call(self, y_true, y_pred):
         return self._function(y_true, y_pred, **self._parameters)
+
+    def change(self, **parameters):
+        """Sets parameters anew; a step that is compiled already keeps the old ones. Raises ValueError as when made."""
+        check(type(self).__name__, LOSSES[type(self).__name__], parameters)
+        self._parameters = {**self._parameters, **parameters}
 
     def get_config(self):
         return {**super().get_config(), **self._parameters}

@@ -82,17 +82,47 @@ def test_dual_dice_equals_sums_in_float64(step):
     assert float(losses.dual_dice(y_true, logits, 1.0)) == pytest.approx(1 - pixels, rel=1e-5)
 
 
+@pytest.mark.parametrize("step", [1, 2])
+def test_weighted_and_focal_crossentropy_equal_sums_in_float64(step):
+    y_true, logits = drawn(False, step)
+    p, known = 1 / (1 + np.exp(-enlarged(logits))), y_true != 255
+
+    def expected(alpha, gamma):
+        positive = -alpha * (1 - p) ** gamma * np.log(p)
+        negative = -(1 - alpha) * p**gamma * np.log(1 - p)
+        return np.where(y_true == 1, positive, negative)[known].mean()
+
+    assert float(losses.pixel_crossentropy(y_true, logits)) == pytest.approx(expected(0.8, 0), rel=1e-5)
+    assert float(losses.pixel_crossentropy(y_true, logits, 0.5)) == pytest.approx(expected(0.5, 0), rel=1e-5)
+    assert float(losses.pixel_focal(y_true, logits)) == pytest.approx(expected(0.8, 2), rel=1e-5)
+    assert float(losses.pixel_focal(y_true, logits, 0.3, 1.5)) == pytest.approx(expected(0.3, 1.5), rel=1e-5)
+
+
+def test_a_parameter_that_is_changed_is_that_of_another_loss():
+    y_true, logits = drawn(False)
+    loss = losses.DualDice(1.0)
+    loss.change(lam=0.8)
+    assert float(loss(y_true, logits)) == float(losses.DualDice(0.8)(y_true, logits))
+    assert loss.get_config()["lam"] == 0.8
+    with pytest.raises(ValueError, match=r"DualDice takes lam. Received: gamma=2"):
+        loss.change(gamma=2)
+
+
 def test_the_worked_numbers_of_the_docstrings():
     everywhere, zeros = np.ones((1, 2, 2, 1)), np.zeros((1, 2, 2, 1), "float32")
     assert float(losses.crossentropy_dice(everywhere, zeros)) == pytest.approx(0.9789, abs=1e-4)
-    one = float(losses.dual_dice(np.ones((1, 1, 1, 1)), np.zeros((1, 1, 1, 1), "float32")))
-    assert one == pytest.approx(0.2, abs=1e-6)
+    one = np.ones((1, 1, 1, 1)), np.zeros((1, 1, 1, 1), "float32")
+    assert float(losses.dual_dice(*one)) == pytest.approx(0.2, abs=1e-6)
+    assert float(losses.pixel_crossentropy(*one)) == pytest.approx(0.5545, abs=1e-4)
+    assert float(losses.pixel_focal(*one)) == pytest.approx(0.1386, abs=1e-4)
 
 
 LOSSES = {
     "exclusive": (losses.CrossentropyDice(True), True),
     "not exclusive": (losses.CrossentropyDice(), False),
     "dual": (losses.DualDice(), False),
+    "weighted": (losses.PixelCrossentropy(), False),
+    "focal": (losses.PixelFocal(), False),
 }
 
 
@@ -146,9 +176,11 @@ def test_other_targets_are_refused(exclusive, shape, value, message):
         loss(np.full(shape, value, "float32"), ops.zeros((2, 4, 6, 3)))
 
 
-@pytest.mark.parametrize("make", [lambda: losses.CrossentropyDice("yes"), lambda: losses.DualDice(2.0)])
+@pytest.mark.parametrize(
+    "make", [lambda: losses.CrossentropyDice("yes"), lambda: losses.DualDice(2.0), lambda: losses.PixelFocal(gamma=-1)]
+)
 def test_wrong_parameters_are_refused(make):
-    with pytest.raises(ValueError, match=r"(exclusive|lam) must be"):
+    with pytest.raises(ValueError, match=r"(exclusive|lam|gamma) must be"):
         make()
 
 

@@ -24,14 +24,15 @@ class MasksKind(TrainedKind[Masks]):
     is not asked there either (`Task.findings`).
     """
 
-    losses = ("CrossentropyDice", "DualDice")
+    losses = ("CrossentropyDice", "DualDice", "PixelCrossentropy", "PixelFocal")
     spatial = True
     beside_pixels = True
     figures: ClassVar = {"dice": True, "pixel_f1": True}
 
     def losses_of(self, output: Masks) -> Mapping[str, Mapping[str, Any]]:
-        known: dict[str, Mapping[str, Any]] = {"CrossentropyDice": {"exclusive": output.exclusive}}
-        return known if output.exclusive else {**known, "DualDice": {}}
+        either, *not_exclusive = self.losses
+        found: dict[str, Mapping[str, Any]] = {either: {"exclusive": output.exclusive}}
+        return found if output.exclusive else {**found, **{name: {} for name in not_exclusive}}
 
     def check(self, output: Masks, truth: Array, side: int) -> None:
         expected = (side, side) if output.exclusive else (side, side, len(output.labels))

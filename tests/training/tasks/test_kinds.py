@@ -35,7 +35,8 @@ def test_each_kind_with_a_truth_is_in_the_table():
 
 def test_a_loss_fits_the_output():
     assert kind_of(DISC).losses_of(DISC) == {"CrossentropyDice": {"exclusive": True}}
-    assert kind_of(SPOTS).losses_of(SPOTS) == {"CrossentropyDice": {"exclusive": False}, "DualDice": {}}
+    others = {"DualDice": {}, "PixelCrossentropy": {}, "PixelFocal": {}}
+    assert kind_of(SPOTS).losses_of(SPOTS) == {"CrossentropyDice": {"exclusive": False}, **others}
     for output in (LESIONS, SEVERITY, LANDMARKS):
         assert next(iter(kind_of(output).losses_of(output))) == kind_of(output).losses[0]
 
