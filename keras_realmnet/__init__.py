@@ -41,6 +41,8 @@ _REGISTERED = (
     "models.baselines",
     "models.edge",
     "models.encoders",
+    "models.lesions.decoders",
+    "models.lesions.patches",
     "deploy.layers",
     "models.realmnet",
     "models.tiny_vit",

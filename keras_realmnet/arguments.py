@@ -17,6 +17,9 @@ __all__ = [
     "ENCODERS",
     "HEADS",
     "HEAD_OPTIONS",
+    "LESION_GRADING",
+    "LESION_GUIDED",
+    "LESION_SEGMENTATION",
     "LOSSES",
     "MAP_OFFSET",
     "PALM",
@@ -222,6 +225,16 @@ PALM: Mapping[str, Mapping[str, Rule]] = {
     "palm_classifier": {},
     "palm_fovea": {"backbone": one_of("vgg19_mixed", "vgg19", "resnet50")},
     "palm_disc": {},
+}
+
+# Of keras_realmnet.models.lesions: networks that tell the pixels of lesions, those that grade, and those beside a
+# Lesion-Net.
+LESION_GRADING: Mapping[str, Rule] = {"encoder": one_of("inception_v3", "efficientnet_lite0", "mobilenet_v2")}
+LESION_SEGMENTATION: Mapping[str, Rule] = {**LESION_GRADING, "full_size": _FLAG}
+LESION_GUIDED: Mapping[str, Rule] = {
+    **LESION_GRADING,
+    "lesions": count(1),
+    "lesion_stride": one_of(32, 16, 8, 4, 2),
 }
 
 # Of keras_realmnet.models.edge.

@@ -2,11 +2,26 @@
 
 from collections.abc import Mapping
 
-from keras_realmnet.arguments import BASELINES, EDGE, ENCODERS, HEAD_OPTIONS, PALM, RATE, TINY_VIT, Rule
+from keras_realmnet.arguments import (
+    BASELINES,
+    EDGE,
+    ENCODERS,
+    HEAD_OPTIONS,
+    LESION_GRADING,
+    LESION_GUIDED,
+    LESION_SEGMENTATION,
+    PALM,
+    RATE,
+    TINY_VIT,
+    Rule,
+)
 
 __all__ = [
     "BASELINE_PRESETS",
     "EDGE_PRESETS",
+    "GRADING_PRESETS",
+    "LESION_GUIDED_PRESETS",
+    "LESION_PRESETS",
     "NETWORKS",
     "PALM_PRESETS",
     "REALMNET_PRESETS",
@@ -70,6 +85,21 @@ PALM_PRESETS: dict[str, dict] = {
     "palm_disc": {"image_size": 512},
 }
 
+# Lesion-Net and the networks that it is compared with (Wei et al., ICPR 2020), at 896 px on Inception-v3.
+LESION_PRESETS: dict[str, dict] = {
+    **{f"lesion_net_{s}s": {"decoder": "expansive", "stride": s, "image_size": 896} for s in (32, 16, 8, 4, 2)},
+    **{f"fcn_{s}s": {"decoder": "fcn", "stride": s, "image_size": 896} for s in (32, 16, 8)},
+    **{name: {"decoder": name, "image_size": 896} for name in ("unet", "deeplab_v3_plus", "danet")},
+}
+
+# Grades without a look at lesions, and beside a Lesion-Net; see keras_realmnet.models.lesions.grading.
+GRADING_PRESETS: dict[str, dict] = {"grading_plain": {"image_size": 896}, "grading_abn": {"image_size": 896}}
+LESION_GUIDED_PRESETS: dict[str, dict] = {
+    "grading_lesion_concat": {"side": "concat", "image_size": 896},
+    "grading_lesion_max": {"side": "max", "image_size": 896},
+    "grading_lesion_conv": {"side": "conv", "image_size": 896},
+}
+
 # Ours: one encoder made for int8, a head for each output; see keras_realmnet.models.edge.
 EDGE_PRESETS: dict[str, dict] = {
     "edge_lite0": {"encoder": "efficientnet_lite0", "image_size": 256},
@@ -92,7 +122,16 @@ def preset(presets: dict[str, dict], name: str) -> dict:
     return presets[name]
 
 
-NETWORKS = (*REALMNET_PRESETS, *BASELINE_PRESETS, *PALM_PRESETS, *EDGE_PRESETS)  # what networks.build knows
+# What networks.build knows.
+NETWORKS = (
+    *REALMNET_PRESETS,
+    *BASELINE_PRESETS,
+    *PALM_PRESETS,
+    *EDGE_PRESETS,
+    *LESION_PRESETS,
+    *GRADING_PRESETS,
+    *LESION_GUIDED_PRESETS,
+)
 
 
 def network_options(name: str) -> Mapping[str, Rule]:
@@ -105,6 +144,12 @@ def network_options(name: str) -> Mapping[str, Rule]:
         return PALM[name]
     if name in EDGE_PRESETS:
         return EDGE
+    if name in LESION_PRESETS:
+        return LESION_SEGMENTATION
+    if name in GRADING_PRESETS:
+        return LESION_GRADING
+    if name in LESION_GUIDED_PRESETS:
+        return LESION_GUIDED
     if name in BASELINE_PRESETS:
         return {"drop_path_rate": RATE, **BASELINES[BASELINE_PRESETS[name]["architecture"]]}
     if name in REALMNET_PRESETS:

@@ -4,7 +4,7 @@ from keras import layers
 
 from keras_realmnet.models.tiny_vit import BATCH_NORM_MOMENTUM
 
-__all__ = ["conv_norm_relu"]
+__all__ = ["aspp", "conv_norm_relu", "merge", "pooled_logits"]
 
 
 def conv_norm_relu(x, filters, kernel_size=3, dilation_rate=1, max_value=None, name=""):
@@ -24,3 +24,28 @@ def conv_norm_relu(x, filters, kernel_size=3, dilation_rate=1, max_value=None, n
     )(x)
     x = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, name=f"{name}_norm")(x)
     return layers.ReLU(max_value=max_value, name=f"{name}_relu")(x)
+
+
+def merge(x, skip, filters, name=""):
+    """Concatenation and two 3 × 3 convolutions: (batch, h, w, …), twice, → (batch, h, w, filters)."""
+    x = layers.Concatenate(name=f"{name}_concat")([x, skip])
+    return conv_norm_relu(conv_norm_relu(x, filters, name=f"{name}_first"), filters, name=f"{name}_second")
+
+
+def aspp(x, filters, rates):
+    """Atrous spatial pyramid pooling: (batch, h, w, channels) → (batch, h, w, filters).
+
+    A 1 × 1 convolution, one of 3 × 3 at each of the `rates`, and the mean of the map, `filters` each, then together.
+    """
+    branches = [conv_norm_relu(x, filters, 1, name="aspp_1x1")]
+    for rate in rates:
+        branches.append(conv_norm_relu(x, filters, 3, rate, name=f"aspp_rate{rate}"))
+    mean = layers.GlobalAveragePooling2D(keepdims=True, name="aspp_mean")(x)
+    mean = conv_norm_relu(mean, filters, 1, name="aspp_image")
+    branches.append(layers.UpSampling2D(x.shape[1:3], name="aspp_everywhere")(mean))
+    return conv_norm_relu(layers.Concatenate(name="aspp_concat")(branches), filters, 1, name="aspp")
+
+
+def pooled_logits(x, classes, name):
+    """Global average pooling and Dense: (batch, h, w, channels) → float32 logits (batch, classes)."""
+    return layers.Dense(classes, dtype="float32", name=name)(layers.GlobalAveragePooling2D(name="pool")(x))

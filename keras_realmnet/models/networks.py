@@ -7,11 +7,16 @@ import keras
 
 from keras_realmnet.arguments import HEADS, check
 from keras_realmnet.models.edge import HEAD_CLASSES, edge_network
+from keras_realmnet.models.lesions.grading import attention_branch_network, lesion_guided_network, plain_network
+from keras_realmnet.models.lesions.segmentation import lesion_network
 from keras_realmnet.models.palm import palm_classifier, palm_disc, palm_fovea
 from keras_realmnet.models.realmnet import RealMNet
 from keras_realmnet.presets import (
     BASELINE_PRESETS,
     EDGE_PRESETS,
+    GRADING_PRESETS,
+    LESION_GUIDED_PRESETS,
+    LESION_PRESETS,
     PALM_PRESETS,
     REALMNET_PRESETS,
     network_options,
@@ -28,7 +33,8 @@ def build(
 
     Args:
         name: a row of `keras_realmnet.presets`: realmnet_…, a baseline, palm_classifier, palm_fovea, palm_disc,
-            edge_lite0, edge_mobilenet_v2.
+            edge_lite0, edge_mobilenet_v2, one that tells lesions (lesion_net_…, fcn_…, unet, deeplab_v3_plus, danet),
+            grading_….
         outputs: a task's, {name: what it is}. Maps and features are not the network's: `deploy_graph` adds them.
         image_size: pixels, one number or (height, width); `None`: the preset's.
         load_weights: `False` for random weights, or what the network's own documentation says, "imagenet" for one.
@@ -63,12 +69,29 @@ def build(
         from keras_realmnet.models.baselines import Baseline  # keras-hub takes its time
 
         return Baseline.from_preset(name, len(output.labels), **options, **common)
+    if name in LESION_PRESETS:
+        return lesion_network(key, output.channels, **{**LESION_PRESETS[name], **options, **common}, name=name)
+    if name in LESION_GUIDED_PRESETS:
+        return _lesion_guided(name, ends, {**LESION_GUIDED_PRESETS[name], **options, **common})
+    if name in GRADING_PRESETS:
+        arguments = {**GRADING_PRESETS[name], **options, **common, "name": name}
+        if name == "grading_abn":
+            return attention_branch_network(list(ends), len(output.labels), **arguments)
+        return plain_network(key, len(output.labels), **arguments)
     arguments = {**PALM_PRESETS[name], **options, **common}
     if name == "palm_classifier":
         return palm_classifier(key, len(output.labels), **arguments)
     if name == "palm_fovea":
         return palm_fovea(key, len(output.labels), **arguments)
     return palm_disc(key, output.channels, **arguments)
+
+
+def _lesion_guided(name, ends, arguments):
+    ((key, output),) = [pair for pair in ends.items() if isinstance(pair[1], Grades)]
+    for lesion_key, masks in ends.items():
+        if lesion_key != key:
+            arguments |= {"lesion_output": lesion_key, "lesions": masks.channels}
+    return lesion_guided_network(key, len(output.labels), **arguments, name=name)
 
 
 def check_answers(name: str, outputs: Mapping[str, Output]) -> None:
@@ -80,6 +103,16 @@ def check_answers(name: str, outputs: Mapping[str, Output]) -> None:
         expected, fits = "one output of points without confidence", _one(ends, Points) and not ends[0].confidence
     elif name == "palm_disc":
         expected, fits = "one output of exclusive masks", _one(ends, Masks) and ends[0].exclusive
+    elif name in LESION_PRESETS:
+        expected, fits = "one output of masks", _one(ends, Masks)
+    elif name == "grading_abn":
+        expected = "one output of labels or grades, or two that are the same, the second of the attention branch"
+        fits = _one(ends[:1], Labels | Grades) and ends[1:] in ([], ends[:1])
+    elif name in LESION_GUIDED_PRESETS:
+        masks = [output for output in ends if isinstance(output, Masks)]
+        expected = "one output of grades, and at most one of masks that are not exclusive"
+        fits = _one([output for output in ends if output not in masks], Grades) and len(masks) <= 1
+        fits = fits and not any(output.exclusive for output in masks)
     else:
         expected, fits = "one output of labels or grades", _one(ends, Labels | Grades)
     if not fits:

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from keras_realmnet.models.blocks import conv_norm_relu
+from keras_realmnet.models.blocks import aspp, conv_norm_relu, merge, pooled_logits
 from keras_realmnet.models.encoders import Encoder
 from keras_realmnet.models.network import Network, precision
 
@@ -35,9 +35,7 @@ def palm_classifier(output, classes, image_size=512, load_weights=False, name="p
     with precision(dtype):
         encoder = Encoder("resnet50", image_size, load_weights=load_weights, name="encoder", dtype=dtype)
         images = keras.Input((*encoder.image_size, 3), name="images")
-        x = layers.GlobalAveragePooling2D(name="pool")(encoder(images)[-1])  # (batch, 2048)
-        logits = layers.Dense(classes, dtype="float32", name=output)(x)
-        return Network(images, {output: logits}, name=name)
+        return Network(images, {output: pooled_logits(encoder(images)[-1], classes, output)}, name=name)
 
 
 def palm_fovea(
@@ -101,7 +99,7 @@ def palm_disc(output, channels, image_size=512, load_weights=False, name="palm_d
         half = _with_side_input(to_half(scaled), half_image, "half")  # (batch, h/2, w/2, 64)
         quarter = _with_side_input(to_quarter(half), quarter_image, "quarter")  # (batch, h/4, w/4, 64)
         eighth, sixteenth, x = to_end(quarter)  # (…, 128), (…, 256), (batch, h/32, w/32, 512)
-        x = _aspp(x)
+        x = aspp(x, ASPP_CHANNELS, ASPP_RATES)
         skips = (sixteenth, eighth, quarter, half, scaled)
         for step, (filters, skip) in enumerate(zip(DECODER_CHANNELS, skips, strict=True)):
             x = _decoder_step(x, skip, filters, f"decoder{step}")
@@ -131,19 +129,7 @@ def _with_side_input(x, image, name):
     return projected
 
 
-def _aspp(x):
-    """Atrous spatial pyramid pooling: (batch, h, w, channels) → (batch, h, w, `ASPP_CHANNELS`)."""
-    branches = [conv_norm_relu(x, ASPP_CHANNELS, 1, name="aspp_1x1")]
-    for rate in ASPP_RATES:
-        branches.append(conv_norm_relu(x, ASPP_CHANNELS, 3, rate, name=f"aspp_rate{rate}"))
-    mean = layers.GlobalAveragePooling2D(keepdims=True, name="aspp_mean")(x)
-    mean = conv_norm_relu(mean, ASPP_CHANNELS, 1, name="aspp_image")
-    branches.append(layers.UpSampling2D(x.shape[1:3], name="aspp_everywhere")(mean))
-    return conv_norm_relu(layers.Concatenate(name="aspp_concat")(branches), ASPP_CHANNELS, 1, name="aspp")
-
-
 def _decoder_step(x, skip, filters, name):
     """Transposed convolution to the size of `skip`, beside which it is put, and two convolutions."""
     x = layers.Conv2DTranspose(filters, 2, 2, kernel_initializer="he_normal", name=f"{name}_up")(x)
-    x = layers.Concatenate(name=f"{name}_concat")([x, skip])
-    return conv_norm_relu(conv_norm_relu(x, filters, name=f"{name}_first"), filters, name=f"{name}_second")
+    return merge(x, skip, filters, name)
