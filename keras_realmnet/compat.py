@@ -7,6 +7,7 @@ uses, and which public way is missing.
 
 import io
 
+from keras.optimizers import SGD
 from keras.src.applications.convnext import ConvNeXt, LayerScale, StochasticDepth
 from keras.src.applications.efficientnet import DEFAULT_BLOCKS_ARGS, EfficientNet
 from keras.src.models.functional import Functional
@@ -117,10 +118,14 @@ def seed_states(model):
 
 
 def moments(optimizer):
-    """(first moments, second moments) of Adam or AdamW, each a list in the order of the variables it was built with.
+    """What an optimizer keeps of each variable, lists in the order of the variables it was built with.
+
+    (first moments, second moments) of Adam or AdamW, (momenta,) of SGD with momentum.
 
     `Adam._momentums` and `Adam._velocities`; `Optimizer.variables` has them by the names of their variables alone.
     """
+    if isinstance(optimizer, SGD):
+        return (optimizer.momentums,)
     return optimizer._momentums, optimizer._velocities
 
 

@@ -150,6 +150,16 @@ def test_moments_are_adams_in_the_order_of_the_variables(optimizer):
         np.testing.assert_allclose(ops.convert_to_numpy(v), 0.01 * gradient**2, rtol=1e-4, err_msg="`_velocities`")
 
 
+def test_the_momenta_of_sgd_are_in_the_order_of_the_variables():
+    weights, gradients = variables(1.0, 2.0), (0.5, -0.25)
+    sgd = keras.optimizers.SGD(0.1, momentum=0.9)
+    sgd.build(weights)
+    sgd.apply([ops.full(w.shape, g) for w, g in zip(weights, gradients, strict=True)], weights)
+    (momenta,) = compat.moments(sgd)
+    for variable, momentum, gradient in zip(weights, momenta, gradients, strict=True):
+        np.testing.assert_allclose(ops.convert_to_numpy(momentum), np.full(variable.shape, -0.1 * gradient), rtol=1e-5)
+
+
 def test_averages_follow_the_weights_in_their_order():
     weights = variables(1.0, 2.0)
     adam = keras.optimizers.AdamW(0.1, use_ema=True, ema_momentum=0.75)

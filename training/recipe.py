@@ -50,6 +50,7 @@ _FIELDS: Mapping[str, Rule] = {
     "warmup_start": SHARE,
     "final_learning_rate": _NOT_NEGATIVE,
     "weight_decay": _NOT_NEGATIVE,
+    "momentum": optional(number(0, 1, above=True, below=True)),
     "beta_1": RATE,
     "beta_2": RATE,
     "epsilon": _POSITIVE,
@@ -60,6 +61,7 @@ _FIELDS: Mapping[str, Rule] = {
     "validation_loss": Rule("True or False", lambda value: isinstance(value, bool)),
     "keep": optional(Rule("a column of history.csv", lambda value: isinstance(value, str))),
     "patience": optional(count(1)),
+    "drop_after": optional(count(1)),
     "seed": count(0),
 }
 
@@ -107,6 +109,7 @@ class Recipe:
     warmup_start: float = 0.01  # of the learning rate, rising linearly per step
     final_learning_rate: float = 1e-6  # where the cosine ends
     weight_decay: float = 0.05  # not on biases and 1-D weights
+    momentum: float | None = None  # of SGD in the place of AdamW, whose betas and epsilon then say nothing
     beta_1: float = 0.9
     beta_2: float = 0.999
     epsilon: float = 1e-8
@@ -121,6 +124,10 @@ class Recipe:
     validation_loss: bool = False  # also val_loss in history.csv
     keep: str | None = None  # the column of history.csv by which the best epoch is kept; None: the last, as published
     patience: int | None = None  # validations without a gain of `keep`, after which training stops; None: never
+    # Validations without a gain of `keep`, after which the learning rate falls to a tenth, again and again; no warm-up
+    # and no cosine then. None: those two.
+    drop_after: int | None = None
+    loss_options_after_drop: Mapping[str, Any] = field(default_factory=dict)  # that change when it falls first
     seed: int = 42
 
     def __post_init__(self) -> None:
@@ -142,8 +149,13 @@ class Recipe:
         tiny_vit = "architecture" not in REALMNET_PRESETS.get(self.preset, {"architecture": self.preset})
         if self.fake_quantization is not None and not tiny_vit:
             raise ValueError(f"fake_quantization is for a RealMNet on TinyViT. Received: {self.preset!r}")
-        if self.patience is not None and self.keep is None:
-            raise ValueError(f"patience needs keep, the column that must gain. Received: patience={self.patience}")
+        for name in ("patience", "drop_after"):
+            if getattr(self, name) is not None and self.keep is None:
+                raise ValueError(
+                    f"{name} needs keep, the column that must gain. Received: {name}={getattr(self, name)}"
+                )
+        if self.loss_options_after_drop and self.drop_after is None:
+            raise ValueError(f"loss_options_after_drop needs drop_after. Received: {self.loss_options_after_drop}")
         if self.keep == VALIDATION_LOSS and not self.validation_loss:
             raise ValueError("keep='val_loss' needs validation_loss=True. Received: validation_loss=False")
         try:
@@ -155,6 +167,7 @@ class Recipe:
     def check_task(self, task: Task) -> None:
         """Raises ValueError for a loss, a mixing of images or a column of history.csv that `task` does not have."""
         objectives(task, self.loss, self.loss_options, self.loss_weights)
+        objectives(task, self.loss, self.loss_options_after_drop)
         check_mixing(task, self.augmentation)
         columns = (*figure_columns(task), VALIDATION_LOSS)
         if self.keep is not None and self.keep not in columns:

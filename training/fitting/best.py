@@ -1,9 +1,10 @@
-"""Keeping the best epoch instead of the last, and stopping when there is no gain: both follow from history.csv alone.
+"""Keeping the best epoch instead of the last; what happens when there is no gain. All follows from history.csv alone.
 
 So a run that was killed goes on as if it had not been. Only epochs of the last phase count: at another size figures are
 others. Of equal epochs the earliest is the best.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from training.fitting.history import History, Rows
 from training.recipe import Recipe
 from training.tasks.figures import VALIDATION_LOSS, figure_columns
 
-__all__ = ["KeepBest", "best_epoch", "best_path", "stops"]
+__all__ = ["KeepBest", "best_epoch", "best_path", "drops", "stops"]
 
 PATTERN = "best-????.weights.h5"
 
@@ -28,11 +29,8 @@ def best_path(folder: Path, epoch: int) -> Path:
 
 def best_epoch(rows: Rows, recipe: Recipe, task: Task) -> int | None:
     """The number of epochs, from 1, after which the column that `recipe` keeps by was best; None where it never was."""
-    epochs = _judged(rows, recipe)
-    more = {**figure_columns(task), VALIDATION_LOSS: False}
-    if not epochs or recipe.keep is None:
-        return None
-    return (max if more[recipe.keep] else min)(epochs, key=lambda epoch: epochs[epoch])  # the first of equal ones
+    gains = _gains(rows, recipe, task)
+    return max((epoch for epoch, gained in gains.items() if gained), default=None)
 
 
 def stops(rows: Rows, recipe: Recipe, task: Task) -> bool:
@@ -40,14 +38,37 @@ def stops(rows: Rows, recipe: Recipe, task: Task) -> bool:
     best = best_epoch(rows, recipe, task)
     if recipe.patience is None or best is None:
         return False
-    return sum(epoch > best for epoch in _judged(rows, recipe)) >= recipe.patience
+    return sum(epoch > best for epoch in _gains(rows, recipe, task)) >= recipe.patience
 
 
-def _judged(rows: Rows, recipe: Recipe) -> dict[int, float]:
-    """{epochs done: value of the column} of the last phase's epochs that were validated."""
+def drops(rows: Rows, recipe: Recipe, task: Task) -> int:
+    """How often the learning rate has fallen: each time that `drop_after` validations in a row brought no gain.
+
+    After a fall they are counted anew.
+    """
+    if recipe.drop_after is None:
+        return 0
+    fallen = without = 0
+    for gained in _gains(rows, recipe, task).values():
+        without = 0 if gained else without + 1
+        if without == recipe.drop_after:
+            fallen, without = fallen + 1, 0
+    return fallen
+
+
+def _gains(rows: Rows, recipe: Recipe, task: Task) -> dict[int, bool]:
+    """{epochs done: whether the column was better than ever before} of the last phase's epochs that were validated."""
+    if recipe.keep is None:
+        return {}
     begin = recipe.epochs - recipe.phases[-1].epochs
-    values = {int(row["epoch"]): row.get(recipe.keep or "") for row in rows}
-    return {epoch: float(value) for epoch, value in values.items() if epoch > begin and value not in (None, "")}
+    sign = 1 if {**figure_columns(task), VALIDATION_LOSS: False}[recipe.keep] else -1
+    found, best = {}, -math.inf
+    for row in rows:
+        epoch, value = int(row["epoch"]), row.get(recipe.keep)
+        if epoch > begin and value not in (None, ""):
+            found[epoch] = sign * float(value) > best
+            best = max(best, sign * float(value))
+    return found
 
 
 class KeepBest(keras.callbacks.Callback):

@@ -1,22 +1,35 @@
-"""What happens beside the steps of a training: seeds, validation, and a stop where the loss is no number."""
+"""What happens beside the steps of a training: seeds, validation, a learning rate that falls, a stop where the loss is
+no number."""
 
 import hashlib
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
 from keras_realmnet import compat
 from keras_realmnet.errors import RealMNetError
+from keras_realmnet.tasks.task import Task
 from training.datasets.image_set import ImageSet
+from training.fitting.best import drops
 from training.fitting.checkpoints import averaged
-from training.fitting.start import losses_of
+from training.fitting.history import History
+from training.fitting.start import losses_of, options_after_drop
 from training.recipe import Recipe
 from training.runs import recipe_json
 from training.scoring.figures import figures_of
 
-__all__ = ["NonFiniteLoss", "SeedRandomLayers", "StopOnNonFiniteLoss", "Validate", "WeightsAndBiases"]
+__all__ = [
+    "LowerLearningRate",
+    "NonFiniteLoss",
+    "SeedRandomLayers",
+    "StopOnNonFiniteLoss",
+    "Validate",
+    "WeightsAndBiases",
+]
 
 
 class NonFiniteLoss(RealMNetError):
@@ -43,6 +56,32 @@ class StopOnNonFiniteLoss(keras.callbacks.Callback):
         if not math.isfinite(loss):
             step = int(self.model.optimizer.iterations)
             raise NonFiniteLoss(f"the loss became {loss} at step {step}: lower learning_rate or check the data")
+
+
+class LowerLearningRate(keras.callbacks.Callback):
+    """Before an epoch: divides the learning rate by 10 for each time that there was no gain (`best.drops`).
+
+    From the first time on, losses have the recipe's `loss_options_after_drop`. Both follow from the history, also in a
+    run that is resumed. `val_loss` stays what it was, so that it can be compared.
+    """
+
+    def __init__(self, recipe: Recipe, task: Task, history: History):
+        super().__init__()
+        self.recipe, self.task, self.history = recipe, task, history
+        self.fallen = 0
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        before, self.fallen = self.fallen, drops(self.history.rows, self.recipe, self.task)
+        self.model.optimizer.learning_rate = self.recipe.learning_rate / 10**self.fallen
+        if self.fallen == before:
+            return
+        print(f"epoch {epoch + 1}: learning rate {self.recipe.learning_rate / 10**self.fallen:.3g}")
+        changes = options_after_drop(self.recipe)
+        if changes and before == 0:
+            of_model = self.model.loss if isinstance(self.model.loss, dict) else {next(iter(changes)): self.model.loss}
+            for name, options in changes.items():
+                of_model[name].change(**options)
+            self.model.make_train_function(force=True)  # a compiled step keeps the options it was compiled with
 
 
 class Validate(keras.callbacks.Callback):

@@ -10,7 +10,13 @@ from keras_realmnet.deploy.quantization import fake_quantize
 from keras_realmnet.errors import RealMNetError
 from training.datasets.image_set import ImageSet
 from training.fitting.best import KeepBest, best_epoch, best_path, stops
-from training.fitting.callbacks import SeedRandomLayers, StopOnNonFiniteLoss, Validate, WeightsAndBiases
+from training.fitting.callbacks import (
+    LowerLearningRate,
+    SeedRandomLayers,
+    StopOnNonFiniteLoss,
+    Validate,
+    WeightsAndBiases,
+)
 from training.fitting.checkpoints import SaveCheckpoint, last_epoch, move_to_size, restore, use_averages
 from training.fitting.devices import check_same_epoch, on_devices, process_share
 from training.fitting.history import History, history_columns, read_history
@@ -146,6 +152,8 @@ def _callbacks(
         callbacks.append(Validate(validation, recipe))
     history = History(out, epoch, history_columns(recipe, recipe.data.task))
     callbacks.append(history)
+    if recipe.drop_after is not None:
+        callbacks.append(LowerLearningRate(recipe, recipe.data.task, history))
     if installed("tensorflow"):
         callbacks.append(keras.callbacks.TensorBoard(out / "tensorboard", write_graph=False))
     if track == "wandb":

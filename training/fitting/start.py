@@ -1,12 +1,15 @@
 """What a training starts from: the network with the weights that the recipe names, its optimizer and its loss."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import keras
 
 from keras_realmnet import losses
 from keras_realmnet.errors import RealMNetError
-from keras_realmnet.presets import REALMNET_PRESETS
+from keras_realmnet.models.lesions.grading import LESION_NET, use_lesion_net
+from keras_realmnet.presets import LESION_GUIDED_PRESETS, LESION_PRESETS, REALMNET_PRESETS
 from keras_realmnet.schedules import WarmupCosine
 from keras_realmnet.tasks.outputs import Grades, Labels, Masks, Points
 from keras_realmnet.weights import transfer_weights
@@ -15,26 +18,33 @@ from training.runs import build_model, load_run, read_task
 from training.scoring.figures import Losses
 from training.tasks.objective import objectives
 
+__all__ = ["compile_model", "decayed", "initial_model", "losses_of", "options_after_drop"]
+
 Trained = Labels | Grades | Masks | Points
-__all__ = ["compile_model", "decayed", "initial_model", "losses_of"]
+_NEEDS = "looks at what a trained Lesion-Net tells: weights must be the folder of such a run"
 
 
 def initial_model(recipe: Recipe, size: int) -> keras.Model:
     """The recipe's network as its training begins, with the weights that `recipe.weights` names, if any.
 
-    That is the folder of a finished run (its features, and the ends of outputs that are the same), or else what
-    `keras_realmnet.models.networks.build` takes for this network: for one with TinyViT a `.safetensors` file (a
+    That is the folder of a finished run (its features, and the ends of outputs that are the same; of a Lesion-Net,
+    where a network grades beside one, that part whole and its encoder for the one that grades, which is ours), or else
+    what `keras_realmnet.models.networks.build` takes for this network: for one with TinyViT a `.safetensors` file (a
     reference checkpoint, whose classifier is left out).
 
     Raises:
-        RealMNetError: there is no such file or run, or it does not fit.
+        RealMNetError: there is no such file or run, or it does not fit; a network that grades beside a Lesion-Net has
+            none that is trained.
     """
+    is_run = recipe.weights is not None and (Path(recipe.weights).expanduser() / "recipe.json").is_file()
+    if recipe.preset in LESION_GUIDED_PRESETS and not is_run:
+        raise RealMNetError(f"{recipe.preset} {_NEEDS}. Received: weights={recipe.weights!r}")
     if recipe.weights is None:
         return build_model(recipe, size)
     path = Path(recipe.weights).expanduser()
     preset = REALMNET_PRESETS.get(recipe.preset)
     tiny_vit = preset is not None and "architecture" not in preset
-    if (path / "recipe.json").is_file() or (tiny_vit and path.is_dir()):
+    if is_run or (tiny_vit and path.is_dir()):
         return _from_run(path, recipe, size)
     if not tiny_vit:
         return build_model(recipe, size, load_weights=recipe.weights)
@@ -49,9 +59,14 @@ def initial_model(recipe: Recipe, size: int) -> keras.Model:
 def _from_run(run: Path, recipe: Recipe, size: int) -> keras.Model:
     model = build_model(recipe, size)
     source, theirs = load_run(run)
+    guided = recipe.preset in LESION_GUIDED_PRESETS
+    if guided and theirs.preset not in (*LESION_PRESETS, recipe.preset):
+        raise RealMNetError(f"{recipe.preset} {_NEEDS}. Received: {run}, a run of {theirs.preset}")
     answered, asked = read_task(run).trained, recipe.data.task.trained
     if (theirs.head, answered) == (recipe.head, asked):
         return transfer_weights(source, model)
+    if guided:
+        use_lesion_net(model, source if theirs.preset in LESION_PRESETS else source.get_layer(LESION_NET))
     transfer_weights(_features(source), _features(model))
     for name, output in asked.items():
         if theirs.preset == recipe.preset and name in answered and _as_large(output, answered[name]):
@@ -95,18 +110,21 @@ def decayed(variable: keras.Variable) -> bool:
 
 def compile_model(model: keras.Model, recipe: Recipe, steps_per_epoch: int) -> keras.Model:
     """Gives `model` the recipe's optimizer, schedule and loss; an epoch has `steps_per_epoch` batches."""
-    optimizer = keras.optimizers.AdamW(
-        WarmupCosine(
-            peak=recipe.learning_rate,
-            total_steps=recipe.epochs * steps_per_epoch,
-            warmup_steps=round(recipe.warmup_epochs * steps_per_epoch),
-            warmup_start=recipe.warmup_start,
-            final=recipe.final_learning_rate,
-        ),
+    schedule = WarmupCosine(
+        peak=recipe.learning_rate,
+        total_steps=recipe.epochs * steps_per_epoch,
+        warmup_steps=round(recipe.warmup_epochs * steps_per_epoch),
+        warmup_start=recipe.warmup_start,
+        final=recipe.final_learning_rate,
+    )
+    if recipe.momentum is None:
+        rule, own = keras.optimizers.AdamW, {name: getattr(recipe, name) for name in ("beta_1", "beta_2", "epsilon")}
+    else:
+        rule, own = keras.optimizers.SGD, {"momentum": recipe.momentum}
+    optimizer = rule(
+        schedule if recipe.drop_after is None else recipe.learning_rate,  # see `LowerLearningRate`
+        **own,
         weight_decay=recipe.weight_decay,
-        beta_1=recipe.beta_1,
-        beta_2=recipe.beta_2,
-        epsilon=recipe.epsilon,
         global_clipnorm=recipe.clip_norm,
         use_ema=recipe.ema_momentum is not None,
         # Keras averages after every batch, also after those that only add to the accumulated gradient.
@@ -125,6 +143,12 @@ def compile_model(model: keras.Model, recipe: Recipe, steps_per_epoch: int) -> k
         ((loss, weight),) = found.values()
         model.compile(optimizer, loss, loss_weights=None if weight == 1 else weight, jit_compile=jit_compile)
     return model
+
+
+def options_after_drop(recipe: Recipe) -> dict[str, Mapping[str, Any]]:
+    """{output: options of its loss that change when the learning rate first falls}, empty where there are none."""
+    goals = objectives(recipe.data.task, recipe.loss, recipe.loss_options_after_drop)
+    return {name: goal.options for name, goal in goals.items() if recipe.loss_options_after_drop}
 
 
 def losses_of(recipe: Recipe) -> Losses:

@@ -4,11 +4,15 @@ import keras
 import numpy as np
 import pytest
 
+from keras_realmnet import losses
 from keras_realmnet.errors import RealMNetError
+from keras_realmnet.models.network import Network
 from tests.training.fitting.tiny_run import TINY, images
-from training.fitting.best import best_epoch, best_path, stops
-from training.fitting.history import read_history
+from training.fitting.best import best_epoch, best_path, drops, stops
+from training.fitting.callbacks import LowerLearningRate
+from training.fitting.history import History, history_columns, read_history
 from training.fitting.loop import train
+from training.fitting.start import compile_model
 from training.recipe import Phase
 
 TASK = TINY.data.task
@@ -37,6 +41,71 @@ def test_training_stops_when_patience_is_over():
     assert not stops(rows(0.5, 0.4, "", 0.6), KEEPING, TASK)
     assert not stops(rows(0.5, "", ""), KEEPING, TASK)  # epochs that were not validated
     assert not stops(rows(0.5, 0.1, 0.1, 0.1), replace(KEEPING, patience=None), TASK)
+
+
+FALLING = replace(
+    KEEPING,
+    phases=(Phase(8, 64),),
+    patience=None,
+    drop_after=2,
+    loss_options_after_drop={"gamma_neg": 0.0},
+    momentum=0.95,
+    learning_rate=0.1,
+    ema_momentum=None,
+)
+SERIES = (0.5, 0.4, 0.5, 0.6, 0.6, 0.6, 0.6)  # a fall after the third, another after the sixth
+
+
+def test_the_learning_rate_falls_when_there_is_no_gain():
+    fallen = [drops(rows(*SERIES[:count]), FALLING, TASK) for count in range(8)]
+    assert fallen == [0, 0, 0, 1, 1, 1, 2, 2]
+    assert drops(rows(0.5, "", "", 0.4), FALLING, TASK) == 0  # epochs that were not validated
+    assert drops(rows(*SERIES), replace(FALLING, drop_after=None, loss_options_after_drop={}), TASK) == 0
+
+
+class Scripted(keras.callbacks.Callback):
+    """Says `SERIES`, and keeps the weights that each epoch began with."""
+
+    def __init__(self):
+        super().__init__()
+        self.weights = []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.weights.append([np.array(weight) for weight in weights_of(self.model)])
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["val_map"] = SERIES[epoch]
+
+
+def linear():
+    images = keras.Input((2, 2, 3))
+    return Network(images, keras.layers.Dense(3)(keras.layers.Flatten()(images)))
+
+
+def test_a_fall_lowers_the_learning_rate_and_changes_the_loss_of_a_compiled_step(tmp_path):
+    keras.utils.set_random_seed(0)
+    model = compile_model(linear(), FALLING, steps_per_epoch=1)
+    assert isinstance(model.optimizer, keras.optimizers.SGD)
+    assert model.optimizer.momentum == 0.95
+    rng = np.random.default_rng(0)
+    x, y_true = rng.normal(size=(4, 2, 2, 3)).astype("float32"), rng.integers(0, 2, (4, 3)).astype("float32")
+    history = History(tmp_path, 0, history_columns(FALLING, TASK))
+    scripted = Scripted()
+    callbacks = [scripted, history, LowerLearningRate(FALLING, TASK, history)]
+    model.fit(x, y_true, batch_size=4, epochs=7, shuffle=False, callbacks=callbacks, verbose=0)
+    rates = [row["learning_rate"] for row in history.rows]
+    np.testing.assert_allclose(rates, [0.1, 0.1, 0.1, 0.01, 0.01, 0.01, 0.001], rtol=1e-5)
+    model = linear()
+    for epoch, (weights, row) in enumerate(zip(scripted.weights, history.rows, strict=True)):
+        model.set_weights(weights)
+        loss = losses.AsymmetricLoss(gamma_neg=4.0 if epoch < 3 else 0.0)
+        assert row["loss"] == pytest.approx(float(loss(y_true, model(x))), rel=1e-4)
+
+    resumed = LowerLearningRate(FALLING, TASK, History(tmp_path, 7, history_columns(FALLING, TASK)))
+    resumed.set_model(compile_model(linear(), FALLING, steps_per_epoch=1))
+    resumed.on_epoch_begin(7)
+    assert float(resumed.model.optimizer.learning_rate) == pytest.approx(0.001)
+    assert resumed.model.loss.get_config()["gamma_neg"] == 0
 
 
 class Interrupt(keras.callbacks.Callback):
