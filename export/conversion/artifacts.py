@@ -51,6 +51,11 @@ class Kind:
     source: str | None
     make: Callable[..., Path]
 
+    @property
+    def calibrated(self) -> bool:
+        """Whether it is itself made with calibration images."""
+        return self.precision.startswith("int8_static")
+
 
 def _gpu_float(precision):
     return lambda model, path, _, **deployment: to_onnx(
@@ -114,7 +119,7 @@ class ArtifactMaker:
     def _file(self, name, kind):
         if name not in self._made:
             path = self._folder / f"{name}{engine_class(kind.engine).SUFFIX}"
-            images = self._calibration if kind.precision.startswith("int8_static") else None
+            images = self._calibration if kind.calibrated else None
             if kind.source is None:
                 self._made[name] = kind.make(self._model, path, images, **self._deployment)
             else:
@@ -131,7 +136,7 @@ def is_convolutional(model: keras.Model) -> bool:
 def needs_calibration(name: str, convolutional: bool = False) -> bool:
     """Whether the artifact called `name` is made with images. Raises RealMNetError for an unknown one."""
     kind = kind_of(name, convolutional)
-    if kind.precision.startswith("int8_static"):
+    if kind.calibrated:
         return True
     return kind.source is not None and needs_calibration(kind.source, convolutional)
 
