@@ -53,7 +53,7 @@ def test_folds(files):
     assert recipe_from_options("palm_lite", fold="all").data.fold is None
     landmarks = recipe_from_options("fundus_landmarks", "/fundus", fold="3/5").data
     folds = [part.fold if isinstance(part, CrossValidation) else None for part in landmarks.parts]
-    assert folds == [None, (3, 5), (3, 5), None, None]
+    assert folds == [None, (3, 5), (3, 5), (3, 5), None]
 
 
 def test_options_that_do_not_fit(files):
