@@ -23,6 +23,7 @@ from training.datasets.data_set import DataSet
 from training.datasets.psmm import PsmmDataSet
 from training.datasets.registry import data_from_dict, data_to_dict, with_folder
 from training.input.augmentation import Augmentation, check_mixing
+from training.input.windows import Windows, check_windows
 from training.tasks.figures import VALIDATION_LOSS, figure_columns
 from training.tasks.objective import objectives
 
@@ -115,6 +116,7 @@ class Recipe:
     epsilon: float = 1e-8
     clip_norm: float = 1.0  # of all gradients together
 
+    windows: Windows | None = None  # that training cuts out of the images, at the size of its phase; None: whole images
     reduction: int = 1  # 2: large JPEGs are decoded at half their size, see PreprocessSpec
     augmentation: Augmentation = field(default_factory=Augmentation)
     ema_momentum: float | None = None  # per step; the averaged weights are then what is validated and kept
@@ -169,6 +171,7 @@ class Recipe:
         objectives(task, self.loss, self.loss_options, self.loss_weights)
         objectives(task, self.loss, self.loss_options_after_drop)
         check_mixing(task, self.augmentation)
+        check_windows(task, self.windows, tuple(phase.size for phase in self.phases))
         columns = (*figure_columns(task), VALIDATION_LOSS)
         if self.keep is not None and self.keep not in columns:
             raise ValueError(f"keep must be one of {', '.join(columns)}. Received: {self.keep!r}")
@@ -192,6 +195,10 @@ class Recipe:
     def spec(self, size: int | None = None) -> PreprocessSpec:
         """How images become the input of the final model, or of one of `size` pixels."""
         return PreprocessSpec(size=size or self.image_size, reduction=self.reduction)
+
+    def trained_size(self, size: int) -> int:
+        """Side in pixels of what the network sees in training where images have `size` pixels."""
+        return size if self.windows is None else self.windows.side
 
     def phase_of(self, epoch: int) -> tuple[Phase, int]:
         """The phase that epoch (from 0) belongs to, and the epoch at which that phase ends."""
@@ -234,8 +241,9 @@ class Recipe:
             name: tuple(value) if isinstance(value, list) else value for name, value in values["augmentation"].items()
         }
         values["augmentation"] = Augmentation(**augmentation)
-        if values.get("resampling") is not None:
-            values["resampling"] = Resampling(**values["resampling"])
+        for name, part in (("resampling", Resampling), ("windows", Windows)):
+            if values.get(name) is not None:
+                values[name] = part(**values[name])
         return cls(**values)
 
 

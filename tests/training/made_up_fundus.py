@@ -67,3 +67,21 @@ def write_landmarks(root: Path) -> None:
         picture = drawn(90 + k)
         save(root / "palm_native" / f"H{k}.jpg", picture.image)
     save(root / "palm_native" / "masks" / "H1_mask.png", np.where(picture.disc_mask, 0, 255).astype(np.uint8))
+
+
+def write_lesions(root: Path) -> None:
+    """Ten pictures with the masks of four lesions in IDRiD's colours."""
+    for k in range(10):
+        picture, rng = drawn(120 + k).image.copy(), np.random.default_rng(k)
+        coloured = np.zeros_like(picture)
+        for colour, tone, radius in (
+            ((255, 255, 255), (90, 20, 10), 1),
+            ((255, 0, 0), (90, 20, 10), 4),
+            ((0, 0, 255), (240, 230, 150), 2),
+            ((0, 255, 0), (230, 220, 210), 4),
+        ):
+            place = tuple(map(int, rng.integers(20, 44, 2)))
+            cv2.circle(picture, place, radius, tone, -1)
+            cv2.circle(coloured, place, radius, colour, -1)
+        save(root / "images" / f"L{k}.jpg", picture)
+        save(root / "masks" / f"L{k}.png", coloured)

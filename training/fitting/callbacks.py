@@ -13,13 +13,14 @@ import numpy as np
 from keras_realmnet import compat
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.tasks.task import Task
+from keras_realmnet.weights import transfer_weights
 from training.datasets.image_set import ImageSet
 from training.fitting.best import drops
 from training.fitting.checkpoints import averaged
 from training.fitting.history import History
 from training.fitting.start import losses_of, options_after_drop
 from training.recipe import Recipe
-from training.runs import recipe_json
+from training.runs import build_model, recipe_json
 from training.scoring.figures import figures_of
 
 __all__ = [
@@ -91,15 +92,25 @@ class Validate(keras.callbacks.Callback):
         super().__init__()
         self.data, self.recipe = data, recipe
         self.losses = losses_of(recipe) if recipe.validation_loss else None
+        self.whole: keras.Model | None = None
 
     def on_epoch_end(self, epoch, logs=None):
         if (epoch + 1) % self.recipe.validate_every and epoch + 1 != self.recipe.epochs:
             return
         with averaged(self.model):
-            figures = figures_of(self.model, self.data, self.recipe.batch_size, self.losses)
+            figures = figures_of(self._whole(epoch), self.data, self.recipe.batch_size, self.losses)
         logs |= {name: value for name, value in figures.items() if value is not None}
         found = ", ".join(f"{name[4:]} {value:.4f}" for name, value in logs.items() if name.startswith("val_"))
         print(f"epoch {epoch + 1}, validation: {found}", flush=True)
+
+    def _whole(self, epoch: int) -> keras.Model:
+        """The network that sees whole images, where the one that is trained sees windows of them."""
+        if self.recipe.windows is None:
+            return self.model
+        size = self.recipe.phase_of(epoch)[0].size
+        if self.whole is None or self.whole.image_size[0] != size:
+            self.whole = build_model(self.recipe, size)
+        return transfer_weights(self.model, self.whole)
 
 
 class WeightsAndBiases(keras.callbacks.Callback):

@@ -110,7 +110,7 @@ class SaveCheckpoint(keras.callbacks.Callback):
 
 def restore(recipe: Recipe, folder: Path, epoch: int, steps_per_epoch: int) -> keras.Model:
     """The compiled model as it was after `epoch` epochs, at the size of the phase it ended in."""
-    size = recipe.phase_of(max(0, epoch - 1))[0].size
+    size = recipe.trained_size(recipe.phase_of(max(0, epoch - 1))[0].size)
     model = build_model(recipe, size) if epoch else initial_model(recipe, size)
     compile_model(model, recipe, steps_per_epoch)
     if epoch:

@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.models.networks import check_answers
 from training.data.splits import patient_share
@@ -29,7 +31,8 @@ __all__ = ["fit", "training_images"]
 
 
 def training_images(recipe: Recipe, data: ImageSet) -> ImageSet:
-    """What `recipe` trains on, of the images of its training split: a share of the patients, then resampled.
+    """What `recipe` trains on, of the images of its training split: a share of the patients, then resampled,
+    each as often as windows are cut out of it.
 
     Raises:
         DataSetError: labels that are not known cannot be resampled.
@@ -38,6 +41,8 @@ def training_images(recipe: Recipe, data: ImageSet) -> ImageSet:
         data = data.like(patient_share(data.table(), recipe.train_share, recipe.seed))
     if recipe.resampling is not None:
         data = data.like(recipe.resampling.apply(data.table()))
+    if recipe.windows is not None:
+        data = data.select(np.repeat(np.arange(len(data)), recipe.windows.per_image))
     return data
 
 

@@ -8,6 +8,7 @@ import keras
 
 from keras_realmnet.deploy.quantization import fake_quantize
 from keras_realmnet.errors import RealMNetError
+from keras_realmnet.weights import transfer_weights
 from training.datasets.image_set import ImageSet
 from training.fitting.best import KeepBest, best_epoch, best_path, stops
 from training.fitting.callbacks import (
@@ -85,10 +86,7 @@ def train(
         else:
             print(f"kept: epoch {kept} of {epoch}, the best by {recipe.keep}")
             model.load_weights(best_path(out, kept))
-        weights = model.get_weights()
-    trained = build_model(recipe, recipe.image_size)
-    trained.set_weights(weights)
-    return trained
+    return transfer_weights(model, build_model(recipe, recipe.image_size))
 
 
 def _train_phase(
@@ -106,11 +104,12 @@ def _train_phase(
     keras.utils.set_random_seed(recipe.seed)  # for the weights of a new run
     phase, end = recipe.phase_of(epoch)
     model = restore(recipe, out, epoch, steps)
-    if model.image_size[0] != phase.size:
-        model = move_to_size(model, recipe, phase.size, steps)
+    size = recipe.trained_size(phase.size)
+    if model.image_size[0] != size:
+        model = move_to_size(model, recipe, size, steps)
     if recipe.fake_quantization is not None:
         fake_quantize(model, recipe.fake_quantization)
-    print(f"epochs {epoch + 1} to {end} of {recipe.epochs}: {phase.size} px, {steps} steps of {recipe.batch_size}")
+    print(f"epochs {epoch + 1} to {end} of {recipe.epochs}: {size} px, {steps} steps of {recipe.batch_size}")
     share = process_share()
     if share != (0, 1):  # several machines cannot predict each for itself meanwhile
         validation = None
@@ -131,6 +130,7 @@ def _train_phase(
         batches=steps,
         share=share,
         named=isinstance(model.output, dict),
+        windows=recipe.windows,
     )
     try:
         model.fit(batches, epochs=end, initial_epoch=epoch, shuffle=False, callbacks=all_callbacks, verbose=verbose)

@@ -7,7 +7,7 @@ No Keras: a worker process starts in a fraction of a second and stays small. Wha
 import multiprocessing
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import cv2
@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from keras_realmnet.tasks.outputs import Output
 from training.datasets.image_set import ImageSet, resize_square
 from training.input.augmentation import Augmentation, augment
+from training.input.windows import Places, Windows, cut, places_of
 from training.tasks.kinds import kind_of
+from training.tasks.motion import IGNORE
 
 __all__ = ["AugmentedImages", "WorkerPool"]
 
@@ -29,7 +31,8 @@ class AugmentedImages:
     """The images of a set, resized to `size` and augmented by `settings`, and the truth that moves with them.
 
     A new draw every epoch. `pixels`, `rows`: as in ImageSet. `outputs`: those whose truth moves, each with its `truth`,
-    as in ImageSet's `truth` or `masks`.
+    as in ImageSet's `truth` or `masks`. `windows`: that are cut out of the images, and are what is given; None: whole
+    images.
     """
 
     pixels: NDArray[np.uint8]
@@ -39,26 +42,57 @@ class AugmentedImages:
     size: int
     settings: Augmentation
     seed: int
+    windows: Windows | None = None
+    _places: dict[int, Places] = field(default_factory=dict)  # by row, of images of which windows were cut
 
     @classmethod
-    def of(cls, data: ImageSet, size: int, settings: Augmentation, seed: int) -> "AugmentedImages":
+    def of(
+        cls, data: ImageSet, size: int, settings: Augmentation, seed: int, windows: Windows | None = None
+    ) -> "AugmentedImages":
         moving = {name: output for name, output in data.task.trained.items() if kind_of(output).spatial}
         truth = {name: data.masks[name] if name in data.masks else data.truth[name] for name in moving}
-        return cls(data.pixels, data.rows, moving, truth, size, settings, seed)
+        return cls(data.pixels, data.rows, moving, truth, size, settings, seed, windows)
 
     def batch(self, epoch: int, chosen: Sequence[int] | NDArray[np.intp]) -> Batch:
-        """The images at the indices `chosen`, uint8 (n, size, size, 3), and {output: its truth (n, ...)}."""
-        images = np.empty((len(chosen), self.size, self.size, 3), np.uint8)
+        """The images at the indices `chosen`, uint8 (n, side, side, 3), and {output: its truth (n, ...)}.
+
+        `side` is `size`, or that of the windows.
+        """
+        side = self.size if self.windows is None else self.windows.side
+        images = np.empty((len(chosen), side, side, 3), np.uint8)
         moved: dict[str, list[NDArray[Any]]] = {name: [] for name in self.outputs}
         for k, index in enumerate(chosen):
             rng = np.random.default_rng((self.seed, epoch, 1, int(index)))
-            row = self.rows[index]
-            images[k], motion = augment(resize_square(self.pixels[row], self.size), rng, self.settings)
+            image, truth = self._at(int(index))
+            if self.windows is None:
+                images[k], motion = augment(image, rng, self.settings)
+                for name, output in self.outputs.items():
+                    moved[name].append(kind_of(output).moved(truth[name], motion))
+                continue
+            # With as much again around it as a turn or a smaller scale may bring in.
+            top, left = self.windows.corner(self._places_at(int(index), truth), self.size, rng)
+            edge = side // 2
+            place = top - edge, left - edge, side + 2 * edge
+            wide, motion = augment(cut(image, *place, 0), rng, self.settings)
+            images[k] = cut(wide, edge, edge, side, 0)
             for name, output in self.outputs.items():
-                kind = kind_of(output)
-                truth = kind.resized(self.truth[name][row if kind.beside_pixels else index], self.size)
-                moved[name].append(kind.moved(truth, motion))
+                wide = kind_of(output).moved(cut(truth[name], *place, IGNORE), motion)
+                moved[name].append(cut(wide, edge, edge, side, IGNORE))
         return images, {name: np.stack(values) for name, values in moved.items()}
+
+    def _at(self, index: int) -> tuple[NDArray[np.uint8], dict[str, NDArray[Any]]]:
+        """The image at an index, resized, and {output: its truth}."""
+        row, truth = self.rows[index], {}
+        for name, output in self.outputs.items():
+            kind = kind_of(output)
+            truth[name] = kind.resized(self.truth[name][row if kind.beside_pixels else index], self.size)
+        return resize_square(self.pixels[row], self.size), truth
+
+    def _places_at(self, index: int, truth: Mapping[str, NDArray[Any]]) -> Places:
+        row = int(self.rows[index])
+        if row not in self._places:
+            self._places[row] = places_of(truth, self.outputs)
+        return self._places[row]
 
 
 class WorkerPool:

@@ -13,6 +13,7 @@ import numpy as np
 from training.datasets.image_set import ImageSet, resize_square
 from training.input.augment_workers import AugmentedImages, WorkerPool
 from training.input.augmentation import Augmentation, Targets, check_mixing, mix_batch
+from training.input.windows import Windows
 
 __all__ = ["EvaluationBatches", "TrainingBatches"]
 
@@ -33,6 +34,7 @@ class TrainingBatches(keras.utils.PyDataset):
         batches: of an epoch; `None`: as many as there are.
         share: (k, n): this is process k of n that train together; it gives its n-th part of every batch.
         named: whether the network's outputs have names.
+        windows: that are cut out of the images, and are what is given, (batch, side, side, 3); `None`: whole images.
 
     Raises:
         ValueError: a batch larger than the data; several outputs without names; or MixUp or CutMix of what cannot be
@@ -52,6 +54,7 @@ class TrainingBatches(keras.utils.PyDataset):
         batches: int | None = None,
         share: tuple[int, int] = (0, 1),
         named: bool = False,
+        windows: Windows | None = None,
     ):
         threads = workers or processes or max(1, (os.cpu_count() or 1) - 1)
         super().__init__(workers=threads, max_queue_size=max(8, 2 * threads))
@@ -64,7 +67,7 @@ class TrainingBatches(keras.utils.PyDataset):
         self.augmentation, self.seed, self.epoch = augmentation, seed, epoch
         self.batches = len(data) // batch_size if batches is None else batches
         self.share = share
-        source = AugmentedImages.of(data, size, augmentation, seed)
+        source = AugmentedImages.of(data, size, augmentation, seed, windows)
         self._pool = WorkerPool(source, processes) if processes else None
         self._augmented = self._pool or source
 

@@ -7,12 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.training.made_up_fundus import write_landmarks, write_palm
+from tests.training.made_up_fundus import write_landmarks, write_lesions, write_palm
 from training.datasets.photograph import PhotographDataSet
 from training.datasets.registry import in_folds
 from training.fitting.fit import fit
+from training.input.windows import Windows
 from training.recipe import Phase, Recipe, load_recipe, with_data
-from training.runs import read_task
+from training.runs import load_run, read_task
+from training.scoring.figures import figures_of
 
 pytestmark = pytest.mark.slow
 
@@ -76,3 +78,22 @@ def test_landmarks_from_sources_that_know_different_things(folder, tmp_path):
     assert result["images"] > 2 + 1  # drawn, and PALM's
     assert np.isfinite(result["scores"]["landmarks_mean_distance"]["value"])
     assert read_task(tmp_path / "run").trained["landmarks"].labels.codes == ("FOVEA", "DISC")
+
+
+def test_lesions_from_windows_of_pictures(folder, tmp_path):
+    """The network that sees whole pictures is validated, kept and scored; it is as good as the history says."""
+    write_lesions(folder / "lesions")
+    recipe = with_data(load_recipe("lesions_lite"), str(folder / "lesions" / "images"))
+    recipe = small(replace(recipe, windows=None))
+    recipe = replace(recipe, phases=(Phase(1, 96),), windows=Windows(32, per_image=2), keep="val_pixel_f1")
+    result = fit(recipe, tmp_path / "run", cache=folder / "cache")
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["images"] == {"train": 16, "validation": 1}
+    with (tmp_path / "run" / "history.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["size"] for row in rows] == ["32"]
+    model, read = load_run(tmp_path / "run")
+    assert (read, model.image_size) == (recipe.resolved(recipe.data.task), (96, 96))
+    validation = recipe.data.load("validation", recipe.spec(), folder / "cache")
+    best = max(float(row["val_pixel_f1"]) for row in rows)
+    assert figures_of(model, validation, 4)["val_pixel_f1"] == pytest.approx(best, abs=1e-6)
+    assert result["images"] == 1

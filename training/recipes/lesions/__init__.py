@@ -1,0 +1,1 @@
+"""Networks that tell the lesions of diabetic retinopathy, and grades beside them."""
