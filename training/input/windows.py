@@ -1,6 +1,6 @@
 """Windows: square parts that training cuts out of larger pictures, so that what is a few pixels large stays so."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,7 +53,7 @@ class Windows:
 @dataclass(frozen=True)
 class Places:
     """Of the masks of one picture: where each label is that it has, int32 indices of the flattened square, and the
-    rectangle (first and last row and column) outside of which nothing is known."""
+    rectangle (first row and column, last row and column) outside of which nothing is known."""
 
     of_labels: tuple[NDArray[np.int32], ...]
     known: tuple[int, int, int, int]
@@ -66,17 +66,11 @@ def places_of(masks: Mapping[str, Array], outputs: Mapping[str, Output]) -> Plac
         asked, present = pixels_of_labels(outputs[name], mask)
         known |= asked.any(axis=-1)
         found += [np.flatnonzero(present[..., k]).astype(np.int32) for k in range(present.shape[-1])]
-    edges = list(_ends(known))
     if not known.any():
-        edges = [(0, side - 1) for side in known.shape]
-    (top, bottom), (left, right) = edges
-    return Places(tuple(each for each in found if len(each)), (top, left, bottom, right))
-
-
-def _ends(known: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
-    for axis in (1, 0):
-        at = np.flatnonzero(known.any(axis=axis))
-        yield (int(at[0]), int(at[-1])) if len(at) else (0, 0)
+        known[:] = True
+    rows, columns = (np.flatnonzero(known.any(axis=axis)) for axis in (1, 0))
+    rectangle = int(rows[0]), int(columns[0]), int(rows[-1]), int(columns[-1])
+    return Places(tuple(each for each in found if len(each)), rectangle)
 
 
 def cut(array: Array, top: int, left: int, side: int, fill: int) -> Array:
