@@ -17,9 +17,9 @@ from training.data.files.mask_files import MaskTruth
 from training.data.files.once import make_once
 from training.data.parallel import in_parallel
 from training.datasets.image_set import ImageSet, content_hash
-from training.datasets.prepared import Prepared, points_in_square, sides_of
+from training.datasets.prepared import Prepared, points_in_square, read_row, sides_of
 
-__all__ = ["CHUNK", "IMAGES", "cached_arrays", "cached_images", "file_identity", "mask_identity"]
+__all__ = ["CHUNK", "IMAGES", "cached_arrays", "cached_files", "cached_images", "file_identity", "mask_identity"]
 
 IMAGES, PLACES = "images", "places"  # names of arrays, and of their files
 COMPLETE = "complete.json"  # the file that says so
@@ -58,6 +58,36 @@ def cached_images(
     digest = content_hash(digest, truth.values(), names)
     sides = sides_of(kept[PLACES]) if PLACES in kept else None
     return ImageSet(kept[IMAGES], truth, names, patients, task, digest, masks=masks, sides=sides)
+
+
+def cached_files(
+    title: str,
+    paths: Sequence[Path],
+    truth: Mapping[str, NDArray[np.float32] | MaskTruth],
+    *,
+    task: Task,
+    names: tuple[str, ...],
+    patients: tuple[str, ...],
+    spec: PreprocessSpec,
+    cache: Path,
+) -> ImageSet:
+    """The pictures of n files with their truth as `cached_images` gives them; masks are read from their own files."""
+    masks = {name: each for name, each in truth.items() if isinstance(each, MaskTruth)}
+    identity: dict[str, Any] = {"files": file_identity(paths)}
+    if masks:
+        identity["masks"] = {name: mask_identity(each) for name, each in masks.items()}
+    return cached_images(
+        title,
+        partial(read_row, spec=spec, masks=masks),
+        list(zip(paths, range(len(paths)), strict=True)),
+        identity=identity,
+        task=task,
+        truth={name: each for name, each in truth.items() if not isinstance(each, MaskTruth)},
+        names=names,
+        patients=patients,
+        spec=spec,
+        cache=cache,
+    )
 
 
 def cached_arrays(

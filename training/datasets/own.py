@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,7 +16,6 @@ from keras_realmnet.tasks.outputs import Grades, Labels, Masks, Output, Points
 from keras_realmnet.tasks.rules import AnyOf, GradeFrom, NoReferral, Rule
 from keras_realmnet.tasks.task import Task
 from keras_realmnet.tasks.vocabulary import Label, LabelSet
-from training.data.files.mask_files import MaskTruth
 from training.data.files.notices import noticed, tell
 from training.data.own_data.own_table import OwnTable, parse_columns, read_own_table
 from training.data.own_data.vocabulary import (
@@ -29,10 +27,9 @@ from training.data.own_data.vocabulary import (
     parse_vocabulary,
 )
 from training.data.splits import deal_patients
-from training.datasets.cache import cached_images, file_identity, mask_identity
+from training.datasets.cache import cached_files
 from training.datasets.data_set import check_split
 from training.datasets.image_set import ImageSet
-from training.datasets.prepared import read_row
 
 __all__ = ["OwnDataSet", "task_of_vocabulary"]
 
@@ -70,7 +67,8 @@ class OwnDataSet:
         return task_of_vocabulary(self._vocabulary())
 
     @property
-    def has_split_column(self) -> bool:
+    def has_sets(self) -> bool:
+        """Whether a column of the table says them."""
         return parse_columns(self.columns).split is not None
 
     def describe(self) -> str:
@@ -88,7 +86,17 @@ class OwnDataSet:
         table = read_own_table(folder, where, self._vocabulary(), parse_columns(self.columns))
         nothing = [table.names[k] for k in np.flatnonzero(~table.known).tolist()]
         tell((*table.notices, *noticed(("pictures of which nothing is known, left out", nothing))))
-        images = _all_images(table, self.task, spec, cache)
+        task = self.task
+        images = cached_files(  # one cache for all sets and folds
+            f"own-{task.name}",
+            table.paths,
+            table.truth,
+            task=task,
+            names=table.names,
+            patients=table.patients,
+            spec=spec,
+            cache=cache,
+        )
         rows = np.flatnonzero((self._sets(table, images) == split) & table.known)
         return images.select(rows) if len(rows) else None
 
@@ -107,26 +115,6 @@ class OwnDataSet:
         if self.held_out == 0:
             return np.full(len(table), "train")
         return deal_patients(images.patients, images.spread_by, self.seed, self.held_out)
-
-
-def _all_images(table: OwnTable, task: Task, spec: PreprocessSpec, cache: Path) -> ImageSet:
-    """One cache for all sets and folds."""
-    masks = {name: each for name, each in table.truth.items() if isinstance(each, MaskTruth)}
-    identity: dict[str, Any] = {"files": file_identity(table.paths)}
-    if masks:
-        identity["masks"] = {name: mask_identity(each) for name, each in masks.items()}
-    return cached_images(
-        f"own-{task.name}",
-        partial(read_row, spec=spec, masks=masks),
-        list(zip(table.paths, range(len(table)), strict=True)),
-        identity=identity,
-        task=task,
-        truth={name: each for name, each in table.truth.items() if not isinstance(each, MaskTruth)},
-        names=table.names,
-        patients=table.patients,
-        spec=spec,
-        cache=cache,
-    )
 
 
 def task_of_vocabulary(vocabulary: Vocabulary) -> Task:

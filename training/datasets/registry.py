@@ -10,6 +10,7 @@ from keras_realmnet.errors import DataSetError
 from training.datasets.combined import CombinedDataSet
 from training.datasets.cross_validation import CrossValidation
 from training.datasets.data_set import DataSet
+from training.datasets.lesions import LesionDataSet
 from training.datasets.own import OwnDataSet
 from training.datasets.palm import PalmDataSet
 from training.datasets.phantom import PhantomDataSet
@@ -18,7 +19,8 @@ from training.datasets.psmm import PsmmDataSet
 
 __all__ = ["DATA_SETS", "data_from_dict", "data_to_dict", "in_folds", "with_folder"]
 
-_FOUND = (PsmmDataSet, PalmDataSet, OwnDataSet)  # on the disk
+_FOUND = (PsmmDataSet, PalmDataSet, OwnDataSet, LesionDataSet)  # on the disk
+_DEALT = (OwnDataSet, LesionDataSet)  # to sets, where nothing says them
 _CLASSES: tuple[type[Any], ...] = (*_FOUND, PhantomDataSet, PhotographDataSet, CombinedDataSet, CrossValidation)
 DATA_SETS: dict[str, Callable[..., Any]] = {each.kind: each for each in _CLASSES}
 
@@ -68,19 +70,19 @@ def _below(part: DataSet, folder: str) -> DataSet:
 def in_folds(data: DataSet, fold: tuple[int, int] | None) -> DataSet:
     """`data` for cross-validation: fold (k, n) is tested, all others train; None: all train.
 
-    All of one's own pictures take part, where no column says their sets; of any other data the training split. Of
-    combined data that is so part by part: those that are cross-validated already, and one's own that hold pictures
-    out; the others stay as they are.
+    Of one's own and of lesion data all pictures take part, where nothing says their sets; of any other data the
+    training split. Of combined data that is so part by part: those that are cross-validated already, and those that
+    hold pictures out; the others stay as they are.
 
     Raises ValueError: a fold that there is not, or combined data of which no part could be cut.
     """
     if isinstance(data, CrossValidation):
         return replace(data, fold=fold)
-    if isinstance(data, OwnDataSet) and not data.has_split_column:
+    if isinstance(data, _DEALT) and not data.has_sets:
         return CrossValidation(replace(data, held_out=0.0), fold)
     if not isinstance(data, CombinedDataSet):
         return CrossValidation(data, fold)
-    cut = [isinstance(part, CrossValidation) or (isinstance(part, OwnDataSet) and part.held_out) for part in data.parts]
+    cut = [isinstance(part, CrossValidation) or (isinstance(part, _DEALT) and part.held_out) for part in data.parts]
     if not any(cut):
         raise ValueError(f"no part of the data {data.name!r} holds pictures out, so none could be cut into folds")
     return replace(

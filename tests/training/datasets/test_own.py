@@ -125,7 +125,7 @@ def test_patients_are_dealt_to_three_sets(clinic, tmp_path):
 
 def test_a_column_says_the_sets(clinic, tmp_path):
     data = data_of(clinic, "path=file,patient=id,split=set")
-    assert data.has_split_column
+    assert data.has_sets
     counts = [len(data.load(split, SPEC, tmp_path / "cache")) for split in ("train", "validation", "test")]
     assert counts == [12, 6, 6]
     clinic[1][0][8] = "test"  # one of two pictures of a patient

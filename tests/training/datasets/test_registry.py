@@ -5,6 +5,7 @@ import pytest
 from keras_realmnet.errors import DataSetError
 from training.datasets.combined import CombinedDataSet
 from training.datasets.cross_validation import CrossValidation
+from training.datasets.lesions import LesionDataSet
 from training.datasets.own import OwnDataSet
 from training.datasets.palm import PalmDataSet
 from training.datasets.phantom import PhantomDataSet
@@ -27,15 +28,27 @@ PARTS = (
     PalmDataSet("native", "disc"),
     PhotographDataSet(8, 0, 0),
 )
+LESIONS = LesionDataSet("retinal", "retinal_lesions", ("EX", "MA"), grades=True, held_out=0.2)
 
 
 def test_each_kind_names_its_class():
-    assert sorted(DATA_SETS) == ["combined", "cross_validation", "drawn_photograph", "own", "palm", "phantom", "psmm"]
+    assert sorted(DATA_SETS) == [
+        "combined",
+        "cross_validation",
+        "drawn_photograph",
+        "lesions",
+        "own",
+        "palm",
+        "phantom",
+        "psmm",
+    ]
     assert all(DATA_SETS[kind].kind == kind for kind in DATA_SETS)
 
 
 @pytest.mark.parametrize(
-    "data", [*PARTS, CombinedDataSet("fundus", PARTS, (1, 1, 8, 1)), PhantomDataSet()], ids=lambda data: data.kind
+    "data",
+    [*PARTS, CombinedDataSet("fundus", PARTS, (1, 1, 8, 1)), LESIONS, PhantomDataSet()],
+    ids=lambda data: data.kind,
 )
 def test_a_recipes_file_holds_its_data_whole(data):
     written = json.loads(json.dumps(data_to_dict(data)))

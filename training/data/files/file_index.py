@@ -3,6 +3,7 @@
 import os
 import unicodedata
 from collections.abc import Collection, Iterable
+from functools import lru_cache
 from pathlib import Path
 
 from keras_realmnet.errors import DataSetError
@@ -39,6 +40,7 @@ class FileIndex:
                 if not name.startswith(".") and os.path.splitext(name)[1].lower() in endings:
                     found.append(Path(place, name))
         self.paths = tuple(sorted(found, key=lambda path: path.relative_to(self.folder).parts))
+        self._names = {path: _readable(path.relative_to(self.folder).as_posix()) for path in self.paths}
         self._named: dict[str, list[Path]] = {}  # by the name without folders
         self._stems: dict[str, list[Path]] = {}  # by that without its ending
         for path in self.paths:
@@ -51,7 +53,7 @@ class FileIndex:
 
     def name(self, path: Path) -> str:
         """The path below the folder, with slashes."""
-        return _readable(path.relative_to(self.folder).as_posix())
+        return self._names[path]
 
     def find(self, name: str) -> Path | None:
         """The file of a name in a table; None where there is none.
@@ -99,13 +101,14 @@ def _readable(name: str) -> str:
     return name
 
 
-def _parts(name: str) -> list[str]:
+@lru_cache(maxsize=1 << 16)  # where a folder for each picture has files of the same names, each is compared with all
+def _parts(name: str) -> tuple[str, ...]:
     """The parts of a path, in one form of the letters."""
     plain = unicodedata.normalize("NFC", name).casefold()
-    return [part for part in plain.replace("\\", "/").split("/") if part not in ("", ".")] or [""]
+    return tuple(part for part in plain.replace("\\", "/").split("/") if part not in ("", ".")) or ("",)
 
 
-def _ends_alike(one: list[str], other: list[str]) -> bool:
+def _ends_alike(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
     shared = min(len(one), len(other))
     return one[-shared:] == other[-shared:]
 

@@ -15,6 +15,7 @@ from PIL import Image
 
 from keras_realmnet.errors import DataSetError
 from training.data.files.file_index import FileIndex
+from training.data.files.notices import Notice, noticed
 
 __all__ = [
     "IGNORE",
@@ -24,6 +25,7 @@ __all__ = [
     "ColourCoding",
     "MaskFiles",
     "MaskTruth",
+    "find_all_masks",
     "find_masks",
     "read_pixels",
 ]
@@ -49,14 +51,17 @@ class MaskFiles:
 class BinaryCoding:
     """A file for each structure: `background` and one other grey level, `structure` where it is said.
 
-    An index of a palette counts as a grey level.
+    An index of a palette counts as a grey level. `ignore`: levels of where nothing is known. `coloured`: the structure
+    may also be drawn in any one colour, on black.
     """
 
     background: int = 0
     structure: int | None = None
+    ignore: tuple[int, ...] = ()
+    coloured: bool = False
 
     def read(self, path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
-        """uint8 (height, width, 1), 1 where the structure is.
+        """uint8 (height, width, 1): 1 where the structure is, 0, or 255 to ignore.
 
         Args:
             size: width and height of the picture.
@@ -64,26 +69,30 @@ class BinaryCoding:
         Raises:
             DataSetError: the file cannot be read, has another size or other values.
         """
-        levels = read_pixels(path, size, colour=False)
-        inside = levels != self.background
+        pixels = read_pixels(path, size, colour=None if self.coloured else False)
+        levels = pixels if pixels.ndim == 2 else _packed(pixels)
+        unknown = np.isin(levels, self.ignore)
+        inside = (levels != self.background) & ~unknown
         values = np.unique(levels[inside]).tolist()
         allowed = values[:1] if self.structure is None else [self.structure]
         if values and values != allowed:
             structure = "one other value" if self.structure is None else str(self.structure)
+            ignored = f", or {', '.join(map(str, self.ignore))} (ignored)" if self.ignore else ""
+            shown = ", ".join(_shown(value, pixels.ndim == 3) for value in values[:6])
             raise DataSetError(
-                f"{path}: the pixels of a mask must be {self.background} (background) or {structure}. "
-                f"Found: {', '.join(map(str, values[:6]))}{' ...' if values[6:] else ''}"
+                f"{path}: the pixels of a mask must be {self.background} (background) or {structure}{ignored}. "
+                f"Found: {shown}{' ...' if values[6:] else ''}"
             )
-        return inside[..., None].astype(np.uint8)
+        return np.where(unknown, IGNORE, inside)[..., None].astype(np.uint8)
 
 
 @dataclass(frozen=True)
 class ColourCoding:
     """One file for all labels, each of which has its `colours`; a colour may belong to several labels.
 
-    `others`: colours of what is not asked for, which counts as background. `ignore`: colours of where nothing is known.
-    All colours are numbers (grey levels, or indices of a palette), or all
-    are red, green and blue.
+    Of a label without colours the files tell nothing. `others`: colours of what is not asked for, which counts as
+    background. `ignore`: colours of where nothing is known. All colours are numbers (grey levels, or indices of a
+    palette), or all are red, green and blue.
     """
 
     colours: tuple[tuple[Colour, ...], ...]
@@ -112,6 +121,7 @@ class ColourCoding:
                 f"{path}: {(~named).sum()} pixels have colours that the vocabulary does not name: "
                 f"{shown}{' ...' if others[6:] else ''}"
             )
+        masks[..., [not group for group in self.colours]] = IGNORE
         return masks
 
 
@@ -137,7 +147,8 @@ class MaskTruth:
     def known(self) -> NDArray[np.bool_]:
         """bool (n, labels): whether anything is known of a label in a picture."""
         known = np.stack([files.known for files in self.files], axis=-1)
-        return np.broadcast_to(known, (len(self), self.labels))
+        told = [bool(group) for group in self.coding.colours] if isinstance(self.coding, ColourCoding) else True
+        return np.broadcast_to(known, (len(self), self.labels)) & told
 
     def read(self, k: int, size: tuple[int, int]) -> NDArray[np.uint8]:
         """The masks of picture k, whose width and height are `size`.
@@ -200,13 +211,53 @@ def find_masks(
     return MaskFiles(paths, known), without, tuple(index.name(path) for path in index.paths if path not in owners)
 
 
-def read_pixels(path: Path, size: tuple[int, int], colour: bool) -> NDArray[np.uint8]:
+def find_all_masks(
+    folder: Path,
+    pictures: Sequence[str],
+    places: Sequence[tuple[str, str]],
+    absent: Absent,
+    output: str,
+    each: bool = True,
+) -> tuple[tuple[MaskFiles, ...], tuple[Notice, ...]]:
+    """The masks of each picture in several places, and what was noticed. Arguments and errors as of `find_masks`.
+
+    Args:
+        places: the folder, below `folder`, and the suffix of each label's masks.
+        output: what they are the truth of, for messages.
+        each: in each place there must be a mask of some picture.
+
+    Raises:
+        DataSetError: also where there is none.
+    """
+    files: list[MaskFiles] = []
+    notices: tuple[Notice, ...] = ()
+    strangers: dict[str, set[str]] = {}  # by folder: files that are the mask of nothing that is asked for
+    meaning = "known to be empty" if absent == "empty" else "not known"
+    for place, suffix in places:
+        found, without, others = find_masks(folder / place, pictures, absent, f"the masks {place}", suffix)
+        if each and len(without) == len(pictures):
+            raise DataSetError(
+                f"{folder / place}: no mask of any picture; expected the pictures' names with {suffix}.png, .bmp or "
+                f".tif. Found: {', '.join(others[:3]) or 'nothing'}"
+            )
+        files.append(found)
+        strangers[place] = strangers.get(place, set(others)) & set(others)
+        notices += noticed(
+            (f"{output}: pictures without a mask in {place}{suffix and f' ({suffix})'}, {meaning}", without)
+        )
+    notices += noticed(
+        *((f"{output}: masks in {place} without a picture", sorted(others)) for place, others in strangers.items())
+    )
+    return tuple(files), notices
+
+
+def read_pixels(path: Path, size: tuple[int, int], colour: bool | None) -> NDArray[np.uint8]:
     """The pixels of a mask as they are stored: nothing is turned, scaled or smoothed.
 
     Args:
         size: width and height that are expected.
         colour: red, green and blue, uint8 (height, width, 3); else grey levels or indices of a palette, uint8 (height,
-            width), black and white as 0 and 255.
+            width), black and white as 0 and 255. None: the former where the pixels themselves have colours.
 
     Raises:
         DataSetError: the file cannot be read, has another size, or colours where grey levels were expected.
@@ -224,6 +275,8 @@ def read_pixels(path: Path, size: tuple[int, int], colour: bool) -> NDArray[np.u
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # as Pillow tells of damage
         raise DataSetError(f"{path}: cannot be read as a mask ({error}); expected PNG, BMP or TIFF") from error
     if pixels.ndim == 3:
+        if colour is None and pixels.shape[-1] >= 3 and (pixels[..., :3] != pixels[..., :1]).any():
+            return np.ascontiguousarray(pixels[..., :3])
         if (pixels[..., :3] != pixels[..., :1]).any() or pixels.shape[-1] < 3:
             raise DataSetError(f"{path}: the mask has colours; expected grey levels or a palette")
         pixels = pixels[..., 0]

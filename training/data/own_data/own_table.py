@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from keras_realmnet.errors import DataSetError
 from keras_realmnet.screening.image_io import EXTENSIONS, read_header
 from training.data.files.file_index import FileIndex
-from training.data.files.mask_files import MaskFiles, MaskTruth, find_masks
+from training.data.files.mask_files import MaskTruth, find_all_masks
 from training.data.files.notices import Notice, noticed
 from training.data.files.points import as_point, outside
 from training.data.files.spreadsheet import Spreadsheet, read_spreadsheet
@@ -312,26 +312,6 @@ def _points(
 
 
 def _masks(output: MasksOutput, folder: Path, names: Sequence[str]) -> tuple[MaskTruth, tuple[Notice, ...]]:
-    files: list[MaskFiles] = []
-    notices: tuple[Notice, ...] = ()
-    strangers: dict[str, set[str]] = {}  # by folder: files that are the mask of nothing that is asked for
-    meaning = "known to be empty" if output.without_mask == "empty" else "not known"
-    for place, suffix in zip(output.folders(), output.suffixes(), strict=True):
-        found, without, others = find_masks(folder / place, names, output.without_mask, f"the masks {place}", suffix)
-        if len(without) == len(names):
-            raise DataSetError(
-                f"{folder / place}: no mask of any picture of the table; expected the pictures' names with "
-                f"{suffix}.png, .bmp or .tif. Found: {', '.join(others[:3]) or 'nothing'}"
-            )
-        files.append(found)
-        strangers[place] = strangers.get(place, set(others)) & set(others)
-        notices += noticed(
-            (f"{output.name}: pictures without a mask in {place}{suffix and f' ({suffix})'}, {meaning}", without)
-        )
-    notices += noticed(
-        *(
-            (f"{output.name}: masks in {place} without a picture of the table", sorted(others))
-            for place, others in strangers.items()
-        )
-    )
-    return MaskTruth(tuple(files), output.coding(), output.exclusive), notices
+    places = list(zip(output.folders(), output.suffixes(), strict=True))
+    files, notices = find_all_masks(folder, names, places, output.without_mask, output.name)
+    return MaskTruth(files, output.coding(), output.exclusive), notices

@@ -30,7 +30,8 @@
     exclusive = false                   # true: a pixel has one label at most
     folder = "masks"                    # below the pictures' folder, or a path of its own
     without_mask = "unknown"            # a picture without a file: "unknown" or "empty"
-    suffix = "_mask"                    # optional: 17.jpg has 17_mask.png; of an entry, too: suffix = "_EX"
+    suffix = "_mask"                    # optional: 17.jpg has 17_mask.png; of an entry, too: suffix = "_EX", or "/EX"
+    ignore = [127]                      # optional: grey levels of where nothing is known
     entries = [                         # each in a folder of its own, masks/EX, or what it says; one alone in masks
       { code = "EX", name = "Hard exudate", meaning = "hard exudate", pathologic = true },
       { code = "MA", name = "Microaneurysm", meaning = "microaneurysm", folder = "microaneurysms" },
@@ -255,10 +256,11 @@ class MasksOutput(_Output):
         if any(coloured) and any(entry.folder is not None or entry.suffix is not None for entry in self.entries):
             raise ValueError("colours, or folders and suffixes, for the entries, not both")
         if not any(coloured):
-            if isinstance(self.background, tuple) or self.ignore or self.others:
+            if self.others or any(isinstance(colour, tuple) for colour in (self._background(), *self.ignore)):
                 raise ValueError(
-                    "a background that is a number, no `ignore` and no `others`, where the entries have no colours"
+                    "background and `ignore` to be numbers, and no `others`, where the entries have no colours"
                 )
+            _once([self._background(), *self.ignore], "background and `ignore` to have levels of their own, each once")
             places = list(zip(self.folders(), self.suffixes(), strict=True))
             _once(places, "every entry to have a folder or a suffix of its own")
             return self
@@ -293,7 +295,7 @@ class MasksOutput(_Output):
             return ColourCoding(colours, self._background(), self.ignore, self.others)
         background = self._background()
         assert isinstance(background, int)
-        return BinaryCoding(background)
+        return BinaryCoding(background, ignore=tuple(level for level in self.ignore if isinstance(level, int)))
 
     def _background(self) -> Colour:
         """What is said, else black in the way in which the entries have their colours."""

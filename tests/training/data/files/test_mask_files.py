@@ -63,6 +63,28 @@ def test_a_mask_whose_structure_is_black(tmp_path):
         palm.read(path, SIZE)
 
 
+def test_levels_of_where_nothing_is_known(tmp_path):
+    pixels = np.where(INSIDE, 255, 0).astype(np.uint8)
+    pixels[0] = 127
+    path = save(tmp_path / "m.png", pixels)
+    expected = np.where(pixels == 127, IGNORE, INSIDE)
+    np.testing.assert_array_equal(BinaryCoding(ignore=(127,)).read(path, SIZE)[..., 0], expected)
+    with pytest.raises(DataSetError, match=r"must be 0 \(background\) or 1, or 127 \(ignored\)\. Found: 255"):
+        BinaryCoding(structure=1, ignore=(127,)).read(path, SIZE)
+
+
+def test_a_structure_in_any_one_colour(tmp_path):
+    red = np.where(INSIDE[..., None], np.uint8([255, 0, 0, 255]), np.uint8([0, 0, 0, 255]))
+    coloured, grey = save(tmp_path / "red.tif", red), save(tmp_path / "grey.tif", red[..., 0])
+    indices = palette_image(tmp_path / "p.tif", INSIDE.astype(np.uint8), [(0, 0, 0), (255, 0, 0)])
+    for path in (coloured, grey, indices):
+        np.testing.assert_array_equal(BinaryCoding(coloured=True).read(path, SIZE)[..., 0], INSIDE)
+    red[0, 0] = (0, 255, 0, 255)
+    save(coloured, red)
+    with pytest.raises(DataSetError, match=r"or one other value\. Found: #00ff00, #ff0000"):
+        BinaryCoding(coloured=True).read(coloured, SIZE)
+
+
 def test_a_smoothed_mask_and_one_of_another_size_are_refused(tmp_path):
     path = save(tmp_path / "m.png", np.arange(20, dtype=np.uint8).reshape(4, 5))
     with pytest.raises(DataSetError, match=r"or one other value. Found: 1, 2, 3, 4, 5, 6 \.\.\."):

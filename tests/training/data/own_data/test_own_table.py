@@ -314,7 +314,7 @@ def test_masks_in_a_folder_for_each_label(study):
         "pictures that count as patients of their own, since no column names patients: 2 (one/a.jpg, one/b.jpg)",
         "lesions: pictures without a mask in masks/EX, not known: 1 (one/b.jpg)",
         "lesions: pictures without a mask in small, not known: 1 (one/a.jpg)",
-        "lesions: masks in masks/EX without a picture of the table: 1 (other.png)",
+        "lesions: masks in masks/EX without a picture: 1 (other.png)",
     ]
 
 
@@ -348,7 +348,7 @@ def test_masks_of_several_labels_in_one_folder_without_a_table(study):
     assert notices(table)[1:] == [
         "lesions: pictures without a mask in truth (_EX), not known: 1 (one/b.jpg)",
         "lesions: pictures without a mask in truth (_MA), not known: 2 (one/b.jpg, two/c.png)",
-        "lesions: masks in truth without a picture of the table: 1 (d_EX.png)",
+        "lesions: masks in truth without a picture: 1 (d_EX.png)",
     ]
     (study.folder.parent / "vocabulary.toml").write_text(HEAD + LABELS)
     with pytest.raises(DataSetError, match="a table is needed for A, B; only masks are found without one"):
@@ -368,7 +368,7 @@ def test_colours_of_what_is_not_asked_for(study):
 
 def test_a_folder_of_masks_of_none_of_the_pictures(study):
     save(study.folder / "coloured" / "a_mask.png", np.zeros((HEIGHT, WIDTH, 3), np.uint8))
-    with pytest.raises(DataSetError, match=r"coloured: no mask of any picture of the table; .* Found: a_mask\.png"):
+    with pytest.raises(DataSetError, match=r"coloured: no mask of any picture; .* Found: a_mask\.png"):
         study("path\na.jpg\n", COLOURED)
 
 

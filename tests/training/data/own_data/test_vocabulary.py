@@ -47,7 +47,7 @@ def test_the_example_of_the_description(read):
     assert isinstance(lesions, MasksOutput)
     assert lesions.folders() == ("masks/EX", "microaneurysms")
     assert lesions.suffixes() == ("_mask", "_mask")
-    assert lesions.coding() == BinaryCoding(0)
+    assert lesions.coding() == BinaryCoding(0, ignore=(127,))
     assert isinstance(disc_and_cup, MasksOutput)
     assert disc_and_cup.folders() == ("disc_and_cup",)
     yellow, red = (255, 255, 0), (255, 0, 0)
@@ -104,7 +104,12 @@ def test_what_is_not_said_follows_from_the_codes(read):
         (', colours = ["#ff0000"]', ', colours = ["#ff0000"], folder = "x"', r"colours, or folders and suffixes"),
         ('folder = "microaneurysms"', 'folder = "masks/EX"', r"every entry to have a folder or a suffix of its own"),
         ('without_mask = "unknown"', 'without_mask = "none"', r"without_mask = 'none': expected input should be"),
-        ('folder = "masks" ', "ignore = [3]\nfolder = 'masks' ", r"a background that is a number, no `ignore`"),
+        ("ignore = [127]", 'ignore = ["#808080"]', r"background and `ignore` to be numbers, and no `others`"),
+        (
+            "ignore = [127]",
+            "ignore = [0]",
+            r"background and `ignore` to have levels of their own, each once, not 0 twice",
+        ),
     ],
 )
 def test_each_error_names_its_key(read, old, new, message):
