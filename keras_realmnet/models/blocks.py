@@ -1,10 +1,14 @@
 """What heads and decoders are made of."""
 
-from keras import layers
+import math
+
+from keras import initializers, layers
 
 from keras_realmnet.models.tiny_vit import BATCH_NORM_MOMENTUM
 
-__all__ = ["aspp", "conv_norm_relu", "merge", "pooled_logits"]
+__all__ = ["aspp", "conv_norm_relu", "merge", "pixel_logits", "pooled_logits"]
+
+RARE = 0.01  # the probability of a structure at each pixel with which training begins
 
 
 def conv_norm_relu(x, filters, kernel_size=3, dilation_rate=1, max_value=None, name=""):
@@ -44,6 +48,18 @@ def aspp(x, filters, rates):
     mean = conv_norm_relu(mean, filters, 1, name="aspp_image")
     branches.append(layers.UpSampling2D(x.shape[1:3], name="aspp_everywhere")(mean))
     return conv_norm_relu(layers.Concatenate(name="aspp_concat")(branches), filters, 1, name="aspp")
+
+
+def pixel_logits(x, channels, name, rare=True):
+    """A 1 × 1 convolution: (batch, h, w, …) → float32 logits (batch, h, w, channels).
+
+    Args:
+        rare: begins with a bias that says a structure is rare, which else the first steps learn, whose large gradients
+            stay in Adam's second moments and keep it slow (Lin et al., Focal loss for dense object detection, ICCV
+            2017, section 4.1). It is the same in all channels: a softmax does not see it.
+    """
+    bias = initializers.Constant(math.log(RARE / (1 - RARE)) if rare else 0.0)
+    return layers.Conv2D(channels, 1, bias_initializer=bias, dtype="float32", name=name)(x)
 
 
 def pooled_logits(x, classes, name):

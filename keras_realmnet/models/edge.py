@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from keras_realmnet.models.blocks import conv_norm_relu
+from keras_realmnet.models.blocks import conv_norm_relu, pixel_logits
 from keras_realmnet.models.encoders import STRIDES, Encoder
 from keras_realmnet.models.heads import LinearHead, ResidualAttentionHead
 from keras_realmnet.models.network import Network, precision
@@ -119,7 +119,7 @@ def _masks(maps, channels, stride, name):
         side = layers.Conv2D(MASK_CHANNELS, 1, name=f"{name}_stride{step}")(maps[step])
         x = layers.Add(name=f"{name}_stride{step}_add")([side, x])
         x = conv_norm_relu(x, MASK_CHANNELS, max_value=_RELU6, name=f"{name}_stride{step}_merged")
-    return layers.Conv2D(channels, 1, dtype="float32", name=name)(x)
+    return pixel_logits(x, channels, name)
 
 
 @keras.saving.register_keras_serializable("keras_realmnet")

@@ -8,7 +8,7 @@ s, channels); the stride s is the one chosen, of U-Net 1, of DeepLabv3+ 4, of DA
 import keras
 from keras import layers
 
-from keras_realmnet.models.blocks import aspp, conv_norm_relu, merge
+from keras_realmnet.models.blocks import aspp, conv_norm_relu, merge, pixel_logits
 
 __all__ = ["Gain", "danet", "deeplab_v3_plus", "expansive", "fcn", "unet"]
 
@@ -32,7 +32,7 @@ def expansive(maps, channels, name, stride):
         x = layers.Conv2D(skip.shape[-1], 1, use_bias=False, name=f"stride{step}_narrow")(x)
         x = _enlarged(x, 2, f"stride{step}_up")
         x = merge(x, skip, skip.shape[-1], f"stride{step}")
-    return _scores(x, channels, name)
+    return pixel_logits(x, channels, name)
 
 
 def fcn(maps, channels, name, stride):
@@ -41,11 +41,11 @@ def fcn(maps, channels, name, stride):
     There the enlargement is learned, from bilinear on, and two wide convolutions stand before the scores of stride 32;
     bilinear, and none, are ours.
     """
-    x = _scores(maps[32], channels, name if stride == 32 else "stride32_scores")
+    x = pixel_logits(maps[32], channels, name if stride == 32 else "stride32_scores")
     for step in (16, 8):
         if step < stride:
             break
-        scores = _scores(maps[step], channels, f"stride{step}_scores")
+        scores = pixel_logits(maps[step], channels, f"stride{step}_scores", rare=False)  # which are added
         x = _enlarged(x, 2, f"stride{step}_up", dtype="float32")
         x = layers.Add(dtype="float32", name=name if step == stride else f"stride{step}_add")([scores, x])
     return x
@@ -62,7 +62,7 @@ def unet(maps, channels, name):
     for step, filters in UNET_CHANNELS.items():
         x = layers.Conv2DTranspose(filters, 2, 2, kernel_initializer="he_normal", name=f"stride{step}_up")(x)
         x = merge(x, skips[step], filters, f"stride{step}")
-    return _scores(x, channels, name)
+    return pixel_logits(x, channels, name)
 
 
 def deeplab_v3_plus(maps, channels, name):
@@ -74,7 +74,7 @@ def deeplab_v3_plus(maps, channels, name):
     x = aspp(maps[32], ASPP_CHANNELS, ASPP_RATES)
     x = _enlarged(x, 8, "stride4_up")
     x = merge(x, conv_norm_relu(maps[4], LOW_LEVEL_CHANNELS, 1, name="stride4_narrow"), ASPP_CHANNELS, "stride4")
-    return _scores(x, channels, name)
+    return pixel_logits(x, channels, name)
 
 
 def danet(maps, channels, name):
@@ -90,7 +90,7 @@ def danet(maps, channels, name):
         x = conv_norm_relu(maps[32], width, name=f"{branch}_in")
         x = layers.Add(name=f"{branch}_add")([x, Gain(name=f"{branch}_gain")(attend(x))])
         branches.append(conv_norm_relu(x, width, name=f"{branch}_out"))
-    return _scores(layers.Add(name="attended")(branches), channels, name)
+    return pixel_logits(layers.Add(name="attended")(branches), channels, name)
 
 
 def _position_attention(x):
@@ -120,10 +120,6 @@ def _channel_attention(x):
     attended = layers.Attention(name="channel_attention")([unlike, by_channel, by_channel])
     attended = layers.Permute((2, 1), name="channel_last")(attended)
     return layers.Reshape((height, width, channels), name="channel_map")(attended)
-
-
-def _scores(x, channels, name):
-    return layers.Conv2D(channels, 1, dtype="float32", name=name)(x)
 
 
 def _enlarged(x, factor, name, dtype=None):

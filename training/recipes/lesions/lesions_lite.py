@@ -30,6 +30,7 @@ RECIPE = Recipe(
     drop_path_rate=0.0,
     learning_rate=1e-3,
     warmup_epochs=0.5,
+    beta_2=0.99,  # in few steps, of which the first have by far the largest gradients
     augmentation=Augmentation(
         affine=1.0,
         rotation=180.0,
