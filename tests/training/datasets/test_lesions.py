@@ -5,7 +5,7 @@ from PIL import Image
 from keras_realmnet.errors import DataSetError
 from keras_realmnet.screening.preprocessing import PreprocessSpec
 from tests.training.datasets.drawn import write_image
-from training.data.files.mask_files import IGNORE
+from training.data.files.mask_codings import IGNORE
 from training.data.lesions.vocabulary import GRADES, lesion_masks
 from training.datasets.combined import CombinedDataSet
 from training.datasets.cross_validation import CrossValidation

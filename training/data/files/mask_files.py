@@ -1,4 +1,4 @@
-"""Masks on disk: which file holds a picture's mask, and what its pixels mean.
+"""Masks on disk: which file holds a picture's mask.
 
 Three things are told apart: a file, known to be empty (somebody looked, there is nothing), and not known (nobody
 looked): the last is 255, "ignore", in what is read.
@@ -11,28 +11,16 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from keras_realmnet.errors import DataSetError
 from training.data.files.file_index import FileIndex
+from training.data.files.mask_codings import IGNORE, BinaryCoding, ColourCoding
 from training.data.files.notices import Notice, noticed
+from training.data.files.shapes import ShapeCoding
 
-__all__ = [
-    "IGNORE",
-    "MASK_ENDINGS",
-    "BinaryCoding",
-    "Colour",
-    "ColourCoding",
-    "MaskFiles",
-    "MaskTruth",
-    "find_all_masks",
-    "find_masks",
-    "read_pixels",
-]
+__all__ = ["Absent", "Coding", "MaskFiles", "MaskTruth", "find_all_masks", "find_masks"]
 
-IGNORE = 255
-MASK_ENDINGS = (".png", ".bmp", ".tif", ".tiff")  # JPEG changes the values at every edge
-Colour = int | tuple[int, int, int]  # a grey level or index, or red, green and blue
+Coding = BinaryCoding | ColourCoding | ShapeCoding
 Absent = Literal["empty", "unknown"]
 
 
@@ -48,84 +36,6 @@ class MaskFiles:
 
 
 @dataclass(frozen=True)
-class BinaryCoding:
-    """A file for each structure: `background` and one other grey level, `structure` where it is said.
-
-    An index of a palette counts as a grey level. `ignore`: levels of where nothing is known. `coloured`: the structure
-    may also be drawn in any one colour, on black.
-    """
-
-    background: int = 0
-    structure: int | None = None
-    ignore: tuple[int, ...] = ()
-    coloured: bool = False
-
-    def read(self, path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
-        """uint8 (height, width, 1): 1 where the structure is, 0, or 255 to ignore.
-
-        Args:
-            size: width and height of the picture.
-
-        Raises:
-            DataSetError: the file cannot be read, has another size or other values.
-        """
-        pixels = read_pixels(path, size, colour=None if self.coloured else False)
-        levels = pixels if pixels.ndim == 2 else _packed(pixels)
-        unknown = np.isin(levels, self.ignore)
-        inside = (levels != self.background) & ~unknown
-        values = np.unique(levels[inside]).tolist()
-        allowed = values[:1] if self.structure is None else [self.structure]
-        if values and values != allowed:
-            structure = "one other value" if self.structure is None else str(self.structure)
-            ignored = f", or {', '.join(map(str, self.ignore))} (ignored)" if self.ignore else ""
-            shown = ", ".join(_shown(value, pixels.ndim == 3) for value in values[:6])
-            raise DataSetError(
-                f"{path}: the pixels of a mask must be {self.background} (background) or {structure}{ignored}. "
-                f"Found: {shown}{' ...' if values[6:] else ''}"
-            )
-        return np.where(unknown, IGNORE, inside)[..., None].astype(np.uint8)
-
-
-@dataclass(frozen=True)
-class ColourCoding:
-    """One file for all labels, each of which has its `colours`; a colour may belong to several labels.
-
-    Of a label without colours the files tell nothing. `others`: colours of what is not asked for, which counts as
-    background. `ignore`: colours of where nothing is known. All colours are numbers (grey levels, or indices of a
-    palette), or all are red, green and blue.
-    """
-
-    colours: tuple[tuple[Colour, ...], ...]
-    background: Colour = 0
-    ignore: tuple[Colour, ...] = ()
-    others: tuple[Colour, ...] = ()
-
-    def read(self, path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
-        """uint8 (height, width, labels): 1, 0, or 255 to ignore. Arguments and errors as of `BinaryCoding.read`."""
-        pixels = read_pixels(path, size, colour=isinstance(self.background, tuple))
-        codes = pixels if pixels.ndim == 2 else _packed(pixels)
-        masks = np.zeros((*codes.shape, len(self.colours)), np.uint8)
-        named = np.isin(codes, [_code(colour) for colour in (self.background, *self.others)])
-        for colour in dict.fromkeys(colour for group in self.colours for colour in group):
-            here = codes == _code(colour)
-            named |= here
-            masks[here] |= np.array([colour in group for group in self.colours], np.uint8)
-        for colour in self.ignore:
-            here = codes == _code(colour)
-            named |= here
-            masks[here] = IGNORE
-        if not named.all():
-            others = np.unique(codes[~named]).tolist()
-            shown = ", ".join(_shown(code, pixels.ndim == 3) for code in others[:6])
-            raise DataSetError(
-                f"{path}: {(~named).sum()} pixels have colours that the vocabulary does not name: "
-                f"{shown}{' ...' if others[6:] else ''}"
-            )
-        masks[..., [not group for group in self.colours]] = IGNORE
-        return masks
-
-
-@dataclass(frozen=True)
 class MaskTruth:
     """The masks of n pictures for an output of `labels` labels, read one picture at a time.
 
@@ -133,7 +43,7 @@ class MaskTruth:
     """
 
     files: tuple[MaskFiles, ...]
-    coding: BinaryCoding | ColourCoding
+    coding: Coding
     exclusive: bool
 
     def __len__(self) -> int:
@@ -141,14 +51,12 @@ class MaskTruth:
 
     @property
     def labels(self) -> int:
-        return len(self.coding.colours) if isinstance(self.coding, ColourCoding) else len(self.files)
+        return len(self.files) * len(self.coding.told)
 
     @property
     def known(self) -> NDArray[np.bool_]:
         """bool (n, labels): whether anything is known of a label in a picture."""
-        known = np.stack([files.known for files in self.files], axis=-1)
-        told = [bool(group) for group in self.coding.colours] if isinstance(self.coding, ColourCoding) else True
-        return np.broadcast_to(known, (len(self), self.labels)) & told
+        return np.concatenate([files.known[:, None] & self.coding.told for files in self.files], axis=1)
 
     def read(self, k: int, size: tuple[int, int]) -> NDArray[np.uint8]:
         """The masks of picture k, whose width and height are `size`.
@@ -164,7 +72,7 @@ class MaskTruth:
         width, height = size
         parts = []
         for files in self.files:
-            path, channels = files.paths[k], self.labels // len(self.files)
+            path, channels = files.paths[k], len(self.coding.told)
             if path is not None:
                 parts.append(self.coding.read(path, size))
             else:
@@ -184,7 +92,12 @@ class MaskTruth:
 
 
 def find_masks(
-    folder: str | Path, pictures: Sequence[str], absent: Absent, what: str = "masks", suffix: str = ""
+    folder: str | Path,
+    pictures: Sequence[str],
+    absent: Absent,
+    what: str = "masks",
+    suffix: str = "",
+    endings: Sequence[str] = BinaryCoding.endings,
 ) -> tuple[MaskFiles, tuple[str, ...], tuple[str, ...]]:
     """The mask in a folder of each picture: the file with the picture's name, whatever the ending.
 
@@ -193,6 +106,7 @@ def find_masks(
         absent: what a picture without a file means: that there is nothing to mark ("empty"), or "unknown".
         what: the masks, for messages.
         suffix: what the names of masks have behind those of the pictures, before the ending.
+        endings: of the files, as of the coding (`BinaryCoding.endings`).
 
     Returns:
         The files; the pictures without one; the files that belong to no picture.
@@ -200,7 +114,7 @@ def find_masks(
     Raises:
         DataSetError: there is no such folder, two files have a picture's name, or two pictures the same mask.
     """
-    index = FileIndex(folder, MASK_ENDINGS, f"{what} ({', '.join(MASK_ENDINGS)})")
+    index = FileIndex(folder, endings, f"{what} ({', '.join(endings)})")
     paths = tuple(index.find_base_name(name, suffix) for name in pictures)
     owners: dict[Path, str] = {}
     for path, name in zip(paths, pictures, strict=True):
@@ -218,6 +132,7 @@ def find_all_masks(
     absent: Absent,
     output: str,
     each: bool = True,
+    endings: Sequence[str] = BinaryCoding.endings,
 ) -> tuple[tuple[MaskFiles, ...], tuple[Notice, ...]]:
     """The masks of each picture in several places, and what was noticed. Arguments and errors as of `find_masks`.
 
@@ -234,11 +149,11 @@ def find_all_masks(
     strangers: dict[str, set[str]] = {}  # by folder: files that are the mask of nothing that is asked for
     meaning = "known to be empty" if absent == "empty" else "not known"
     for place, suffix in places:
-        found, without, others = find_masks(folder / place, pictures, absent, f"the masks {place}", suffix)
+        found, without, others = find_masks(folder / place, pictures, absent, f"the masks {place}", suffix, endings)
         if each and len(without) == len(pictures):
             raise DataSetError(
-                f"{folder / place}: no mask of any picture; expected the pictures' names with {suffix}.png, .bmp or "
-                f".tif. Found: {', '.join(others[:3]) or 'nothing'}"
+                f"{folder / place}: no mask of any picture; expected the pictures' names with {suffix} and "
+                f"{' or '.join(endings)}. Found: {', '.join(others[:3]) or 'nothing'}"
             )
         files.append(found)
         strangers[place] = strangers.get(place, set(others)) & set(others)
@@ -249,50 +164,3 @@ def find_all_masks(
         *((f"{output}: masks in {place} without a picture", sorted(others)) for place, others in strangers.items())
     )
     return tuple(files), notices
-
-
-def read_pixels(path: Path, size: tuple[int, int], colour: bool | None) -> NDArray[np.uint8]:
-    """The pixels of a mask as they are stored: nothing is turned, scaled or smoothed.
-
-    Args:
-        size: width and height that are expected.
-        colour: red, green and blue, uint8 (height, width, 3); else grey levels or indices of a palette, uint8 (height,
-            width), black and white as 0 and 255. None: the former where the pixels themselves have colours.
-
-    Raises:
-        DataSetError: the file cannot be read, has another size, or colours where grey levels were expected.
-    """
-    try:
-        with Image.open(path) as image:
-            if image.size != size:
-                raise DataSetError(
-                    f"{path}: the mask has {image.width} x {image.height} pixels; expected those of its picture, "
-                    f"{size[0]} x {size[1]}"
-                )
-            if colour:
-                return np.asarray(image.convert("RGB"))
-            pixels = np.asarray(image.convert("L") if image.mode == "1" else image)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # as Pillow tells of damage
-        raise DataSetError(f"{path}: cannot be read as a mask ({error}); expected PNG, BMP or TIFF") from error
-    if pixels.ndim == 3:
-        if colour is None and pixels.shape[-1] >= 3 and (pixels[..., :3] != pixels[..., :1]).any():
-            return np.ascontiguousarray(pixels[..., :3])
-        if (pixels[..., :3] != pixels[..., :1]).any() or pixels.shape[-1] < 3:
-            raise DataSetError(f"{path}: the mask has colours; expected grey levels or a palette")
-        pixels = pixels[..., 0]
-    if pixels.min() < 0 or pixels.max() > 255:
-        raise DataSetError(f"{path}: the mask has values up to {pixels.max()}; expected 0 to 255")
-    return pixels.astype(np.uint8)
-
-
-def _packed(pixels: NDArray[np.uint8]) -> NDArray[np.int32]:
-    red, green, blue = (pixels[..., k].astype(np.int32) for k in range(3))
-    return (red << 16) + (green << 8) + blue
-
-
-def _code(colour: Colour) -> int:
-    return colour if isinstance(colour, int) else (colour[0] << 16) + (colour[1] << 8) + colour[2]
-
-
-def _shown(code: int, colour: bool) -> str:
-    return f"#{code:06x}" if colour else str(code)

@@ -25,7 +25,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
 
-from training.data.files.mask_files import Absent, BinaryCoding, Colour, ColourCoding
+from training.data.files.mask_codings import BinaryCoding, Colour, ColourCoding
+from training.data.files.mask_files import Absent
 
 __all__ = ["LAYOUTS", "GradeTable", "Layout", "Part"]
 

@@ -313,5 +313,6 @@ def _points(
 
 def _masks(output: MasksOutput, folder: Path, names: Sequence[str]) -> tuple[MaskTruth, tuple[Notice, ...]]:
     places = list(zip(output.folders(), output.suffixes(), strict=True))
-    files, notices = find_all_masks(folder, names, places, output.without_mask, output.name)
-    return MaskTruth(files, output.coding(), output.exclusive), notices
+    coding = output.coding()
+    files, notices = find_all_masks(folder, names, places, output.without_mask, output.name, endings=coding.endings)
+    return MaskTruth(files, coding, output.exclusive), notices

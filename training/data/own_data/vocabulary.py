@@ -52,6 +52,18 @@
     ]
 
     [[outputs]]
+    name = "drawn"
+    kind = "masks"
+    exclusive = false
+    folder = "shapes"                   # 17.jpg has 17.json, as LabelMe writes it (training/data/files/shapes.py)
+    ignore_shapes = ["unsure"]          # optional: names of shapes where nothing is known
+    other_shapes = ["laser scar"]       # optional: of what is not asked for
+    entries = [                         # polygons, rectangles, circles and ellipses, told by their names
+      { code = "HE", name = "Haemorrhage", meaning = "retinal haemorrhage", shapes = ["blot", "flame"] },
+      { code = "SE", name = "Soft exudate", meaning = "soft exudate", shapes = ["cotton wool"] },
+    ]
+
+    [[outputs]]
     name = "landmarks"
     kind = "points"
     confidence = true                   # optional: the network also says whether each point can be seen
@@ -75,7 +87,9 @@ from pydantic_core import ErrorDetails
 from keras_realmnet.errors import DataSetError
 from keras_realmnet.screening.quality import MODALITIES
 from keras_realmnet.tasks.vocabulary import CODE_LENGTH, NAME_LENGTH
-from training.data.files.mask_files import Absent, BinaryCoding, Colour, ColourCoding
+from training.data.files.mask_codings import BinaryCoding, Colour, ColourCoding
+from training.data.files.mask_files import Absent, Coding
+from training.data.files.shapes import ShapeCoding
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -160,6 +174,7 @@ class MaskEntry(Entry):
     folder: Line | None = None
     suffix: Line | None = None
     colours: Annotated[tuple[TomlColour, ...], Field(min_length=1)] | None = None
+    shapes: Annotated[tuple[Line, ...], Field(min_length=1)] | None = None
 
 
 class PointEntry(Entry):
@@ -235,7 +250,7 @@ class GradesOutput(_Output):
 
 
 class MasksOutput(_Output):
-    """A mask for each entry: in a folder for each, or in one file where the entries have colours."""
+    """A mask for each entry: in a folder for each, or in one file where the entries have colours or shapes."""
 
     kind: Literal["masks"]
     entries: Annotated[tuple[MaskEntry, ...], Field(min_length=1)]
@@ -244,26 +259,48 @@ class MasksOutput(_Output):
     background: TomlColour | None = None  # default: black
     ignore: tuple[TomlColour, ...] = ()
     others: tuple[TomlColour, ...] = ()
+    ignore_shapes: tuple[Line, ...] = ()
+    other_shapes: tuple[Line, ...] = ()
     suffix: Line | None = None
     without_mask: Absent = "unknown"
     single: bool = False
 
     @model_validator(mode="after")
     def _one_way(self) -> "MasksOutput":
-        coloured = [entry.colours is not None for entry in self.entries]
-        if any(coloured) and not all(coloured):
-            raise ValueError("colours for every entry, or for none")
-        if any(coloured) and any(entry.folder is not None or entry.suffix is not None for entry in self.entries):
-            raise ValueError("colours, or folders and suffixes, for the entries, not both")
-        if not any(coloured):
-            if self.others or any(isinstance(colour, tuple) for colour in (self._background(), *self.ignore)):
-                raise ValueError(
-                    "background and `ignore` to be numbers, and no `others`, where the entries have no colours"
-                )
-            _once([self._background(), *self.ignore], "background and `ignore` to have levels of their own, each once")
-            places = list(zip(self.folders(), self.suffixes(), strict=True))
-            _once(places, "every entry to have a folder or a suffix of its own")
-            return self
+        for way in ("colours", "shapes"):
+            if len({getattr(entry, way) is None for entry in self.entries}) > 1:
+                raise ValueError(f"{way} for every entry, or for none")
+        told_by = self._in_one_file
+        if told_by and any(entry.folder is not None or entry.suffix is not None for entry in self.entries):
+            raise ValueError(f"{told_by}, or folders and suffixes, for the entries, not both")
+        if told_by != "shapes" and (self.ignore_shapes or self.other_shapes):
+            raise ValueError("`ignore_shapes` and `other_shapes` only where the entries have shapes")
+        if told_by == "shapes":
+            self._check_shapes()
+        elif told_by == "colours":
+            self._check_colours()
+        else:
+            self._check_files()
+        return self
+
+    @property
+    def _in_one_file(self) -> str | None:
+        """By what the entries are told apart that are in one file: "colours" or "shapes"."""
+        first = self.entries[0]
+        if first.colours is not None and first.shapes is not None:
+            raise ValueError("colours or shapes for the entries, not both")
+        return "colours" if first.colours is not None else "shapes" if first.shapes is not None else None
+
+    def _check_files(self) -> None:
+        if self.others or any(isinstance(colour, tuple) for colour in (self._background(), *self.ignore)):
+            raise ValueError(
+                "background and `ignore` to be numbers, and no `others`, where the entries have no colours"
+            )
+        _once([self._background(), *self.ignore], "background and `ignore` to have levels of their own, each once")
+        places = list(zip(self.folders(), self.suffixes(), strict=True))
+        _once(places, "every entry to have a folder or a suffix of its own")
+
+    def _check_colours(self) -> None:
         colours = [colour for entry in self.entries for colour in entry.colours or ()]
         special = [self._background(), *self.ignore, *self.others]
         if len({isinstance(colour, int) for colour in (*colours, *special)}) > 1:
@@ -273,25 +310,38 @@ class MasksOutput(_Output):
             raise ValueError("entries to have other colours than background, `ignore` and `others`")
         if self.exclusive:
             _once(colours, "every entry to have colours of its own where they exclude each other")
-        return self
+
+    def _check_shapes(self) -> None:
+        if self.background is not None or self.ignore or self.others:
+            raise ValueError("no background, `ignore` and `others` where the entries have shapes")
+        named = [name for entry in self.entries for name in entry.shapes or ()]
+        special = [*self.ignore_shapes, *self.other_shapes]
+        _once(special, "`ignore_shapes` and `other_shapes` to have names of their own, each once")
+        if set(special) & set(named):
+            raise ValueError("entries to have other shapes than `ignore_shapes` and `other_shapes`")
+        if self.exclusive:
+            _once(named, "every entry to have shapes of its own where they exclude each other")
 
     def folders(self) -> tuple[str, ...]:
-        """Of the masks of each entry; a single one where the entries have colours."""
-        if isinstance(self.coding(), ColourCoding):
+        """Of the masks of each entry; a single one where they are in one file."""
+        if self._in_one_file:
             return (self.folder,)
         own = f"{self.folder}/{{}}" if len(self.entries) > 1 else self.folder
         return tuple(own.format(entry.code) if entry.folder is None else entry.folder for entry in self.entries)
 
     def suffixes(self) -> tuple[str, ...]:
         """What the names of masks have behind the pictures', in each of `folders`."""
-        if isinstance(self.coding(), ColourCoding):
+        if self._in_one_file:
             return (self.suffix or "",)
         return tuple(self.suffix or "" if entry.suffix is None else entry.suffix for entry in self.entries)
 
-    def coding(self) -> BinaryCoding | ColourCoding:
-        """What the pixels of a file mean."""
-        colours = tuple(entry.colours for entry in self.entries if entry.colours is not None)
-        if colours:
+    def coding(self) -> Coding:
+        """What a file means."""
+        if self._in_one_file == "shapes":
+            shapes = tuple(entry.shapes or () for entry in self.entries)
+            return ShapeCoding(shapes, self.ignore_shapes, self.other_shapes)
+        if self._in_one_file == "colours":
+            colours = tuple(entry.colours or () for entry in self.entries)
             return ColourCoding(colours, self._background(), self.ignore, self.others)
         background = self._background()
         assert isinstance(background, int)

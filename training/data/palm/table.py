@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.files.mask_files import BinaryCoding, MaskFiles, MaskTruth
+from training.data.files.mask_codings import BinaryCoding
+from training.data.files.mask_files import MaskFiles, MaskTruth
 from training.data.files.notices import Notice
 from training.data.files.points import fractions
 

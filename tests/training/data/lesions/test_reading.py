@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from keras_realmnet.errors import DataSetError
-from training.data.files.mask_files import IGNORE
+from training.data.files.mask_codings import IGNORE
 from training.data.lesions.layouts import LAYOUTS
 from training.data.lesions.reading import read_lesions
 

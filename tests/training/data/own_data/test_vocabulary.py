@@ -3,7 +3,8 @@ import textwrap
 import pytest
 
 from keras_realmnet.errors import DataSetError
-from training.data.files.mask_files import BinaryCoding, ColourCoding
+from training.data.files.mask_codings import BinaryCoding, ColourCoding
+from training.data.files.shapes import ShapeCoding
 from training.data.own_data import vocabulary as module
 from training.data.own_data.vocabulary import (
     GradesOutput,
@@ -36,7 +37,7 @@ def test_the_example_of_the_description(read):
         "colour_fundus",
         "diabetic retinopathy",
     )
-    findings, grade, lesions, disc_and_cup, landmarks = vocabulary.outputs
+    findings, grade, lesions, disc_and_cup, drawn, landmarks = vocabulary.outputs
     assert isinstance(findings, LabelsOutput)
     assert findings.codes == ("N", "HE")
     assert findings.pathologic == ("HE",)
@@ -54,6 +55,9 @@ def test_the_example_of_the_description(read):
     grey, blue = (128, 128, 128), (0, 0, 255)
     assert disc_and_cup.coding() == ColourCoding(((yellow, red), (red,)), (0, 0, 0), (grey,), (blue,))
     assert (disc_and_cup.suffixes(), disc_and_cup.single) == (("",), True)
+    assert isinstance(drawn, MasksOutput)
+    assert (drawn.folders(), drawn.suffixes()) == (("shapes",), ("",))
+    assert drawn.coding() == ShapeCoding((("blot", "flame"), ("cotton wool",)), ("unsure",), ("laser scar",))
     assert isinstance(landmarks, PointsOutput)
     assert landmarks.columns() == ("fovea_x", "fovea_y")
     assert landmarks.confidence
@@ -104,6 +108,10 @@ def test_what_is_not_said_follows_from_the_codes(read):
         (', colours = ["#ff0000"]', ', colours = ["#ff0000"], folder = "x"', r"colours, or folders and suffixes"),
         ('folder = "microaneurysms"', 'folder = "masks/EX"', r"every entry to have a folder or a suffix of its own"),
         ('without_mask = "unknown"', 'without_mask = "none"', r"without_mask = 'none': expected input should be"),
+        (', shapes = ["cotton wool"]', "", r"outputs\[4\]: expected shapes for every entry, or for none"),
+        ('shapes = ["cotton wool"]', 'shapes = ["unsure"]', r"other shapes than `ignore_shapes` and `other_shapes`"),
+        ('other_shapes = ["laser scar"]', "others = [3]", r"no background, `ignore` and `others` where .* have shapes"),
+        ('others = ["#0000ff"]', 'other_shapes = ["x"]', r"`other_shapes` only where the entries have shapes"),
         ("ignore = [127]", 'ignore = ["#808080"]', r"background and `ignore` to be numbers, and no `others`"),
         (
             "ignore = [127]",
