@@ -109,7 +109,9 @@ def _point(point: PointFinding) -> dict[str, dict[str, Any]]:
 
 @_columns.register
 def _measure(measure: Measure) -> dict[str, dict[str, Any]]:
-    return {"measure": {measure.code: measure.value}}
+    """A column with its unit of UCUM beside it where it has one: "%" of the field, "{count}"."""
+    columns: dict[str, dict[str, Any]] = {"measure": {measure.code: measure.value}}
+    return columns if measure.unit == "1" else {**columns, "unit": {measure.code: measure.unit}}
 
 
 def cell(value: Any) -> Any:

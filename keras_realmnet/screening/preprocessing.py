@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 
 from keras_realmnet.errors import BundleMismatch
 
-__all__ = ["VERSION", "Box", "FieldGeometry", "PreprocessSpec", "find_field", "preprocess"]
+__all__ = ["VERSION", "Box", "FieldGeometry", "PreprocessSpec", "field_mask", "find_field", "preprocess"]
 
 VERSION = 1  # of the algorithm below: raise it whenever the same image would give other pixels
 
 Box = tuple[int, int, int, int]  # (x0, y0, x1, y1) in source pixels, x1 and y1 excluded
 
+FIELD_THRESHOLD = 16  # noise in the black corners of PALM, IDRiD, HRF, DRISHTI: 11 at most
 SEARCH_SIZE = 512  # px, long side of the copy on which the field is searched
 MIN_FIELD = 0.01  # of the frame: less light than this is not a field, and the whole frame is kept
 MIN_PART = 0.05  # of the largest bright part: text, logos and reflexes outside of the field are smaller
@@ -42,7 +43,7 @@ class PreprocessSpec:
     """
 
     size: int
-    field_threshold: int = 16  # noise in the black corners of PALM, IDRiD, HRF, DRISHTI: 11 at most
+    field_threshold: int = FIELD_THRESHOLD
     version: int = VERSION
     reduction: int = 1
 
@@ -115,6 +116,12 @@ class FieldGeometry:
         """Model pixels per source pixel along x and y; they differ only by the rounding of `content`."""
         x0, y0, x1, y1 = self.box
         return self.content[0] / (x1 - x0), self.content[1] / (y1 - y0)
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        """(x, y) of the middle of the crop, which is the field's bounding box, in source pixels."""
+        x0, y0, x1, y1 = self.box
+        return (x0 + x1 - 1) / 2, (y0 + y1 - 1) / 2
 
     def on(self, source: tuple[int, int]) -> "FieldGeometry":
         """The same square on the picture of that (height, width) of which this one was a copy at half its size."""
@@ -194,6 +201,22 @@ def find_field(image: NDArray[np.uint8], threshold: int) -> Box:
     x0, x1 = edge(left, width, 1)[0], edge(right, width, 1)[1]
     y0, y1 = edge(top, height, 0)[0], edge(bottom, height, 0)[1]
     return x0, y0, x1, y1
+
+
+def field_mask(image: NDArray[np.uint8], threshold: int = FIELD_THRESHOLD) -> NDArray[np.bool_]:
+    """Which pixels of a uint8 RGB image (h, w, 3) are of the illuminated field, bool (h, w).
+
+    The convex hull of its bright part, of each where there are several: vessels and a dim rim belong to it, bright
+    specks beside it do not. For fields that are convex, as those of fundus cameras are. All False where nothing is
+    bright.
+    """
+    _check(image)
+    outlines, _ = cv2.findContours(_bright(image, threshold), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    areas = [cv2.contourArea(outline) for outline in outlines]
+    smallest = MIN_PART * max(areas, default=0.0)
+    parts = [cv2.convexHull(part) for part, area in zip(outlines, areas, strict=True) if area >= smallest > 0]
+    field = np.zeros(image.shape[:2], np.uint8)
+    return np.asarray(cv2.drawContours(field, parts, -1, 1, cv2.FILLED), np.bool_)
 
 
 def preprocess(image: NDArray[np.uint8], spec: PreprocessSpec) -> tuple[NDArray[np.uint8], FieldGeometry]:

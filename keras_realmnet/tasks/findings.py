@@ -5,6 +5,8 @@ A finding knows its words and codes, so that a record can be read without the bu
 
 from __future__ import annotations
 
+import math
+import reprlib
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
@@ -20,6 +22,7 @@ __all__ = [
     "PointFinding",
     "Polygon",
     "finding_from_dict",
+    "percent",
 ]
 
 Polygon = tuple[tuple[float, float], ...]  # x, y of each corner
@@ -74,7 +77,8 @@ class LabelFinding(Finding):
 class GradeFinding(Finding):
     """The most probable grade: `grade` counts from 0. probabilities: {code: probability} of all, names: {code: name}.
 
-    from_grade: the code from which the rule refers; None where none looks at it.
+    from_grade: the code from which the rule refers; None where none looks at it. signs: codes of the masks of lesions
+    that speak for a grade above the first, found or not; None where the network looks for none.
     """
 
     kind: ClassVar[str] = "grade"
@@ -83,6 +87,7 @@ class GradeFinding(Finding):
     probabilities: dict[str, float]
     names: dict[str, str]
     from_grade: str | None = None
+    signs: tuple[str, ...] | None = None
 
     @property
     def probability(self) -> float:
@@ -132,12 +137,37 @@ class PointFinding(Finding):
 
 @dataclass(frozen=True)
 class Measure(Finding):
-    """A number computed from other findings; `value` is None where these are not there. unit: of UCUM, "1": a ratio."""
+    """A number computed from other findings; `value` is None where these are not there.
+
+    unit: of UCUM, "1": a ratio. of: code of the mask that it counts the parts or tells the share of; None: of none
+    alone. part: of the field in which these are counted, in words; None: all of it.
+    """
 
     kind: ClassVar[str] = "measure"
 
     value: float | None = None
     unit: str = "1"
+    of: str | None = None
+    part: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The value with its unit, for people; empty where there is none."""
+        if self.value is None:
+            return ""
+        if self.unit == "{count}":
+            return f"{self.value:g}"
+        if self.unit == "%":
+            return percent(self.value)
+        return f"{self.value:.2f}" if self.unit == "1" else f"{self.value:.2f} {self.unit}"
+
+
+def percent(value: float) -> str:
+    """A share, in percent, to two digits that tell something: "34 %", "0.34 %", "less than 0.001 %"."""
+    if 0 < value < 0.001:
+        return "less than 0.001 %"
+    digits = 0 if value == 0 or value >= 10 else 1 - math.floor(math.log10(value))
+    return f"{value:.{digits}f} %"
 
 
 KINDS: dict[str, type[Finding]] = {
@@ -150,9 +180,17 @@ def finding_from_dict(values: Any) -> Finding:
     kind, fields = by_kind(values, KINDS, "a finding")
     if fields.get("concept") is not None:
         fields["concept"] = from_json(Concept, fields["concept"], "a concept")
+    if fields.get("signs") is not None:
+        fields["signs"] = _codes(fields["signs"])
     try:
         if "outlines" in fields:
             fields["outlines"] = tuple(tuple((x, y) for x, y in outline) for outline in fields["outlines"])
     except (TypeError, ValueError) as error:
         raise ValueError(f"outlines are lists of corners (x, y): {error}") from error
     return from_json(kind, fields, f"a finding of kind {kind.kind!r}")
+
+
+def _codes(values: Any) -> tuple[str, ...]:
+    if not isinstance(values, list | tuple) or not all(isinstance(code, str) for code in values):
+        raise ValueError(f"the signs of a grade are a list of codes. Received: {reprlib.repr(values)}")
+    return tuple(values)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from dataclasses import asdict, dataclass, replace
+from typing import Any, ClassVar, Literal, get_args
 
 import cv2
 import numpy as np
@@ -12,8 +12,23 @@ from numpy.typing import NDArray
 
 from keras_realmnet.tasks.fields import by_kind, from_json
 from keras_realmnet.tasks.findings import Finding, MaskFinding, Measure, PointFinding, Polygon
+from keras_realmnet.tasks.vocabulary import LabelSet
 
-__all__ = ["DistanceInDiameters", "MeasureOf", "VerticalRatio", "binary_mask", "measure_from_dict", "outlines_of"]
+__all__ = [
+    "QUADRANTS",
+    "CountOf",
+    "DistanceInDiameters",
+    "MeasureOf",
+    "ShareOfField",
+    "VerticalRatio",
+    "binary_mask",
+    "lesion_measures",
+    "measure_from_dict",
+    "outlines_of",
+]
+
+Quadrant = Literal["upper left", "upper right", "lower left", "lower right"]
+QUADRANTS: tuple[Quadrant, ...] = get_args(Quadrant)
 
 CORNER = 0.35  # px of the mask: how far an outline may run from the mask's border
 
@@ -34,40 +49,50 @@ def outlines_of(mask: NDArray[np.uint8]) -> list[NDArray[np.float64]]:
 
     What lies in a hole of another part is inside of that part's border and has none.
 
-    Traced on the mask enlarged four times, so that a part of one pixel has an area, too; a corner is left out where
-    the border is straight to within CORNER.
+    Each is traced enlarged four times, so that a part of one pixel has an area, too; a corner is left out where the
+    border is straight to within CORNER.
     """
     fine = 4
-    height, width = mask.shape
-    enlarged = cv2.resize(mask, (width * fine, height * fine), interpolation=cv2.INTER_NEAREST)
-    found, _ = cv2.findContours(enlarged, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    parts, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     outlines = []
-    for contour in found:
+    for part in parts:
+        left, top, width, height = cv2.boundingRect(part)
+        filled = cv2.drawContours(np.zeros((height, width), np.uint8), [part - (left, top)], 0, 1, cv2.FILLED)
+        enlarged = cv2.resize(filled, (width * fine, height * fine), interpolation=cv2.INTER_NEAREST)
+        [contour], _ = cv2.findContours(enlarged, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         corners = cv2.approxPolyDP(contour, CORNER * fine, closed=True)[:, 0].astype(np.float64)
-        outlines.append((corners + 0.5) / fine - 0.5)
+        outlines.append((corners + 0.5) / fine - 0.5 + (left, top))
     outlines.sort(key=lambda corners: (float(corners[:, 1].min()), float(corners[:, 0].min())))
     return outlines
 
 
 @dataclass(frozen=True)
 class MeasureOf:
-    """A number computed from findings: a closed set of kinds, see MEASURES. `code` and `name` are the measure's own."""
+    """A number computed from findings: a closed set of kinds, see MEASURES. `code` and `name` are the measure's own.
+
+    unit: of UCUM, "1": a ratio.
+    """
 
     kind: ClassVar[str]
+    unit: ClassVar[str] = "1"
 
     code: str
     name: str
 
-    def value(self, findings: Sequence[Finding]) -> float | None:
-        """The number; None where what it is computed of was not found."""
+    def value(self, findings: Sequence[Finding], centre: tuple[float, float]) -> float | None:
+        """The number; None where what it is computed of was not found.
+
+        Args:
+            centre: of the illuminated field, x and y in pixels of the picture.
+        """
         raise NotImplementedError
 
     def needs(self) -> Mapping[str, type[Finding]]:
         """{code: kind} of the findings that it is computed of."""
         raise NotImplementedError
 
-    def finding(self, vocabulary: str, findings: Sequence[Finding]) -> Measure:
-        return Measure("", vocabulary, self.code, self.name, self.value(findings))
+    def finding(self, vocabulary: str, findings: Sequence[Finding], centre: tuple[float, float]) -> Measure:
+        return Measure("", vocabulary, self.code, self.name, self.value(findings, centre), self.unit)
 
     def to_dict(self) -> dict[str, Any]:
         return {"kind": self.kind, **asdict(self)}
@@ -85,7 +110,7 @@ class VerticalRatio(MeasureOf):
     def needs(self) -> Mapping[str, type[Finding]]:
         return {self.inner: MaskFinding, self.outer: MaskFinding}
 
-    def value(self, findings: Sequence[Finding]) -> float | None:
+    def value(self, findings: Sequence[Finding], centre: tuple[float, float]) -> float | None:
         """None without the outer structure; 0 where only the inner one was not found: a disc without a cup."""
         outer = _extent(_mask(findings, self.outer))
         return None if outer is None else (_extent(_mask(findings, self.inner)) or 0.0) / outer
@@ -104,7 +129,7 @@ class DistanceInDiameters(MeasureOf):
     def needs(self) -> Mapping[str, type[Finding]]:
         return {self.first: PointFinding, self.second: PointFinding, self.structure: MaskFinding}
 
-    def value(self, findings: Sequence[Finding]) -> float | None:
+    def value(self, findings: Sequence[Finding], centre: tuple[float, float]) -> float | None:
         places = {each.code: each for each in findings if isinstance(each, PointFinding)}
         a, b = places.get(self.first), places.get(self.second)
         diameter = _extent(_mask(findings, self.structure))
@@ -113,7 +138,99 @@ class DistanceInDiameters(MeasureOf):
         return float(np.hypot(a.x - b.x, a.y - b.y)) / diameter  # type: ignore[operator]
 
 
-MEASURES: dict[str, type[MeasureOf]] = {kind.kind: kind for kind in (VerticalRatio, DistanceInDiameters)}
+@dataclass(frozen=True)
+class ShareOfField(MeasureOf):
+    """How much of the illuminated field a structure or a kind of lesion, by its code, covers; 0 where none was found.
+
+    No task has it whose pictures stretch areas: see `MaskFinding.share`.
+    """
+
+    kind: ClassVar[str] = "share_of_field"
+    unit: ClassVar[str] = "%"
+
+    structure: str
+
+    def needs(self) -> Mapping[str, type[Finding]]:
+        return {self.structure: MaskFinding}
+
+    def value(self, findings: Sequence[Finding], centre: tuple[float, float]) -> float | None:
+        mask = _mask(findings, self.structure)
+        return None if mask is None or mask.share is None else 100 * mask.share
+
+    def finding(self, vocabulary: str, findings: Sequence[Finding], centre: tuple[float, float]) -> Measure:
+        return replace(super().finding(vocabulary, findings, centre), of=self.structure)
+
+
+@dataclass(frozen=True)
+class CountOf(MeasureOf):
+    """How many separate parts of a kind of lesion, by its code, were found, in all or in one quadrant of the field.
+
+    The quadrants meet in the centre of the field and are named as one sees the picture; a part lies where its centre of
+    gravity does. Which of them is temporal only the eye tells.
+    """
+
+    kind: ClassVar[str] = "count"
+    unit: ClassVar[str] = "{count}"
+
+    structure: str
+    quadrant: Quadrant | None = None
+
+    def __post_init__(self) -> None:
+        if self.quadrant not in (None, *QUADRANTS):
+            raise ValueError(f"`quadrant` must be one of {', '.join(QUADRANTS)}, or None. Received: {self.quadrant!r}")
+
+    def needs(self) -> Mapping[str, type[Finding]]:
+        return {self.structure: MaskFinding}
+
+    def value(self, findings: Sequence[Finding], centre: tuple[float, float]) -> float | None:
+        mask = _mask(findings, self.structure)
+        if mask is None:
+            return None
+        if self.quadrant is None:
+            return float(len(mask.outlines))
+        return float(sum(quadrant_of(outline, centre) == self.quadrant for outline in mask.outlines))
+
+    def finding(self, vocabulary: str, findings: Sequence[Finding], centre: tuple[float, float]) -> Measure:
+        return replace(super().finding(vocabulary, findings, centre), of=self.structure, part=self.quadrant)
+
+
+MEASURES: dict[str, type[MeasureOf]] = {
+    kind.kind: kind for kind in (VerticalRatio, DistanceInDiameters, ShareOfField, CountOf)
+}
+
+
+def lesion_measures(lesions: LabelSet, quadrants: Sequence[str] = ()) -> tuple[MeasureOf, ...]:
+    """Of each kind of lesion its share of the field and the number of its parts, for `Task.measures`.
+
+    Their codes are the lesion's with "_share" and "_count" behind, in a quadrant with "_ul", "_ur", "_ll" or "_lr".
+
+    Args:
+        quadrants: codes of lesions whose parts are also counted in each quadrant.
+    """
+    unknown = sorted(set(quadrants) - set(lesions.codes))
+    if unknown:
+        raise ValueError(f"label set '{lesions.name}' has no label {', '.join(unknown)}")
+    measures: list[MeasureOf] = []
+    for label in lesions.labels:
+        measures.append(ShareOfField(f"{label.code}_share", f"{label.name}: share of the field", label.code))
+        measures.append(CountOf(f"{label.code}_count", f"{label.name}: number found", label.code))
+        for quadrant in QUADRANTS if label.code in quadrants else ():
+            code = f"{label.code}_{''.join(word[0] for word in quadrant.split())}"
+            measures.append(CountOf(code, f"{label.name}: number found, {quadrant}", label.code, quadrant))
+    return tuple(measures)
+
+
+def quadrant_of(outline: Polygon, centre: tuple[float, float]) -> Quadrant:
+    """Where the centre of gravity of what an outline encloses lies, as one sees the picture."""
+    x, y = np.array(outline, np.float64).T
+    next_x, next_y = np.roll(x, -1), np.roll(y, -1)
+    weight = x * next_y - next_x * y  # twice the area of the triangle of each side with the origin, with its sign
+    area = weight.sum()
+    if abs(area) < 1e-9:
+        at = float(x.mean()), float(y.mean())
+    else:
+        at = float(((x + next_x) * weight).sum() / (3 * area)), float(((y + next_y) * weight).sum() / (3 * area))
+    return QUADRANTS[2 * (at[1] >= centre[1]) + (at[0] >= centre[0])]
 
 
 def measure_from_dict(values: Any) -> MeasureOf:
@@ -134,4 +251,4 @@ def _extent(mask: MaskFinding | None) -> float | None:
 
 def polygons(corners: Sequence[NDArray[np.float64]]) -> tuple[Polygon, ...]:
     """Outlines as a record holds them: to a tenth of a pixel of the picture."""
-    return tuple(tuple((round(float(x), 1), round(float(y), 1)) for x, y in outline) for outline in corners)
+    return tuple(tuple((x, y) for x, y in np.round(outline, 1).tolist()) for outline in corners)

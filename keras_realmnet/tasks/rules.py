@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -252,7 +252,8 @@ class MeasureAbove(Rule):
             return Verdict("not_analysed", (f"{found.name} could not be measured.",))
         above = found.value - self.threshold
         relation = "reaches" if above >= 0 else "stays below"
-        reason = f"{found.name}: {found.value:.2f} {relation} the threshold of {self.threshold:.2f}."
+        threshold = replace(found, value=self.threshold)
+        reason = f"{found.name}: {found.text} {relation} the threshold of {threshold.text}."
         refers = above >= 0
         return Verdict("refer" if refers else "negative", (reason,), (found.code,) if refers else (), None, above)
 

@@ -13,14 +13,21 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_realmnet.screening.preprocessing import FieldGeometry
+from keras_realmnet.screening.preprocessing import FieldGeometry, field_mask
 from keras_realmnet.screening.quality import MODALITIES
 from keras_realmnet.tasks.fields import from_json
 from keras_realmnet.tasks.findings import Finding, GradeFinding, LabelFinding, MaskFinding, PointFinding
-from keras_realmnet.tasks.measures import MeasureOf, binary_mask, measure_from_dict, outlines_of, polygons
+from keras_realmnet.tasks.measures import (
+    MeasureOf,
+    ShareOfField,
+    binary_mask,
+    measure_from_dict,
+    outlines_of,
+    polygons,
+)
 from keras_realmnet.tasks.outputs import Features, Grades, Labels, Maps, Masks, Output, Points, output_from_dict
 from keras_realmnet.tasks.rules import AnyAbove, NoReferral, OperatingPoint, Rule, rule_from_dict
-from keras_realmnet.tasks.vocabulary import LabelSet
+from keras_realmnet.tasks.vocabulary import NAME_LENGTH, LabelSet
 
 __all__ = ["CLASS_MAPS", "PROBABILITIES", "Task", "labels_task"]
 
@@ -84,10 +91,16 @@ class Task:
         for measure in self.measures:
             if len(f"{self.name}:{measure.code}") > 16:
                 raise ValueError(f"a measure's qualified code has at most 16 characters. Received: {measure.code!r}")
+            if len(measure.name) > NAME_LENGTH:
+                raise ValueError(f"a measure's name has at most {NAME_LENGTH} characters. Received: {measure.name!r}")
             for code, kind in measure.needs().items():
                 known = [each.labels.codes for each in self.trained.values() if isinstance(each, kinds_of[kind])]
                 if not any(code in codes for codes in known):
                     raise ValueError(f"the measure {measure.code!r} needs a {kind.kind} {code!r}; the task has none")
+            if isinstance(measure, ShareOfField) and self.modality in STRETCHED:
+                raise ValueError(
+                    f"the measure {measure.code!r} needs pictures that stretch no areas. Received: {self.modality!r}"
+                )
 
     @property
     def trained(self) -> dict[str, Labels | Grades | Masks | Points]:
@@ -133,6 +146,12 @@ class Task:
                 return {code: maps[..., k] for k, code in enumerate(self.trained[output.of].labels.codes)}
         return {}
 
+    def signs(self, output: str) -> tuple[str, ...] | None:
+        """The codes of the lesions that speak for the grades of an output: pathologic masks of the same condition."""
+        condition = self.trained[output].labels.condition
+        masks = (each.labels for each in self.trained.values() if isinstance(each, Masks))
+        return tuple(code for labels in masks if labels.condition == condition for code in labels.pathologic) or None
+
     def maps_of(self, output: str) -> str | None:
         """The name of the output that explains this one; None where none does."""
         return next((name for name, each in self.outputs.items() if isinstance(each, Maps) and each.of == output), None)
@@ -156,13 +175,13 @@ class Task:
         Args:
             predicted: {output: its array for the image, without batch axis}.
             geometry: where the model's square lies on the picture.
-            image: the square, uint8 (size, size, 3): what is not black in it is the field that shares are of.
+            image: the square, uint8 (size, size, 3): its illuminated field is what shares are of.
         """
         found: list[Finding] = []
         for name, output in self.outputs.items():
             if not isinstance(output, Maps | Features):
                 found += self._findings_of(name, output, predicted[name], geometry, image)
-        return (*found, *(measure.finding(self.name, found) for measure in self.measures))
+        return (*found, *(measure.finding(self.name, found, geometry.centre) for measure in self.measures))
 
     def _findings_of(
         self, name: str, output: Output, values: NDArray[Any], geometry: FieldGeometry, image: NDArray[np.uint8]
@@ -170,11 +189,11 @@ class Task:
         if isinstance(output, Labels):
             yield from _labels(name, output, values, self.rule.thresholds(name))
         elif isinstance(output, Grades):
-            yield _grade(name, output, values, self.rule.from_grade(name))
+            yield _grade(name, output, values, self.rule.from_grade(name), self.signs(name))
         elif isinstance(output, Points):
             yield from _points(name, output, values, geometry)
         elif isinstance(output, Masks):
-            field_of_view = None if self.modality in STRETCHED else image.max(axis=2) > 16
+            field_of_view = None if self.modality in STRETCHED else field_mask(image)
             yield from _masks(name, output, values, geometry, field_of_view)
 
     def to_dict(self) -> dict[str, Any]:
@@ -226,7 +245,9 @@ def _labels(name: str, output: Labels, values: NDArray[Any], thresholds: Mapping
         )
 
 
-def _grade(name: str, output: Grades, values: NDArray[Any], from_grade: str | None) -> GradeFinding:
+def _grade(
+    name: str, output: Grades, values: NDArray[Any], from_grade: str | None, signs: tuple[str, ...] | None
+) -> GradeFinding:
     labels = output.labels
     grade = int(np.argmax(values))
     label = labels.labels[grade]
@@ -239,6 +260,7 @@ def _grade(name: str, output: Grades, values: NDArray[Any], from_grade: str | No
         probabilities=dict(zip(labels.codes, (float(value) for value in values), strict=True)),
         names={each.code: each.name for each in labels.labels},
         from_grade=from_grade,
+        signs=signs,
         concept=label.concept,
     )
 

@@ -59,7 +59,8 @@ class LabelSet:
 
     `pathologic` lists the codes whose presence makes an eye pathologic (and so a referral); structures and landmarks
     have none. Each group of `exclusive` lists codes of which a correctly labelled image carries exactly one.
-    `condition`: what those who screen with it look for, in words that continue a sentence ("screening for ...").
+    `condition`: what those who screen with it look for, in words that continue a sentence ("screening for ...");
+    pathologic masks speak for the grades of the same condition, as lesions for a grade of retinopathy.
 
     Outside of this project a code is qualified by the set's name, "psmm:A3", and has at most 16 characters then: DICOM
     allows no more.

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from keras_realmnet.errors import BundleMismatch
 from keras_realmnet.screening.image_io import read_image
-from keras_realmnet.screening.preprocessing import FieldGeometry, PreprocessSpec, find_field, preprocess
+from keras_realmnet.screening.preprocessing import FieldGeometry, PreprocessSpec, field_mask, find_field, preprocess
 
 THRESHOLD = PreprocessSpec(size=224).field_threshold
 
@@ -247,3 +247,14 @@ def test_round_fields_of_real_pictures(shared: Path) -> None:
         assert (y0, y1) == (0, 2848), path.name
         assert 80 < x0 < 330, path.name
         assert 3600 < x1 < 3950, path.name
+
+
+def test_the_field_holds_what_is_dark_inside_of_it_and_no_specks_beside() -> None:
+    image = field_image(120, 160)
+    field = (image.max(axis=2) > THRESHOLD).copy()
+    image[40:80, 70:74] = 0  # a vessel
+    image[2:5, 2:5] = 255  # a letter
+    found = field_mask(image)
+    assert found[field].all()
+    assert found.sum() < 1.01 * field.sum()  # a hull runs around its corners
+    assert not field_mask(np.zeros((9, 9, 3), np.uint8)).any()
