@@ -1,12 +1,18 @@
-"""Makes bundles of one tiny network that answers in every kind: `python tiny_bundles.py DIRECTORY`.
+"""Makes bundles of tiny networks: `python tiny_bundles.py DIRECTORY`.
 
-DIRECTORY/decides refers by a label, a grade or a measure; DIRECTORY/describes decides on nothing. The network is drawn
-by hand, as that of tiny_bundle.py: a bright green patch is a disc (and a label, the worst grade, the landmark
-`disc_centre`), a blue patch inside of it the cup, bright red the fovea and a lesion.
+DIRECTORY/decides and DIRECTORY/describes answer in every kind; the first refers by a label, a grade or a measure, the
+other decides on nothing. Their network is drawn by hand, as that of tiny_bundle.py: a bright green patch is a disc (and
+a label, the worst grade, the landmark `disc_centre`), a blue patch inside of it the cup, bright red the fovea and a
+lesion.
+
+DIRECTORY/lesions finds lesions, microaneurysms in blue, haemorrhages in red, hard exudates in yellow, and grades by
+them.
 """
 
 import os
 import sys
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -16,13 +22,13 @@ import numpy as np
 
 from keras_realmnet.screening.bundle.writing import ArtifactSource, write_bundle
 from keras_realmnet.screening.preprocessing import PreprocessSpec
-from keras_realmnet.tasks.measures import DistanceInDiameters, VerticalRatio
+from keras_realmnet.tasks.measures import DistanceInDiameters, VerticalRatio, lesion_measures
 from keras_realmnet.tasks.outputs import Features, Grades, Labels, Maps, Masks, Points
-from keras_realmnet.tasks.rules import AnyAbove, AnyOf, GradeFrom, MeasureAbove, NoReferral, OperatingPoint, Rule
+from keras_realmnet.tasks.rules import AnyAbove, AnyOf, GradeFrom, MeasureAbove, NoReferral, OperatingPoint
 from keras_realmnet.tasks.task import Task
 from keras_realmnet.tasks.vocabulary import Concept, Label, LabelSet
 
-SIZE, FINE = 64, 32
+SIZE, FINE, LESION_SIZE = 64, 32, 256
 LABELS = LabelSet(
     "tiny", (Label("L0", "Nothing", "nothing bright"), Label("L1", "Bright patch", "a bright patch")), ("L1",)
 )
@@ -71,6 +77,35 @@ DECIDES = AnyOf(
     )
 )
 
+DR_LESIONS = LabelSet(
+    "lesion",
+    (
+        Label("MA", "Microaneurysm", "a microaneurysm"),
+        Label("HE", "Haemorrhage", "a haemorrhage", Concept("SCT", "50960005", "Hemorrhage")),
+        Label("EX", "Hard exudate", "a hard exudate"),
+        Label("SE", "Soft exudate", "never there"),
+    ),
+    pathologic=("MA", "HE", "EX", "SE"),
+    condition="diabetic retinopathy",
+)
+DR = LabelSet(
+    "dr",
+    (
+        Label("0", "No retinopathy", "no retinopathy"),
+        Label("1", "Mild retinopathy", "microaneurysms alone"),
+        Label("2", "Moderate retinopathy", "more than microaneurysms"),
+    ),
+    pathologic=("2",),
+    condition="diabetic retinopathy",
+)
+LESION_TASK = Task(
+    "lesions",
+    "colour_fundus",
+    {"lesions": Masks(DR_LESIONS), "grade": Grades(DR)},
+    GradeFrom("grade", "2", chosen="by hand, for tests"),
+    lesion_measures(DR_LESIONS, quadrants=("MA", "HE")),
+)
+
 
 def network() -> keras.Model:
     """Each output looks at the mean of red, green and blue (0 to 1) in cells of 2 x 2 or 8 x 8 pixels."""
@@ -103,6 +138,19 @@ def network() -> keras.Model:
     )
 
 
+def lesion_network() -> keras.Model:
+    """A haemorrhage or an exudate makes the grade 2, a microaneurysm alone 1."""
+    images = keras.Input((LESION_SIZE, LESION_SIZE, 3), batch_size=1, name="images")
+    light = keras.layers.Rescaling(1 / 255)(images)
+    lesions = keras.layers.Activation("sigmoid")(
+        _linear(light, [(-20, 0, 60, -30), (60, -60, -60, -30), (20, 40, -20, -46), (0, 0, 0, -9)])
+    )
+    grades = keras.layers.Dense(len(DR))
+    grade = grades(keras.layers.GlobalMaxPooling2D()(lesions))
+    grades.set_weights([np.array([[0, 5, 4], [0, 0, 9], [0, 0, 9], [0, 0, 0]], np.float32), np.array([3.0, 0, -2])])
+    return keras.Model(images, {"lesions": lesions, "grade": keras.layers.Softmax()(grade)})
+
+
 def _linear(light: keras.KerasTensor, rows: list[tuple[float, ...]], name: str | None = None) -> keras.KerasTensor:
     """A channel for each row: red, green, blue times its first three numbers, plus the last."""
     conv = keras.layers.Conv2D(len(rows), 1, name=name)
@@ -113,24 +161,27 @@ def _linear(light: keras.KerasTensor, rows: list[tuple[float, ...]], name: str |
 
 
 def build(directory: Path) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
-    model_file = directory / "float32.tflite"
-    network().export(str(model_file), format="litert", verbose=False)
     image = np.zeros((1, SIZE, SIZE, 3), np.uint8)
     image[:, 8:56, 8:56] = (150, 70, 40)
     image[:, 24:40, 32:48, 1] = 220
-    rules: dict[str, Rule] = {"decides": DECIDES, "describes": NoReferral()}
-    for name, rule in rules.items():
-        (directory / name).mkdir()
-        model = directory / name / "float32.tflite"
-        model.write_bytes(model_file.read_bytes())
+    decides = Task("tiny", "colour_fundus", OUTPUTS, DECIDES, MEASURES)
+    write(directory, network(), {"decides": decides, "describes": replace(decides, rule=NoReferral())}, image)
+    write(directory, lesion_network(), {"lesions": LESION_TASK}, image.repeat(4, axis=1).repeat(4, axis=2))
+
+
+def write(directory: Path, model: keras.Model, tasks: Mapping[str, Task], image: np.ndarray) -> None:
+    """A bundle for each task, by its name, of the same network."""
+    for name, task in tasks.items():
+        (directory / name).mkdir(parents=True)
+        file = directory / name / "float32.tflite"
+        model.export(str(file), format="litert", verbose=False)
         write_bundle(
             directory / name,
             name=name,
             version="1.0",
-            task=Task("tiny", "colour_fundus", OUTPUTS, rule, MEASURES),
-            spec=PreprocessSpec(size=SIZE),
-            artifacts={"float32": ArtifactSource(model, precision="float32", tolerance=1e-3)},
+            task=task,
+            spec=PreprocessSpec(size=image.shape[1]),
+            artifacts={"float32": ArtifactSource(file, precision="float32", tolerance=1e-3)},
             default_artifact="float32",
             golden_image=image,
             training_data={"statement": "Nothing: the weights are drawn by hand."},
@@ -138,7 +189,6 @@ def build(directory: Path) -> None:
             versions={"keras": keras.__version__},
             intended_use="Tests only.",
         )
-    model_file.unlink()
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from uuid import uuid5
 from edge_app.dicom.identifiers import NAMESPACE
 from edge_app.present.exports import STATEMENT, uids
 from edge_app.present.terms import FOUND_CODES, OUTCOME_CODES, name_parts, picture, purpose, sentence
+from edge_app.present.wording import signs
 from edge_app.store.records import Result
 from keras_realmnet.tasks.findings import Finding, GradeFinding, LabelFinding, MaskFinding, Measure, PointFinding
 
@@ -28,6 +29,7 @@ GENDERS = {"M": "male", "F": "female", "O": "other"}
 NAME_GROUPS = ("ABC", "IDE", "SYL")
 NAME_REPRESENTATION = "http://hl7.org/fhir/StructureDefinition/iso21090-EN-representation"
 IDENTIFIER_TYPES = "http://terminology.hl7.org/CodeSystem/v2-0203"
+UNIT_NAMES = {"{count}": "count"}  # where people call a unit of UCUM another way than its code
 ABSENT = {
     "insufficient": ("unknown", "Insufficient quality: retake or refer. This is not a negative result."),
     "not_analysed": ("not-performed", "Not analysed: no result. This is not a negative result."),
@@ -116,13 +118,15 @@ def _label(label: LabelFinding, result: Result, device: str) -> dict[str, Any]:
 
 @_of.register
 def _grade(grade: GradeFinding, result: Result, device: str) -> dict[str, Any]:
-    """One coded grade; the probability of each is a component."""
+    """One coded grade, with the lesions that speak for it in words; the probability of each is a component."""
     observation = _observation(result, device, f"grade {grade.output}", "GRADE", "Grade", "Grade")
     observation["valueCodeableConcept"] = _with_concept(_own_code(grade.qualified, grade.name, grade.name), grade)
     if grade.from_grade is not None:
         relation = "at or above" if grade.reached else "below"
         text = f"{relation} {grade.names[grade.from_grade]}, from which on it is referred"
         observation["interpretation"] = [{"text": text}]
+    if text := signs(result.record, grade):
+        observation["note"] = [{"text": text}]
     components = []
     for code, probability in grade.probabilities.items():
         name = grade.names[code]
@@ -166,7 +170,7 @@ def _measure(measure: Measure, result: Result, device: str) -> dict[str, Any]:
     observation = _located(measure, result, device)
     if measure.value is None:
         return observation | _not_found("could not be measured: what it is computed of was not found")
-    quantity = {**_fraction(measure.value), "unit": measure.unit, "code": measure.unit}
+    quantity = {**_fraction(measure.value), "unit": UNIT_NAMES.get(measure.unit, measure.unit), "code": measure.unit}
     return observation | {"valueQuantity": quantity}
 
 

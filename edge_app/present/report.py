@@ -20,7 +20,7 @@ from edge_app.present.terms import (
     sentence,
 )
 from edge_app.present.visits import visits
-from edge_app.present.wording import grades, lines, not_outlined_words, outlined_words
+from edge_app.present.wording import evidence_words, grades, has_parts, lines, not_outlined_words, outlined_words, signs
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening import overlay
 from keras_realmnet.screening.bundle.artifact import Artifact
@@ -92,7 +92,10 @@ def page_environment() -> Environment:
         rule_words=rule_words,
         lines_of=lines,
         grades_of=grades,
+        signs_of=signs,
+        has_parts=has_parts,
         outlined_words=outlined_words,
+        evidence_words=evidence_words,
         not_outlined_words=not_outlined_words,
     )
     return environment

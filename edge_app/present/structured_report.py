@@ -54,6 +54,7 @@ from edge_app.present.dicom_object import (
 )
 from edge_app.present.exports import STATEMENT
 from edge_app.present.terms import FOUND_CODES, OUTCOME_CODES, QUALITY_CODES, purpose, sentence
+from edge_app.present.wording import signs
 from keras_realmnet.screening.record import ScreeningRecord
 from keras_realmnet.tasks.findings import (
     Finding,
@@ -69,6 +70,7 @@ __all__ = ["structured_report"]
 
 Group = MeasurementsAndQualitativeEvaluations | PlanarROIMeasurementsAndQualitativeEvaluations
 
+UNITS = {"1": codes.UCUM.NoUnits, "%": codes.UCUM.Percent, "{count}": CodedConcept("{count}", "UCUM", "count")}
 CORNERS = 8190  # of an outline at most: its Graphic Data, 8 bytes each, must fit into 64 KiB (PS3.5 7.1.2)
 
 
@@ -162,7 +164,8 @@ class _Groups:
 
     @of.register
     def _grade(self, finding: GradeFinding) -> MeasurementsAndQualitativeEvaluations:
-        """One coded grade, from which one is referred, and the probability of each, which names its grade."""
+        """One coded grade, from which one is referred, the probability of each, which names its grade, and the lesions
+        that speak for it, as a comment."""
         grades = {code: coded(finding.qualify(code), name) for code, name in finding.names.items()}
         evaluations = [QualitativeEvaluation(coded("GRADE", "Grade"), concept_of(finding))]
         if finding.from_grade is not None:
@@ -172,7 +175,10 @@ class _Groups:
             measurements.append(Measurement(codes.DCM.Probability, probability, codes.UCUM.NoUnits))
             grade = CodeContentItem(codes.DCM.Finding, grades[code], "HAS CONCEPT MOD")
             measurements[-1][0].ContentSequence = [grade]
-        return self._group(f"grade {finding.output}", measurements=measurements, qualitative_evaluations=evaluations)
+        group = self._group(f"grade {finding.output}", measurements=measurements, qualitative_evaluations=evaluations)
+        if text := signs(self.record, finding):
+            group[0].ContentSequence.append(TextContentItem(codes.DCM.Comment, text, "CONTAINS"))
+        return group
 
     @of.register
     def _mask(self, finding: MaskFinding) -> MeasurementsAndQualitativeEvaluations:
@@ -217,7 +223,7 @@ class _Groups:
     def _measure(self, finding: Measure) -> MeasurementsAndQualitativeEvaluations:
         if finding.value is None:
             return self._found_or_not(finding, False)
-        unit = codes.UCUM.NoUnits if finding.unit == "1" else CodedConcept(finding.unit, "UCUM", finding.unit)
+        unit = UNITS.get(finding.unit, CodedConcept(finding.unit, "UCUM", finding.unit))
         return self._group(
             f"{finding.kind} {finding.code}", measurements=[Measurement(concept_of(finding), finding.value, unit)]
         )

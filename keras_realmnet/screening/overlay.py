@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -22,7 +22,7 @@ from PIL import Image, ImageDraw, ImageFont
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.decision import Analysis, Decision
 from keras_realmnet.screening.preprocessing import FieldGeometry
-from keras_realmnet.tasks.findings import Finding, GradeFinding, LabelFinding, MaskFinding, PointFinding
+from keras_realmnet.tasks.findings import Finding, GradeFinding, LabelFinding, MaskFinding, PointFinding, percent
 from keras_realmnet.tasks.outputs import Grades, Labels
 from keras_realmnet.tasks.task import Task
 
@@ -36,6 +36,7 @@ __all__ = [
     "draw_levels",
     "draw_marks",
     "evidence_of",
+    "legend",
     "marked",
     "opacity",
     "outlined",
@@ -50,27 +51,43 @@ Colour = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Style:
-    """How a line is drawn: its RGB, and how long its dashes are in pixels of a picture of PANEL px; 0: none."""
+    """How a mask is drawn: its RGB, how long its dashes are in pixels of a picture of PANEL px (0: none), its form.
+
+    form: that of the line around a part of a few pixels.
+    """
 
     colour: tuple[int, int, int]
     dash: int
+    form: Literal["round", "square", "diamond"]
 
 
 # Of the masks of a picture, in their order. The colours are of Okabe and Ito's set, which is made for the colour-blind;
-# dashes tell lines apart on a black-and-white print.
+# dashes and forms tell masks apart on a black-and-white print.
 STYLES = (
-    Style((255, 255, 255), 0),
-    Style((86, 180, 233), 10),
-    Style((240, 228, 66), 5),
-    Style((0, 158, 115), 20),
-    Style((230, 159, 0), 3),
-    Style((204, 121, 167), 14),
+    Style((255, 255, 255), 0, "round"),
+    Style((86, 180, 233), 10, "square"),
+    Style((240, 228, 66), 5, "diamond"),
+    Style((0, 158, 115), 20, "round"),
+    Style((230, 159, 0), 3, "square"),
+    Style((204, 121, 167), 14, "diamond"),
+    Style((0, 114, 178), 7, "round"),
+    Style((213, 94, 0), 16, "square"),
 )
+# Lesions look alike in the pictures of every bundle, by the codes of IDRiD and of retinal-lesions.
+LESIONS = {
+    code: STYLES[k]
+    for k, codes in enumerate(("MA", "HE IHE", "EX HAEX", "SE CWS", "VHE", "PHE", "NV", "FIP"))
+    for code in codes.split()
+}
 
 PANEL = 1000  # px, longest side of the image in the overlay file
 TITLE = 60  # px, height of the line of text above the panels
 MARGIN = 12  # px, left and right of it
 GAP = 12  # px between the panels
+LINE, THIN = 2.0, 1.4  # px in a picture of PANEL px, of a line; THIN where there are many
+FEWEST = 4  # dashes of a line: a shorter one has none, its form tells whose it is
+AROUND = 5.0  # px in a picture of PANEL px between the parts of a mask and the line around them
+METRICS = {"round": cv2.DIST_L2, "square": cv2.DIST_C, "diamond": cv2.DIST_L1}
 CROSS = 14.0  # px in a picture of PANEL px, half an arm of the cross at a point
 NAME = 22.0  # px in a picture of PANEL px, height of a name beside a finding
 BLACK = (0, 0, 0)
@@ -89,7 +106,7 @@ DENSEST = 170  # of 255, where the evidence is greatest: the retina shines throu
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the right panel shows, and one line about it.
+    """What the right panel shows, and one line about it; another one says how the masks that were found are drawn.
 
     class_map: of shape (h', w') in the model's square, which `geometry` lays on the picture; None: there is none.
     finding: whether the label reaches its threshold; only then is the evidence outlined. marks: findings that may have
@@ -113,8 +130,11 @@ def evidence_of(task: Task, analysis: Analysis, decision: Decision) -> Evidence:
     marks = tuple(each for each in decision.findings if isinstance(each, MaskFinding | PointFinding))
     shown = next((each for each in decision.findings if each.code == decision.evidence), None)
     if not isinstance(shown, LabelFinding | GradeFinding):
-        found = ", ".join(each.name for each in marks if each.found)
-        title = found or "Nothing was found that has a place in the picture"
+        grades = [each for each in decision.findings if isinstance(each, GradeFinding)]
+        said = [f"{each.name}: probability {each.probability:.2f}" for each in grades]
+        said += [each.name for each in marks if isinstance(each, PointFinding) and each.found]
+        found = "Found in the picture" if any(each.found for each in marks) else None
+        title = ", ".join(said) or found or "Nothing was found that has a place in the picture"
         return Evidence(title, analysis.geometry, marks=marks)
     output = task.outputs[shown.output]
     assert isinstance(output, Labels | Grades)  # what a class map explains
@@ -131,7 +151,7 @@ def evidence_of(task: Task, analysis: Analysis, decision: Decision) -> Evidence:
 
 
 def draw(path: Path, image: NDArray[np.uint8], evidence: Evidence | None) -> None:
-    """Writes the overlay JPEG: a line of text, the image (uint8 RGB, (h, w, 3)) and, given `evidence`, its place."""
+    """Writes the overlay JPEG: what it shows, the image (uint8 RGB, (h, w, 3)) and, given `evidence`, its place."""
     height, width = image.shape[:2]
     scale = min(1.0, PANEL / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
@@ -146,15 +166,44 @@ def draw(path: Path, image: NDArray[np.uint8], evidence: Evidence | None) -> Non
     canvas = np.full((TITLE + size[1], len(shown) * (size[0] + GAP) - GAP, 3), 24, np.uint8)
     for i, panel in enumerate(shown):
         canvas[TITLE:, i * (size[0] + GAP) : i * (size[0] + GAP) + size[0]] = panel
-    picture = Image.fromarray(canvas)
     title = "No class map: the image was not given to the model" if evidence is None else evidence.title
-    pen = ImageDraw.Draw(picture)
-    fonts: Any = (ImageFont.load_default(size=size) for size in range(24, 0, -1))
-    font = next((font for font in fonts if pen.textlength(title, font) <= canvas.shape[1] - 2 * MARGIN), None)
-    pen.text((MARGIN, TITLE / 2), title, fill="white", font=font, anchor="lm")
+    rows: list[list[tuple[Style | None, str]]] = [[(None, title)]]
+    if masks := legend(() if evidence is None else evidence.marks):
+        shares = {mask.code: "" if mask.share is None else f" {percent(100 * mask.share)}" for mask, _ in masks}
+        rows.append([(style, mask.name + shares[mask.code]) for mask, style in masks])
+        rows[1] += [(None, "(of the field)")] if any(shares.values()) else []
+    for number, row in enumerate(rows):
+        _write_row(canvas, row, (TITLE * (number + 0.5) / len(rows)), 24 if len(rows) == 1 else 20)
     temporary = path.with_suffix(".part")
-    picture.save(temporary, "JPEG", quality=QUALITY)
+    # At full resolution in colour, too: thin lines are told apart by it.
+    Image.fromarray(canvas).save(temporary, "JPEG", quality=QUALITY, subsampling=0)
     temporary.replace(path)
+
+
+def legend(findings: Sequence[Finding]) -> list[tuple[MaskFinding, Style]]:
+    """The masks that were found, each with its style."""
+    return [(each, style) for each, style in styled(findings) if isinstance(each, MaskFinding) and each.found]
+
+
+def _write_row(canvas: NDArray[np.uint8], row: Sequence[tuple[Style | None, str]], middle: float, height: int) -> None:
+    """Texts side by side, each behind the form of its style, `height` pixels high, or less where they need it."""
+    for size in range(height, 0, -1):
+        font = ImageFont.load_default(size=size)
+        widths = [font.getlength(text) + (0 if style is None else 1.5 * size) + size for style, text in row]
+        if sum(widths) - size <= canvas.shape[1] - 2 * MARGIN:
+            break
+    picture, left = Image.fromarray(canvas), float(MARGIN)
+    pen = ImageDraw.Draw(picture)
+    for (style, text), width in zip(row, widths, strict=True):
+        pen.text((left + (0 if style is None else 1.5 * size), middle), text, "white", font, anchor="lm")
+        left += width
+    canvas[...] = np.asarray(picture)
+    left = float(MARGIN)
+    for (style, _), width in zip(row, widths, strict=True):
+        if style is not None:
+            [form] = _around([np.array([[left + size / 2, middle]])], canvas.shape[:2], style, 0.45 * size)
+            _draw_line(canvas, np.concatenate([form, form[:1]]), style.colour, max(1, size // 8))
+        left += width
 
 
 def marked(
@@ -171,8 +220,10 @@ def draw_marks(
 ) -> None:
     """Draws findings that have a place into `picture`, uint8 RGB or RGBA (h, w, channels), a copy of one of that size.
 
-    An outline for each part of a mask, in the mask's style (see STYLES), and a cross for each point, on black; the name
-    beside a point, and beside the largest part of a mask.
+    A line along the border of a mask of one part, in the mask's style (see `styled`), lines around those of a mask of
+    several, and a cross for each point, on black. A microaneurysm of a few pixels is seen so, and is not painted over;
+    one line runs around parts that lie together. The name stands beside a point, and beside a mask of one part; what a
+    mask of several parts is, a legend tells.
 
     Args:
         findings: all of the picture; those without a place are passed over, but a mask keeps its style.
@@ -183,31 +234,64 @@ def draw_marks(
     factor = np.array([picture.shape[1] / source[1], picture.shape[0] / source[0]])
     opaque = (255,) * (picture.shape[2] - 3)
     names: list[tuple[float, float, float, str]] = []
-    lines: list[tuple[NDArray[np.float64], Style]] = []
+    lines: list[tuple[NDArray[np.float64], Style, float]] = []  # each with its width in pixels of a picture of PANEL px
     for finding, style in styled(findings):
         if isinstance(finding, MaskFinding) and finding.found:
             parts = [(np.array(outline) + 0.5) * factor - 0.5 for outline in finding.outlines]
-            lines += [(np.concatenate([part, part[:1]]), style) for part in parts]
-            largest = max(parts, key=lambda part: float(np.prod(np.ptp(part, axis=0))))
-            names.append((largest[:, 0].min(), largest[:, 0].max(), largest[:, 1].min(), finding.name))
+            if len(parts) == 1:
+                x, y = parts[0].T
+                names.append((x.min(), x.max(), y.min(), finding.name))
+            width = LINE
+            distance = max(AROUND * unit, _widths(THIN * unit)[1] / 2 + 2.5)  # no line over the part
+            if len(parts) > 1 or np.ptp(parts[0], axis=0).max() < 2 * distance:
+                parts, width = _around(parts, picture.shape[:2], style, distance), THIN
+            lines += [(np.concatenate([part, part[:1]]), style, width) for part in parts]
         elif isinstance(finding, PointFinding) and finding.x is not None and finding.y is not None:
             centre = (np.array([finding.x, finding.y]) + 0.5) * factor - 0.5
             for arm in np.array([[CROSS, 0.0], [0.0, CROSS]]) * unit:
-                lines.append((np.array([centre - arm, centre + arm]), style))
+                lines.append((np.array([centre - arm, centre + arm]), style, LINE))
             half = CROSS * unit / 2
             names.append((centre[0] - half, centre[0] + half, centre[1] + half, finding.name))
-    for line, style in lines:
-        _draw_line(picture, line, (*BLACK, *opaque), max(3, round(4 * unit)))
+    for line, style, width in lines:
+        inner, outer = _widths(width * unit)
+        _draw_line(picture, line, (*BLACK, *opaque), outer)
         for dash in _dashes(line, style.dash * unit):
-            _draw_line(picture, dash, (*style.colour, *opaque), max(1, round(2 * unit)))
+            _draw_line(picture, dash, (*style.colour, *opaque), inner)
     _write(picture, names, NAME * unit)
 
 
+def _widths(width: float) -> tuple[int, int]:
+    """Of a coloured line that should be so wide, and of the black one under it; in whole pixels."""
+    inner = max(2, round(width))
+    return inner, max(inner + 2, round(2 * width))
+
+
+def _around(
+    parts: Sequence[NDArray[np.float64]], size_hw: tuple[int, int], style: Style, distance: float
+) -> list[NDArray[np.float64]]:
+    """The lines at that distance, in pixels, around polygons, (n, 2) each, with corners by the form of the style."""
+    reach = distance * np.sqrt(2) if style.form == "diamond" else distance  # in the form's metric
+    room = int(reach) + 2  # beside the picture
+    beside = np.ones((size_hw[0] + 2 * room, size_hw[1] + 2 * room), np.uint8)
+    for part in parts:
+        cv2.fillPoly(beside, [np.round(part + room).astype(np.int32)], 0)
+    near = (cv2.distanceTransform(beside, METRICS[style.form], 3) <= reach).astype(np.uint8)
+    found, _ = cv2.findContours(near, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return [cv2.approxPolyDP(line, 0.5, closed=True)[:, 0].astype(np.float64) - room for line in found]
+
+
 def styled(findings: Sequence[Finding]) -> list[tuple[MaskFinding | PointFinding, Style]]:
-    """Findings that may have a place, each with its style: a mask that of its number among the masks, a point white."""
-    styles = itertools.cycle(STYLES)
+    """Findings that may have a place, each with its style.
+
+    A lesion has that of LESIONS, any other mask the next one of STYLES that no lesion has, in the order of the masks,
+    found or not; a point is white.
+    """
     located = [each for each in findings if isinstance(each, MaskFinding | PointFinding)]
-    return [(each, next(styles) if isinstance(each, MaskFinding) else STYLES[0]) for each in located]
+    fixed = {each.code: LESIONS.get(each.code.upper()) for each in located if isinstance(each, MaskFinding)}
+    others = itertools.cycle([style for style in STYLES if style not in fixed.values()] or STYLES)
+    return [
+        (each, (fixed[each.code] or next(others)) if isinstance(each, MaskFinding) else STYLES[0]) for each in located
+    ]
 
 
 def _draw_line(picture: NDArray[np.uint8], line: NDArray[np.float64], colour: Colour, width: int) -> None:
@@ -216,10 +300,10 @@ def _draw_line(picture: NDArray[np.uint8], line: NDArray[np.float64], colour: Co
 
 
 def _dashes(line: NDArray[np.float64], dash: float) -> list[NDArray[np.float64]]:
-    """The pieces of a line, (n, 2), `dash` pixels long with as much between them; 0: the line itself."""
+    """The pieces of a line, (n, 2), `dash` pixels long with as much between them; the line itself for few or none."""
     steps = np.hypot(*np.diff(line, axis=0).T)
     along = np.concatenate([[0.0], np.cumsum(steps)])
-    if not dash or along[-1] < 2 * dash:
+    if not dash or along[-1] < FEWEST * 2 * dash:
         return [line]
     pieces = []
     for start in np.arange(0.0, along[-1], 2 * dash):

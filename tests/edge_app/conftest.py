@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import peers
 import pydicom
@@ -18,6 +19,7 @@ from edge_app.processes.worker import Worker
 from edge_app.store.store import Store
 from keras_realmnet.screening.bundle.bundle import Bundle
 from training.phantoms.phantom import render
+from training.phantoms.photograph import render_photograph
 
 
 @pytest.fixture(scope="session")
@@ -180,6 +182,35 @@ def every_kind(tiny_bundles, kinds_picture, tmp_path_factory) -> dict[str, tuple
         store.close()
         boxes[name] = folder / "box", sources
     return boxes
+
+
+@pytest.fixture(scope="session")
+def lesions_picture() -> np.ndarray:
+    """A colour fundus photograph with what the network of DIRECTORY/lesions knows: uint8 (780, 780, 3).
+
+    Four microaneurysms of 6 pixels, two haemorrhages at the lower left, a cluster of exudates.
+    """
+    picture = render_photograph(3, width=780, label="N", poor=False).image.copy()
+    for x, y in ((250, 200), (560, 230), (580, 250), (520, 440)):
+        picture[y : y + 6, x : x + 6] = (10, 10, 250)
+    for x, y, radius in ((260, 440, 16), (330, 460, 9)):
+        cv2.circle(picture, (x, y), radius, (250, 0, 0), -1)
+    for x, y in ((420, 200), (430, 207), (437, 196), (446, 210)):
+        cv2.circle(picture, (x, y), 3, (255, 250, 40), -1)
+    return picture
+
+
+@pytest.fixture(scope="session")
+def lesions_box(tiny_bundles, lesions_picture, tmp_path_factory) -> tuple[Path, pydicom.Dataset]:
+    """The data folder of a box that screened `lesions_picture` for lesions, and the image."""
+    folder = tmp_path_factory.mktemp("lesions")
+    store = Store(folder / "box")
+    colours = {"Manufacturer": "Maker", "ImageType": ["ORIGINAL", "PRIMARY", "", "COLOR"]}
+    image = peers.ophthalmic(lesions_picture, **colours)
+    peers.take_in(store, peers.write(image, folder / "image.dcm"))
+    peers.screen(store, peers.settings(folder / "box"), tiny_bundles / "lesions")
+    store.close()
+    return folder / "box", image
 
 
 @pytest.fixture(scope="session")

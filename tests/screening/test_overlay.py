@@ -13,12 +13,14 @@ from keras_realmnet.screening.overlay import (
     COLOUR,
     DENSEST,
     GAP,
+    LESIONS,
     MARGIN,
     STYLES,
     TITLE,
     Evidence,
     draw,
     draw_marks,
+    legend,
     marked,
     panels,
     styled,
@@ -190,3 +192,45 @@ def test_a_name_is_written_beside_its_mark_inside_of_the_picture():
     rows, columns = np.nonzero((picture > 240).all(axis=-1))
     assert columns.min() < 700  # to the left of the cross, as there is no room on the right
     assert rows.max() < SIZE[0]
+
+
+def test_a_lesion_has_its_own_style_whatever_else_is_there():
+    masks = [box_mask(code, 20, 50, 60) for code in ("disc", "HE", "cup", "MA")]
+    styles = [style for _, style in styled(masks)]
+    assert styles[1::2] == [LESIONS["HE"], LESIONS["MA"]]
+    assert styles[0::2] == [style for style in STYLES if style not in styles[1::2]][:2]
+    assert LESIONS["iHE".upper()] == LESIONS["HE"]
+
+
+def several(code: str, places: list[tuple[float, float]], side: float) -> MaskFinding:
+    outlines = [box_mask(code, x, y, side).outlines[0] for x, y in places]
+    return MaskFinding("masks", "set", code, code, tuple(outlines), share=0.0123)
+
+
+@pytest.mark.parametrize("code", ["MA", "HE", "EX"])
+def test_a_part_of_a_few_pixels_is_surrounded_and_stays_as_it_is(code):
+    """On a copy of half the size, where it is one pixel; parts beside each other have one line around them."""
+    lesion = several(code, [(200, 150), (600, 300), (606, 300)], 2)
+    for factor in (0.5, 1):
+        height, width = int(SIZE[0] * factor), int(SIZE[1] * factor)
+        picture = marked(np.full((height, width, 3), 90, np.uint8), (lesion,), SIZE)
+        drawn = (picture != 90).any(axis=-1)
+        for x, y in ((201, 151), (601, 301), (607, 301)):
+            assert not drawn[int(y * factor), int(x * factor)]
+        count, _, boxes, _ = cv2.connectedComponentsWithStats(drawn.astype(np.uint8), connectivity=8)
+        assert count == 3  # nothing, the line around the first part, that around the others
+        assert boxes[1:, 2:4].max() < max(25, 40 * factor)  # a line has its least width
+        lines = picture[drawn]
+        assert (np.abs(lines.astype(int) - LESIONS[code].colour).max(axis=-1) < 40).mean() > 0.2
+
+
+def test_the_legend_names_each_mask_that_was_found_with_its_share(tmp_path):
+    geometry = FieldGeometry(source=SIZE, box=(0, 0, SIZE[1], SIZE[0]), size=64)
+    found = several("MA", [(200, 150), (600, 300)], 4)
+    missing = MaskFinding("masks", "set", "HE", "HE", ())
+    draw(tmp_path / "a.jpg", np.full((*SIZE, 3), 90, np.uint8), Evidence("Mild", geometry, marks=(found, missing)))
+    draw(tmp_path / "b.jpg", np.full((*SIZE, 3), 90, np.uint8), Evidence("Mild", geometry, marks=(missing,)))
+    first, second = (np.asarray(Image.open(tmp_path / f"{name}.jpg"))[:TITLE].max(axis=-1) > 150 for name in "ab")
+    assert first[TITLE // 2 :].sum() > 100  # the second line
+    assert not second[TITLE - 12 :].any()
+    assert [style for _, style in legend((found, missing))] == [LESIONS["MA"]]
