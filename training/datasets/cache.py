@@ -44,16 +44,16 @@ def cached_images(
     Args:
         identity: what the pixels and the masks follow from, JSON-safe.
         truth: of each output of `task` with labels, grades or points (n, ...); points in pixels of their pictures.
-            Masks are what `prepare` gives, and so are points of which there is no truth here.
+            Masks are what `prepare` gives, and so is what has no truth here.
     """
-    made = tuple(name for name, each in task.trained.items() if isinstance(each, Points) and name not in truth)
+    made = tuple(name for name, each in task.trained.items() if not isinstance(each, Masks) and name not in truth)
     kept, digest = cached_arrays(
-        title, prepare, sources, task=task, identity=identity, spec=spec, cache=cache, made_points=made
+        title, prepare, sources, task=task, identity=identity, spec=spec, cache=cache, made=made
     )
     truth = {
         name: points_in_square(values, kept[PLACES], spec.size) if isinstance(task.trained[name], Points) else values
         for name, values in truth.items()
-    } | {name: np.array(kept[point_array(name)]) for name in made}
+    } | {name: np.array(kept[made_array(name)]) for name in made}
     masks = {name: kept[mask_array(name)] for name, output in task.trained.items() if isinstance(output, Masks)}
     digest = content_hash(digest, truth.values(), names)
     sides = sides_of(kept[PLACES]) if PLACES in kept else None
@@ -99,18 +99,18 @@ def cached_arrays(
     identity: dict[str, Any],
     spec: PreprocessSpec,
     cache: Path,
-    made_points: Sequence[str] = (),
+    made: Sequence[str] = (),
 ) -> tuple[dict[str, NDArray[Any]], str]:
     """What `task` needs of `sources`, memory-mapped, each of n rows, and the hash of all of it.
 
     "images": uint8 (n, size, size, 3); for each output with masks `mask_array(name)`: uint8 (n, size, size[, labels]);
-    where there are points "places": int32 (n, 8), see `Prepared.place`; for each of `made_points` `point_array(name)`:
-    float32 (n, points, 3).
+    where there are points "places": int32 (n, 8), see `Prepared.place`; for each of `made` `made_array(name)`:
+    float32 (n, labels), of points (n, points, 3).
 
     The cache folder is named by the hash of what they follow from. `done.npy` marks the chunks that are written;
     `complete.json` appears last. Of several processes that need the same at once, one prepares and the others wait.
     """
-    forms = _forms(task, spec.size, made_points)
+    forms = _forms(task, spec.size, made)
     if len(forms) > 1:  # what was cached before there were masks and points stays valid
         identity = {**identity, "arrays": {name: list(shape) for name, (shape, _) in forms.items()}}
     key = hashlib.sha256(json.dumps([identity, spec.to_dict()], sort_keys=True).encode()).hexdigest()[:16]
@@ -154,16 +154,19 @@ def _prepare_all(
     temporary.replace(folder / COMPLETE)
 
 
-def _forms(task: Task, size: int, made_points: Sequence[str]) -> dict[str, tuple[tuple[int, ...], DTypeLike]]:
+def _forms(task: Task, size: int, made: Sequence[str]) -> dict[str, tuple[tuple[int, ...], DTypeLike]]:
     """{array: its shape for one image, its type}, the images first."""
     forms: dict[str, tuple[tuple[int, ...], DTypeLike]] = {IMAGES: ((size, size, 3), np.uint8)}
     for name, output in task.trained.items():
         if isinstance(output, Masks):
             forms[mask_array(name)] = (size, size) if output.exclusive else (size, size, len(output.labels)), np.uint8
     points = {name: output for name, output in task.trained.items() if isinstance(output, Points)}
-    if set(points) - set(made_points):
+    if set(points) - set(made):
         forms[PLACES] = (8,), np.int32
-    return forms | {point_array(name): ((len(points[name].labels), 3), np.float32) for name in made_points}
+    for name in made:
+        labels = len(task.trained[name].labels)
+        forms[made_array(name)] = (labels, 3) if name in points else (labels,), np.float32
+    return forms
 
 
 def mask_array(output: str) -> str:
@@ -171,9 +174,9 @@ def mask_array(output: str) -> str:
     return f"masks_{output}"
 
 
-def point_array(output: str) -> str:
-    """What the array of an output's points is called in the cache, where they are kept there."""
-    return f"points_{output}"
+def made_array(output: str) -> str:
+    """What the array of an output's labels, grades or points is called in the cache, where they are kept there."""
+    return f"made_{output}"
 
 
 def _open_array(path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> np.memmap:
@@ -201,8 +204,8 @@ def _array(prepared: Prepared, name: str) -> NDArray[Any]:
         return prepared.pixels
     if name == PLACES:
         return prepared.place
-    if name.startswith(point_array("")):
-        return prepared.points[name.removeprefix(point_array(""))]
+    if name.startswith(made_array("")):
+        return prepared.made[name.removeprefix(made_array(""))]
     return prepared.masks[name.removeprefix(mask_array(""))]
 
 

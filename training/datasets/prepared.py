@@ -27,15 +27,15 @@ class Prepared:
     """`pixels`: uint8 (side, side, 3). `masks`: {output: uint8 (side, side[, labels])}, by `mask_in_square`.
 
     `geometry`: where the square lies on the decoded picture; needed where there are points. `size`: (height, width) of
-    the picture that points are in; None: as decoded. `points`: {output: float32 (points, 3)}, in fractions of the
-    square, of a picture that is made together with them.
+    the picture that points are in; None: as decoded. `made`: {output: its truth, float32}, of a picture that is made
+    together with it; points in fractions of the square.
     """
 
     pixels: NDArray[np.uint8]
     geometry: FieldGeometry | None = None
     size: tuple[int, int] | None = None
     masks: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
-    points: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    made: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     @property
     def place(self) -> NDArray[np.int32]:

@@ -5,22 +5,26 @@ fundus camera. A seed is an eye, `view` numbers the photographs of it, which dif
 focus and noise. The pictures are drawn by hand; they carry no clinical evidence.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 
 from keras_realmnet.tasks.vocabulary import PALM
+from training.phantoms.drawing.canvas import Canvas
 from training.phantoms.drawing.colour.atrophy import paint_lesions
 from training.phantoms.drawing.colour.background import paint_background, paint_reflexes
 from training.phantoms.drawing.colour.camera import draw_camera, expose, photograph_canvas
 from training.phantoms.drawing.colour.disc import draw_disc, paint_disc
+from training.phantoms.drawing.colour.lesions import paint_deep, paint_superficial
+from training.phantoms.drawing.colour.retinopathy import Retinopathy, draw_retinopathy
 from training.phantoms.drawing.colour.vessels import paint_vessels
 from training.phantoms.drawing.findings import paint_findings
 from training.phantoms.drawing.staphyloma import draw_staphyloma, paint_staphyloma
 from training.phantoms.drawing.streams import Streams
 from training.phantoms.files import encode_jpeg
+from training.phantoms.grading import icdr_grade
 from training.phantoms.phantom import DISC
 
 __all__ = ["ColourPhantom", "render_photograph"]
@@ -36,6 +40,10 @@ class ColourPhantom:
     pixels, the centre of the first pixel at 0; either may lie outside of the field: see `shows`. `disc_mask` and
     `cup_mask` are uint8 (h, w), 1 inside; they end at the field, and the cup is part of the disc. `field_mask` is bool
     (h, w). `label` is a code of `PALM` ("N", "H", "P"), `eye` "OD" or "OS". `poor`: drawn dark, blurred or veiled.
+
+    With retinopathy, `lesions` are masks as that of the disc, under the codes MA, HE, EX, SE, PHE and NV of
+    `training.data.lesions.vocabulary`, and `grade` is what the lesions in the field make it, 0 to 4; else there is no
+    mask and no grade.
     """
 
     image: np.ndarray
@@ -47,6 +55,8 @@ class ColourPhantom:
     label: str
     eye: str
     poor: bool
+    lesions: Mapping[str, np.ndarray] = field(default_factory=dict)
+    grade: int | None = None
 
     def shows(self, point: tuple[float, float]) -> bool:
         """Whether a point (x, y) lies within the field."""
@@ -63,6 +73,7 @@ def render_photograph(
     eye: str | None = None,
     view: int = 0,
     poor: bool | None = None,
+    retinopathy: int | None = None,
 ) -> ColourPhantom:
     """One photograph of one synthetic eye.
 
@@ -74,9 +85,11 @@ def render_photograph(
         eye: "OD" or "OS"; None draws it.
         view: the number of the photograph of this eye.
         poor: whether it is dark, blurred or veiled; None makes one in eight so.
+        retinopathy: the grade of diabetic retinopathy that the eye is to have, 0 (none) to 4 (proliferative); what
+            of it lies in the field may be less. None: findings of other eyes, without truth.
 
     Raises:
-        ValueError: for a width, label, eye or view out of range.
+        ValueError: for a width, label, eye, view or grade out of range.
     """
     if width < 64:
         raise ValueError(f"`width` must be at least 64 pixels. Received: {width!r}")
@@ -86,6 +99,8 @@ def render_photograph(
         raise ValueError(f"`eye` must be 'OD', 'OS' or None. Received: {eye!r}")
     if view < 0:
         raise ValueError(f"`view` must be 0 or more. Received: {view!r}")
+    if retinopathy not in (None, 0, 1, 2, 3, 4):
+        raise ValueError(f"`retinopathy` must be a grade from 0 to 4 or None. Received: {retinopathy!r}")
     streams = Streams(seed, view)
     draw = streams["labels"]
     drawn = (str(draw.choice(PALM.codes)), str(draw.choice(["OD", "OS"])))
@@ -113,12 +128,20 @@ def render_photograph(
     if pathologic:
         paint_lesions(canvas, picture, streams, about, fovea, grade, choroid, mottle)
     disc_mask, cup_mask = paint_disc(canvas, picture, anatomy, disc, choroid, mottle)
+    lesions: dict[str, np.ndarray] = {}
+    diabetic, rng = None, streams["retinopathy"]
+    if retinopathy is not None:
+        diabetic = draw_retinopathy(rng, about, fovea, retinopathy)
+        lesions = paint_deep(canvas, picture, rng, diabetic)
     paint_vessels(canvas, picture, streams["vessels"], about, fovea, pit)
-    paint_findings(canvas, picture, streams["findings"], fovea)
+    if diabetic is not None:
+        above = paint_superficial(canvas, picture, rng, diabetic)
+        lesions = {**above, **lesions, "HE": lesions["HE"] | above["HE"]}
+    paint_findings(canvas, picture, streams["findings"], fovea, diabetic=diabetic is not None)
     if not pathologic:
         paint_reflexes(canvas, picture, anatomy, about, fovea)
 
-    image, field = expose(canvas, picture, camera, streams, poor)
+    image, field_seen = expose(canvas, picture, camera, streams, poor)
     image = _compressed(image, quality)
     x, y = canvas.to_pixels(fovea)
     disc_x, disc_y = canvas.to_pixels(disc.centre)
@@ -126,12 +149,35 @@ def render_photograph(
         image=image,
         fovea=(float(x), float(y)),
         disc_centre=(float(disc_x), float(disc_y)),
-        disc_mask=(disc_mask & field).astype(np.uint8),
-        cup_mask=(cup_mask & field).astype(np.uint8),
-        field_mask=field,
+        disc_mask=(disc_mask & field_seen).astype(np.uint8),
+        cup_mask=(cup_mask & field_seen).astype(np.uint8),
+        field_mask=field_seen,
         label=label,
         eye=eye,
         poor=poor,
+        lesions={code: (mask & field_seen).astype(np.uint8) for code, mask in lesions.items()},
+        grade=None if diabetic is None else _grade(canvas, field_seen, diabetic),
+    )
+
+
+def _grade(canvas: Canvas, seen: np.ndarray, eye: Retinopathy) -> int:
+    """By the lesions whose centres the field shows."""
+    middle = np.argwhere(seen).mean(axis=0)[::-1]
+
+    def shown(centres: Sequence[np.ndarray]) -> np.ndarray:
+        points = canvas.to_pixels(np.array(centres).reshape(-1, 2))
+        x, y = np.rint(points).astype(int).T
+        inside = (x >= 0) & (x < seen.shape[1]) & (y >= 0) & (y < seen.shape[0])
+        inside[inside] = seen[y[inside], x[inside]]
+        return np.asarray(points[inside] - middle)
+
+    return icdr_grade(
+        microaneurysms=len(shown([spot.centre for spot in eye.microaneurysms])),
+        haemorrhages=shown([spot.centre for spot in (*eye.blots, *eye.flames)]),
+        exudates=len(shown([spot.centre for spot in (*eye.exudates, *eye.cotton_wool)])),
+        proliferative=len(
+            shown([*(spot.centre for spot in eye.preretinal), *(each[:, 0].mean(axis=0) for each in eye.tufts)])
+        ),
     )
 
 

@@ -28,6 +28,7 @@ PARTS = (
     PalmDataSet("native", "disc"),
     PhotographDataSet(8, 0, 0),
 )
+DRAWN = PhotographDataSet(8, 0, 0, outputs=("lesions", "grade"), lesions=("EX", "MA"), borders="ellipses")
 LESIONS = LesionDataSet("retinal", "retinal_lesions", ("EX", "MA"), grades=True, held_out=0.2)
 
 
@@ -47,7 +48,7 @@ def test_each_kind_names_its_class():
 
 @pytest.mark.parametrize(
     "data",
-    [*PARTS, CombinedDataSet("fundus", PARTS, (1, 1, 8, 1)), LESIONS, PhantomDataSet()],
+    [*PARTS, CombinedDataSet("fundus", PARTS, (1, 1, 8, 1)), LESIONS, DRAWN, PhantomDataSet()],
     ids=lambda data: data.kind,
 )
 def test_a_recipes_file_holds_its_data_whole(data):

@@ -38,13 +38,22 @@ def wandering(rng: np.random.Generator, curves: np.ndarray, amplitude: np.ndarra
 
 
 def blob(
-    rng: np.random.Generator, centre: np.ndarray, radius: float, roughness: float, aspect: float = 1.0
+    rng: np.random.Generator,
+    centre: np.ndarray,
+    radius: float,
+    roughness: float,
+    aspect: float = 1.0,
+    angle: float | None = None,
 ) -> np.ndarray:
-    """An irregular closed contour (96, 2) of about the given radius; roughness 0 = an ellipse."""
+    """An irregular closed contour (96, 2) of about the given radius; roughness 0 = an ellipse.
+
+    `angle`: of its longer axis, where `aspect` is above 1; None draws it.
+    """
     phi = np.linspace(0, 2 * math.pi, 96, endpoint=False)
     r = np.ones_like(phi)
     for k in range(2, 12):
         r += roughness / k**1.2 * 1.6 * rng.normal() * np.cos(k * phi + rng.uniform(0, 2 * math.pi))
     r = radius * np.clip(r, 0.6, 1.5)
     points = np.stack([r * np.cos(phi) * math.sqrt(aspect), r * np.sin(phi) / math.sqrt(aspect)], axis=-1)
-    return centre + rotated(points, np.full(96, rng.uniform(0, math.pi)))
+    turn = rng.uniform(0, math.pi) if angle is None else angle
+    return centre + rotated(points, np.full(96, turn))

@@ -11,11 +11,16 @@ __all__ = ["paint_findings"]
 
 
 def paint_findings(
-    canvas: Canvas, picture: Picture, rng: np.random.Generator, fovea: np.ndarray
+    canvas: Canvas, picture: Picture, rng: np.random.Generator, fovea: np.ndarray, *, diabetic: bool = False
 ) -> dict[str, np.ndarray]:
-    """Each kind of finding in some eyes; the masks of hemorrhages and hard exudates by name, where there are any."""
+    """Each kind of finding in some eyes; the masks of hemorrhages and hard exudates by name, where there are any.
+
+    `diabetic`: neither of these, which an eye with retinopathy has of its own.
+    """
     masks = {}
     shown = rng.random(4) < (0.14, 0.1, 0.1, 0.06)
+    if diabetic:
+        shown[:2] = False
     if shown[0]:
         sheet = canvas.blank()
         for _ in range(int(rng.integers(2, 12))):

@@ -17,6 +17,7 @@ STREAMS = (
     "patches",
     "staphyloma",
     "findings",
+    "retinopathy",
 )
 VIEW_STREAMS = ("gaze", "field", "lids", "exposure", "noise")
 

@@ -28,6 +28,11 @@ class ColourPicture(Picture):
         super().blend(weight, red, green)
         self.blue += weight * (BLUE_SHARE * green - self.blue)
 
+    def cover(self, weight: np.ndarray, colour: tuple[float, float, float]) -> None:
+        """Move towards a colour (red, green, blue) by a weight plane in 0..1: what has a blue of its own."""
+        for plane, value in zip((self.red, self.green, self.blue), colour, strict=True):
+            plane += weight * (np.float32(value) - plane)
+
     def veil(self, weight: np.ndarray, colour: np.ndarray) -> None:
         """Add light of a colour (red, green, blue) by a weight plane: what shines back from in front of the retina."""
         self.red += weight * np.float32(colour[0])
