@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_realmnet.tasks.outputs import Output
+from keras_realmnet.tasks.outputs import Masks, Output
 from training.datasets.image_set import ImageSet, resize_square
 from training.input.augmentation import Augmentation, augment
 from training.input.windows import Places, Windows, cut, places_of
@@ -91,7 +91,8 @@ class AugmentedImages:
     def _places_at(self, index: int, truth: Mapping[str, NDArray[Any]]) -> Places:
         row = int(self.rows[index])
         if row not in self._places:
-            self._places[row] = places_of(truth, self.outputs)
+            masks = {name: output for name, output in self.outputs.items() if isinstance(output, Masks)}  # all of them
+            self._places[row] = places_of(truth, masks)
         return self._places[row]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_realmnet.arguments import SHARE, check, count
-from keras_realmnet.tasks.outputs import Masks, Output
+from keras_realmnet.tasks.outputs import Masks
 from keras_realmnet.tasks.task import Task
 from training.tasks.masks import pixels_of_labels
 
@@ -59,7 +59,7 @@ class Places:
     known: tuple[int, int, int, int]
 
 
-def places_of(masks: Mapping[str, Array], outputs: Mapping[str, Output]) -> Places:
+def places_of(masks: Mapping[str, Array], outputs: Mapping[str, Masks]) -> Places:
     """Args: {output: the mask of one picture, as `training.tasks.masks` has it}, {output: what it is}."""
     found, known = [], np.zeros(next(iter(masks.values())).shape[:2], np.bool_)
     for name, mask in masks.items():
