@@ -202,7 +202,7 @@ MEASURES: dict[str, type[MeasureOf]] = {
 def lesion_measures(lesions: LabelSet, quadrants: Sequence[str] = ()) -> tuple[MeasureOf, ...]:
     """Of each kind of lesion its share of the field and the number of its parts, for `Task.measures`.
 
-    Their codes are the lesion's with "_share" and "_count" behind, in a quadrant with "_ul", "_ur", "_ll" or "_lr".
+    Their codes are the lesion's with "_pct" and "_n" behind, in a quadrant with "_ul", "_ur", "_ll" or "_lr".
 
     Args:
         quadrants: codes of lesions whose parts are also counted in each quadrant.
@@ -212,8 +212,8 @@ def lesion_measures(lesions: LabelSet, quadrants: Sequence[str] = ()) -> tuple[M
         raise ValueError(f"label set '{lesions.name}' has no label {', '.join(unknown)}")
     measures: list[MeasureOf] = []
     for label in lesions.labels:
-        measures.append(ShareOfField(f"{label.code}_share", f"{label.name}: share of the field", label.code))
-        measures.append(CountOf(f"{label.code}_count", f"{label.name}: number found", label.code))
+        measures.append(ShareOfField(f"{label.code}_pct", f"{label.name}: share of the field", label.code))
+        measures.append(CountOf(f"{label.code}_n", f"{label.name}: number found", label.code))
         for quadrant in QUADRANTS if label.code in quadrants else ():
             code = f"{label.code}_{''.join(word[0] for word in quadrant.split())}"
             measures.append(CountOf(code, f"{label.name}: number found, {quadrant}", label.code, quadrant))

@@ -47,16 +47,16 @@ def test_shares_are_of_the_field_and_parts_are_counted_where_they_lie():
     found = findings()
     values = {code: each.value for (kind, code), each in found.items() if kind == "measure"}
     assert values == {
-        "MA_share": pytest.approx(100 * 12 / 32**2, rel=0.02),  # the vessel is dark, and of the field
-        "MA_count": 3,
+        "MA_pct": pytest.approx(100 * 12 / 32**2, rel=0.02),  # the vessel is dark, and of the field
+        "MA_n": 3,
         "MA_ul": 1,
         "MA_ur": 1,
         "MA_ll": 0,
         "MA_lr": 1,
-        "EX_share": 0,
-        "EX_count": 0,
+        "EX_pct": 0,
+        "EX_n": 0,
     }
-    assert {each.unit for (_, code), each in found.items() if code.endswith("_share")} == {"%"}
+    assert {each.unit for (_, code), each in found.items() if code.endswith("_pct")} == {"%"}
     upper_left = found["measure", "MA_ul"]
     assert (upper_left.unit, upper_left.of, upper_left.part) == ("{count}", "MA", "upper left")
     for each in found.values():
@@ -103,11 +103,11 @@ def test_a_measure_is_told_with_its_unit():
     assert [percent(value) for value in (0, 0.0004, 0.0123, 0.34, 1.26, 34.4)] == [
         *("0 %", "less than 0.001 %", "0.012 %", "0.34 %", "1.3 %", "34 %")
     ]
-    share = Measure("", "lesions", "EX_share", "Hard exudate: share of the field", 1.26, "%", of="EX")
+    share = Measure("", "lesions", "EX_pct", "Hard exudate: share of the field", 1.26, "%", of="EX")
     assert (share.text, replace(share, value=12.0, unit="{count}").text, replace(share, value=None).text) == (
         *("1.3 %", "12", ""),
     )
-    verdict = MeasureAbove("EX_share", 1.0, "by hand").decide([share])
+    verdict = MeasureAbove("EX_pct", 1.0, "by hand").decide([share])
     assert verdict.reasons == ("Hard exudate: share of the field: 1.3 % reaches the threshold of 1.0 %.",)
     mask = MaskFinding("lesions", "lesion", "EX", "Hard exudate", ())
     assert ShareOfField("s", "Share", "EX").value([mask], (0, 0)) is None  # the picture stretches areas

@@ -10,6 +10,7 @@ from keras_realmnet.arguments import check as check_arguments
 from keras_realmnet.arguments import count, number, one_of
 from keras_realmnet.errors import DataSetError
 from keras_realmnet.screening.preprocessing import PreprocessSpec
+from keras_realmnet.tasks.measures import lesion_measures
 from keras_realmnet.tasks.outputs import Output
 from keras_realmnet.tasks.rules import NoReferral
 from keras_realmnet.tasks.task import Task
@@ -25,6 +26,7 @@ from training.datasets.image_set import ImageSet
 __all__ = ["LesionDataSet"]
 
 LESIONS, GRADE = "lesions", "grade"  # outputs
+COUNTED = ("MA", "HE")  # in each quadrant: severe retinopathy has many haemorrhages in all four (Wilkinson et al. 2003)
 _FIELDS = {"layout": one_of(*LAYOUTS), "held_out": number(0, 1, below=True), "seed": count(0)}
 
 
@@ -64,10 +66,12 @@ class LesionDataSet:
 
     @property
     def task(self) -> Task:
-        outputs: dict[str, Output] = {LESIONS: lesion_masks(self.lesions)}
+        masks = lesion_masks(self.lesions)
+        outputs: dict[str, Output] = {LESIONS: masks}
         if self.grades:
             outputs[GRADE] = GRADES
-        return Task("lesions", "colour_fundus", outputs, NoReferral())
+        counted = [code for code in COUNTED if code in self.lesions]
+        return Task("lesions", "colour_fundus", outputs, NoReferral(), lesion_measures(masks.labels, counted))
 
     @property
     def has_sets(self) -> bool:

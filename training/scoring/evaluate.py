@@ -199,6 +199,7 @@ def score_outputs(
             of_output |= {} if images.sides is None else {"side": images.sides}
         scores = with_intervals(kind.make_scorer(output, of_output), np.asarray(images.patients), bootstrap)
         found[name] = {**about, "scores": as_json(scores), "counts": kind.counts(output, of_output)}
+        found[name] |= {"curves": curves} if (curves := kind.curves(output, of_output)) else {}
     return {
         "images": len(images),
         "patients": len(set(images.patients)),

@@ -84,6 +84,10 @@ class TrainedKind(Generic[Of]):
         """What was there to be scored, JSON-safe."""
         raise NotImplementedError
 
+    def curves(self, output: Of, cases: Cases) -> dict[str, Any]:
+        """What a report draws beside the scores, JSON-safe; empty where there is nothing."""
+        return {}
+
     def columns(self, name: str, output: Of, cases: Cases) -> dict[str, Sequence[str]]:
         """The output called `name`, image by image, as columns of a table: what is true, what the network says."""
         raise NotImplementedError

@@ -9,11 +9,13 @@ import numpy as np
 from keras_realmnet.tasks.measures import binary_mask
 from keras_realmnet.tasks.outputs import Masks
 from training.scoring.bootstrap import Scorer
-from training.scoring.by_kind.masks import LEVELS, MaskScorer
+from training.scoring.by_kind.masks import LEVELS, MaskScorer, level_of, precision_and_recall
 from training.tasks.kind import Array, Cases, TrainedKind
 from training.tasks.motion import IGNORE, Motion
 
 __all__ = ["MasksKind", "heights", "nearest", "pixels_of_labels"]
+
+POINTS = 200  # of a curve
 
 
 class MasksKind(TrainedKind[Masks]):
@@ -65,20 +67,21 @@ class MasksKind(TrainedKind[Masks]):
         """
         shape = len(truth), len(output.labels)
         hit, found, true = (np.zeros(shape, np.int64) for _ in range(3))
-        known, ranked = np.zeros(shape, np.bool_), np.zeros((*shape, LEVELS, 2), np.int64)
+        known, peak = np.zeros(shape, np.bool_), np.zeros(shape, np.float32)
+        ranked = np.zeros((*shape, LEVELS, 2), np.int32)
         for n, (mask, probability) in enumerate(zip(truth, predicted, strict=True)):
             asked, present = pixels_of_labels(output, mask)
             larger = enlarged(probability[..., int(output.exclusive) :], mask.shape[0])
-            level = np.rint(larger * (LEVELS - 1)).astype(np.int64)
+            level = level_of(larger)
             for k in range(len(output.labels)):
                 where, there = asked[..., k], present[..., k]
                 inside = np.where(where, larger[..., k], 0)
                 said = binary_mask(inside, output.threshold, output.single).astype(np.bool_) & where
                 hit[n, k], found[n, k], true[n, k] = (said & there).sum(), said.sum(), there.sum()
-                known[n, k] = where.any()
+                known[n, k], peak[n, k] = where.any(), inside.max()
                 of_pixel = 2 * level[..., k][where] + there[where]
                 ranked[n, k] = np.bincount(of_pixel, minlength=2 * LEVELS).reshape(LEVELS, 2)
-        return {"hit": hit, "found": found, "true": true, "known": known, "ranked": ranked}
+        return {"hit": hit, "found": found, "true": true, "known": known, "peak": peak, "ranked": ranked}
 
     def scorer(self, output: Masks, cases: Cases, units: Array) -> Scorer:
         return MaskScorer(output.labels, cases, units)
@@ -97,12 +100,27 @@ class MasksKind(TrainedKind[Masks]):
             for k, code in enumerate(output.labels.codes)
         }
 
+    def curves(self, output: Masks, cases: Cases) -> dict[str, Any]:
+        """Of each label that some image has "precision" and "recall" from no pixel found to all, and its "share"."""
+        curves = {}
+        for code, ranked in zip(output.labels.codes, cases["ranked"].sum(axis=0), strict=True):
+            precision, recall = precision_and_recall(ranked)
+            if np.isnan(recall[-1]):
+                continue
+            rows = np.unique(np.searchsorted(recall, np.linspace(0, 1, POINTS + 1)[1:]))
+            share = float(ranked[:, 1].sum() / ranked.sum())
+            curves[code] = {"precision": precision[rows].tolist(), "recall": recall[rows].tolist(), "share": share}
+        return curves
+
     def columns(self, name: str, output: Masks, cases: Cases) -> dict[str, Sequence[str]]:
-        """Pixels of the square, nothing where nothing is known; dice: nothing in images without the label."""
+        """Pixels of the square, nothing where nothing is known; dice: nothing in images without the label.
+
+        CODE_peak: the highest probability of any pixel.
+        """
         columns: dict[str, Sequence[str]] = {}
         for k, code in enumerate(output.labels.codes):
-            hit, found, true, known = (cases[each][:, k] for each in ("hit", "found", "true", "known"))
-            for each, values in (("true", true), ("found", found), ("hit", hit)):
+            hit, found, true, known, peak = (cases[each][:, k] for each in ("hit", "found", "true", "known", "peak"))
+            for each, values in (("true", true), ("found", found), ("hit", hit), ("peak", peak)):
                 columns[f"{code}_{each}"] = [
                     str(v) if is_known else "" for v, is_known in zip(values, known, strict=True)
                 ]

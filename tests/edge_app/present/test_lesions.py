@@ -43,24 +43,24 @@ def measures(record):
 def test_the_lesions_are_counted_and_measured(box):
     _, result, _ = box
     values = {code: each.value for code, each in measures(result.record).items()}
-    counts = {code: values[code] for code in values if not code.endswith("_share")}
+    counts = {code: values[code] for code in values if not code.endswith("_pct")}
     assert counts == {
-        "MA_count": 4,
+        "MA_n": 4,
         "MA_ul": 1,
         "MA_ur": 2,
         "MA_ll": 0,
         "MA_lr": 1,
-        "HE_count": 2,
+        "HE_n": 2,
         "HE_ul": 0,
         "HE_ur": 0,
         "HE_ll": 2,
         "HE_lr": 0,
-        "EX_count": 4,
-        "SE_count": 0,
+        "EX_n": 4,
+        "SE_n": 0,
     }
     field = np.pi / 4 * 765**2  # its diameter, px
-    assert values["HE_share"] == pytest.approx(100 * np.pi * (16.5**2 + 9.5**2) / field, rel=0.1)
-    assert values["SE_share"] == 0
+    assert values["HE_pct"] == pytest.approx(100 * np.pi * (16.5**2 + 9.5**2) / field, rel=0.1)
+    assert values["SE_pct"] == 0
 
 
 def test_the_pages_say_which_lesions_speak_for_the_grade(box):

@@ -10,16 +10,19 @@ from typing import Any
 
 from keras_realmnet.arguments import one_of
 from keras_realmnet.tasks.outputs import Grades, Masks
-from keras_realmnet.tasks.vocabulary import Label, LabelSet
+from keras_realmnet.tasks.vocabulary import Concept, Label, LabelSet
 
 __all__ = ["GRADES", "LESIONS", "check_codes", "grade_vocabulary", "lesion_masks", "lesion_vocabulary"]
 
 CONDITION = "diabetic retinopathy"
+# The one concept that DICOM's dictionary knows (PS3.16, CID 7159); the retina is stated as its site. The microaneurysm
+# of SNOMED CT that could be looked up, 25412000, is one of diabetes, which no picture tells.
+HAEMORRHAGE = Concept("SCT", "50960005", "Hemorrhage")
 LESIONS = LabelSet(
     name="lesions",
     labels=(
         Label("MA", "Microaneurysm", "microaneurysm"),
-        Label("HE", "Haemorrhage", "haemorrhage within the retina"),
+        Label("HE", "Haemorrhage", "haemorrhage within the retina", HAEMORRHAGE),
         Label("EX", "Hard exudate", "hard exudate"),
         Label("SE", "Cotton wool spot", "cotton wool spot (soft exudate)"),
         Label("VHE", "Vitreous haemorrhage", "haemorrhage into the vitreous"),
@@ -27,6 +30,7 @@ LESIONS = LabelSet(
         Label("NV", "Neovascularization", "new vessels on disc or retina"),
         Label("FIP", "Fibrous proliferation", "fibrous proliferation"),
     ),
+    pathologic=("MA", "HE", "EX", "SE", "VHE", "PHE", "NV", "FIP"),
     condition=CONDITION,
 )
 GRADES = Grades(
@@ -57,7 +61,8 @@ def check_codes(codes: Sequence[str]) -> None:
 def lesion_masks(codes: Sequence[str]) -> Masks:
     """The output of some lesions, in this order; a pixel may belong to several. Raises ValueError as `check_codes`."""
     check_codes(codes)
-    return Masks(LabelSet(LESIONS.name, tuple(LESIONS[code] for code in codes), condition=CONDITION))
+    labels = tuple(LESIONS[code] for code in codes)
+    return Masks(LabelSet(LESIONS.name, labels, pathologic=tuple(codes), condition=CONDITION))
 
 
 def lesion_vocabulary(marks: Mapping[str, Mapping[str, Any]], source: str, **keys: Any) -> dict[str, Any]:
@@ -71,7 +76,7 @@ def lesion_vocabulary(marks: Mapping[str, Mapping[str, Any]], source: str, **key
         keys: other keys of the output, as `folder`.
     """
     check_codes(tuple(marks))
-    entries = [_entry(LESIONS[code]) | dict(where) for code, where in marks.items()]
+    entries = [_entry(LESIONS[code]) | {"pathologic": True} | dict(where) for code, where in marks.items()]
     output = {"name": "lesions", "kind": "masks", "exclusive": False, **keys, "entries": entries}
     return {**_of_fundus(LESIONS, source), "outputs": [output]}
 

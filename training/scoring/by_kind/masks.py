@@ -6,31 +6,62 @@ import numpy as np
 
 from keras_realmnet.tasks.vocabulary import LabelSet
 from training.scoring.arrays import TINY, Array, ratio
-from training.scoring.by_kind.sums import mean_of, sums_by_unit
+from training.scoring.by_kind.sums import mean_of, sums_by_unit, unit_count
+from training.scoring.ranking import Ranking
 
-__all__ = ["LEVELS", "MaskScorer"]
+__all__ = ["IMAGE_THRESHOLD", "LEVELS", "MaskScorer", "level_of", "precision_and_recall"]
 
-LEVELS = 256  # of probability, by which pixels are ranked: rounded to 1 / 255
+IMAGE_THRESHOLD = 0.5  # Lesion-Net: from this probability of any of its pixels on an image has the lesion
+BITS = 6  # of the mantissa: 64 levels from each power of two to the next
+OCTAVES = 23  # of p below .5 and of 1 − p above: down to 2⁻²⁴, beyond which float32 knows no 1 − p
+HALF = (OCTAVES << BITS) + 1
+LEVELS = 2 * HALF  # of probability, by which pixels are ranked
+
+
+def level_of(probability: Array) -> Array:
+    """The level of each probability, int, 0 to LEVELS − 1, in their order; of the same shape.
+
+    A level is 1/64 wide or less, relative to p or to 1 − p, whichever is smaller: a network trained by Dice says almost
+    0 or almost 1 of every pixel, and levels of equal width would rank none of these.
+    """
+    probability = np.asarray(probability, np.float32)
+    rest = np.maximum(np.minimum(probability, 1 - probability), np.float32(2.0**-24))
+    lowest = np.float32(2.0**-24).view(np.int32) >> (23 - BITS)
+    level = (rest.view(np.int32) >> (23 - BITS)) - lowest
+    return np.where(probability < 0.5, level, LEVELS - 1 - level)
+
+
+def precision_and_recall(ranked: Array) -> tuple[Array, Array]:
+    """The curve of pixels by their level, (LEVELS, 2), from the highest level down; (LEVELS,) each.
+
+    Recall is NaN where there is no pixel of the label, precision 0 where nothing is found yet.
+    """
+    without, positives = np.cumsum(ranked[::-1], axis=0, dtype=np.float64).T
+    return ratio(positives, without + positives + TINY), ratio(positives, np.full(len(positives), positives[-1]))
 
 
 class MaskScorer:
     """Of numbers of n images and the labels; only pixels whose truth is known count.
 
     "hit", "found", "true", int (n, labels): pixels that are both, that are found, that are true. "known", bool (n,
-    labels): whether anything is known of the image. "ranked", int (n, labels, LEVELS, 2): pixels by their probability,
-    those without and those with the label.
+    labels): whether anything is known of the image. "peak", (n, labels): the highest probability of any pixel.
+    "ranked", int (n, labels, LEVELS, 2): pixels by the level of their probability, those without and those with the
+    label.
 
     - dice, iou: means over the images and labels that are there; dice_CODE and iou_CODE over the images with the label.
       An image without it has neither: what is found there counts in the others.
-    - pixel_f1_CODE: of all pixels of all images together. aupr_CODE: their average precision, scikit-learn's
-      `average_precision_score` of the rounded probabilities. image_f1_CODE: of whether an image has a pixel of it.
-      pixel_f1, aupr, image_f1: means over the labels that some image has.
+    - pixel_f1_CODE: of all pixels of all images together, those found at the output's threshold. aupr_CODE: the average
+      precision of all pixels of all images in one ranking, scikit-learn's `average_precision_score` of their levels.
+    - image_f1_CODE: of whether an image has a pixel of it, which is said from a peak of IMAGE_THRESHOLD on.
+      image_auroc_CODE: of the peaks.
+    - pixel_f1, aupr, image_f1, image_auroc: means over the labels that some image has (and some has not).
     """
 
     def __init__(self, labels: LabelSet, cases: Mapping[str, Array], units: Array):
         self.codes = labels.codes
         hit, found, true = (cases[name].astype(np.float64) for name in ("hit", "found", "true"))
-        there = true > 0
+        there, known = true > 0, cases["known"]
+        said = known & (cases["peak"] >= IMAGE_THRESHOLD)
         columns = {
             "hit": hit,
             "found": found,
@@ -38,12 +69,16 @@ class MaskScorer:
             "there": there,
             "dice": np.where(there, 2 * hit / np.maximum(found + true, 1), 0),
             "iou": np.where(there, hit / np.maximum(found + true - hit, 1), 0),
-            "said": (found > 0) & cases["known"],
-            "both": (found > 0) & there,
+            "said": said,
+            "both": said & there,
         }
         self.sums = {name: sums_by_unit(values, units) for name, values in columns.items()}
         self.ranked = sums_by_unit(cases["ranked"][:, :, ::-1], units)  # (labels, LEVELS, 2, units), highest first
         self.has_positive = there.any(axis=0)
+        self.has_both = self.has_positive & (known & ~there).any(axis=0)
+        truth = np.where(known, there, np.nan)
+        count = unit_count(units)
+        self.rankings = [Ranking(truth[:, k], cases["peak"][:, k], units, count) for k in range(len(labels))]
 
     def __call__(self, weights: Array) -> dict[str, Array]:
         total = {name: sums @ weights for name, sums in self.sums.items()}  # (labels, replicates)
@@ -60,11 +95,12 @@ class MaskScorer:
             "aupr": ratio((precision * positives).sum(axis=1), positives.sum(axis=1)),
             "pixel_f1": f1(total["hit"], total["found"], total["true"]),
             "image_f1": f1(total["both"], total["said"], total["there"]),
+            "image_auroc": np.array([ranking(weights)[0] for ranking in self.rankings]),
         }
         means = {
             name: ratio(total[name].sum(axis=0), total["there"].sum(axis=0))
             if name in ("dice", "iou")
-            else mean_of(list(values), self.has_positive)
+            else mean_of(list(values), self.has_both if name == "image_auroc" else self.has_positive)
             for name, values in by_label.items()
         }
         return means | {

@@ -1,4 +1,5 @@
 import pytest
+from pydicom.sr.codedict import codes
 
 from keras_realmnet.tasks.rules import GradeFrom
 from training.data.lesions.vocabulary import (
@@ -20,6 +21,13 @@ def test_ones_own_vocabularies_have_the_same_labels():
     grades = task_of_vocabulary(parse_vocabulary(grade_vocabulary("dr_grade", "a clinic")))
     assert grades.trained == {"grade": GRADES}
     assert grades.rule == GradeFrom("grade", "DR2", "the first pathologic one of icdr")
+
+
+def test_concepts_are_those_of_dicom():
+    concepts = {label.code: label.concept for label in LESIONS.labels if label.concept is not None}
+    assert {code: each.value for code, each in concepts.items()} == {"HE": codes.SCT.Hemorrhage.value}
+    assert concepts["HE"].meaning == codes.SCT.Hemorrhage.meaning
+    assert "Hemorrhage" in dir(codes.cid7159)  # lesion segmentation types
 
 
 def test_codes():

@@ -7,6 +7,7 @@ from sklearn import metrics
 from keras_realmnet.tasks.outputs import Masks, Points
 from tests.training.tasks.vocabularies import DISC, LANDMARKS, SEVERITY, SPOTS
 from training.scoring.bootstrap import Bootstrap, values_of, with_intervals
+from training.scoring.by_kind.masks import LEVELS, level_of
 from training.scoring.significance import paired
 from training.tasks.kinds import kind_of
 from training.tasks.masks import heights
@@ -135,23 +136,69 @@ def test_masks_are_scored_as_by_scikit_learn(output):
         there, known, said = mask == (k + 1 if output.exclusive else 1), mask != IGNORE, channels[..., k] >= 0.5
         y, y_said, y_score = there[known], said[known], channels[..., k][known]
         assert found[f"pixel_f1_{code}"] == pytest.approx(metrics.f1_score(y, y_said))
-        rounded = metrics.average_precision_score(y, np.rint(y_score * 255))
-        assert found[f"aupr_{code}"] == pytest.approx(rounded)
-        assert rounded == pytest.approx(metrics.average_precision_score(y, y_score), abs=0.01)
+        assert found[f"aupr_{code}"] == pytest.approx(metrics.average_precision_score(y, level_of(y_score)))
+        assert found[f"aupr_{code}"] == pytest.approx(metrics.average_precision_score(y, y_score), abs=0.01)
         each = [(there[i][known[i]], said[i][known[i]]) for i in range(2, n)]
         assert found[f"dice_{code}"] == pytest.approx(np.mean([metrics.f1_score(*pair) for pair in each]))
         assert found[f"iou_{code}"] == pytest.approx(np.mean([metrics.jaccard_score(*pair) for pair in each]))
         image_true = [there[i].any() for i in range(1, n)]
-        image_said = [(said[i] & known[i]).any() for i in range(1, n)]
+        peaks = np.where(known, channels[..., k], 0).max(axis=(1, 2))[1:]
+        image_said = peaks >= 0.5
         assert found[f"image_f1_{code}"] == pytest.approx(metrics.f1_score(image_true, image_said))
+        assert found[f"image_auroc_{code}"] == pytest.approx(metrics.roc_auc_score(image_true, peaks))
         counted = kind_of(output).counts(output, cases)[code]
         assert counted == {"with": n - 2, "without": 1, "unknown": 1, "found where it is not": int(image_said[0])}
-    for name in ("dice", "iou", "aupr", "pixel_f1", "image_f1"):
+    for name in ("dice", "iou", "aupr", "pixel_f1", "image_f1", "image_auroc"):
         assert found[name] == pytest.approx(np.mean([found[f"{name}_{code}"] for code in output.labels.codes]))
     nothing = np.where(truth == IGNORE, truth, 0).astype(np.uint8)
     _, empty = cases_and_values(output, nothing, predicted)
     assert np.isnan(list(empty.values())).all()
-    assert len(empty) == 5 * (1 + labels)
+    assert len(empty) == 6 * (1 + labels)
+    assert kind_of(output).curves(output, kind_of(output).cases(output, nothing, predicted)) == {}
+
+
+def saturated(rng, n=6, side=40):
+    """What a network trained by Dice says of lesions of a few pixels: nearly 0 or nearly 1 of each."""
+    truth = (rng.random((n, side, side, 3)) < 0.01).astype(np.uint8)
+    logit = 6 * (rng.normal(size=truth.shape) * 1.2 + 3 * truth) - 10
+    return SPOTS, truth, (1 / (1 + np.exp(-logit))).astype(np.float32)
+
+
+def test_levels_keep_the_order_of_probabilities_and_tell_those_of_a_saturated_network_apart():
+    rng = np.random.default_rng(5)
+    probability = np.sort(np.concatenate([[0, 1], rng.random(500), *(10.0**-k * rng.random(99) for k in range(8))]))
+    for values in (probability, 1 - probability[::-1]):
+        levels = level_of(values)
+        assert (np.diff(levels) >= 0).all()
+        assert (levels.min(), levels.max()) == (0, LEVELS - 1)
+        rest = np.minimum(values, 1 - values)
+        same = (np.diff(levels) == 0) & (rest[1:] > 1e-6) & (rest[:-1] > 1e-6)
+        assert np.abs(np.diff(rest))[same].max() <= rest.max() / 64
+    output, truth, predicted = saturated(rng)
+    cases, found = cases_and_values(output, truth, predicted)
+    for k, code in enumerate(output.labels.codes):
+        y, score = truth[..., k].ravel(), predicted[..., k].ravel()
+        exact = metrics.average_precision_score(y, score)
+        assert found[f"aupr_{code}"] == pytest.approx(exact, abs=0.01)
+        assert metrics.average_precision_score(y, np.rint(score * 255)) < exact - 0.05  # what levels of one width give
+    curves = kind_of(output).curves(output, cases)
+    for code, curve in curves.items():
+        precision, recall = np.array(curve["precision"]), np.array(curve["recall"])
+        assert (np.diff(recall) > 0).all()
+        assert recall[-1] == 1
+        k = output.labels.codes.index(code)
+        assert curve["share"] == pytest.approx(truth[..., k].mean())
+        area = (np.diff(recall, prepend=0) * precision).sum()
+        assert area == pytest.approx(found[f"aupr_{code}"], abs=0.01)
+
+
+def test_an_image_is_said_to_have_a_lesion_from_one_half_on_whatever_the_threshold_of_pixels():
+    output = Masks(type(SPOTS.labels)("one", SPOTS.labels.labels[:1]), threshold=0.2)
+    truth, predicted = np.zeros((2, 8, 8, 1), np.uint8), np.zeros((2, 8, 8, 1), np.float32)
+    truth[0, :2, :2], predicted[0, :2, :2], predicted[1, :2, :2] = 1, 0.6, 0.4
+    _, found = cases_and_values(output, truth, predicted)
+    assert (found["image_f1"], found["image_auroc"]) == (1, 1)
+    assert found["pixel_f1"] == pytest.approx(2 * 4 / (4 + 8))
 
 
 def test_of_a_structure_that_is_there_once_the_largest_part_counts():
