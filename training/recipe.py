@@ -15,7 +15,14 @@ from typing import Any
 
 from keras_realmnet.arguments import HEADS, LOSSES, RATE, SHARE, Rule, check, count, number, one_of, optional
 from keras_realmnet.errors import DataSetError
-from keras_realmnet.presets import BASELINE_PRESETS, NETWORKS, REALMNET_PRESETS, SCHEMES, network_options
+from keras_realmnet.presets import (
+    BASELINE_PRESETS,
+    LESION_GUIDED_PRESETS,
+    NETWORKS,
+    REALMNET_PRESETS,
+    SCHEMES,
+    network_options,
+)
 from keras_realmnet.screening.preprocessing import PreprocessSpec
 from keras_realmnet.tasks.task import Task
 from training.data.resampling import Resampling
@@ -94,6 +101,7 @@ class Recipe:
     model_options: Mapping[str, Any] = field(default_factory=dict)  # further arguments of the network
     drop_path_rate: float = 0.5  # for networks that have it
     weights: str | None = None  # what training starts from: see training.fitting.start.initial_model; None: random
+    lesion_run: str | None = None  # the folder of a Lesion-Net's run, beside which the network grades; see there
 
     phases: tuple[Phase, ...] = (Phase(epochs=50, size=384),)
     batch_size: int = 64  # 16 per GPU on 4 GPUs
@@ -156,6 +164,11 @@ class Recipe:
                 raise ValueError(
                     f"{name} needs keep, the column that must gain. Received: {name}={getattr(self, name)}"
                 )
+        if self.lesion_run is not None and self.preset not in LESION_GUIDED_PRESETS:
+            raise ValueError(
+                f"lesion_run is for {', '.join(LESION_GUIDED_PRESETS)}. "
+                f"Received: {self.lesion_run!r} for {self.preset!r}"
+            )
         if self.loss_options_after_drop and self.drop_after is None:
             raise ValueError(f"loss_options_after_drop needs drop_after. Received: {self.loss_options_after_drop}")
         if self.keep == VALIDATION_LOSS and not self.validation_loss:

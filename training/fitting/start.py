@@ -14,37 +14,50 @@ from keras_realmnet.schedules import WarmupCosine
 from keras_realmnet.tasks.outputs import Grades, Labels, Masks, Points
 from keras_realmnet.weights import transfer_weights
 from training.recipe import Recipe
-from training.runs import build_model, load_run, read_task
+from training.runs import build_model, load_run, read_task, recipe_of_run
 from training.scoring.figures import Losses
 from training.tasks.objective import objectives
 
 __all__ = ["compile_model", "decayed", "initial_model", "losses_of", "options_after_drop"]
 
 Trained = Labels | Grades | Masks | Points
-_NEEDS = "looks at what a trained Lesion-Net tells: weights must be the folder of such a run"
+_NEEDS = "looks at what a trained Lesion-Net tells: lesion_run must be the folder of such a run"
 
 
 def initial_model(recipe: Recipe, size: int) -> keras.Model:
     """The recipe's network as its training begins, with the weights that `recipe.weights` names, if any.
 
-    That is the folder of a finished run (its features, and the ends of outputs that are the same; of a Lesion-Net,
-    where a network grades beside one, that part whole and its encoder for the one that grades, which is ours), or else
-    what `keras_realmnet.models.networks.build` takes for this network: for one with TinyViT a `.safetensors` file (a
+    That is the folder of a finished run (its features, and the ends of outputs that are the same), or else what
+    `keras_realmnet.models.networks.build` takes for this network: for one with TinyViT a `.safetensors` file (a
     reference checkpoint, whose classifier is left out).
+
+    The Lesion-Net beside which a network grades is that of `recipe.lesion_run`, the run of one or of a network that
+    grades beside one; `recipe.weights` is what the encoder that grades starts from, as without a Lesion-Net.
 
     Raises:
         RealMNetError: there is no such file or run, or it does not fit; a network that grades beside a Lesion-Net has
             none that is trained.
     """
-    is_run = recipe.weights is not None and (Path(recipe.weights).expanduser() / "recipe.json").is_file()
-    if recipe.preset in LESION_GUIDED_PRESETS and not is_run:
-        raise RealMNetError(f"{recipe.preset} {_NEEDS}. Received: weights={recipe.weights!r}")
+    if recipe.preset not in LESION_GUIDED_PRESETS:
+        return _weighted_model(recipe, size)
+    if recipe.lesion_run is None:
+        raise RealMNetError(f"{recipe.preset} {_NEEDS}. Received: lesion_run=None")
+    run = Path(recipe.lesion_run).expanduser()
+    preset = recipe_of_run(run).preset
+    if preset not in (*LESION_PRESETS, *LESION_GUIDED_PRESETS):
+        raise RealMNetError(f"{recipe.preset} {_NEEDS}. Received: {run}, a run of {preset}")
+    lesion_net, _ = load_run(run)
+    model = _weighted_model(recipe, size)
+    return use_lesion_net(model, lesion_net if preset in LESION_PRESETS else lesion_net.get_layer(LESION_NET))
+
+
+def _weighted_model(recipe: Recipe, size: int) -> keras.Model:
     if recipe.weights is None:
         return build_model(recipe, size)
     path = Path(recipe.weights).expanduser()
     preset = REALMNET_PRESETS.get(recipe.preset)
     tiny_vit = preset is not None and "architecture" not in preset
-    if is_run or (tiny_vit and path.is_dir()):
+    if (path / "recipe.json").is_file() or (tiny_vit and path.is_dir()):
         return _from_run(path, recipe, size)
     if not tiny_vit:
         return build_model(recipe, size, load_weights=recipe.weights)
@@ -59,14 +72,9 @@ def initial_model(recipe: Recipe, size: int) -> keras.Model:
 def _from_run(run: Path, recipe: Recipe, size: int) -> keras.Model:
     model = build_model(recipe, size)
     source, theirs = load_run(run)
-    guided = recipe.preset in LESION_GUIDED_PRESETS
-    if guided and theirs.preset not in (*LESION_PRESETS, recipe.preset):
-        raise RealMNetError(f"{recipe.preset} {_NEEDS}. Received: {run}, a run of {theirs.preset}")
     answered, asked = read_task(run).trained, recipe.data.task.trained
     if (theirs.head, answered) == (recipe.head, asked):
         return transfer_weights(source, model)
-    if guided:
-        use_lesion_net(model, source if theirs.preset in LESION_PRESETS else source.get_layer(LESION_NET))
     transfer_weights(_features(source), _features(model))
     for name, output in asked.items():
         if theirs.preset == recipe.preset and name in answered and _as_large(output, answered[name]):

@@ -1,4 +1,4 @@
-"""A network that grades beside a Lesion-Net starts from a run of that, never from random lesions."""
+"""A network that grades beside a Lesion-Net looks at a run of that, never at random lesions."""
 
 import json
 from dataclasses import dataclass, replace
@@ -56,20 +56,36 @@ def write_run(recipe, folder):
     return model
 
 
-def test_it_starts_from_a_trained_lesion_net(tmp_path, monkeypatch):
+def same(one, other):
+    pairs = zip(one.get_weights(), other.get_weights(), strict=True)
+    return all(np.array_equal(a, b) for a, b in pairs)
+
+
+def test_the_lesion_net_is_that_of_a_run_and_the_encoder_starts_as_without_it(tmp_path, monkeypatch):
     monkeypatch.setitem(registry.DATA_SETS, Asked.kind, Asked)
     keras.utils.set_random_seed(0)
     lesion_net = write_run(LESIONS, tmp_path / "lesions")
-    model = initial_model(replace(GRADES, weights=str(tmp_path / "lesions")), 32)
-    parts = {"lesion_net": lesion_net, "encoder": lesion_net.get_layer("encoder")}
-    for name, theirs in parts.items():
-        for a, b in zip(model.get_layer(name).get_weights(), theirs.get_weights(), strict=True):
-            np.testing.assert_array_equal(a, b)
-    for weights in (None, "imagenet", str(tmp_path / "nowhere")):
-        with pytest.raises(
-            RealMNetError, match=r"grading_lesion_max looks at .*: weights must be .* Received: weights="
-        ):
-            initial_model(replace(GRADES, weights=weights), 32)
-    write_run(replace(LESIONS, data=Asked("dr"), preset="grading_plain"), tmp_path / "plain")
+    other = write_run(replace(LESIONS, preset="lesion_net_16s"), tmp_path / "other")
+
+    recipe = replace(GRADES, lesion_run=str(tmp_path / "lesions"), weights=str(tmp_path / "other"))
+    model = initial_model(recipe, 32)
+    assert same(model.get_layer("lesion_net"), lesion_net)
+    assert same(model.get_layer("encoder"), other.get_layer("encoder"))
+
+    guided = write_run(recipe, tmp_path / "guided")  # whose Lesion-Net may serve others
+    model = initial_model(replace(recipe, lesion_run=str(tmp_path / "guided")), 32)
+    assert same(model.get_layer("lesion_net"), guided.get_layer("lesion_net"))
+
+
+def test_without_a_trained_lesion_net_it_does_not_start(tmp_path, monkeypatch):
+    monkeypatch.setitem(registry.DATA_SETS, Asked.kind, Asked)
+    with pytest.raises(RealMNetError, match=r"grading_lesion_max looks at .* Received: lesion_run=None"):
+        initial_model(replace(GRADES, weights="imagenet"), 32)
+    with pytest.raises(RealMNetError, match="nowhere/recipe.json: no such file"):
+        initial_model(replace(GRADES, lesion_run=str(tmp_path / "nowhere")), 32)
+    plain = replace(LESIONS, data=Asked("dr"), preset="grading_plain")
+    write_run(plain, tmp_path / "plain")
     with pytest.raises(RealMNetError, match=r"Received: .*plain, a run of grading_plain"):
-        initial_model(replace(GRADES, weights=str(tmp_path / "plain")), 32)
+        initial_model(replace(GRADES, lesion_run=str(tmp_path / "plain")), 32)
+    with pytest.raises(ValueError, match="lesion_run is for grading_lesion_concat, .* Received: 'r' for 'grading_pl"):
+        replace(plain, lesion_run="r")
