@@ -15,6 +15,7 @@ from keras_realmnet.deploy.settings import refuse
 from keras_realmnet.deploy.steps import HEADS, Step, Steps, steps_of
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.models.heads import ClassMaps
+from keras_realmnet.models.network import learned_by
 from keras_realmnet.models.realmnet import RealMNet
 from keras_realmnet.models.tiny_vit import WindowAttention, exact_gelu
 
@@ -40,7 +41,7 @@ def deploy_graph(
 
     Args:
         model: a functional network, images (batch, h, w, 3) → {output name: logits} or one tensor; it stays as it is.
-        outputs: names of those to compute; all where `None`.
+        outputs: names of those to compute; all where `None`. Auxiliary ends, which only training needs, are none.
         batch_size: images per call; `None` leaves it open, which costs LiteRT most of its speed.
         activations: {name of an output of `model`: "sigmoid", "softmax" (over the last axis) or `None`}, what is
             applied to it; all outputs are named, that of a network with one tensor gets its name here. `None` is for a
@@ -65,10 +66,11 @@ def deploy_graph(
         activations = {"probabilities": "sigmoid"}
         class_maps = {"class_maps": "probabilities"} if class_maps is None else class_maps
         features = {"features": "probabilities"} if features is None else features
-    names = _output_names(model, activations)
+    ends = _output_names(model, activations)
+    names = [end for end, output in learned_by(ends).items() if end == output]
     class_maps, features = dict(class_maps or {}), dict(features or {})
     wanted = _wanted(names, class_maps, features, outputs)
-    network = steps_of(model, names)
+    network = steps_of(model, ends)
     fold(network)
     images = keras.Input(network.images.shape, batch_size=batch_size, name="images")
     tensors, built = _built(network, images)
@@ -92,14 +94,15 @@ def deploy_graph(
 
 
 def _output_names(model, activations) -> list[str]:
-    """The names of the outputs of `model` in its order, which those of `activations` must be."""
+    """The names of the ends of `model` in its order; those of its outputs those of `activations` must be."""
     if not isinstance(model, keras.Model):
         raise RealMNetError(f"a functional Keras network expected. Received: {type(model).__name__}")
     given = getattr(model, "output", None)
     if isinstance(given, dict):
         names = list(given)
-        if set(activations or ()) != set(names):
-            raise ValueError(f"activations must name {', '.join(names)}. Received: {activations!r}")
+        outputs = dict.fromkeys(learned_by(names).values())
+        if set(activations or ()) != set(outputs):
+            raise ValueError(f"activations must name {', '.join(outputs)}. Received: {activations!r}")
     elif len(activations or ()) != len(keras.tree.flatten(given)) or isinstance(given, list | tuple):
         raise ValueError(f"activations must name the one output of {model.name}. Received: {activations!r}")
     else:

@@ -1,5 +1,7 @@
-"""What our Keras models share: precision and frozen layers survive saving, and errors name what to use instead."""
+"""What our Keras models share: precision and frozen layers survive saving, ends that only training needs, and errors
+that name what to use instead."""
 
+from collections.abc import Iterable
 from contextlib import contextmanager
 
 import keras
@@ -7,7 +9,20 @@ import keras
 from keras_realmnet import compat
 from keras_realmnet.errors import RealMNetError, WeightsMismatch
 
-__all__ = ["Network", "precision"]
+__all__ = ["AUXILIARY", "Network", "learned_by", "precision"]
+
+AUXILIARY = "_auxiliary"  # how the name of an auxiliary end ends: see `learned_by`
+
+
+def learned_by(ends: Iterable[str]) -> dict[str, str]:
+    """{end of a network: the output by whose truth it learns}.
+
+    That is itself, but for an auxiliary end, which stands beside an output, is named OUTPUT_auxiliary and has the same
+    shape: only training needs it. For "grade" and "grade_auxiliary" both are "grade".
+    """
+    ends = list(ends)
+    bases = {end: end.removesuffix(AUXILIARY) for end in ends}
+    return {end: base if base in ends else end for end, base in bases.items()}
 
 
 @contextmanager
@@ -34,6 +49,12 @@ class Network(keras.Model):
     def image_size(self):
         """(height, width) of the input in pixels."""
         return tuple(self.input.shape[1:3])
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """As Keras does, of auxiliary ends too; the truth has outputs alone."""
+        if isinstance(y, dict) and isinstance(y_pred, dict):
+            y = {end: y[output] for end, output in learned_by(y_pred).items() if output in y}
+        return super().compute_loss(x, y, y_pred, sample_weight, training)
 
     def load_weights(self, filepath, skip_mismatch=False, **kwargs):
         """As Keras does.

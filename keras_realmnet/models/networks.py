@@ -42,8 +42,8 @@ def build(
         options: arguments of the network, those of `presets.network_options(name)`.
 
     Returns:
-        A model: images (batch, h, w, 3), RGB, 0–255 → {name: logits, or points as they are}, float32; of a RealMNet or
-        a baseline one tensor, (batch, labels).
+        A model: images (batch, h, w, 3), RGB, 0–255 → {name: logits, or points as they are}, float32, and of
+        grading_abn an auxiliary end (`network.learned_by`); of a RealMNet or a baseline one tensor, (batch, labels).
 
     Raises:
         ValueError: for another name, outputs that this network cannot have, an unknown option, or a value out of range.
@@ -76,7 +76,7 @@ def build(
     if name in GRADING_PRESETS:
         arguments = {**GRADING_PRESETS[name], **options, **common, "name": name}
         if name == "grading_abn":
-            return attention_branch_network(list(ends), len(output.labels), **arguments)
+            return attention_branch_network(key, len(output.labels), **arguments)
         return plain_network(key, len(output.labels), **arguments)
     arguments = {**PALM_PRESETS[name], **options, **common}
     if name == "palm_classifier":
@@ -105,9 +105,6 @@ def check_answers(name: str, outputs: Mapping[str, Output]) -> None:
         expected, fits = "one output of exclusive masks", _one(ends, Masks) and ends[0].exclusive
     elif name in LESION_PRESETS:
         expected, fits = "one output of masks", _one(ends, Masks)
-    elif name == "grading_abn":
-        expected = "one output of labels or grades, or two that are the same, the second of the attention branch"
-        fits = _one(ends[:1], Labels | Grades) and ends[1:] in ([], ends[:1])
     elif name in LESION_GUIDED_PRESETS:
         masks = [output for output in ends if isinstance(output, Masks)]
         expected = "one output of grades, and at most one of masks that are not exclusive"

@@ -124,8 +124,13 @@ def score(
 
 
 def compare(
-    labels: Annotated[list[Path], typer.Option(help="Label list (csv as PSMM has it); repeatable.")],
-    scores: Annotated[list[Path], typer.Option(help="Scores of model A, then, given again, those of model B.")],
+    folders: Annotated[
+        list[Path] | None, typer.Argument(metavar="[A B]", help="Two folders that cross-validation wrote into.")
+    ] = None,
+    labels: Annotated[list[Path] | None, typer.Option(help="Or: label list (csv as PSMM has it); repeatable.")] = None,
+    scores: Annotated[
+        list[Path] | None, typer.Option(help="Scores of model A, then, given again, those of model B.")
+    ] = None,
     bootstrap: Annotated[int, typer.Option(min=1, help="Resamples for intervals and p-values.")] = 1000,
     label_set: Vocabulary = "psmm",
     seed: Annotated[int, typer.Option(min=0, help="Of the resampling.")] = 0,
@@ -133,18 +138,33 @@ def compare(
 ) -> None:
     """Test whether two models differ on the same images.
 
-    Differences B − A with intervals and p from resampling patients, DeLong's test for each label's AUROC, and the
-    published t-test, each with what to keep in mind.
+    Differences B − A with intervals and p from resampling patients; of two tables of labels also DeLong's test for each
+    label's AUROC, and the published t-test, each with what to keep in mind.
 
-    [bold]Example[/bold]: python -m training compare --labels test.csv --scores a_scores.csv --scores b_scores.csv
+    [bold]Examples[/bold]
+
+    python -m training compare runs/plain runs/guided
+
+    python -m training compare --labels test.csv --scores a_scores.csv --scores b_scores.csv
     """
-    from training.scoring.printing import print_comparison
+    from training.scoring.pooled import compare_pooled
+    from training.scoring.printing import print_comparison, print_differences
     from training.scoring.tables import compare_tables
 
-    if len(scores) != 2:
-        raise typer.BadParameter(f"--scores must be given twice, for A and for B. Received: {len(scores)}")
-    result = compare_tables(labels, scores[0], scores[1], bootstrap, seed, label_set_named(label_set))
+    if folders:
+        if len(folders) != 2 or labels or scores:
+            raise typer.BadParameter(f"expected two folders, A and B, and no tables. Received: {len(folders)} folders")
+        result = compare_pooled(folders[0], folders[1], bootstrap, seed)
+        show = print_differences
+    elif labels and scores and len(scores) == 2:
+        result = compare_tables(labels, scores[0], scores[1], bootstrap, seed, label_set_named(label_set))
+        show = print_comparison
+    else:
+        raise typer.BadParameter(
+            "expected two folders, or --labels with --scores given twice, for A and for B. "
+            f"Received: --labels {len(labels or ())} times, --scores {len(scores or ())} times"
+        )
     if json:
         print_json(result)
     else:
-        print_comparison(result)
+        show(result)

@@ -46,7 +46,8 @@ class OwnDataSet:
 
     The sets are those of the table's `split` column or, without one, a share `held_out` of the patients is dealt to
     validation and test by `seed`, half each; 0: all pictures train, which is what cross-validation cuts into folds.
-    Pictures of which nothing is known are left out.
+    Pictures of which nothing is known are left out, and so are those of the patients `without`: a network whose part
+    has learned from their pictures elsewhere can neither train nor be tested on them.
     """
 
     kind: ClassVar[str] = "own"
@@ -57,8 +58,10 @@ class OwnDataSet:
     vocabulary: Mapping[str, Any] = field(default_factory=dict)
     held_out: float = 0.3
     seed: int = 42
+    without: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "without", tuple(self.without))  # JSON has lists
         check_arguments("own data", _FIELDS, {name: getattr(self, name) for name in _FIELDS})
         parse_columns(self.columns)
 
@@ -85,7 +88,13 @@ class OwnDataSet:
         where = None if self.table is None else folder / Path(self.table).expanduser()
         table = read_own_table(folder, where, self._vocabulary(), parse_columns(self.columns))
         nothing = [table.names[k] for k in np.flatnonzero(~table.known).tolist()]
-        tell((*table.notices, *noticed(("pictures of which nothing is known, left out", nothing))))
+        stays = self._stays(table)
+        left_out = [table.names[k] for k in np.flatnonzero(~stays).tolist()]
+        new = noticed(
+            ("pictures of which nothing is known, left out", nothing),
+            ("pictures of patients without whom the data is asked for, left out", left_out),
+        )
+        tell((*table.notices, *new))
         task = self.task
         images = cached_files(  # one cache for all sets and folds
             f"own-{task.name}",
@@ -97,7 +106,7 @@ class OwnDataSet:
             spec=spec,
             cache=cache,
         )
-        rows = np.flatnonzero((self._sets(table, images) == split) & table.known)
+        rows = np.flatnonzero((self._sets(table, images) == split) & table.known & stays)
         return images.select(rows) if len(rows) else None
 
     def _vocabulary(self) -> Vocabulary:
@@ -107,6 +116,13 @@ class OwnDataSet:
                 "(training/data/own_data/vocabulary.py shows one)"
             )
         return parse_vocabulary(self.vocabulary)
+
+    def _stays(self, table: OwnTable) -> NDArray[np.bool_]:
+        """Of each picture, (n,), whether its patient is none of `without`."""
+        strangers = sorted(set(self.without) - set(table.patients))
+        if strangers:
+            raise DataSetError(f"without must name patients of the table. Received: {', '.join(strangers)}")
+        return np.array([patient not in self.without for patient in table.patients], bool)
 
     def _sets(self, table: OwnTable, images: ImageSet) -> NDArray[np.str_]:
         """The set of each picture, (n,); an empty word where it is in none."""

@@ -1,24 +1,34 @@
 """What a training starts from: the network with the weights that the recipe names, its optimizer and its loss."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import keras
 
 from keras_realmnet import losses
-from keras_realmnet.errors import RealMNetError
+from keras_realmnet.errors import DataSetError, RealMNetError
 from keras_realmnet.models.lesions.grading import LESION_NET, use_lesion_net
+from keras_realmnet.models.network import learned_by
 from keras_realmnet.presets import LESION_GUIDED_PRESETS, LESION_PRESETS, REALMNET_PRESETS
 from keras_realmnet.schedules import WarmupCosine
 from keras_realmnet.tasks.outputs import Grades, Labels, Masks, Points
 from keras_realmnet.weights import transfer_weights
+from training.data.files.notices import noticed, tell
+from training.datasets.image_set import ImageSet
 from training.recipe import Recipe
 from training.runs import build_model, load_run, read_task, recipe_of_run
 from training.scoring.figures import Losses
 from training.tasks.objective import objectives
 
-__all__ = ["compile_model", "decayed", "initial_model", "losses_of", "options_after_drop"]
+__all__ = [
+    "check_lesion_run",
+    "compile_model",
+    "decayed",
+    "initial_model",
+    "losses_of",
+    "options_after_drop",
+]
 
 Trained = Labels | Grades | Masks | Points
 _NEEDS = "looks at what a trained Lesion-Net tells: lesion_run must be the folder of such a run"
@@ -49,6 +59,34 @@ def initial_model(recipe: Recipe, size: int) -> keras.Model:
     lesion_net, _ = load_run(run)
     model = _weighted_model(recipe, size)
     return use_lesion_net(model, lesion_net if preset in LESION_PRESETS else lesion_net.get_layer(LESION_NET))
+
+
+def check_lesion_run(recipe: Recipe, held_out: Iterable[ImageSet | None], cache: Path) -> None:
+    """Of a network that grades beside a Lesion-Net: of what it knows best, that one has learned, it says too much.
+
+    Told where the pictures of that run are not there, so that it cannot be known.
+
+    Raises:
+        RealMNetError: the Lesion-Net of `recipe.lesion_run` learned from patients of the images `held_out`, on which
+            the network would be validated or tested; names them.
+    """
+    if recipe.lesion_run is None:
+        return
+    theirs = recipe_of_run(Path(recipe.lesion_run).expanduser())
+    try:
+        learned = theirs.data.load("train", theirs.spec(), cache)
+    except DataSetError as error:
+        what = "whether its Lesion-Net learned from pictures that are held out here is not known"
+        tell(noticed((f"{recipe.lesion_run}: {what}", [str(error)])))
+        return
+    known = set() if learned is None else set(learned.patients)
+    seen = sorted(known & {patient for images in held_out if images is not None for patient in images.patients})
+    if seen:
+        raise RealMNetError(
+            f"{recipe.lesion_run}: its Lesion-Net learned from pictures of patients who are held out here: leave them "
+            f"out (the field `without` of your own data), or name the run of one that did not. Found: "
+            f"{', '.join(seen)}"
+        )
 
 
 def _weighted_model(recipe: Recipe, size: int) -> keras.Model:
@@ -145,7 +183,8 @@ def compile_model(model: keras.Model, recipe: Recipe, steps_per_epoch: int) -> k
     jit_compile = keras.backend.backend() == "jax"
     found = losses_of(recipe)
     if isinstance(model.output, dict):
-        named, weights = ({name: pair[k] for name, pair in found.items()} for k in range(2))
+        ends = learned_by(model.output)  # the loss of an auxiliary end is that of its output, and counts as often
+        named, weights = ({end: found[output][k] for end, output in ends.items()} for k in range(2))
         model.compile(optimizer, named, loss_weights=weights, jit_compile=jit_compile)
     else:
         ((loss, weight),) = found.values()

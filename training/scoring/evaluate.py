@@ -34,7 +34,15 @@ from training.scoring.thresholds import choose_thresholds, rule_of
 from training.tasks.kinds import kind_of
 from training.tasks.masks import heights
 
-__all__ = ["CROSS_VALIDATION", "evaluate", "evaluate_on", "score_outputs", "score_predictions", "write_json"]
+__all__ = [
+    "CROSS_VALIDATION",
+    "evaluate",
+    "evaluate_on",
+    "measured",
+    "score_outputs",
+    "score_predictions",
+    "write_json",
+]
 
 CROSS_VALIDATION = "cross_validation.json"  # of a run folder: see `training.scoring.folds`
 
@@ -185,18 +193,15 @@ def score_outputs(
         "images", "patients", "bootstrap", "outputs" and "scores", see `evaluate`.
     """
     bootstrap, outputs = Bootstrap("patient", replicates), images.task.trained
-    disc = _disc_diameters(images)
+    cases = measured(images, cases)
     found: dict[str, dict[str, Any]] = {}
     for name, output in outputs.items():
         about = {"kind": output.kind, "vocabulary": output.labels.name}
-        kind, of_output = kind_of(output), dict(cases[name])
+        kind, of_output = kind_of(output), cases[name]
         if isinstance(output, Labels):
             point = (points or {}).get(name)
             found[name] = {**about, **score_predictions(images, of_output["predicted"], point, replicates, name)}
             continue
-        if isinstance(output, Points):
-            of_output |= {} if disc is None else {"diameter": disc}
-            of_output |= {} if images.sides is None else {"side": images.sides}
         scores = with_intervals(kind.make_scorer(output, of_output), np.asarray(images.patients), bootstrap)
         found[name] = {**about, "scores": as_json(scores), "counts": kind.counts(output, of_output)}
         found[name] |= {"curves": curves} if (curves := kind.curves(output, of_output)) else {}
@@ -210,6 +215,20 @@ def score_outputs(
             for score, value in each["scores"].items()
         },
         "outputs": found,
+    }
+
+
+def measured(images: ImageSet, cases: Mapping[str, Mapping[str, Array]]) -> dict[str, dict[str, Array]]:
+    """`cases`, those of points with what their distances are measured by: "diameter" of the disc, "side" of the square.
+
+    Either only where it is known.
+    """
+    disc = _disc_diameters(images)
+    rulers = {"diameter": disc, "side": images.sides}
+    known = {key: values for key, values in rulers.items() if values is not None}
+    return {
+        name: {**cases[name], **(known if isinstance(output, Points) else {})}
+        for name, output in images.task.trained.items()
     }
 
 

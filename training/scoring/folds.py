@@ -17,8 +17,9 @@ from training.datasets.image_set import ImageSet
 from training.recipe import Recipe, with_data
 from training.runs import load_run, read_task, recipe_of_run
 from training.scoring.arrays import Array
-from training.scoring.evaluate import CROSS_VALIDATION, score_outputs, write_json
+from training.scoring.evaluate import CROSS_VALIDATION, measured, score_outputs, write_json
 from training.scoring.figures import cases_of, check_answered
+from training.scoring.pooled import Pooled, write_pooled
 from training.scoring.printing import print_outputs
 from training.scoring.thresholds import choose_thresholds
 
@@ -37,7 +38,9 @@ def score_folds(
     Args:
         runs: the folders of finished runs, one for each fold.
         out: `cross_validation.json` is written into this folder; that of the network that learned from all folds, say,
-            which `evaluate` and a bundle then take the operating point and the scores from.
+            which `evaluate` and a bundle then take the operating point and the scores from. Beside it
+            `cross_validation.npz`, what the scores followed from, by which two cross-validations are compared
+            (`training.scoring.pooled`).
         data: another place of the same data set.
 
     Returns:
@@ -51,21 +54,23 @@ def score_folds(
     recipes = [_read(run, data) for run in runs]
     answered = read_task(runs[0]).trained
     counts = _check_folds(runs, recipes)
+    wholes = _cut_parts(recipes[0].data)
+    sets = [_pictures(whole, recipes[0], cache) for whole in wholes]
+    for images in sets:
+        check_answered(images.task.trained, answered)
+    said = _predictions(runs, recipes, sets, cache)
     parts: list[dict[str, Any]] = []
     points: dict[str, Any] = {}
-    for number, whole in enumerate(_cut_parts(recipes[0].data)):
-        images = replace(whole, fold=None).load("train", recipes[0].spec(), cache)
-        if images is None:
-            raise DataSetError(f"{whole.describe()}: no pictures")
-        check_answered(images.task.trained, answered)
-        said = _predictions(runs, number, images, data, cache)
-        chosen = _operating_points(images, said, f"{len(images)} pictures in {counts} folds of cross-validation")
+    for whole, images, of_part in zip(wholes, sets, said, strict=True):
+        chosen = _operating_points(images, of_part, f"{len(images)} pictures in {counts} folds of cross-validation")
         points |= {name: point.to_dict() for name, point in chosen.items()}
         about = {"data": f"cross-validation in {counts} folds: {whole.of.describe()}"}
-        parts.append({**about, **score_outputs(images, said, chosen, replicates)})
+        parts.append({**about, **score_outputs(images, of_part, chosen, replicates)})
         print_outputs(parts[-1])
     result = {"runs": [str(run) for run in runs], "folds": counts, "operating_points": points, "parts": parts}
     out.mkdir(parents=True, exist_ok=True)
+    pairs = zip(sets, said, strict=True)
+    write_pooled(out, [Pooled.of(images, measured(images, of_part)) for images, of_part in pairs])
     write_json(out / CROSS_VALIDATION, result)
     return result
 
@@ -75,6 +80,14 @@ def _read(run: Path, data: str | None) -> Recipe:
     if not any(part.fold for part in _cut_parts(recipe.data)):
         raise RealMNetError(f"{run}: not a run of cross-validation; expected one that was trained with --fold K/N")
     return recipe if data is None else with_data(recipe, data)
+
+
+def _pictures(whole: CrossValidation, recipe: Recipe, cache: Path) -> ImageSet:
+    """Those of all folds."""
+    images = replace(whole, fold=None).load("train", recipe.spec(), cache)
+    if images is None:
+        raise DataSetError(f"{whole.describe()}: no pictures")
+    return images
 
 
 def _cut_parts(data: DataSet) -> list[CrossValidation]:
@@ -109,26 +122,27 @@ def _but_for_the_fold(recipe: Recipe) -> dict[str, Any]:
 
 
 def _predictions(
-    runs: Sequence[Path], number: int, images: ImageSet, data: str | None, cache: Path
-) -> dict[str, dict[str, Array]]:
-    """Of every image what its scores need, by the network of the run that tested it."""
-    at = {name: k for k, name in enumerate(images.names)}
-    found: dict[str, dict[str, Array]] = {name: {} for name in images.task.trained}
-    tested = np.zeros(len(images), bool)
-    for run in runs:
-        model, recipe = load_run(run)
-        recipe = recipe if data is None else with_data(recipe, data)
-        test = _cut_parts(recipe.data)[number].load("test", recipe.spec(), cache)
-        if test is None:
-            continue
-        rows = np.array([at[name] for name in test.names])
-        tested[rows] = True
-        for name, cases in cases_of(model, test, recipe.batch_size, answered=read_task(run).trained).items():
-            for key, values in cases.items():
-                of_all = found[name].setdefault(key, np.zeros((len(images), *values.shape[1:]), values.dtype))
-                of_all[rows] = values
-    if not tested.all():
-        raise DataSetError(f"{images.names[int(np.argmin(tested))]} and others were tested by none of the runs")
+    runs: Sequence[Path], recipes: Sequence[Recipe], sets: Sequence[ImageSet], cache: Path
+) -> list[dict[str, dict[str, Array]]]:
+    """For each part's pictures, of every one what its scores need, by the network of the run that tested it."""
+    found: list[dict[str, dict[str, Array]]] = [{name: {} for name in images.task.trained} for images in sets]
+    tested = [np.zeros(len(images), bool) for images in sets]
+    for run, recipe in zip(runs, recipes, strict=True):
+        model, _ = load_run(run)
+        for part, images, of_part, done in zip(_cut_parts(recipe.data), sets, found, tested, strict=True):
+            test = part.load("test", recipe.spec(), cache)
+            if test is None:
+                continue
+            at = {name: k for k, name in enumerate(images.names)}
+            rows = np.array([at[name] for name in test.names])
+            done[rows] = True
+            for name, cases in cases_of(model, test, recipe.batch_size, answered=read_task(run).trained).items():
+                for key, values in cases.items():
+                    of_all = of_part[name].setdefault(key, np.zeros((len(images), *values.shape[1:]), values.dtype))
+                    of_all[rows] = values
+    for images, done in zip(sets, tested, strict=True):
+        if not done.all():
+            raise DataSetError(f"{images.names[int(np.argmin(done))]} and others were tested by none of the runs")
     return found
 
 

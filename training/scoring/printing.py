@@ -10,7 +10,7 @@ from training.scoring.bootstrap import PAPER_SIZE, Interval
 from training.scoring.by_kind.points import LOWER_IS_BETTER
 from training.scoring.scores import HEADLINE, LOSSES, PER_LABEL
 
-__all__ = ["print_comparison", "print_level", "print_outputs", "print_scores"]
+__all__ = ["print_comparison", "print_differences", "print_level", "print_outputs", "print_scores"]
 
 
 def print_level(title: str, level: Mapping[str, Any], bootstrap: Mapping[str, Any], label_set: LabelSet) -> None:
@@ -102,6 +102,27 @@ def print_comparison(result: Mapping[str, Any]) -> None:
         console.print(f"{name}: {caveat}")
     for note in result["notes"]:
         console.print(note)
+
+
+def print_differences(result: Mapping[str, Any]) -> None:
+    """What `compare_pooled` found, a table for each output, on the terminal."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    console.print(f"A: {result['a']}\nB: {result['b']}")
+    for part in result["parts"]:
+        for name, output in part["outputs"].items():
+            title = f"{name}: {part['images']} images of {part['patients']} patients"
+            caption = "p: paired bootstrap over patients; ↓: lower is better"
+            table = Table(box=SIMPLE_HEAD, pad_edge=False, title=title, caption=caption)
+            for column in ("score", "A", "B", "B − A (95 %)", "p"):
+                table.add_column(column)
+            for score, found in output["differences"].items():
+                numbers = (_number(found["a"]), _number(found["b"]), _signed(found), _p(found["p"]))
+                table.add_row(_with_arrow(score), *numbers)
+            console.print(table)
 
 
 def _caption(bootstrap: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from keras import layers
 
 from keras_realmnet.models.blocks import conv_norm_relu, pooled_logits
 from keras_realmnet.models.lesions.segmentation import lesion_encoder, lesion_network
-from keras_realmnet.models.network import Network, precision
+from keras_realmnet.models.network import AUXILIARY, Network, precision
 from keras_realmnet.weights import transfer_weights
 
 __all__ = ["LESION_NET", "attention_branch_network", "lesion_guided_network", "plain_network", "use_lesion_net"]
@@ -24,6 +24,7 @@ def plain_network(
     encoder="inception_v3",
     image_size=896,
     load_weights=False,
+    frozen_stride=None,
     name="grading_plain",
     dtype=None,
 ):
@@ -31,23 +32,24 @@ def plain_network(
 
     Args:
         output: name of the output. classes: how many grades or labels.
-        encoder, image_size, load_weights, name, dtype: as for `lesion_network`.
+        encoder, image_size, load_weights, name, dtype: as for `lesion_network`. frozen_stride: as for `lesion_encoder`.
 
     Returns:
         A `Network`: images (batch, h, w, 3), RGB, 0–255 → {output: logits (batch, classes), float32}.
     """
     with precision(dtype):
-        network = lesion_encoder(encoder, image_size, load_weights, dtype)
+        network = lesion_encoder(encoder, image_size, load_weights, dtype, frozen_stride)
         images = keras.Input((*network.image_size, 3), name="images")
         return Network(images, {output: pooled_logits(network(images)[-1], classes, output)}, name=name)
 
 
 def attention_branch_network(
-    outputs,
+    output,
     classes,
     encoder="inception_v3",
     image_size=896,
     load_weights=False,
+    frozen_stride=None,
     name="grading_abn",
     dtype=None,
 ):
@@ -57,18 +59,19 @@ def attention_branch_network(
     stride 16 goes on as (1 + A) times itself. Two 3 × 3 convolutions to 512 channels in the branch are ours, where the
     publication repeats the last stage of a ResNet.
 
-    The publication adds the loss of what the branch itself says: its maps after a 1 × 1 convolution, averaged. Name a
-    second output for that, with the same truth. With one output the branch learns by the attention alone.
+    As published the branch also learns by what it says itself, its maps after a 1 × 1 convolution, averaged. That is an
+    auxiliary end (`keras_realmnet.models.network.learned_by`), whose loss counts as much as the output's.
 
     Args:
-        outputs: names of one or two outputs, the second the branch's. classes: how many grades or labels.
-        encoder, image_size, load_weights, name, dtype: as for `lesion_network`.
+        output: name of the output. classes: how many grades or labels.
+        encoder, image_size, load_weights, name, dtype: as for `lesion_network`. frozen_stride: as for `lesion_encoder`.
 
     Returns:
-        A `Network`: images (batch, h, w, 3), RGB, 0–255 → {output: logits (batch, classes), float32}.
+        A `Network`: images (batch, h, w, 3), RGB, 0–255 → {output: logits (batch, classes), float32}, and the same of
+        the branch, {OUTPUT_auxiliary: …}.
     """
     with precision(dtype):
-        network = lesion_encoder(encoder, image_size, load_weights, dtype)
+        network = lesion_encoder(encoder, image_size, load_weights, dtype, frozen_stride)
         *_, middle, end = network.outputs
         to_middle = keras.Model(network.inputs, middle, name="encoder_to_stride16")
         to_end = keras.Model(middle, end, name="encoder_to_stride32")
@@ -81,12 +84,10 @@ def attention_branch_network(
         attention = layers.BatchNormalization(name="attention_norm")(attention)
         attention = layers.Activation("sigmoid", name="attention")(attention)
         x = layers.Add(name="attended")([x, layers.Multiply(name="attended_part")([x, attention])])
-        main, *second = outputs
-        ends = {main: pooled_logits(to_end(x), classes, main)}
-        for output in second:
-            maps = layers.Conv2D(classes, 1, dtype="float32", name="branch_scores")(maps)
-            ends[output] = layers.GlobalAveragePooling2D(dtype="float32", name=output)(maps)
-        return Network(images, ends, name=name)
+        said = layers.Conv2D(classes, 1, dtype="float32", name="branch_scores")(maps)
+        auxiliary = f"{output}{AUXILIARY}"
+        said = layers.GlobalAveragePooling2D(dtype="float32", name=auxiliary)(said)
+        return Network(images, {output: pooled_logits(to_end(x), classes, output), auxiliary: said}, name=name)
 
 
 def lesion_guided_network(
@@ -99,6 +100,7 @@ def lesion_guided_network(
     encoder="inception_v3",
     image_size=896,
     load_weights=False,
+    frozen_stride=None,
     name="grading_lesion_conv",
     dtype=None,
 ):
@@ -118,7 +120,7 @@ def lesion_guided_network(
         side: "conv", "max" or "concat". lesions: that the Lesion-Net tells.
         lesion_output: name of an output for its masks; `None`: they are not told. lesion_stride: where its path ends.
         encoder, image_size, load_weights, name, dtype: as for `lesion_network`; the weights are of the encoder that
-            grades.
+            grades. frozen_stride: as for `lesion_encoder`, of that one.
 
     Returns:
         A `Network`: images (batch, h, w, 3), RGB, 0–255 → {output: logits (batch, classes), float32}, and with
@@ -126,7 +128,7 @@ def lesion_guided_network(
     """
     key = lesion_output or "lesions"
     with precision(dtype):
-        network = lesion_encoder(encoder, image_size, load_weights, dtype)
+        network = lesion_encoder(encoder, image_size, load_weights, dtype, frozen_stride)
         sees = {"encoder": encoder, "image_size": image_size, "name": LESION_NET, "dtype": dtype}
         lesion_net = lesion_network(key, lesions, "expansive", lesion_stride, **sees)
         lesion_net.trainable = False
@@ -158,8 +160,8 @@ def _convolved(maps, channels):
 def _largest(maps):
     """(batch, h, w, lesions) → (batch, h, w, 1)."""
     _, height, width, lesions = maps.shape
-    flat = layers.Reshape((height * width, lesions), name="lesions_by_position")(maps)
-    largest = layers.GlobalMaxPooling1D("channels_first", name="largest_lesion")(flat)
+    flat = layers.Reshape((height * width, lesions, 1), name="lesions_by_position")(maps)
+    largest = layers.MaxPooling2D((1, lesions), name="largest_lesion")(flat)
     return layers.Reshape((height, width, 1), name="side_attention")(largest)
 
 

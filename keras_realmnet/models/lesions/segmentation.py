@@ -18,10 +18,17 @@ _DECODERS = {name: getattr(decoders, name) for name in ("expansive", "fcn", "une
 _OWN_STRIDES = {"unet": 1, "deeplab_v3_plus": 4, "danet": 32}
 
 
-def lesion_encoder(encoder, image_size, load_weights=False, dtype=None):
-    """The `Encoder` of these networks; Inception-v3 pads so that 896 px become 28 positions, as in the paper."""
+def lesion_encoder(encoder, image_size, load_weights=False, dtype=None, frozen_stride=None):
+    """The `Encoder` of these networks; Inception-v3 pads so that 896 px become 28 positions, as in the paper.
+
+    The layers up to the map of stride `frozen_stride` do not train and run in inference mode; `None`: all train.
+    """
     options = {"padding": "same"} if encoder == "inception_v3" else None
-    return Encoder(encoder, image_size, options, load_weights, name="encoder", dtype=dtype)
+    network = Encoder(encoder, image_size, options, load_weights, name="encoder", dtype=dtype)
+    if frozen_stride is not None:
+        for layer in keras.Model(network.inputs, network.outputs[STRIDES.index(frozen_stride)]).layers:
+            layer.trainable = False
+    return network
 
 
 def lesion_network(

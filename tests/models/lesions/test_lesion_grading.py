@@ -6,6 +6,7 @@ import pytest
 from keras import ops
 
 from keras_realmnet import losses
+from keras_realmnet.deploy.graph import deploy_graph
 from keras_realmnet.errors import WeightsMismatch
 from keras_realmnet.models.lesions.grading import use_lesion_net
 from keras_realmnet.models.network import Network
@@ -51,7 +52,8 @@ def inside(model, multiplies, *layers):
 def test_grades_come_out_and_one_step_moves_what_is_trained(name, tmp_path):
     model = made(name)
     given = numbers(model(images()))
-    assert {key: value.shape for key, value in given.items()} == {"grades": (2, 5)}
+    ends = ["grades", "grades_auxiliary"] if name == "grading_abn" else ["grades"]
+    assert {key: value.shape for key, value in given.items()} == dict.fromkeys(ends, (2, 5))
     assert given["grades"].dtype == np.float32
     assert np.ptp(given["grades"]) > 0
     before = [np.array(value) for value in model.get_weights()]
@@ -80,13 +82,38 @@ def test_grades_come_out_and_one_step_moves_what_is_trained(name, tmp_path):
 
 
 @tensorflow_only
+@pytest.mark.parametrize("name", ["grading_plain", "grading_lesion_conv"])
+def test_the_first_layers_of_the_encoder_may_stay_as_they_are(name):
+    model = made(name, frozen_stride=16)
+    encoder = model.get_layer("encoder")
+    front = {layer.name for layer in keras.Model(encoder.inputs, encoder.outputs[3]).layers}
+    for layer in encoder.layers:
+        assert layer.trainable == (layer.name not in front), layer.name
+    assert {layer.name for layer in encoder.layers} > front > {"scaling"}
+    assert len(made(name).trainable_variables) > len(model.trainable_variables)
+    assert not made("grading_abn", frozen_stride=16).get_layer("encoder_to_stride16").trainable_variables
+
+
+@tensorflow_only
 def test_a_picture_need_not_be_square():
     assert numbers(made("grading_lesion_max", size=(64, 32))(images(1, (64, 32))))["grades"].shape == (1, 5)
 
 
 @tensorflow_only
-def test_the_attention_branch_lets_more_through_and_may_speak_for_itself():
-    model = made("grading_abn", {"grades": GRADES, "branch": GRADES})
+@pytest.mark.parametrize("name", [*GRADING_PRESETS, *GUIDED])
+def test_the_deployed_network_says_the_same_and_nothing_more(name):
+    model = made(name)
+    graph = deploy_graph(model, batch_size=None, activations={"grades": "softmax"})
+    assert list(graph.output) == ["grades"]
+    assert not [layer.name for layer in graph.layers if "branch_scores" in layer.name or "auxiliary" in layer.name]
+    logits = numbers(model(images()))["grades"]
+    expected = numbers(ops.softmax(logits))
+    np.testing.assert_allclose(numbers(graph(images()))["grades"], expected, atol=1e-5)
+
+
+@tensorflow_only
+def test_the_attention_branch_lets_more_through_and_speaks_for_itself():
+    model = made("grading_abn")
     (x, attention), attended, maps = inside(model, "attended_part", "attended", "branch_maps_relu")
     assert attention.shape == (2, 4, 4, 1)
     assert 0 < attention.min() < attention.max() < 1
@@ -94,8 +121,7 @@ def test_the_attention_branch_lets_more_through_and_may_speak_for_itself():
     kernel, bias = map(ops.convert_to_numpy, model.get_layer("branch_scores").weights)
     expected = (maps @ kernel[0, 0] + bias).mean(axis=(1, 2))
     given = numbers(model(images()))
-    assert list(given) == ["grades", "branch"]
-    np.testing.assert_allclose(given["branch"], expected, atol=1e-5)
+    np.testing.assert_allclose(given["grades_auxiliary"], expected, atol=1e-5)
     labels = Labels(LESIONS.labels)
     assert made("grading_abn", {"lesions": labels}).output["lesions"].shape == (None, 3)
 
@@ -142,11 +168,7 @@ def test_another_lesion_net_does_not_fit():
     ("name", "outputs", "message"),
     [
         ("grading_plain", {"m": LESIONS}, r"one output of labels or grades\. Received: m \(masks\)"),
-        (
-            "grading_abn",
-            {"a": GRADES, "b": Labels(GRADES.labels)},
-            r"or two that are the same, .*a \(grades\), b \(lab",
-        ),
+        ("grading_abn", {"a": GRADES, "b": GRADES}, r"one output of labels or grades\. Received: a \(grades\), b \(gr"),
         ("grading_abn", {}, r"Received: none"),
         ("grading_lesion_max", {"m": LESIONS}, r"one output of grades, and at most one of masks .*Received: m"),
         ("grading_lesion_max", {"g": GRADES, "d": DISC}, r"Received: g \(grades\), d \(exclusive masks\)"),

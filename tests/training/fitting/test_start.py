@@ -1,4 +1,4 @@
-"""A network that grades beside a Lesion-Net looks at a run of that, never at random lesions."""
+"""What networks that grade start from and learn by; one beside a Lesion-Net looks at a run, never at random lesions."""
 
 import json
 from dataclasses import dataclass, replace
@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from keras_realmnet.errors import RealMNetError
+from keras_realmnet.losses import softmax_crossentropy
 from keras_realmnet.tasks.task import Task
 from tests.training.tasks.vocabularies import SEVERITY, SPOTS, task
 from training.datasets import registry
-from training.fitting.start import initial_model
+from training.fitting.start import compile_model, initial_model
 from training.input.augmentation import Augmentation
 from training.recipe import Phase, Recipe
 from training.runs import build_model
@@ -81,11 +82,22 @@ def test_without_a_trained_lesion_net_it_does_not_start(tmp_path, monkeypatch):
     monkeypatch.setitem(registry.DATA_SETS, Asked.kind, Asked)
     with pytest.raises(RealMNetError, match=r"grading_lesion_max looks at .* Received: lesion_run=None"):
         initial_model(replace(GRADES, weights="imagenet"), 32)
-    with pytest.raises(RealMNetError, match="nowhere/recipe.json: no such file"):
+    with pytest.raises(RealMNetError, match=r"nowhere/recipe.json: no such file"):
         initial_model(replace(GRADES, lesion_run=str(tmp_path / "nowhere")), 32)
     plain = replace(LESIONS, data=Asked("dr"), preset="grading_plain")
     write_run(plain, tmp_path / "plain")
     with pytest.raises(RealMNetError, match=r"Received: .*plain, a run of grading_plain"):
         initial_model(replace(GRADES, lesion_run=str(tmp_path / "plain")), 32)
-    with pytest.raises(ValueError, match="lesion_run is for grading_lesion_concat, .* Received: 'r' for 'grading_pl"):
+    with pytest.raises(ValueError, match=r"lesion_run is for grading_lesion_concat, .* Received: 'r' for 'grading_pl"):
         replace(plain, lesion_run="r")
+
+
+def test_an_attention_branch_learns_the_same_truth():
+    recipe = replace(LESIONS, data=Asked("dr"), preset="grading_abn", loss_weights={"dr": 0.5})
+    model = compile_model(build_model(recipe, 32), recipe, 1)
+    images = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype("float32")
+    truth, said = np.eye(3, dtype="float32")[[0, 2]], model(images)
+    of_each = [float(softmax_crossentropy(truth, said[end])) for end in ("dr", "dr_auxiliary")]
+    loss = float(model.compute_loss(x=images, y={"dr": truth}, y_pred=said))
+    assert loss == pytest.approx(0.5 * sum(of_each), rel=1e-5)
+    assert of_each[0] != pytest.approx(of_each[1], rel=1e-3)

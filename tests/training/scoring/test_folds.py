@@ -17,6 +17,7 @@ from training.recipe import Phase, load_recipe, with_data
 from training.runs import build_model, load_run, read_task
 from training.scoring.evaluate import evaluate, evaluate_on
 from training.scoring.folds import score_folds
+from training.scoring.pooled import compare_pooled
 
 pytestmark = pytest.mark.slow
 
@@ -96,6 +97,18 @@ def test_parts_that_are_cut_have_scores_of_their_own_outputs(scored):
     assert "mean_distance_DISC" not in scored["parts"][1]["scores"]  # PALM knows the fovea alone
     assert scored["folds"] == 2
     assert scored["parts"][2]["data"].startswith("cross-validation in 2 folds: ")
+
+
+def test_two_cross_validations_are_compared(landmark_runs, scored, cache, tmp_path):
+    """With itself: nothing differs. What was kept gives the scores that were told."""
+    whole = landmark_runs[0].parent / "whole"
+    found = compare_pooled(whole, whole, replicates=20)
+    assert [part["images"] for part in found["parts"]] == [10, 5, 5]
+    for part, told in zip(found["parts"], scored["parts"], strict=True):
+        for name, output in part["outputs"].items():
+            for score, difference in output["differences"].items():
+                assert difference["a"] == told["outputs"][name]["scores"][score]["value"], score
+                assert difference["difference"] in (0, None)
 
 
 def test_folds_that_are_missing_or_of_another_recipe_are_refused(landmark_runs, cache, tmp_path):

@@ -41,7 +41,8 @@ def test_compare_command(files):
         (["score", "--level", "visit"], "level must be one of image, eye, patient. Received: 'visit'"),
         (["score", "--label-set", "none"], "label set must be one of"),
         (["score", "--label-set", "palm"], "missing column 'N', 'H', 'P'"),
-        (["compare"], "--scores must be given twice, for A and for B. Received: 1"),
+        (["compare"], "--scores given twice, for A and for B. Received: --labels 1 times, --scores 1 times"),
+        (["compare", "a", "b"], "expected two folders, A and B, and no tables. Received: 2 folders"),
     ],
 )
 def test_a_wrong_command_is_one_line(options, message, files):
