@@ -50,7 +50,7 @@ def write_pooled(folder: Path, parts: Sequence[Pooled]) -> None:
             arrays |= {f"{k}/{output}/{key}": values for key, values in cases.items()}
     temporary = folder / f"{POOLED}.tmp"
     with temporary.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # for NumPy's own stubs one may be a flag
     temporary.replace(folder / POOLED)
 
 
@@ -96,15 +96,14 @@ def compare_pooled(a: Path, b: Path, replicates: int = 1000, seed: int = 0) -> d
     Raises:
         DataSetError: what a cross-validation writes is not there; or they are of other pictures, or other truth.
     """
-    parts = list(zip(*_of_the_same(a, b), strict=True))
     found = []
-    for one, other in parts:
+    for one, other in zip(*_of_the_same(a, b), strict=True):
         patients = np.array(one.patients)
         outputs = {}
         for name, output in one.task.trained.items():
             kind = kind_of(output)
-            makers = [kind.make_scorer(output, part.cases[name]) for part in (one, other)]
-            differences = paired(*makers, patients, replicates, seed)
+            mine, theirs = (kind.make_scorer(output, part.cases[name]) for part in (one, other))
+            differences = paired(mine, theirs, patients, replicates, seed)
             outputs[name] = {
                 "kind": output.kind,
                 "differences": {score: vars(difference) for score, difference in differences.items()},
