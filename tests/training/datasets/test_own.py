@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -163,3 +165,14 @@ def test_what_is_not_given_is_asked_for(tmp_path):
         OwnDataSet(held_out=1)
     with pytest.raises(ValueError, match="columns must be given as"):
         OwnDataSet(columns="name=file")
+
+
+def test_patients_are_left_out_and_told(clinic, tmp_path, capfd):
+    data = data_of(clinic, without=["p1", "p4"], held_out=0.0)
+    assert data.without == ("p1", "p4")  # as JSON has it
+    images = data.load("train", SPEC, tmp_path / "cache")
+    assert len(images) == PICTURES - 4
+    assert not {"p1", "p4"} & set(images.patients)
+    assert "pictures of patients without whom the data is asked for, left out: 4 (2/02.png, " in capfd.readouterr().err
+    with pytest.raises(DataSetError, match=r"without must name patients of the table\. Received: p99"):
+        replace(data, without=("p1", "p99")).load("train", SPEC, tmp_path / "cache")
