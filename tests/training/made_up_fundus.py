@@ -69,6 +69,15 @@ def write_landmarks(root: Path) -> None:
     save(root / "palm_native" / "masks" / "H1_mask.png", np.where(picture.disc_mask, 0, 255).astype(np.uint8))
 
 
+def write_grades(root: Path) -> None:
+    """Fifteen graded pictures, two of which are also among those of `write_lesions`."""
+    rows = []
+    for k in range(15):
+        save(root / "images" / f"G{k}.jpg", drawn(140 + k).image)
+        rows.append((f"G{k}.jpg", k % 5, "G4" if k == 9 else "", f"L{k}.jpg" if k in (2, 3) else ""))
+    table(root / "labels.csv", "image,dr_grade,same_picture_as,shared_idrid_file", rows)
+
+
 def write_lesions(root: Path) -> None:
     """Ten pictures with the masks of four lesions in IDRiD's colours."""
     for k in range(10):

@@ -7,10 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.training.made_up_fundus import write_landmarks, write_lesions, write_palm
+from keras_realmnet.errors import RealMNetError
+from tests.training.made_up_fundus import write_grades, write_landmarks, write_lesions, write_palm
+from tests.training.scoring.test_folds import untrained
 from training.datasets.photograph import PhotographDataSet
 from training.datasets.registry import in_folds
 from training.fitting.fit import fit
+from training.fitting.start import check_lesion_run
 from training.input.windows import Windows
 from training.recipe import Phase, Recipe, load_recipe, with_data
 from training.runs import load_run, read_task
@@ -97,3 +100,47 @@ def test_lesions_from_windows_of_pictures(folder, tmp_path):
     best = max(float(row["val_pixel_f1"]) for row in rows)
     assert figures_of(model, validation, 4)["val_pixel_f1"] == pytest.approx(best, abs=1e-6)
     assert result["images"] == 1
+
+
+@pytest.fixture(scope="module")
+def guided(folder):
+    """The recipe that grades beside a Lesion-Net which learned from ten pictures; two of them are graded, too."""
+    write_lesions(folder / "masks")
+    write_grades(folder / "graded")
+    lesions = with_data(load_recipe("lesion_net_lite_512"), str(folder / "masks" / "images"))
+    lesions = replace(lesions, data=in_folds(lesions.data, None), phases=(Phase(1, 64),), windows=None)
+    run = untrained(folder / "lesion_run", lesions, 0)
+    recipe = small(with_data(load_recipe("grading_lesions_lite"), str(folder / "graded")))
+    data = replace(recipe.data, without=("L2.jpg", "L3.jpg"), held_out=0.3)
+    return replace(recipe, lesion_run=str(run), data=data)
+
+
+def test_grades_with_and_without_a_look_at_lesions(guided, folder, tmp_path):
+    plain = replace(guided, lesion_run=None, preset="grading_plain", model_options={"encoder": "efficientnet_lite0"})
+    for name, recipe in (("guided", guided), ("plain", plain)):
+        result = fit(recipe, tmp_path / name, cache=folder / "cache")
+        with (tmp_path / name / "history.csv").open(newline="") as file:
+            (row,) = csv.DictReader(file)
+        assert "val_kappa" in row
+        assert np.isfinite(float(row["loss"]))
+        assert result["outputs"]["grade"]["counts"]["known"] == result["images"] == 2
+    images = [guided.data.load(split, guided.spec(), folder / "cache") for split in ("train", "validation", "test")]
+    assert sorted(len(each) for each in images) == [2, 2, 9]
+    assert not {"images/G2.jpg", "images/G3.jpg"} & {name for each in images for name in each.names}
+
+
+def test_a_lesion_net_has_not_learned_from_what_is_held_out(guided, folder, tmp_path, capfd):
+    """One of its pictures is graded: in one of two folds it is tested, which is refused, in the other it trains."""
+    data = in_folds(replace(guided.data, without=("L2.jpg",)), (1, 2))
+    tested = [replace(data, fold=(k, 2)).load("test", guided.spec(), folder / "cache") for k in (1, 2)]
+    (k,) = (k for k, images in enumerate(tested, 1) if "L3.jpg" in images.patients)
+    recipe = replace(guided, data=replace(data, fold=(k, 2)))
+    with pytest.raises(RealMNetError, match=r"run: its Lesion-Net learned from .* held out here.* Found: L3.jpg$"):
+        fit(recipe, tmp_path / "run", cache=folder / "cache")
+    check_lesion_run(recipe, [tested[2 - k]], folder / "cache")
+    assert not (tmp_path / "run").exists()
+    (folder / "masks").rename(folder / "gone")
+    check_lesion_run(recipe, tested, folder / "cache")
+    (folder / "gone").rename(folder / "masks")
+    assert "note: " in (told := capfd.readouterr().err)
+    assert "learned from pictures that are held out here is not known" in told
