@@ -50,7 +50,7 @@ def write_pooled(folder: Path, parts: Sequence[Pooled]) -> None:
             arrays |= {f"{k}/{output}/{key}": values for key, values in cases.items()}
     temporary = folder / f"{POOLED}.tmp"
     with temporary.open("wb") as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # for NumPy's own stubs one may be a flag
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
     temporary.replace(folder / POOLED)
 
 

@@ -1,7 +1,7 @@
 """The grade of diabetic retinopathy for the box: EfficientNet-Lite0 from ImageNet, 512 px, without a look at lesions.
 
 Command:  python -m training fit --recipe grading_lite --data IDRID_FOVEA_DR --fold 1/5 --out runs/grading_lite_1
-Duration: TODO
+Duration: not measured
 Score:    not run yet
 
 IDRID_FOVEA_DR holds pictures of IDRiD and labels.csv: image, dr_grade (0 to 4), same_picture_as (a picture that is
