@@ -216,6 +216,7 @@ ROOMS = """
     training.prediction                       what one says of any pictures
     training.scoring.figures                  how good one is after an epoch
     training.scoring.evaluate                 how good that of a run is
+    training.scoring.pooled                   what those of a cross-validation said
     training.scoring.folds                    how good those of a cross-validation are
     training.fitting                          how it becomes so
     training.report.plots                     figures, which know of no run

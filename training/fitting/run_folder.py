@@ -17,7 +17,7 @@ from keras_realmnet.tasks.task import Task
 from training.datasets.image_set import ImageSet
 from training.fitting.packages import versions
 from training.recipe import Recipe
-from training.runs import TASK_FILE, read_recipe, read_task, recipe_json
+from training.runs import TASK_FILE, read_recipe, read_task, recipe_json, recipe_of_run
 
 __all__ = ["OWN_FILES", "BeginRun", "check_same_data", "check_same_task", "known_recipe", "run_facts"]
 
@@ -123,7 +123,7 @@ def run_facts(recipe: Recipe, data: ImageSet, validation: ImageSet | None, spec:
         "versions": versions(),
         "git_commit": git.stdout.strip() or None,
         "seed": recipe.seed,
-        "training_data": recipe.data.describe(),
+        "training_data": _learned_from(recipe),
         "images": {split: len(images) for split, images in sets.items()},
         "patients": {split: len(set(images.patients)) for split, images in sets.items()},
         "label_counts": _label_counts(sets) if any(map(_classifies, recipe.data.task.trained.values())) else {},
@@ -131,6 +131,13 @@ def run_facts(recipe: Recipe, data: ImageSet, validation: ImageSet | None, spec:
         "preprocess": spec.to_dict(),
         "preprocess_hash": spec.hash,
     }
+
+
+def _learned_from(recipe: Recipe) -> str:
+    if recipe.lesion_run is None:
+        return recipe.data.describe()
+    lesion_net = recipe_of_run(Path(recipe.lesion_run).expanduser())
+    return f"{recipe.data.describe()}; its Lesion-Net: {lesion_net.data.describe()}"
 
 
 def _classifies(output: Output) -> bool:

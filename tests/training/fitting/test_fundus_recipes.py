@@ -124,6 +124,8 @@ def test_grades_with_and_without_a_look_at_lesions(guided, folder, tmp_path):
         assert "val_kappa" in row
         assert np.isfinite(float(row["loss"]))
         assert result["outputs"]["grade"]["counts"]["known"] == result["images"] == 2
+    learned = json.loads((tmp_path / "guided" / "run.json").read_text())["training_data"]
+    assert "with the grade of retinopathy; its Lesion-Net: all of the train split" in learned
     images = [guided.data.load(split, guided.spec(), folder / "cache") for split in ("train", "validation", "test")]
     assert sorted(len(each) for each in images) == [2, 2, 9]
     assert not {"images/G2.jpg", "images/G3.jpg"} & {name for each in images for name in each.names}
