@@ -54,7 +54,9 @@ def fit(
     resume: bool = True,
     resources: Resources | None = None,
 ) -> dict[str, Any]:
-    """Prepares the data, trains, evaluates; everything ends up in `out`. Returns what `evaluate` found.
+    """Prepares the data, trains, evaluates; everything ends up in `out`.
+
+    Returns what `evaluate` found; nothing, which it says, where no picture is held out for a test, as with --fold all.
 
     What is in `out` changes when training begins, not before: a start that fails leaves it as it was.
 
@@ -86,7 +88,7 @@ def fit(
             )
         if (out / "weights.weights.h5").is_file():
             if not (out / "scores.json").is_file():  # interrupted while it was scored
-                return evaluate(out, cache=cache)
+                return _scored(recipe, out, cache)
             raise RealMNetError(f"{out} holds a finished run: choose another --out, or start over with --no-resume")
     spec = recipe.spec(max(phase.size for phase in recipe.phases))
     data, validation = (recipe.data.load(split, spec, cache) for split in ("train", "validation"))
@@ -104,4 +106,11 @@ def fit(
     save_whole(model, out / "weights.weights.h5")
     for path in (*out.glob("checkpoint-????.weights.h5"), *out.glob("best-????.weights.h5")):
         path.unlink()
+    return _scored(recipe, out, cache)
+
+
+def _scored(recipe: Recipe, out: Path, cache: Path) -> dict[str, Any]:
+    if recipe.data.load("test", recipe.spec(), cache) is None:
+        print("no picture is held out for a test: the run has no scores")
+        return {}
     return evaluate(out, cache=cache)

