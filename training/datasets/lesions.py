@@ -10,14 +10,13 @@ from keras_realmnet.arguments import check as check_arguments
 from keras_realmnet.arguments import count, number, one_of
 from keras_realmnet.errors import DataSetError
 from keras_realmnet.screening.preprocessing import PreprocessSpec
-from keras_realmnet.tasks.measures import lesion_measures
 from keras_realmnet.tasks.outputs import Output
 from keras_realmnet.tasks.rules import NoReferral
 from keras_realmnet.tasks.task import Task
 from training.data.files.notices import noticed, tell
 from training.data.lesions.layouts import LAYOUTS
 from training.data.lesions.reading import read_lesions
-from training.data.lesions.vocabulary import GRADES, check_codes, lesion_masks
+from training.data.lesions.vocabulary import GRADES, check_codes, lesion_masks, measures_of
 from training.data.splits import deal_patients
 from training.datasets.cache import cached_files
 from training.datasets.data_set import check_split
@@ -26,7 +25,6 @@ from training.datasets.image_set import ImageSet
 __all__ = ["LesionDataSet"]
 
 LESIONS, GRADE = "lesions", "grade"  # outputs
-COUNTED = ("MA", "HE")  # in each quadrant: severe retinopathy has many haemorrhages in all four (Wilkinson et al. 2003)
 _FIELDS = {"layout": one_of(*LAYOUTS), "held_out": number(0, 1, below=True), "seed": count(0)}
 
 
@@ -70,8 +68,7 @@ class LesionDataSet:
         outputs: dict[str, Output] = {LESIONS: masks}
         if self.grades:
             outputs[GRADE] = GRADES
-        counted = [code for code in COUNTED if code in self.lesions]
-        return Task("lesions", "colour_fundus", outputs, NoReferral(), lesion_measures(masks.labels, counted))
+        return Task("lesions", "colour_fundus", outputs, NoReferral(), measures_of(masks))
 
     @property
     def has_sets(self) -> bool:

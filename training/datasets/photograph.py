@@ -15,7 +15,7 @@ from keras_realmnet.tasks.outputs import Output
 from keras_realmnet.tasks.rules import NoReferral
 from keras_realmnet.tasks.task import Task
 from training.data.files.points import INVISIBLE
-from training.data.lesions.vocabulary import GRADES, lesion_masks
+from training.data.lesions.vocabulary import GRADES, lesion_masks, measures_of
 from training.datasets.cache import cached_images
 from training.datasets.data_set import SPLITS, check_split
 from training.datasets.image_set import ImageSet
@@ -80,7 +80,8 @@ class PhotographDataSet:
             GRADE: GRADES,
         }
         name = "lesions" if self.has_retinopathy else "fundus"
-        return Task(name, "colour_fundus", {each: found[each] for each in self.outputs}, NoReferral())
+        measures = measures_of(lesion_masks(self.lesions)) if LESIONS in self.outputs else ()
+        return Task(name, "colour_fundus", {each: found[each] for each in self.outputs}, NoReferral(), measures)
 
     @property
     def has_retinopathy(self) -> bool:

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_realmnet.errors import DataSetError, RealMNetError
+from keras_realmnet.errors import RealMNetError
 from training.report.evaluated_runs import Run
 from training.report.gallery import Gallery, Item
 from training.report.plots.class_maps import Example, class_maps
+from training.report.run_images import network_of, scored_images
 
 if TYPE_CHECKING:
     from keras_realmnet.models.map_offset import MapOffset
@@ -67,23 +68,13 @@ def _mapped_examples(
     Raises:
         RealMNetError: the run holds no network with class maps, or its test images are not at hand.
     """
-    for name in ("recipe.json", "weights.weights.h5"):
-        if not (run.folder / name).is_file():
-            raise RealMNetError(f"the run has no {name}")
-    from keras_realmnet.models.heads import EXPLANATIONS  # Keras, which the rest does without
-    from keras_realmnet.models.map_offset import measure_map_offset
-    from training.recipe import with_data
-    from training.runs import load_run
-
-    model, recipe = load_run(run.folder)
+    model, recipe = network_of(run)
     if not hasattr(model, "inference_model"):
         raise RealMNetError(f"{recipe.preset} has no class maps; RealMNet has")
-    if data is not None:
-        recipe = with_data(recipe, data)
-    images = recipe.data.load("test", recipe.spec(), cache)
-    recorded = run.scored.get("data_sha256", {}).get("test")
-    if images is None or images.names != tuple(run.names.tolist()) or recorded not in (None, images.sha256):
-        raise DataSetError("the test images at hand are not those that the run was scored on")
+    images = scored_images(run, recipe, data, cache)
+    from keras_realmnet.models.heads import EXPLANATIONS  # Keras, which the rest does without
+    from keras_realmnet.models.map_offset import measure_map_offset
+
     labels = run.cases.label_set.labels
     chosen = {label.code: examples(run.cases.y_true[:, k], run.cases.y_score[:, k]) for k, label in enumerate(labels)}
     needed = sorted({index for kinds in chosen.values() for index in kinds.values() if index is not None})

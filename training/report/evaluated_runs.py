@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_realmnet.errors import RealMNetError
+from keras_realmnet.tasks.outputs import Grades, Labels, Masks, Points
 from keras_realmnet.tasks.rules import OperatingPoint
 from keras_realmnet.tasks.task import Task
-from keras_realmnet.tasks.vocabulary import LABEL_SETS, LabelSet
+from keras_realmnet.tasks.vocabulary import LABEL_SETS
 from training.data.psmm import is_synthetic
+from training.scoring.bootstrap import Interval
 from training.scoring.cases import Cases
 
 __all__ = ["Run", "read_run", "read_runs"]
@@ -23,51 +25,82 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Run:
+class EvaluatedRun:
     """A run folder as read; `recipe`, `facts` (run.json) and `scored` (scores.json) are empty where it lacks them.
 
-    `history`: columns of history.csv as float (epochs,), NaN where empty; None without one. `names`, `patients`: (n,)
-    str, of the test images. `cases`: their truth and probabilities.
+    `task`: what the network answers; None where the folder does not say. `history`: columns of history.csv as float
+    (epochs,), NaN where empty; None without one. `rows`: test_scores.csv, a mapping for each test image. `names`,
+    `patients`: (n,) str, of the test images.
     """
 
     name: str
     folder: Path
+    task: Task | None
     recipe: Mapping[str, Any]
     facts: Mapping[str, Any]
     scored: Mapping[str, Any]
     history: Mapping[str, Array] | None
+    rows: Sequence[Mapping[str, str]]
     names: Array
-    cases: Cases
+    patients: Array
+
+    @property
+    def others(self) -> dict[str, Grades | Masks | Points]:
+        """The outputs that are no labels, by name."""
+        trained = {} if self.task is None else self.task.trained
+        return {name: output for name, output in trained.items() if not isinstance(output, Labels)}
+
+    def column(self, output: str, name: str) -> list[str]:
+        """What test_scores.csv has of an output, image by image; a name that another output took first is its own."""
+        own = f"{output}_{name}"
+        return [row[own if own in row else name] for row in self.rows]
+
+    def scores(self, output: str) -> dict[str, Interval]:
+        """Those of an output, as scores.json has them."""
+        found = self.scored["outputs"][output]["scores"]
+        return {name: Interval(**fields) for name, fields in found.items()}
 
     @property
     def synthetic(self) -> bool:
-        """Whether the images are phantoms: drawn for the run, or a phantom study, laid out and read as PSMM."""
+        """Whether the images are drawn: for the run, or those of a phantom study, laid out and read as PSMM."""
         data = self.recipe.get("data", {})
-        if str(data.get("kind", self.scored.get("data", ""))).startswith("phantom"):
+        if str(data.get("kind", self.scored.get("data", ""))).startswith(("phantom", "drawn")):
             return True
         folder = data.get("folder")
         stamped = folder is not None and is_synthetic(folder)
         return stamped or "synthetic" in str(self.facts.get("training_data", ""))
 
 
-def read_runs(folders: Sequence[Path]) -> list[Run]:
-    """The runs under short names that tell them apart."""
+@dataclass(frozen=True)
+class Run(EvaluatedRun):
+    """One whose network answers labels. `cases`: the truth and the probabilities of the test images."""
+
+    cases: Cases
+
+
+def read_runs(folders: Sequence[Path]) -> list[EvaluatedRun]:
+    """The runs under short names that tell them apart. Raises RealMNetError: they answer different questions."""
     ends = [folder.resolve().parts for folder in folders]
     if len(set(ends)) < len(ends):
         raise RealMNetError(f"a run is given twice: {', '.join(map(str, folders))}")
     length = next(k for k in range(1, max(map(len, ends)) + 1) if len({end[-k:] for end in ends}) == len(ends))
     runs = [read_run(folder, "/".join(end[-length:])) for folder, end in zip(folders, ends, strict=True)]
-    label_sets = {run.cases.label_set.name for run in runs}
+    label_sets = {run.cases.label_set.name if isinstance(run, Run) else "none" for run in runs}
     if len(label_sets) > 1:
         raise RealMNetError(f"the runs have different labels ({', '.join(sorted(label_sets))}): report them separately")
+    for run in runs:
+        if run.others != runs[0].others:
+            raise RealMNetError(f"{run.name} answers other questions than {runs[0].name}: report them separately")
     return runs
 
 
-def read_run(folder: Path, name: str | None = None) -> Run:
-    """Reads the folder of an evaluated run; only `test_scores.csv` must be there.
+def read_run(folder: Path, name: str | None = None) -> EvaluatedRun:
+    """Reads the folder of an evaluated run: a `Run` where it answers labels.
+
+    Of one that answers labels alone only `test_scores.csv` must be there, of others also what `evaluate` writes.
 
     Raises:
-        RealMNetError: there is none, or a file is not what `fit` and `evaluate` write.
+        RealMNetError: a file is missing, or is not what `fit` and `evaluate` write.
     """
     table = folder / "test_scores.csv"
     if not table.is_file():
@@ -76,12 +109,41 @@ def read_run(folder: Path, name: str | None = None) -> Run:
         )
     scored = _read_json(folder / "scores.json")
     rows = _read_csv(table)
+    task = _read_task(folder / "task.json")
+    try:
+        read: dict[str, Any] = {
+            "name": name or folder.resolve().name,
+            "folder": folder,
+            "task": task,
+            "recipe": _read_json(folder / "recipe.json"),
+            "facts": _read_json(folder / "run.json"),
+            "scored": scored,
+            "history": _read_history(folder / "history.csv"),
+            "rows": rows,
+            "names": np.array([row.get("filename", "") for row in rows], np.str_),
+            "patients": np.array([row.get("patient", "") for row in rows], np.str_),
+        }
+    except (ValueError, KeyError) as error:
+        raise RealMNetError(f"{folder}: a table is not what fit and evaluate write ({error})") from error
+    run = EvaluatedRun(**read)
+    if run.others and not set(run.others) <= set(scored.get("outputs", {})):
+        raise RealMNetError(
+            f"{folder / 'scores.json'}: expected scores of {', '.join(run.others)}; python -m training evaluate "
+            "writes them"
+        )
+    if task is not None and not any(isinstance(output, Labels) for output in task.trained.values()):
+        return run
+    return Run(**read, cases=_cases(table, rows, scored, task))
+
+
+def _cases(table: Path, rows: Sequence[Mapping[str, str]], scored: Mapping[str, Any], task: Task | None) -> Cases:
+    """Truth and probabilities of labels: those that the network answers, else one of all known vocabularies."""
+    vocabularies = list(LABEL_SETS.values()) if task is None else [task.label_set]
     columns = list(rows[0]) if rows else []
-    vocabularies = _vocabularies(folder / "task.json")
     fitting = {
         known.name: known
         for known in vocabularies
-        if {*known.codes, *(f"true_{code}" for code in known.codes)} <= {*columns}
+        if {"filename", "patient", *known.codes, *(f"true_{code}" for code in known.codes)} <= {*columns}
     }
     label_set = fitting.get(scored.get("label_set", next(iter(fitting), "")))
     if label_set is None:
@@ -92,32 +154,19 @@ def read_run(folder: Path, name: str | None = None) -> Run:
     try:
         y_true = np.array([[float(row[f"true_{code}"] or "nan") for code in label_set.codes] for row in rows])
         y_score = np.array([[float(row[code]) for code in label_set.codes] for row in rows])
-        patients = [row["patient"] for row in rows]
-        names = np.array([row["filename"] for row in rows], np.str_)
-        history = _read_history(folder / "history.csv")
-    except (ValueError, KeyError) as error:
-        raise RealMNetError(f"{folder}: a table is not what fit and evaluate write ({error})") from error
-    point = OperatingPoint.from_dict(scored["operating_point"]) if scored.get("operating_point") else None
-    return Run(
-        name=name or folder.resolve().name,
-        folder=folder,
-        recipe=_read_json(folder / "recipe.json"),
-        facts=_read_json(folder / "run.json"),
-        scored=scored,
-        history=history,
-        names=names,
-        cases=Cases.of_images(y_true, y_score, label_set, point, patients),
-    )
-
-
-def _vocabularies(task: Path) -> list[LabelSet]:
-    """Of the labels that the network answers; of a folder that does not say, all that are known."""
-    if not task.is_file():
-        return list(LABEL_SETS.values())
-    try:
-        return [Task.from_dict(_read_json(task)).label_set]
     except ValueError as error:
-        raise RealMNetError(f"{task}: not the task of a run that answers labels ({error})") from error
+        raise RealMNetError(f"{table}: a table is not what fit and evaluate write ({error})") from error
+    point = OperatingPoint.from_dict(scored["operating_point"]) if scored.get("operating_point") else None
+    return Cases.of_images(y_true, y_score, label_set, point, [row["patient"] for row in rows])
+
+
+def _read_task(path: Path) -> Task | None:
+    if not path.is_file():
+        return None
+    try:
+        return Task.from_dict(_read_json(path))
+    except ValueError as error:
+        raise RealMNetError(f"{path}: not a task as fit writes it ({error})") from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_realmnet.tasks.vocabulary import LabelSet
 from training.report.diagnostics import BINS, calibration, confusion_counts
-from training.report.evaluated_runs import Run
+from training.report.evaluated_runs import EvaluatedRun, Run
 from training.report.gallery import Gallery, Item
 from training.report.plots.learning import CURVES, learning_curves
 from training.report.plots.predictions import (
@@ -207,15 +207,18 @@ def _confusion_figure(gallery: Gallery, runs: Sequence[Run]) -> Item:
     return gallery.add("confusion", title, caption, confusion(counts, codes, label_set), ["run", "true", *codes], rows)
 
 
-def learning_figure(gallery: Gallery, runs: Sequence[Run], looks: Mapping[str, Look]) -> Item:
+def learning_figure(
+    gallery: Gallery, runs: Sequence[EvaluatedRun], looks: Mapping[str, Look], curves: Mapping[str, str] = CURVES
+) -> Item:
+    """`curves`: {column of history.csv: title} of what is shown."""
     histories = {run.name: run.history for run in runs if run.history is not None and "epoch" in run.history}
     without = [run.name for run in runs if run.name not in histories]
     missing = f"No history.csv in {', '.join(without)}." if without else ""
     if not histories:
         return Item("Learning curves", f"Not shown. {missing}")
-    shown = [name for name in CURVES if any(name in history for history in histories.values())]
+    shown = [name for name in curves if any(name in history for history in histories.values())]
     if not shown:
-        return Item("Learning curves", "Not shown: the histories hold none of " + ", ".join(CURVES) + ".")
+        return Item("Learning curves", "Not shown: the histories hold none of " + ", ".join(curves) + ".")
     rows = [
         [run, *(history.get(name, np.full(len(history["epoch"]), np.nan))[k] for name in ("epoch", *shown))]
         for run, history in histories.items()
@@ -226,7 +229,7 @@ def learning_figure(gallery: Gallery, runs: Sequence[Run], looks: Mapping[str, L
         "Learning curves",
         "By epoch. A dotted line marks a change of the input's size, after which loss and scores may jump. Losses of "
         f"different loss functions cannot be compared. {missing}".strip(),
-        learning_curves(histories, looks),
+        learning_curves(histories, looks, curves),
         ["run", "epoch", *shown],
         rows,
     )

@@ -8,13 +8,24 @@ from typing import Any
 import numpy as np
 
 from training.recipe import Recipe
-from training.report.evaluated_runs import Run
+from training.report.evaluated_runs import EvaluatedRun, Run
 from training.report.score_names import CLASS_SCORES, NAMES
 from training.scoring.bootstrap import Interval
 from training.scoring.scores import HEADLINE, LOSSES, thinned, undefined
 from training.scoring.significance import Difference, paired_difference
 
-__all__ = ["Table", "about_the_runs", "changed_settings", "class_scores", "differences", "headline_scores", "notes"]
+__all__ = [
+    "Table",
+    "about_the_runs",
+    "changed_settings",
+    "class_scores",
+    "differences",
+    "headline_scores",
+    "interval_text",
+    "missing_files",
+    "notes",
+    "other_images",
+]
 
 Scores = Mapping[str, Mapping[str, Interval]]  # by run and name of the score
 
@@ -30,20 +41,20 @@ class Table:
     by_run: bool = False
 
 
-def about_the_runs(runs: Sequence[Run]) -> Table:
+def about_the_runs(runs: Sequence[EvaluatedRun]) -> Table:
     """What was trained on what, how long and with which versions."""
 
     def shown(value: Any) -> str:
         return "not recorded" if value in (None, "", {}) else f"{value:,}" if isinstance(value, int) else str(value)
 
-    def duration(run: Run) -> str | None:
+    def duration(run: EvaluatedRun) -> str | None:
         seconds = None if run.history is None else run.history.get("seconds")
         if seconds is None or not np.isfinite(seconds).all():
             return None
         minutes = round(float(seconds.sum()) / 60)
         return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"
 
-    def versions(run: Run) -> str:
+    def versions(run: EvaluatedRun) -> str:
         backend, known = run.facts.get("backend"), run.facts.get("versions", {})
         names = [name for name in ("keras", backend) if name in known]
         return ", ".join(f"{name} {known[name]}" for name in names) or str(backend or "")
@@ -54,7 +65,7 @@ def about_the_runs(runs: Sequence[Run]) -> Table:
         "trained on": lambda run: run.facts.get("training_data"),
         "training images": lambda run: run.facts.get("images", {}).get("train"),
         "test images": lambda run: len(run.names),
-        "test patients": lambda run: len(set(run.cases.patients.tolist())),
+        "test patients": lambda run: len(set(run.patients.tolist())),
         "input": lambda run: f"{size} px" if (size := run.scored.get("image_size")) else None,
         "seed": lambda run: str(run.facts.get("seed", "")),
         "backend": versions,
@@ -66,7 +77,7 @@ def about_the_runs(runs: Sequence[Run]) -> Table:
     return Table("The runs", ["", *(run.name for run in runs)], rows)
 
 
-def changed_settings(runs: Sequence[Run]) -> Table:
+def changed_settings(runs: Sequence[EvaluatedRun]) -> Table:
     """The settings in which a run differs from the published ones or from another run."""
     standard = Recipe("")
     published = _flattened(json.loads(json.dumps(standard.resolved(standard.data.task).to_dict())))
@@ -106,7 +117,7 @@ def headline_scores(runs: Sequence[Run], scores: Scores, replicates: int) -> Tab
         [
             f"{NAMES[name]}{' ↓' if name in LOSSES else ''}",
             *(
-                _interval_text(scores[run.name][name]) if name in scores[run.name] else "no operating point"
+                interval_text(scores[run.name][name]) if name in scores[run.name] else "no operating point"
                 for run in runs
             ),
         ]
@@ -133,13 +144,13 @@ def class_scores(runs: Sequence[Run], scores: Scores) -> Table:
     for k, label in enumerate(runs[0].cases.label_set.labels):
         for run in runs:
             positives = int((run.cases.y_true[:, k] == 1).sum())
-            cells = [_interval_text(scores[run.name][f"{name}_{label.code}"], digits=3) for name in CLASS_SCORES]
+            cells = [interval_text(scores[run.name][f"{name}_{label.code}"], digits=3) for name in CLASS_SCORES]
             rows.append([f"{label.code} {label.name}", run.name, f"{positives:,}", *cells])
     header = ["label", "run", "positive images", *CLASS_SCORES.values()]
     return Table("Scores of each label", header, rows, by_run=True)
 
 
-def _interval_text(interval: Interval, digits: int = 4) -> str:
+def interval_text(interval: Interval, digits: int = 4) -> str:
     if interval.value is None:
         return "not defined"
     text = f"{interval.value:.{digits}f}"
@@ -182,9 +193,7 @@ def notes(runs: Sequence[Run], scores: Scores, replicates: int) -> list[str]:
     """What is missing, unknown, undefined or not comparable, a sentence each."""
     notes = []
     for run in runs:
-        missing = [name for name, there in (("recipe.json", run.recipe), ("run.json", run.facts)) if not there]
-        if missing:
-            notes.append(f"{run.name}: no {' and no '.join(missing)}, so that part of its description is missing.")
+        notes += missing_files(run)
         unknown = int(np.isnan(run.cases.y_true).any(axis=1).sum())
         if unknown:
             notes.append(
@@ -192,6 +201,18 @@ def notes(runs: Sequence[Run], scores: Scores, replicates: int) -> list[str]:
                 "the images whose truth it needs."
             )
         notes += [f"{run.name}, {note}." for note in (*undefined(run.cases), *thinned(scores[run.name], replicates))]
-    if len({tuple(run.names.tolist()) for run in runs}) > 1:
-        notes.append("The runs were scored on different images: compare their numbers with care.")
-    return notes
+    return notes + other_images(runs)
+
+
+def missing_files(run: EvaluatedRun) -> list[str]:
+    """That a run lacks files that describe it, as a sentence; nothing where it does not."""
+    missing = [name for name, there in (("recipe.json", run.recipe), ("run.json", run.facts)) if not there]
+    if not missing:
+        return []
+    return [f"{run.name}: no {' and no '.join(missing)}, so that part of its description is missing."]
+
+
+def other_images(runs: Sequence[EvaluatedRun]) -> list[str]:
+    """That runs were scored on different images, as a sentence; nothing where they were not."""
+    different = len({tuple(run.names.tolist()) for run in runs}) > 1
+    return ["The runs were scored on different images: compare their numbers with care."] if different else []

@@ -9,12 +9,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keras_realmnet.arguments import one_of
+from keras_realmnet.tasks.measures import MeasureOf, lesion_measures
 from keras_realmnet.tasks.outputs import Grades, Masks
 from keras_realmnet.tasks.vocabulary import Concept, Label, LabelSet
 
-__all__ = ["GRADES", "LESIONS", "check_codes", "grade_vocabulary", "lesion_masks", "lesion_vocabulary"]
+__all__ = ["GRADES", "LESIONS", "check_codes", "grade_vocabulary", "lesion_masks", "lesion_vocabulary", "measures_of"]
 
 CONDITION = "diabetic retinopathy"
+COUNTED = ("MA", "HE")  # in each quadrant: severe retinopathy has many haemorrhages in all four (Wilkinson et al.)
 # The one concept that DICOM's dictionary knows (PS3.16, CID 7159); the retina is stated as its site. The microaneurysm
 # of SNOMED CT that could be looked up, 25412000, is one of diabetes, which no picture tells.
 HAEMORRHAGE = Concept("SCT", "50960005", "Hemorrhage")
@@ -63,6 +65,11 @@ def lesion_masks(codes: Sequence[str]) -> Masks:
     check_codes(codes)
     labels = tuple(LESIONS[code] for code in codes)
     return Masks(LabelSet(LESIONS.name, labels, pathologic=tuple(codes), condition=CONDITION))
+
+
+def measures_of(lesions: Masks) -> tuple[MeasureOf, ...]:
+    """What is measured of the lesions that are found, for their task."""
+    return lesion_measures(lesions.labels, [code for code in COUNTED if code in lesions.labels.codes])
 
 
 def lesion_vocabulary(marks: Mapping[str, Mapping[str, Any]], source: str, **keys: Any) -> dict[str, Any]:

@@ -22,13 +22,16 @@ CURVES = {
 
 
 @laid_out
-def learning_curves(histories: Mapping[str, Mapping[str, Array]], looks: Mapping[str, Look]) -> Figure:
+def learning_curves(
+    histories: Mapping[str, Mapping[str, Array]], looks: Mapping[str, Look], curves: Mapping[str, str] = CURVES
+) -> Figure:
     """Loss, validation scores and learning rate by epoch; a dotted line where the input size changed.
 
     Args:
         histories: per run, the columns of its `history.csv`, float (epochs,); NaN where an epoch was not validated.
+        curves: {column: title} of those that are shown, where a run has them.
     """
-    shown = [name for name in CURVES if any(np.isfinite(h.get(name, [np.nan])).any() for h in histories.values())]
+    shown = [name for name in curves if any(np.isfinite(h.get(name, [np.nan])).any() for h in histories.values())]
     rows = -(-len(shown) // 2)
     figure = Figure((WIDTH, 0.4 + 1.9 * rows), layout="constrained")
     axes = figure.subplots(rows, 2, sharex=True, squeeze=False)
@@ -49,7 +52,7 @@ def learning_curves(histories: Mapping[str, Mapping[str, Array]], looks: Mapping
             for before, after, epoch in zip(sizes, sizes[1:], epochs[1:], strict=False):
                 if before != after:
                     axis.axvline(epoch - 0.5, color=look.colour, linestyle=":", linewidth=1, alpha=0.7)
-        axis.set_title(CURVES[column])
+        axis.set_title(curves[column])
         if column == "learning_rate":
             axis.yaxis.set_major_formatter("{x:.0e}")
         axis.grid(axis="y")

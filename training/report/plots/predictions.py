@@ -14,7 +14,16 @@ from keras_realmnet.tasks.vocabulary import LabelSet
 from training.report.plots.style import FAINT, INK, WIDTH, Look, laid_out, legend
 from training.scoring.bootstrap import Interval
 
-__all__ = ["Bins", "Panels", "confusion", "precision_recall_curves", "reliability", "roc_curves"]
+__all__ = [
+    "Bins",
+    "Panels",
+    "confusion",
+    "distance_curves",
+    "pixel_curves",
+    "precision_recall_curves",
+    "reliability",
+    "roc_curves",
+]
 
 Array = NDArray[Any]
 Panels = Mapping[str, Mapping[str, tuple[Array, Array, Interval]]]  # by title and run: truth, score, area
@@ -60,6 +69,64 @@ def _curves(panels: Panels, looks: Mapping[str, Look], roc: bool) -> Figure:
         _panel_heading(axis, title, lines)
         x_title, y_title = ("1 − specificity", "sensitivity") if roc else ("recall", "precision")
         _curve_axis(axis, x_title, y_title, first=k % 4 == 0, last=k + 4 >= len(cells))
+    if axis is not None:
+        legend(figure, axis, looks)
+    return figure
+
+
+@laid_out
+def pixel_curves(
+    panels: Mapping[str, Mapping[str, tuple[Array, Array, float, Interval]]], looks: Mapping[str, Look]
+) -> Figure:
+    """Precision against recall, one panel per label, with the share of positives as a dashed line.
+
+    Args:
+        panels: per title and run, recall and precision, (points,) each, the share, and the area, which is printed.
+    """
+    figure, cells = _class_panels(len(panels), lines=len(looks))
+    axis = None
+    for k, (cell, (title, runs)) in enumerate(zip(cells, panels.items(), strict=True)):
+        axis = figure.add_subplot(cell)
+        lines = []
+        for name, (recall, precision, share, area) in runs.items():
+            look = looks[name]
+            axis.axhline(share, color=FAINT, linestyle="--", linewidth=0.8, zorder=1)
+            axis.plot(recall, precision, color=look.colour, linestyle=look.dash, label=name)
+            lines.append((_area_text(area), look.colour))
+        _panel_heading(axis, title, lines)
+        _curve_axis(axis, "recall", "precision", first=k % 4 == 0, last=k + 4 >= len(cells))
+    if axis is not None:
+        legend(figure, axis, looks)
+    return figure
+
+
+@laid_out
+def distance_curves(panels: Mapping[str, Mapping[str, Array]], looks: Mapping[str, Look]) -> Figure:
+    """The share of the images within each distance, one panel per point.
+
+    Args:
+        panels: per title and run, the distances from the least to the greatest, (images,).
+    """
+    figure, cells = _class_panels(len(panels), lines=len(looks))
+    longest = max((float(np.quantile(d, 0.95)) for runs in panels.values() for d in runs.values() if len(d)), default=1)
+    axis = None
+    for k, (cell, (title, runs)) in enumerate(zip(cells, panels.items(), strict=True)):
+        axis = figure.add_subplot(cell)
+        lines = []
+        for name, distances in runs.items():
+            look, count = looks[name], len(distances)
+            share = np.arange(count + 1) / max(1, count)
+            at = np.concatenate([[0.0], distances])
+            axis.plot(at, share, drawstyle="steps-post", color=look.colour, linestyle=look.dash, label=name)
+            lines.append((f"median {np.median(distances):.4f}" if count else "not known", look.colour))
+        _panel_heading(axis, title, lines)
+        axis.set_xlim(0, 1.2 * longest)
+        axis.set_ylim(-0.02, 1.02)
+        axis.grid()
+        if k % 4 == 0:
+            axis.set_ylabel("share of the images")
+        if k + 4 >= len(cells):
+            axis.set_xlabel("distance")
     if axis is not None:
         legend(figure, axis, looks)
     return figure
