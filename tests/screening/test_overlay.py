@@ -234,3 +234,13 @@ def test_the_legend_names_each_mask_that_was_found_with_its_share(tmp_path):
     assert first[TITLE // 2 :].sum() > 100  # the second line
     assert not second[TITLE - 12 :].any()
     assert [style for _, style in legend((found, missing))] == [LESIONS["MA"]]
+
+
+@pytest.mark.parametrize("vision", VISIONS)
+def test_lesions_are_told_apart_by_colour_whatever_the_vision(vision):
+    """The four that are common by far; the others differ in dashes and forms, too."""
+    common = [LESIONS[code] for code in ("MA", "HE", "EX", "SE")]
+    lab = seen(np.array([style.colour for style in common], np.float64), VISIONS[vision])
+    apart = np.linalg.norm(lab[:, None] - lab[None], axis=-1)[np.triu_indices(4, 1)]
+    assert apart.min() > 40  # CIE76; 2.3 is just seen
+    assert len({(style.dash, style.form) for style in STYLES}) == len(STYLES)
