@@ -278,6 +278,27 @@ def run(*command: object) -> subprocess.CompletedProcess[str]:
     )
 
 
+JUDGES = ("dciodvfy", "dcentvfy", "dsrdump")  # of dicom3tools and dcmtk
+_EXPECTED = ("99REALMNET", "DICOMDIR", "actually unknown")  # private codes; what the source leaves empty
+
+
+def faults(report: Path, *others: Path) -> list[str]:
+    """What `JUDGES` find wrong with a report and other documents of the same study, a line each."""
+    found = []
+    for file in (report, *others):
+        lines = run("dciodvfy", "-new", file).stdout.splitlines()
+        found += [f"{file.name}: {line}" for line in lines if "Error" in line]
+        found += [
+            f"{file.name}: {line}"
+            for line in lines
+            if "Warning" in line and not any(words in line for words in _EXPECTED)
+        ]
+    found += [line for line in run("dcentvfy", report, *others).stdout.splitlines() if "Error" in line]
+    dumped = run("dsrdump", report)
+    found += [line for line in dumped.stdout.splitlines() if line.startswith(("E:", "F:", "W:"))]
+    return found if dumped.returncode == 0 else [*found, f"{report.name}: dsrdump ended with {dumped.returncode}"]
+
+
 @contextmanager
 def process(port: int, *command: object) -> Iterator[subprocess.Popen[bytes]]:
     """A program that listens on `port` until the block ends."""

@@ -346,7 +346,7 @@ def test_an_outline_with_too_many_corners_is_drawn_with_fewer(box):
 ABSENT = dict.fromkeys(("PatientBirthDate", "PatientSex", "ReferringPhysicianName", "StudyID", "AccessionNumber"))
 
 
-@pytest.mark.skipif(bool(peers.missing("dciodvfy", "dsrdump", "dcentvfy")), reason="dicom3tools or dcmtk are missing")
+@pytest.mark.skipif(bool(peers.missing(*peers.JUDGES)), reason="dicom3tools or dcmtk are missing")
 @pytest.mark.parametrize(
     ("sop_class", "pictures", "attributes"),
     [
@@ -369,19 +369,11 @@ def test_others_find_no_fault_whatever_the_source_is(box, kinds_picture, tmp_pat
     for name, make in (("sr", structured_report), ("seg", segmentation)):
         files.append(tmp_path / f"{name}.dcm")
         files[-1].write_bytes(encode(make(record, source)))
-        verdict = peers.run("dciodvfy", "-new", files[-1]).stdout
-        assert "Error" not in verdict, verdict
-        expected = ("99REALMNET", "DICOMDIR", "actually unknown")  # private codes; what the source leaves empty
-        warnings = [line for line in verdict.splitlines() if "Warning" in line]
-        assert [line for line in warnings if not any(words in line for words in expected)] == [], verdict
         document = dcmread(files[-1])
         told = [item.get("ReferencedFrameNumber") for item in references(document)]
         assert set(told) == ({None} if pictures == 1 else {pictures})
         assert {item.ReferencedSOPClassUID for item in references(document)} == {source.SOPClassUID}
-    assert "Error" not in peers.run("dcentvfy", *files).stdout
-    dumped = peers.run("dsrdump", files[0])
-    assert dumped.returncode == 0
-    assert [line for line in dumped.stdout.splitlines() if line.startswith(("E:", "F:", "W:"))] == []
+    assert peers.faults(*files) == []
 
 
 def references(document):

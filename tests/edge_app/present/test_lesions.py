@@ -10,6 +10,7 @@ from html import unescape
 
 import highdicom
 import numpy as np
+import peers
 import pytest
 from PIL import Image
 from starlette.testclient import TestClient
@@ -141,3 +142,9 @@ def test_every_document_has_the_units(box):
     assert any(text.startswith("Lesions that speak for it") for text in comments)
     segments = highdicom.seg.segread(documents["seg"]).SegmentSequence
     assert [each.SegmentLabel for each in segments] == ["Microaneurysm", "Haemorrhage", "Hard exudate", "Soft exudate"]
+
+
+@pytest.mark.skipif(bool(peers.missing(*peers.JUDGES)), reason="dicom3tools or dcmtk are missing")
+def test_others_find_no_fault(box):
+    _, result, store = box
+    assert peers.faults(*(render(store, result, kind) for kind in ("sr", "seg"))) == []
