@@ -1,7 +1,7 @@
 """A screening record as a DICOM Comprehensive 3D SR (TID 1500): one measurement group for each finding.
 
-Places are in the pixels of the source image (SCOORD, PS3.3 C.18.6). No length and no area in millimetres is ever stated: the
-projection stretches the periphery of the field, and no camera says how large a pixel is on the retina.
+Places are in the pixels of the source image (SCOORD, PS3.3 C.18.6). No length and no area in millimetres is ever
+stated: the projection stretches the periphery of the field, and no camera says how large a pixel is on the retina.
 """
 
 from collections.abc import Mapping, Sequence
