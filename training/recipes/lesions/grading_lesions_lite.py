@@ -2,7 +2,7 @@
 
 Command:  python -m training fit --recipe grading_lesions_lite --data IDRID_FOVEA_DR --fold 1/5
           --out runs/grading_lesions_lite_1
-Duration: not measured
+Duration: not measured in full; a step takes 1.6 times that of grading_lite
 Score:    not run yet
 
 The Lesion-Net is that of runs/lesion_net_lite_512 (the recipe of that name, --fold all), or of another run, --set

