@@ -10,10 +10,12 @@ import pytest
 from keras_realmnet.errors import RealMNetError
 from tests.training.made_up_fundus import write_grades, write_landmarks, write_lesions, write_palm
 from tests.training.scoring.test_folds import untrained
+from training.datasets.lesions import LesionDataSet
 from training.datasets.photograph import PhotographDataSet
 from training.datasets.registry import in_folds
 from training.fitting.fit import fit
 from training.fitting.start import check_lesion_run
+from training.input.augmentation import Augmentation
 from training.input.windows import Windows
 from training.recipe import Phase, Recipe, load_recipe, with_data
 from training.runs import load_run, read_task
@@ -139,6 +141,27 @@ def test_grades_with_and_without_a_look_at_lesions(guided, folder, tmp_path):
     images = [guided.data.load(split, guided.spec(), folder / "cache") for split in ("train", "validation", "test")]
     assert sorted(len(each) for each in images) == [2, 2, 9]
     assert not {"images/G2.jpg", "images/G3.jpg"} & {name for each in images for name in each.names}
+
+
+def test_lesion_net_and_the_grades_beside_it_as_published(guided, folder, tmp_path):
+    """On a smaller encoder; the second epoch brings no gain: the learning rate falls, and the loss becomes the dual."""
+    lesions = load_recipe("lesion_net_16s")
+    smaller = {"phases": (Phase(3, 64),), "batch_size": 6, "weights": None, "drop_after": 1}
+    data = LesionDataSet(str(folder / "masks"), held_out=0.3, layout="idrid_colours")
+    encoder = {"encoder": "efficientnet_lite0"}
+    lesions = replace(lesions, **smaller, data=data, model_options=encoder, augmentation=Augmentation.none())
+    lesions = replace(lesions, learning_rate=1e-30)  # so that nothing else changes
+    fit(lesions, tmp_path / "lesions", cache=folder / "cache")
+    with (tmp_path / "lesions" / "history.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["learning_rate"]) for row in rows] == pytest.approx([1e-30, 1e-30, 1e-31])
+    first, second, third = (float(row["loss"]) for row in rows)
+    assert first == pytest.approx(second, abs=1e-5)
+    assert abs(third - second) > 1e-3
+    grading = replace(load_recipe("lesion_grading"), **smaller, data=guided.data)
+    grading = replace(grading, model_options={**encoder, "lesions": 4}, lesion_run=str(tmp_path / "lesions"))
+    result = fit(grading, tmp_path / "grades", cache=folder / "cache")
+    assert result["outputs"]["grade"]["counts"]["known"] == 2
 
 
 def test_a_lesion_net_has_not_learned_from_what_is_held_out(guided, folder, tmp_path, capfd):
