@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from export.bundling.making import Meaning, calibration_images, make_and_measure
+from export.bundling.making import Meaning, calibration_images, halves, make_and_measure
 from export.bundling.provenance import INTENDED_USE, readable_scores, training_data, versions
 from export.contract.by_kind.kinds import contract_of
 from export.contract.images import CACHE, Images, images_of_set
@@ -40,6 +40,9 @@ def bundle_from_run(
 ) -> tuple[Bundle, dict[str, Parity]]:
     """Exports the run in the folder of `weights`, measures each artifact on its test images, writes the bundle.
 
+    Where no image is held out, as with --fold all, every second training image measures, the others calibrate, and the
+    scores that the bundle states are those of cross-validation, if there are any.
+
     Args:
         weights: the folder of a finished run, or the `weights.weights.h5` in it.
         name: of the bundle; the recipe's where `None`.
@@ -51,19 +54,20 @@ def bundle_from_run(
         The bundle, and per artifact how far it is from Keras.
 
     Raises:
-        RealMNetError: `weights` does not belong to a finished run, with test images and, where it answers pathologic
-            labels, an operating point.
+        RealMNetError: `weights` does not belong to a finished run with, where it answers pathologic labels, an
+            operating point.
         BundleMismatch: an artifact differs from Keras by more than the limits of `export.contract`; nothing is written.
     """
     run = _Run.read(weights)
     meaning = run.meaning
-    calibration = calibration_images(run.data, meaning.spec)
-    offset = _map_offset(run.model, meaning.task, calibration)
+    offset = _map_offset(run.model, meaning.task, run.calibration)
     with tempfile.TemporaryDirectory() as folder:
-        sources, parity, expected = make_and_measure(run.model, artifacts, Path(folder), calibration, run.test, meaning)
+        sources, parity, expected = make_and_measure(
+            run.model, artifacts, Path(folder), calibration, run.images, meaning
+        )
         name_of_first, first = next(iter(meaning.task.trained.items()))
         most = int(contract_of(first).tells(first, expected[name_of_first]).argmax())
-        golden = run.test.pixels[most][None]
+        golden = run.images.pixels[most][None]
         if keep_source:
             run.model.save(Path(folder) / SOURCE_FILE)
         bundle = write_bundle(
@@ -88,17 +92,18 @@ def bundle_from_run(
 class _Run:
     """What a bundle takes from a finished run.
 
-    `start`: what its weights were at first. `scores`, `facts`, `folds`: its scores.json, run.json and, where there is
-    one, cross_validation.json.
+    `start`: what its weights were at first. `images`: what artifacts are measured on. `calibration`: training images
+    for static int8, uint8 (n, size, size, 3). `scores`, `facts`, `folds`: its scores.json, None where nothing is held
+    out, run.json and, where there is one, cross_validation.json.
     """
 
     name: str
     start: str | None
     model: keras.Model
-    data: Any
     meaning: Meaning
-    test: Images
-    scores: dict[str, Any]
+    images: Images
+    calibration: NDArray[np.uint8]
+    scores: dict[str, Any] | None
     facts: dict[str, Any]
     folds: dict[str, Any] | None
 
@@ -111,21 +116,25 @@ class _Run:
         run = Path(weights)
         run = run.parent if run.is_file() else run
         model, recipe = load_run(run)
-        scores = _read_json(run / "scores.json")
         facts = _read_json(run / "run.json")
         spec = recipe.spec()
         if facts["preprocess_hash"] != spec.hash and facts["preprocess"].get("size") == spec.size:
             raise RealMNetError(f"{run}: trained with preprocessing {facts['preprocess_hash']}, this is {spec.hash}")
         test = recipe.data.load("test", spec, CACHE)
         if test is None:
-            raise RealMNetError(f"{run}: its {recipe.data.kind} data has no test images")
+            scores = None
+            all_trained = recipe.data.load("train", spec, CACHE)
+            images, calibration = halves(images_of_set(all_trained, f"training images of {recipe.data.kind}"))
+        else:
+            scores = _read_json(run / "scores.json")
+            images = images_of_set(test, f"test split of {recipe.data.kind}")
+            calibration = calibration_images(recipe.data, spec)
         meaning = Meaning(with_class_maps(model, _task(run, scores)), spec)
-        images = images_of_set(test, f"test split of {recipe.data.kind}")
         folds = _read_json(run / CROSS_VALIDATION) if (run / CROSS_VALIDATION).is_file() else None
-        return cls(recipe.name, recipe.weights, model, recipe.data, meaning, images, scores, facts, folds)
+        return cls(recipe.name, recipe.weights, model, meaning, images, calibration, scores, facts, folds)
 
 
-def _task(run: Path, scores: dict[str, Any]) -> Task:
+def _task(run: Path, scores: dict[str, Any] | None) -> Task:
     """What the run's network answers and decides by; runs of earlier releases have their thresholds in scores.json.
 
     Raises RealMNetError where pathologic labels have no thresholds.
@@ -133,7 +142,7 @@ def _task(run: Path, scores: dict[str, Any]) -> Task:
     from training.runs import read_task
 
     task = read_task(run)
-    if not task.refers and scores.get("operating_point"):
+    if not task.refers and scores and scores.get("operating_point"):
         (name,) = task.trained
         task = replace(task, rule=AnyAbove(name, OperatingPoint.from_dict(scores["operating_point"])))
     for name, output in task.trained.items():

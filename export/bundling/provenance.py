@@ -35,29 +35,38 @@ def training_data(facts: Mapping[str, Any], start: str | None) -> dict[str, Any]
 
 
 def readable_scores(
-    scores: Mapping[str, Any],
+    scores: Mapping[str, Any] | None,
     parity: Mapping[str, Parity],
     task: Task,
     offset: MapOffset | None,
     folds: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """`scores`: the scores.json of a run. `offset`: of its class maps, where it was measured.
+    """`scores`: the scores.json of a run; None where it held nothing out. `offset`: of its class maps, where measured.
 
     `folds`: the cross_validation.json of the run, where there is one.
     """
-    bootstrap = scores["bootstrap"]
     maps = {"class maps": "Grad-CAM"} if any(isinstance(each, Maps) for each in task.outputs.values()) else {}
     if offset is not None:
         maps["class maps"] += f", {offset.describe()}, as flipping tells ({offset.maps} maps of training images)"
-    kind = scores["data"].replace("_", " ")
     return {
-        "test data": f"{scores['images']} held-out {kind} images of {scores['patients']} patients",
-        "intervals": f"{bootstrap['interval']}, {bootstrap['replicates']} resamples by {bootstrap['unit']}",
-        "test": {name: _interval(interval) for name, interval in scores["scores"].items()},
+        **({"test data": "none: all pictures trained"} if scores is None else _tested(scores)),
         **({} if folds is None else cross_validation(folds)),
         **maps,
         **{against_keras(name): found.to_dict() for name, found in parity.items()},
     }
+
+
+def _tested(scores: Mapping[str, Any]) -> dict[str, Any]:
+    kind = scores["data"].replace("_", " ")
+    return {
+        "test data": f"{scores['images']} held-out {kind} images of {scores['patients']} patients",
+        "intervals": _intervals(scores["bootstrap"]),
+        "test": {name: _interval(interval) for name, interval in scores["scores"].items()},
+    }
+
+
+def _intervals(bootstrap: Mapping[str, Any]) -> str:
+    return f"{bootstrap['interval']}, {bootstrap['replicates']} resamples by {bootstrap['unit']}"
 
 
 def cross_validation(found: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,6 +74,7 @@ def cross_validation(found: Mapping[str, Any]) -> dict[str, Any]:
     return {
         part["data"]: {
             "pictures": part["images"],
+            "intervals": _intervals(part["bootstrap"]),
             **{name: _interval(each) for name, each in part["scores"].items() if each["value"] is not None},
         }
         for part in found["parts"]

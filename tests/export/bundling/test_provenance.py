@@ -32,6 +32,11 @@ def test_what_a_network_started_from():
 def test_scores_of_cross_validation_are_readable():
     nothing = {**INTERVAL, "value": None}
     parts = [{"data": "cross-validation in 5 folds: a", "images": 40, "scores": {"dice": INTERVAL, "iou": nothing}}]
-    assert cross_validation({"parts": parts}) == {
-        "cross-validation in 5 folds: a": {"pictures": 40, "dice": "0.5000 (0.2500–0.7500)"}
+    bootstrap = {"interval": "95 %", "replicates": 9, "unit": "patient"}
+    assert cross_validation({"parts": [{**parts[0], "bootstrap": bootstrap}]}) == {
+        "cross-validation in 5 folds: a": {
+            "pictures": 40,
+            "intervals": "95 %, 9 resamples by patient",
+            "dice": "0.5000 (0.2500–0.7500)",
+        }
     }
