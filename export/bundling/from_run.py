@@ -63,7 +63,7 @@ def bundle_from_run(
     offset = _map_offset(run.model, meaning.task, run.calibration)
     with tempfile.TemporaryDirectory() as folder:
         sources, parity, expected = make_and_measure(
-            run.model, artifacts, Path(folder), calibration, run.images, meaning
+            run.model, artifacts, Path(folder), run.calibration, run.images, meaning
         )
         name_of_first, first = next(iter(meaning.task.trained.items()))
         most = int(contract_of(first).tells(first, expected[name_of_first]).argmax())
