@@ -46,6 +46,9 @@ def test_logits_lie_at_the_networks_stride(name):
     stride = stride_of(name)
     model = made(name, (64, 32))
     assert isinstance(model, Network)
+    for variable in model.trainable_variables:  # beside the bias what random weights say is lost in float32
+        if variable.name == "bias":
+            variable.assign(ops.zeros_like(variable))
     given = told(model, images(2, (64, 32)))
     assert given.shape == (2, 64 // stride, 32 // stride, 3)
     assert given.dtype == np.float32
