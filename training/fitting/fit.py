@@ -95,7 +95,8 @@ def fit(
     if data is None:
         raise RealMNetError(f"recipe {recipe.name!r}: its data has nothing to train on")
     data = training_images(recipe, data)
-    check_lesion_run(recipe, (validation, recipe.data.load("test", spec, cache)), cache)
+    if recipe.lesion_run is not None:  # else the test images are not needed, nor prepared, before the end
+        check_lesion_run(recipe.lesion_run, (validation, recipe.data.load("test", spec, cache)), cache)
     facts = run_facts(recipe, data, validation, spec)
     if resume:
         check_same_data(out / "run.json", facts)

@@ -61,29 +61,27 @@ def initial_model(recipe: Recipe, size: int) -> keras.Model:
     return use_lesion_net(model, lesion_net if preset in LESION_PRESETS else lesion_net.get_layer(LESION_NET))
 
 
-def check_lesion_run(recipe: Recipe, held_out: Iterable[ImageSet | None], cache: Path) -> None:
+def check_lesion_run(lesion_run: str, held_out: Iterable[ImageSet | None], cache: Path) -> None:
     """Of a network that grades beside a Lesion-Net: of what it knows best, that one has learned, it says too much.
 
     Told where the pictures of that run are not there, so that it cannot be known.
 
     Raises:
-        RealMNetError: the Lesion-Net of `recipe.lesion_run` learned from patients of the images `held_out`, on which
+        RealMNetError: the Lesion-Net of the run `lesion_run` learned from patients of the images `held_out`, on which
             the network would be validated or tested; names them.
     """
-    if recipe.lesion_run is None:
-        return
-    theirs = recipe_of_run(Path(recipe.lesion_run).expanduser())
+    theirs = recipe_of_run(Path(lesion_run).expanduser())
     try:
         learned = theirs.data.load("train", theirs.spec(), cache)
     except DataSetError as error:
         what = "whether its Lesion-Net learned from pictures that are held out here is not known"
-        tell(noticed((f"{recipe.lesion_run}: {what}", [str(error)])))
+        tell(noticed((f"{lesion_run}: {what}", [str(error)])))
         return
     known = set() if learned is None else set(learned.patients)
     seen = sorted(known & {patient for images in held_out if images is not None for patient in images.patients})
     if seen:
         raise RealMNetError(
-            f"{recipe.lesion_run}: its Lesion-Net learned from pictures of patients who are held out here: leave them "
+            f"{lesion_run}: its Lesion-Net learned from pictures of patients who are held out here: leave them "
             f"out (the field `without` of your own data), or name the run of one that did not. Found: "
             f"{', '.join(seen)}"
         )

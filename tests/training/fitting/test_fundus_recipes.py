@@ -172,10 +172,10 @@ def test_a_lesion_net_has_not_learned_from_what_is_held_out(guided, folder, tmp_
     recipe = replace(guided, data=replace(data, fold=(k, 2)))
     with pytest.raises(RealMNetError, match=r"run: its Lesion-Net learned from .* held out here.* Found: L3.jpg$"):
         fit(recipe, tmp_path / "run", cache=folder / "cache")
-    check_lesion_run(recipe, [tested[2 - k]], folder / "cache")
+    check_lesion_run(recipe.lesion_run, [tested[2 - k]], folder / "cache")
     assert not (tmp_path / "run").exists()
     (folder / "masks").rename(folder / "gone")
-    check_lesion_run(recipe, tested, folder / "cache")
+    check_lesion_run(recipe.lesion_run, tested, folder / "cache")
     (folder / "gone").rename(folder / "masks")
     assert "note: " in (told := capfd.readouterr().err)
     assert "learned from pictures that are held out here is not known" in told
