@@ -1,16 +1,21 @@
 """What every data set offers: a small frozen description whose `load` gives one of its splits."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from keras_realmnet.screening.preprocessing import PreprocessSpec
 from keras_realmnet.tasks.outputs import Labels
 from keras_realmnet.tasks.rules import NoReferral
 from keras_realmnet.tasks.task import PROBABILITIES, Task
 from keras_realmnet.tasks.vocabulary import LabelSet
+from training.data.splits import deal_patients
 from training.datasets.image_set import ImageSet
 
-__all__ = ["SPLITS", "DataSet", "check_split", "task_of_labels"]
+__all__ = ["SPLITS", "DataSet", "check_split", "sets_of", "task_of_labels"]
 
 SPLITS = ("train", "validation", "test")
 
@@ -47,3 +52,17 @@ def check_split(split: str) -> None:
     """Raises ValueError for a split that is none of `SPLITS`."""
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}. Received: {split!r}")
+
+
+def sets_of(images: ImageSet, given: Sequence[str | None] | None, held_out: float, seed: int) -> NDArray[np.str_]:
+    """The set of each picture, (n,); an empty word where it is in none.
+
+    Args:
+        given: what the data itself says of each picture; None: it says nothing.
+        held_out: the share of the patients that is then dealt to validation and test by `seed`, half each.
+    """
+    if given is not None:
+        return np.array([part or "" for part in given], np.str_)
+    if held_out == 0:
+        return np.full(len(images), "train")
+    return deal_patients(images.patients, images.spread_by, seed, held_out)

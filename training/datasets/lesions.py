@@ -17,9 +17,8 @@ from training.data.files.notices import noticed, tell
 from training.data.lesions.layouts import LAYOUTS
 from training.data.lesions.reading import read_lesions
 from training.data.lesions.vocabulary import GRADES, check_codes, lesion_masks, measures_of
-from training.data.splits import deal_patients
 from training.datasets.cache import cached_files
-from training.datasets.data_set import check_split
+from training.datasets.data_set import check_split, sets_of
 from training.datasets.image_set import ImageSet
 
 __all__ = ["LesionDataSet"]
@@ -100,11 +99,6 @@ class LesionDataSet:
             spec=spec,
             cache=cache,
         )
-        if table.sets is not None:
-            sets = np.array(table.sets, np.str_)
-        elif self.held_out:
-            sets = deal_patients(images.patients, images.spread_by, self.seed, self.held_out)
-        else:
-            sets = np.full(len(table), "train")
+        sets = sets_of(images, table.sets, self.held_out, self.seed)
         rows = np.flatnonzero((sets == split) & known)
         return images.select(rows) if len(rows) else None

@@ -26,9 +26,8 @@ from training.data.own_data.vocabulary import (
     Vocabulary,
     parse_vocabulary,
 )
-from training.data.splits import deal_patients
 from training.datasets.cache import cached_files
-from training.datasets.data_set import check_split
+from training.datasets.data_set import check_split, sets_of
 from training.datasets.image_set import ImageSet
 
 __all__ = ["OwnDataSet", "task_of_vocabulary"]
@@ -106,7 +105,8 @@ class OwnDataSet:
             spec=spec,
             cache=cache,
         )
-        rows = np.flatnonzero((self._sets(table, images) == split) & table.known & stays)
+        sets = sets_of(images, table.sets, self.held_out, self.seed)
+        rows = np.flatnonzero((sets == split) & table.known & stays)
         return images.select(rows) if len(rows) else None
 
     def _vocabulary(self) -> Vocabulary:
@@ -123,14 +123,6 @@ class OwnDataSet:
         if strangers:
             raise DataSetError(f"without must name patients of the table. Received: {', '.join(strangers)}")
         return np.array([patient not in self.without for patient in table.patients], bool)
-
-    def _sets(self, table: OwnTable, images: ImageSet) -> NDArray[np.str_]:
-        """The set of each picture, (n,); an empty word where it is in none."""
-        if table.sets is not None:
-            return np.array([part or "" for part in table.sets], np.str_)
-        if self.held_out == 0:
-            return np.full(len(table), "train")
-        return deal_patients(images.patients, images.spread_by, self.seed, self.held_out)
 
 
 def task_of_vocabulary(vocabulary: Vocabulary) -> Task:

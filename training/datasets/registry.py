@@ -16,11 +16,12 @@ from training.datasets.palm import PalmDataSet
 from training.datasets.phantom import PhantomDataSet
 from training.datasets.photograph import PhotographDataSet
 from training.datasets.psmm import PsmmDataSet
+from training.datasets.vessels import VesselDataSet
 
 __all__ = ["DATA_SETS", "data_from_dict", "data_to_dict", "in_folds", "with_folder"]
 
-_FOUND = (PsmmDataSet, PalmDataSet, OwnDataSet, LesionDataSet)  # on the disk
-_DEALT = (OwnDataSet, LesionDataSet)  # to sets, where nothing says them
+_FOUND = (PsmmDataSet, PalmDataSet, OwnDataSet, LesionDataSet, VesselDataSet)  # on the disk
+_DEALT = (OwnDataSet, LesionDataSet, VesselDataSet)  # to sets, where nothing says them
 _CLASSES: tuple[type[Any], ...] = (*_FOUND, PhantomDataSet, PhotographDataSet, CombinedDataSet, CrossValidation)
 DATA_SETS: dict[str, Callable[..., Any]] = {each.kind: each for each in _CLASSES}
 
@@ -70,8 +71,8 @@ def _below(part: DataSet, folder: str) -> DataSet:
 def in_folds(data: DataSet, fold: tuple[int, int] | None) -> DataSet:
     """`data` for cross-validation: fold (k, n) is tested, all others train; None: all train.
 
-    Of one's own and of lesion data all pictures take part, where nothing says their sets; of any other data the
-    training split. Of combined data that is so part by part: those that are cross-validated already, and those that
+    Of one's own, of lesion and of vessel data all pictures take part, where nothing says their sets; of any other data
+    the training split. Of combined data that is so part by part: those that are cross-validated already, and those that
     hold pictures out; the others stay as they are.
 
     Raises ValueError: a fold that there is not, or combined data of which no part could be cut.

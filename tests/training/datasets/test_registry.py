@@ -11,6 +11,7 @@ from training.datasets.palm import PalmDataSet
 from training.datasets.phantom import PhantomDataSet
 from training.datasets.photograph import PhotographDataSet
 from training.datasets.registry import DATA_SETS, data_from_dict, data_to_dict, with_folder
+from training.datasets.vessels import VesselDataSet
 from training.input.augmentation import Augmentation
 from training.recipe import Recipe
 
@@ -29,6 +30,7 @@ PARTS = (
     PhotographDataSet(8, 0, 0),
 )
 DRAWN = PhotographDataSet(8, 0, 0, outputs=("lesions", "grade"), lesions=("EX", "MA"), borders="ellipses")
+VESSELS = VesselDataSet("drive", "drive", observer=2)
 LESIONS = LesionDataSet("retinal", "retinal_lesions", ("EX", "MA"), grades=True, held_out=0.2)
 
 
@@ -42,13 +44,14 @@ def test_each_kind_names_its_class():
         "palm",
         "phantom",
         "psmm",
+        "vessels",
     ]
     assert all(DATA_SETS[kind].kind == kind for kind in DATA_SETS)
 
 
 @pytest.mark.parametrize(
     "data",
-    [*PARTS, CombinedDataSet("fundus", PARTS, (1, 1, 8, 1)), LESIONS, DRAWN, PhantomDataSet()],
+    [*PARTS, CombinedDataSet("fundus", PARTS, (1, 1, 8, 1)), LESIONS, VESSELS, DRAWN, PhantomDataSet()],
     ids=lambda data: data.kind,
 )
 def test_a_recipes_file_holds_its_data_whole(data):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from keras_realmnet.errors import DataSetError
 from keras_realmnet.screening.image_io import EXTENSIONS
 from training.data.files.file_index import FileIndex
+from training.data.files.layout_folders import first_folder, parts_there
 from training.data.files.mask_files import MaskFiles, MaskTruth, find_all_masks
 from training.data.files.notices import Notice, noticed
 from training.data.files.spreadsheet import read_spreadsheet
@@ -64,7 +65,7 @@ def read_lesions(folder: str | Path, layout: Layout, lesions: Sequence[str]) -> 
             other.
     """
     top = Path(folder).expanduser()
-    root, parts, missing = _parts(top, layout)
+    root, parts, missing = parts_there(top, layout.roots, layout.parts, layout.source)
     pictures: dict[str, _Picture] = {}
     notices: tuple[Notice, ...] = noticed(("parts of the data that are not there", missing))
     for place, part in parts:
@@ -95,22 +96,6 @@ def read_lesions(folder: str | Path, layout: Layout, lesions: Sequence[str]) -> 
     )
 
 
-def _parts(top: Path, layout: Layout) -> tuple[Path, list[tuple[str, Part]], list[str]]:
-    """Where the layout begins; the parts that are there, each with the folder of its pictures; those that are not."""
-    for root in (top / name for name in layout.roots):
-        places = [(_first(root, part.pictures), part) for part in layout.parts]
-        there = [(place, part) for place, part in places if (root / place).is_dir()]
-        if there:
-            return root, there, [place for place, part in places if not (root / place).is_dir()]
-    expected = ", ".join(part.pictures[0] for part in layout.parts)
-    raise DataSetError(f"{top}: holds no pictures of {layout.source}; expected the folders {expected}")
-
-
-def _first(root: Path, names: Sequence[str]) -> str:
-    """The first of the names that is a folder, or the first one."""
-    return next((name for name in names if (root / name).is_dir()), names[0])
-
-
 def _pictures(
     root: Path, place: str, part: Part, layout: Layout, lesions: Sequence[str]
 ) -> tuple[list[_Picture], tuple[Notice, ...]]:
@@ -119,7 +104,7 @@ def _pictures(
     marked = [code for code in lesions if code in part.masks]
     if layout.colours:
         marked = list(part.masks)[:1]
-    places = [(_first(root, folders), suffix) for folders, suffix in (part.masks[code] for code in marked)]
+    places = [(first_folder(root, folders), suffix) for folders, suffix in (part.masks[code] for code in marked)]
     files, notices = find_all_masks(root, names, places, layout.without_mask, "lesions", each=False)
     pictures = []
     for k, (path, name) in enumerate(zip(index.paths, names, strict=True)):
