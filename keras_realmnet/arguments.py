@@ -230,8 +230,8 @@ PALM: Mapping[str, Mapping[str, Rule]] = {
 # Of keras_realmnet.models.lesions: networks that tell the pixels of lesions, those that grade, and those beside a
 # Lesion-Net.
 _LESION_ENCODER: Mapping[str, Rule] = {"encoder": one_of("inception_v3", "efficientnet_lite0", "mobilenet_v2")}
-LESION_SEGMENTATION: Mapping[str, Rule] = {**_LESION_ENCODER, "full_size": _FLAG}
 LESION_GRADING: Mapping[str, Rule] = {**_LESION_ENCODER, "frozen_stride": optional(one_of(2, 4, 8, 16, 32))}
+LESION_SEGMENTATION: Mapping[str, Rule] = {**LESION_GRADING, "full_size": _FLAG}
 LESION_GUIDED: Mapping[str, Rule] = {
     **LESION_GRADING,
     "lesions": count(1),

@@ -10,6 +10,7 @@ from keras import layers
 from keras_realmnet import compat
 from keras_realmnet.deploy.settings import expect, expect_last_axis, refuse
 from keras_realmnet.errors import RealMNetError
+from keras_realmnet.models.batch_norm import BatchNormalization
 from keras_realmnet.models.edge import SoftArgmax
 from keras_realmnet.models.heads import LinearHead, ResidualAttentionHead
 from keras_realmnet.models.tiny_vit import WindowAttention, exact_gelu
@@ -62,7 +63,7 @@ class Step:
 
     @property
     def kind(self) -> Any:
-        return type(self.layer)
+        return kind_of(self.layer)
 
 
 class Steps:
@@ -128,7 +129,7 @@ def steps_of(model: keras.Model, names: list[str]) -> Steps:
             return compat.run_through(layer, x, call)
         if type(layer) in TRAINING_ONLY:
             return x
-        if type(layer) not in KNOWN:
+        if kind_of(layer) not in KNOWN:
             refuse(layer, f"only {', '.join(kind.__name__ for kind in KNOWN)} are known")
         _check(layer)
         many = isinstance(x, list | tuple)
@@ -148,6 +149,11 @@ def steps_of(model: keras.Model, names: list[str]) -> Steps:
 
     outputs = keras.tree.flatten(compat.run_through(model, images, call))
     return Steps(images, steps, dict(zip(names, outputs, strict=True)))
+
+
+def kind_of(layer):
+    """Its class; of our batch normalization, which differs in training alone, Keras'."""
+    return layers.BatchNormalization if type(layer) is BatchNormalization else type(layer)
 
 
 def _check(layer):

@@ -4,6 +4,7 @@ import math
 
 from keras import initializers, layers
 
+from keras_realmnet.models.batch_norm import BatchNormalization
 from keras_realmnet.models.tiny_vit import BATCH_NORM_MOMENTUM
 
 __all__ = ["aspp", "conv_norm_relu", "merge", "pixel_logits", "pooled_logits"]
@@ -26,7 +27,7 @@ def conv_norm_relu(x, filters, kernel_size=3, dilation_rate=1, max_value=None, n
         kernel_initializer="he_normal",
         name=f"{name}_conv",
     )(x)
-    x = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, name=f"{name}_norm")(x)
+    x = BatchNormalization(momentum=BATCH_NORM_MOMENTUM, name=f"{name}_norm")(x)
     return layers.ReLU(max_value=max_value, name=f"{name}_relu")(x)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from keras import layers
 
+from keras_realmnet.models.batch_norm import BatchNormalization
 from keras_realmnet.models.tiny_vit import BATCH_NORM_MOMENTUM, drop_path
 
 __all__ = ["NETWORKS", "InvertedResiduals", "inverted_residuals"]
@@ -112,5 +113,5 @@ def _conv_norm(x, network, filters, kernel, stride=1, activation=True, name=""):
         x = layers.DepthwiseConv2D(kernel, depthwise_initializer="he_normal", **options)(x)
     else:
         x = layers.Conv2D(filters, kernel, kernel_initializer="he_normal", **options)(x)
-    x = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, epsilon=network.epsilon, name=f"{name}_norm")(x)
+    x = BatchNormalization(momentum=BATCH_NORM_MOMENTUM, epsilon=network.epsilon, name=f"{name}_norm")(x)
     return layers.ReLU(max_value=6.0, name=f"{name}_relu")(x) if activation else x

@@ -7,6 +7,7 @@ attention branch network is that of Fukui et al. (CVPR 2019). What is ours is ma
 import keras
 from keras import layers
 
+from keras_realmnet.models.batch_norm import BatchNormalization
 from keras_realmnet.models.blocks import conv_norm_relu, pooled_logits
 from keras_realmnet.models.lesions.segmentation import lesion_encoder, lesion_network
 from keras_realmnet.models.network import AUXILIARY, Network, precision
@@ -81,7 +82,7 @@ def attention_branch_network(
         maps = conv_norm_relu(maps, BRANCH_CHANNELS, name="branch_second")
         maps = conv_norm_relu(maps, classes, 1, name="branch_maps")
         attention = layers.Conv2D(1, 3, padding="same", use_bias=False, name="attention_conv")(maps)
-        attention = layers.BatchNormalization(name="attention_norm")(attention)
+        attention = BatchNormalization(name="attention_norm")(attention)
         attention = layers.Activation("sigmoid", name="attention")(attention)
         x = layers.Add(name="attended")([x, layers.Multiply(name="attended_part")([x, attention])])
         said = layers.Conv2D(classes, 1, dtype="float32", name="branch_scores")(maps)

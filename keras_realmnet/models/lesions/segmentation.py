@@ -40,6 +40,7 @@ def lesion_network(
     image_size=896,
     full_size=False,
     load_weights=False,
+    frozen_stride=None,
     name="lesion_net",
     dtype=None,
 ):
@@ -53,7 +54,7 @@ def lesion_network(
         encoder: "inception_v3", "efficientnet_lite0" or "mobilenet_v2".
         full_size: whether the logits are enlarged, bilinearly, to the size of the images, as published; else whoever
             looks at them does that, the losses for one.
-        image_size, load_weights: as for `Encoder`.
+        image_size, load_weights: as for `Encoder`. frozen_stride: as for `lesion_encoder`.
         name: of the model. dtype: of all but the logits, a Keras dtype policy; `None`: Keras' own.
 
     Returns:
@@ -63,7 +64,7 @@ def lesion_network(
     chosen = {} if stride is None else {"stride": stride}
     stride = _OWN_STRIDES.get(decoder, stride)
     with precision(dtype):
-        network = lesion_encoder(encoder, image_size, load_weights, dtype)
+        network = lesion_encoder(encoder, image_size, load_weights, dtype, frozen_stride)
         images = keras.Input((*network.image_size, 3), name="images")
         maps = {1: images, **dict(zip(STRIDES, network(images), strict=True))}
         enlarges = full_size and stride > 1
