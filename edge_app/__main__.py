@@ -67,6 +67,9 @@ def screen(
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Cores to compute on; default: all.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Screen again what already has a record.")] = False,
+    regions: Annotated[
+        bool, typer.Option("--regions", help="Draw the eight regions around disc and fovea where both were found.")
+    ] = False,
     engine: Annotated[Engine, typer.Option(help="Screen here, or on a Ray cluster.")] = Engine.local,
     workers: Annotated[int, typer.Option(min=1, help="With --engine ray: processes that screen.")] = 2,
     address: Annotated[str | None, typer.Option(help="Of the Ray cluster (auto); default: this machine.")] = None,
@@ -102,6 +105,8 @@ def screen(
 
     - python -m edge_app screen photographs --bundle bundles/mine --bundle bundles/other
 
+    - python -m edge_app screen photographs --bundle bundles/fundus-landmarks --regions --overwrite
+
     - python -m edge_app screen /archive --engine ray --workers 8 --address auto --out /archive-results
     """
     intake = find_images(paths, out)
@@ -111,7 +116,8 @@ def screen(
         raise RealMNetError(
             f"--artifact names a model file of one bundle, give one --bundle with it. Bundles: {folders}"
         )
-    models = Models.open([InstalledBundle(path=each.absolute(), artifact=artifact) for each in bundles], threads)
+    installed = [InstalledBundle(path=each.absolute(), artifact=artifact) for each in bundles]
+    models = Models.open(installed, threads, regions)
     errors = Console(stderr=True)
     for name, reason in models.out_of_order.items():
         line = f"the bundle {name} is out of order, its results are missing: {' '.join(reason.split())}"

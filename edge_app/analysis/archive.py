@@ -31,9 +31,9 @@ class _Worker:
     `known`: which pictures have their results already, see `_told`. File names travel as bytes: not all are UTF-8.
     """
 
-    def __init__(self, bundles: Sequence[tuple[str, str]], threads: int):
+    def __init__(self, bundles: Sequence[tuple[str, str]], threads: int, regions: bool):
         installed = [InstalledBundle(path=Path(bundle), artifact=artifact) for bundle, artifact in bundles]
-        self._models = Models.open(installed, threads)
+        self._models = Models.open(installed, threads, regions)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         path = Path(os.fsdecode(row["file"]))
@@ -106,7 +106,7 @@ def screen_archive(
     bundles = [(str(bundle.directory.absolute()), artifact.name) for bundle, artifact in models.described]
     answers = ray.data.from_items(rows, override_num_blocks=max(1, -(-len(rows) // BLOCK))).map(
         _Worker,  # type: ignore[arg-type]
-        fn_constructor_args=(bundles, threads),
+        fn_constructor_args=(bundles, threads, models.regions),
         concurrency=workers,
         num_cpus=threads,
     )

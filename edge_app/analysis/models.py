@@ -38,17 +38,21 @@ class Models:
     """The screeners of a box or a command, in the order in which their bundles are named.
 
     out_of_order: {bundle: reason} of those that cannot screen on this machine now; of these only the identity counts.
+    regions: whether overlays show the regions of the posterior pole.
     """
 
-    def __init__(self, screeners: Sequence[Screener], out_of_order: Mapping[str, str] | None = None):
-        self._screeners = {screener.bundle.name: screener for screener in screeners}
+    def __init__(
+        self, screeners: Sequence[Screener], out_of_order: Mapping[str, str] | None = None, regions: bool = False
+    ):
+        self._screeners = {screener.bundle.name: replace(screener, regions=regions) for screener in screeners}
         self.out_of_order = dict(out_of_order or {})
+        self.regions = regions
         self._last = LastPicture(read_image)
         if len(screeners) > 1:  # they look at the same picture one after the other
             self._screeners = {name: replace(each, read=self._last) for name, each in self._screeners.items()}
 
     @classmethod
-    def open(cls, installed: Sequence[InstalledBundle], threads: int | None = None) -> "Models":
+    def open(cls, installed: Sequence[InstalledBundle], threads: int | None = None, regions: bool = False) -> "Models":
         """Opens and checks every bundle; one that fails is out of order and does not stop the others.
 
         Raises:
@@ -65,7 +69,7 @@ class Models:
                 screeners.append(Screener(bundle, _OutOfOrder(str(error)), bundle.artifact(each.artifact).name))
         if len(reasons) == len(screeners):
             raise RealMNetError(next(iter(reasons.values())))
-        return cls(screeners, reasons)
+        return cls(screeners, reasons, regions)
 
     @property
     def names(self) -> tuple[str, ...]:

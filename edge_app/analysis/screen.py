@@ -67,12 +67,16 @@ class FileOrigin:
 
 @dataclass(frozen=True)
 class Screener:
-    """A verified bundle with one opened artifact, ready to screen. `read`: what reads a picture, as `read_image`."""
+    """A verified bundle with one opened artifact, ready to screen.
+
+    `read`: what reads a picture, as `read_image`. `regions`: whether overlays show the regions of the posterior pole.
+    """
 
     bundle: Bundle
     runtime: Runtime
     artifact: str
     read: Callable[..., LoadedImage] = read_image
+    regions: bool = False
 
     @classmethod
     def open(cls, directory: Path, artifact: str | None = None, threads: int | None = None) -> "Screener":
@@ -228,7 +232,7 @@ class Screener:
         """What the right panel of the picture shows; None where the image was not given to the model."""
         if analysis is None:
             return None
-        return overlay.evidence_of(self.bundle.task, analysis, decision)
+        return overlay.evidence_of(self.bundle.task, analysis, decision, self.regions)
 
 
 def printable(text: str) -> str:

@@ -22,8 +22,10 @@ from PIL import Image, ImageDraw, ImageFont
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.decision import Analysis, Decision
 from keras_realmnet.screening.preprocessing import FieldGeometry
+from keras_realmnet.screening.strokes import BLACK, Colour, dashes, draw_line, stroke_widths, write_centred, write_names
 from keras_realmnet.tasks.findings import Finding, GradeFinding, LabelFinding, MaskFinding, PointFinding, percent
 from keras_realmnet.tasks.outputs import Grades, Labels
+from keras_realmnet.tasks.regions import Eye, eye_in, region_lines, region_names_at
 from keras_realmnet.tasks.task import Task
 
 __all__ = [
@@ -35,6 +37,7 @@ __all__ = [
     "draw",
     "draw_levels",
     "draw_marks",
+    "draw_regions",
     "evidence_of",
     "legend",
     "marked",
@@ -45,8 +48,6 @@ __all__ = [
     "styled",
     "tinted",
 ]
-
-Colour = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -85,12 +86,11 @@ TITLE = 60  # px, height of the line of text above the panels
 MARGIN = 12  # px, left and right of it
 GAP = 12  # px between the panels
 LINE, THIN = 2.0, 1.4  # px in a picture of PANEL px, of a line; THIN where there are many
-FEWEST = 4  # dashes of a line: a shorter one has none, its form tells whose it is
 AROUND = 5.0  # px in a picture of PANEL px between the parts of a mask and the line around them
 METRICS = {"round": cv2.DIST_L2, "square": cv2.DIST_C, "diamond": cv2.DIST_L1}
 CROSS = 14.0  # px in a picture of PANEL px, half an arm of the cross at a point
+BETWEEN = STYLES[2].colour  # of the lines between regions
 NAME = 22.0  # px in a picture of PANEL px, height of a name beside a finding
-BLACK = (0, 0, 0)
 COARSE = 4  # the class map, coarse itself, is laid out at this fraction of the panel
 LEVELS = (0.5, 0.75)  # of the map's maximum
 DIMMED = 0.6  # brightness outside of the first level
@@ -110,7 +110,7 @@ class Evidence:
 
     class_map: of shape (h', w') in the model's square, which `geometry` lays on the picture; None: there is none.
     finding: whether the label reaches its threshold; only then is the evidence outlined. marks: findings that may have
-    a place.
+    a place. eye: where disc and fovea lie, if the regions around them are to be drawn.
     """
 
     title: str
@@ -118,6 +118,7 @@ class Evidence:
     class_map: NDArray[Any] | None = None
     finding: bool = True
     marks: tuple[MaskFinding | PointFinding, ...] = ()
+    eye: Eye | None = None
 
     @property
     def visible(self) -> bool:
@@ -125,8 +126,13 @@ class Evidence:
         return self.class_map is not None or any(mark.found for mark in self.marks)
 
 
-def evidence_of(task: Task, analysis: Analysis, decision: Decision) -> Evidence:
-    """What the picture of a decided image shows."""
+def evidence_of(task: Task, analysis: Analysis, decision: Decision, regions: bool = False) -> Evidence:
+    """What the picture of a decided image shows.
+
+    Args:
+        regions: also the eight regions of the posterior pole, where optic disc and fovea were found.
+    """
+    eye = eye_in(decision.findings) if regions else None
     marks = tuple(each for each in decision.findings if isinstance(each, MaskFinding | PointFinding))
     shown = next((each for each in decision.findings if each.code == decision.evidence), None)
     if not isinstance(shown, LabelFinding | GradeFinding):
@@ -135,7 +141,7 @@ def evidence_of(task: Task, analysis: Analysis, decision: Decision) -> Evidence:
         said += [each.name for each in marks if isinstance(each, PointFinding) and each.found]
         found = "Found in the picture" if any(each.found for each in marks) else None
         title = ", ".join(said) or found or "Nothing was found that has a place in the picture"
-        return Evidence(title, analysis.geometry, marks=marks)
+        return Evidence(title, analysis.geometry, marks=marks, eye=eye)
     output = task.outputs[shown.output]
     assert isinstance(output, Labels | Grades)  # what a class map explains
     class_map: NDArray[Any] | None = analysis.predicted[str(task.maps_of(shown.output))][
@@ -147,7 +153,7 @@ def evidence_of(task: Task, analysis: Analysis, decision: Decision) -> Evidence:
     title = f"{shown.code} {shown.name}: probability {shown.probability:.2f}"
     if isinstance(shown, LabelFinding) and shown.threshold is not None:
         title += f", {'reaches' if shown.reached else 'no finding, below'} threshold {shown.threshold:.2f}"
-    return Evidence(title, analysis.geometry, class_map, is_finding, marks)
+    return Evidence(title, analysis.geometry, class_map, is_finding, marks, eye)
 
 
 def draw(path: Path, image: NDArray[np.uint8], evidence: Evidence | None) -> None:
@@ -162,6 +168,9 @@ def draw(path: Path, image: NDArray[np.uint8], evidence: Evidence | None) -> Non
         if evidence.class_map is not None:
             mark = outlined if evidence.finding else tinted
             right = mark(small, strength(evidence.class_map, evidence.geometry, small.shape[:2]))
+        if evidence.eye is not None:
+            right = np.array(right)
+            draw_regions(right, evidence.eye, evidence.geometry.source)
         shown.append(marked(right, evidence.marks, evidence.geometry.source, 1.3))
     canvas = np.full((TITLE + size[1], len(shown) * (size[0] + GAP) - GAP, 3), 24, np.uint8)
     for i, panel in enumerate(shown):
@@ -202,7 +211,7 @@ def _write_row(canvas: NDArray[np.uint8], row: Sequence[tuple[Style | None, str]
     for (style, _), width in zip(row, widths, strict=True):
         if style is not None:
             [form] = _around([np.array([[left + size / 2, middle]])], canvas.shape[:2], style, 0.45 * size)
-            _draw_line(canvas, np.concatenate([form, form[:1]]), style.colour, max(1, size // 8))
+            draw_line(canvas, np.concatenate([form, form[:1]]), style.colour, max(1, size // 8))
         left += width
 
 
@@ -242,7 +251,7 @@ def draw_marks(
                 x, y = parts[0].T
                 names.append((x.min(), x.max(), y.min(), finding.name))
             width = LINE
-            distance = max(AROUND * unit, _widths(THIN * unit)[1] / 2 + 2.5)  # no line over the part
+            distance = max(AROUND * unit, stroke_widths(THIN * unit)[1] / 2 + 2.5)  # no line over the part
             if len(parts) > 1 or np.ptp(parts[0], axis=0).max() < 2 * distance:
                 parts, width = _around(parts, picture.shape[:2], style, distance), THIN
             lines += [(np.concatenate([part, part[:1]]), style, width) for part in parts]
@@ -253,17 +262,28 @@ def draw_marks(
             half = CROSS * unit / 2
             names.append((centre[0] - half, centre[0] + half, centre[1] + half, finding.name))
     for line, style, width in lines:
-        inner, outer = _widths(width * unit)
-        _draw_line(picture, line, (*BLACK, *opaque), outer)
-        for dash in _dashes(line, style.dash * unit):
-            _draw_line(picture, dash, (*style.colour, *opaque), inner)
-    _write(picture, names, NAME * unit)
+        inner, outer = stroke_widths(width * unit)
+        draw_line(picture, line, (*BLACK, *opaque), outer)
+        for dash in dashes(line, style.dash * unit):
+            draw_line(picture, dash, (*style.colour, *opaque), inner)
+    write_names(picture, names, NAME * unit)
 
 
-def _widths(width: float) -> tuple[int, int]:
-    """Of a coloured line that should be so wide, and of the black one under it; in whole pixels."""
-    inner = max(2, round(width))
-    return inner, max(inner + 2, round(2 * width))
+def draw_regions(picture: NDArray[np.uint8], eye: Eye, source: tuple[int, int]) -> None:
+    """Draws where the eight regions meet, with their names, into `picture`, uint8 RGB (h, w, 3).
+
+    Args:
+        eye: disc and fovea. source: (height, width) of the picture that they lie on.
+    """
+    unit = max(picture.shape[:2]) / PANEL  # px
+    factor = np.array([picture.shape[1] / source[1], picture.shape[0] / source[0]])
+    inner, outer = stroke_widths(THIN * unit)
+    for line in region_lines(*eye):
+        line = (line + 0.5) * factor - 0.5
+        draw_line(picture, line, BLACK, outer)
+        draw_line(picture, line, BETWEEN, inner)
+    places = {name: (np.array(place) + 0.5) * factor - 0.5 for name, place in region_names_at(*eye).items()}
+    write_centred(picture, {name: (float(x), float(y)) for name, (x, y) in places.items()}, NAME * unit)
 
 
 def _around(
@@ -292,46 +312,6 @@ def styled(findings: Sequence[Finding]) -> list[tuple[MaskFinding | PointFinding
     return [
         (each, (fixed[each.code] or next(others)) if isinstance(each, MaskFinding) else STYLES[0]) for each in located
     ]
-
-
-def _draw_line(picture: NDArray[np.uint8], line: NDArray[np.float64], colour: Colour, width: int) -> None:
-    fine = np.round(line * 16).astype(np.int32)[:, None]  # in sixteenths of a pixel
-    cv2.polylines(picture, [fine], False, colour, width, cv2.LINE_AA, shift=4)
-
-
-def _dashes(line: NDArray[np.float64], dash: float) -> list[NDArray[np.float64]]:
-    """The pieces of a line, (n, 2), `dash` pixels long with as much between them; the line itself for few or none."""
-    steps = np.hypot(*np.diff(line, axis=0).T)
-    along = np.concatenate([[0.0], np.cumsum(steps)])
-    if not dash or along[-1] < FEWEST * 2 * dash:
-        return [line]
-    pieces = []
-    for start in np.arange(0.0, along[-1], 2 * dash):
-        inside = along[(along > start) & (along < start + dash)]
-        at = np.array([start, *inside, min(start + dash, along[-1])])
-        pieces.append(np.stack([np.interp(at, along, line[:, axis]) for axis in (0, 1)], axis=-1))
-    return pieces
-
-
-def _write(picture: NDArray[np.uint8], names: Sequence[tuple[float, float, float, str]], height: float) -> None:
-    """Each name, after where its mark begins and ends (x) and its top (y), beside the mark and on no other name.
-
-    To the right of it, or to the left where there is no room. height: of the letters, in pixels.
-    """
-    font = ImageFont.load_default(size=height)
-    canvas = Image.fromarray(picture)
-    pen, taken = ImageDraw.Draw(canvas), list[tuple[float, float, float]]()
-    for begin, end, top, text in names:
-        width, gap = pen.textlength(text, font), height / 4
-        left = end + gap if end + 2 * gap + width <= picture.shape[1] else max(0.0, begin - gap - width)
-        top = float(np.clip(top, 0, max(0.0, picture.shape[0] - 1.4 * height)))
-        for other_left, other_right, other_top in sorted(taken, key=lambda each: each[2]):
-            if left < other_right and other_left < left + width and abs(top - other_top) < height:
-                top = other_top + height
-        taken.append((left, left + width, top))
-        around = max(1, round(height / 10))
-        pen.text((left, top), text, (255,) * picture.shape[2], font, stroke_width=around, stroke_fill=BLACK)
-    picture[...] = np.asarray(canvas)
 
 
 def panels(path: Path, count: int, longest: int) -> list[bytes]:

@@ -244,3 +244,24 @@ def test_lesions_are_told_apart_by_colour_whatever_the_vision(vision):
     apart = np.linalg.norm(lab[:, None] - lab[None], axis=-1)[np.triu_indices(4, 1)]
     assert apart.min() > 40  # CIE76; 2.3 is just seen
     assert len({(style.dash, style.form) for style in STYLES}) == len(STYLES)
+
+
+def test_regions_are_drawn_around_disc_and_fovea(tmp_path):
+    geometry = FieldGeometry(source=SIZE, box=(0, 0, SIZE[1], SIZE[0]), size=64)
+    disc, fovea = (600.0, 300.0), (300.0, 300.0)
+    marks = tuple(
+        PointFinding("landmarks", "fundus", code, code.title(), *place)
+        for code, place in (("DISC", disc), ("FOVEA", fovea))
+    )
+    pictures = []
+    for eye in (None, (disc, fovea)):
+        path = tmp_path / "overlay.jpg"
+        draw(path, np.full((*SIZE, 3), 90, np.uint8), Evidence("title", geometry, marks=marks, eye=eye))
+        pictures.append(opened(panels(path, 2, 2000)[1]))
+    without, shown = pictures
+    drawn = np.abs(shown - without).max(axis=-1) > 60
+    for x, y in ((300, 500), (600, 420), (600, 30), (700, 300), (50, 100), (493, 320)):  # circles, lines, the chord
+        assert drawn[y - 4 : y + 5, x - 4 : x + 5].any(), (x, y)
+    for x, y in ((300, 360), (600, 280), (40, 300), (700, 60)):  # within regions
+        assert not drawn[y - 4 : y + 5, x - 4 : x + 5].any(), (x, y)
+    assert drawn[110:220, 200:400].sum() > 100  # the name of the macula, above the fovea

@@ -358,3 +358,19 @@ def test_help_teaches(capsys):
 def test_without_a_command_the_way_to_the_help_is_shown(capsys):
     assert main([]) == 2
     assert "--help" in capsys.readouterr().err
+
+
+def test_regions_are_drawn_where_landmarks_were_found(screen, tmp_path):
+    root = Path(__file__).resolve().parents[3]
+    picture = next((root / "samples" / "colour").glob("PHANTOM-0012*"))
+    pictures, lines = [], []
+    for options in ((), ("--regions",)):
+        arguments = {"bundle": root / "bundles" / "fundus-landmarks", "out": tmp_path / "of_landmarks"}
+        status, [record] = screen(picture, *options, "--overwrite", "--threads", "1", **arguments)
+        assert (status, record.outcome) == (0, "described")
+        with Image.open(tmp_path / "of_landmarks" / "overlays" / record.overlay) as shown:
+            pictures.append(np.asarray(shown.convert("RGB")).astype(int))
+        red, green, blue = np.moveaxis(pictures[-1], -1, 0)
+        lines.append(int(((red > 200) & (green > 190) & (blue < 120)).sum()))
+    assert pictures[0].shape == pictures[1].shape
+    assert lines[1] > lines[0] + 2000
