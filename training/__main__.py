@@ -5,6 +5,7 @@ import sys
 import typer
 
 from keras_realmnet.command_line import ShowVersion, run
+from training.commands.annotations import annotate
 from training.commands.augmentations import augmentations
 from training.commands.data import check, download, imbalance, prepare, resample, split
 from training.commands.datasets import datasets
@@ -20,7 +21,7 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
 COMMANDS = (
     *(fit, sweep, protocol, augmentations),
     *(evaluate, cross_validation, predict, score, compare),
-    *(datasets, check, split, imbalance, resample, prepare, download),
+    *(datasets, check, split, imbalance, resample, prepare, annotate, download),
     *(phantom, phantom_study, samples),
     report,
 )

@@ -67,7 +67,7 @@ def place_in_eye(points: NDArray[Any], disc: Point, fovea: Point) -> NDArray[np.
         )
     x, y = np.moveaxis(np.asarray(points, np.float64) - np.array(disc), -1, 0)
     u, v = x * along + y * down, np.sign(along) * (x * down - y * along)
-    return np.stack([u, v], axis=-1) / (along**2 + down**2)
+    return np.asarray(np.stack([u, v], axis=-1) / (along**2 + down**2), np.float64)
 
 
 def regions_at(points: NDArray[Any], disc: Point, fovea: Point) -> NDArray[np.uint8]:
@@ -126,4 +126,4 @@ def _in_picture(places: NDArray[np.float64], disc: Point, fovea: Point) -> NDArr
     axis = np.subtract(fovea, disc).astype(np.float64)
     place_in_eye(np.zeros(2), disc, fovea)  # refuses what has no sides
     up = np.sign(axis[0]) * np.array([axis[1], -axis[0]])
-    return np.asarray(disc, np.float64) + places @ np.stack([axis, up])
+    return np.asarray(np.asarray(disc) + places @ np.stack([axis, up]), np.float64)
