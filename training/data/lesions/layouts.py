@@ -9,6 +9,9 @@ idrid               IDRiD (Porwal et al., Data 2018): 54 pictures for training, 
 idrid_colours       IDRiD's masks as they are passed on, one picture for all: images/, masks/. White MA, red HE, blue
                     EX, green SE, yellow the optic disc. Where two meet the colours were added modulo 256 (checked on 20
                     pictures: all six mixtures there are such sums, and lie between the two).
+hei_med_levels      HEI-MED's masks as they are passed on, in grey levels: images/, lesion/. 1 is an exudate, 2 another
+                    bright lesion, 3 to 5 others, which are marked in a few pictures alone: they count as background of
+                    the exudates. All pictures are for test. Non-commercial: no network that is shipped may learn of it.
 ddr                 DDR (Li et al., Information Sciences 2019): 383, 149 and 225 pictures; masks are 0 and 255. Every
                     picture has a file of each lesion, so where one is missing nothing is known. The masks for
                     validation are in "segmentation label", those of the others in "label".
@@ -155,6 +158,13 @@ LAYOUTS: dict[str, Layout] = {
         without_mask="unknown",
         colours=_COLOURS,
         others=_DISC,
+    ),
+    "hei_med_levels": Layout(
+        "HEI-MED (Giancardo et al., Medical Image Analysis 2012; non-commercial research)",
+        (Part(("images",), {"EX": (("lesion",), "")}, split="test"),),
+        without_mask="unknown",
+        colours={"EX": ((1, 1, 1),)},
+        others=tuple((level, level, level) for level in (2, 3, 4, 5)),
     ),
     "ddr": Layout(
         "DDR (Li et al., Information Sciences 2019)",

@@ -22,4 +22,7 @@ RECIPE = replace(
     preset="lesion_net_16s",
     phases=(Phase(epochs=20, size=512),),
     windows=Windows(side=320, per_image=8),
+    batch_size=8,
+    model_options={"encoder": "efficientnet_lite0"},
+    augmentation=replace(lesions_lite.RECIPE.augmentation, scale=(0.8, 1.25)),
 )

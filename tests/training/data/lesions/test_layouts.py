@@ -1,5 +1,6 @@
 """What each layout says, held against IDRiD's pictures where they are."""
 
+import csv
 from collections import Counter
 
 import numpy as np
@@ -45,3 +46,17 @@ def test_idrids_masks_have_only_these_colours(shared):
             size = image.size
         pixels[name] = coding.read(path, size).sum(axis=(0, 1), dtype=np.int64).tolist()
     assert pixels == {"IDRiD_02": [9446, 17356, 135394, 0], "IDRiD_17": [14207, 1821322, 201316, 48111]}
+
+
+def test_exudates_of_hei_med_are_where_its_table_counts_some(shared):
+    layout, folder = LAYOUTS["hei_med_levels"], shared / "fundus" / "hei_med"
+    coding = layout.coding_of(("EX",))
+    with (folder / "labels.csv").open() as file:
+        rows = list(csv.DictReader(file))[:12]
+    marked = []
+    for row in rows:
+        size = int(row["width"]), int(row["height"])
+        marked.append(coding.read((folder / "lesion" / row["image"]).with_suffix(".png"), size).any())
+    assert marked == [int(row["n_exudate"]) > 0 for row in rows]
+    assert True in marked
+    assert False in marked
