@@ -20,7 +20,7 @@ from training.commands.options import (
     use_backend,
 )
 
-__all__ = ["compare", "cross_validation", "evaluate", "score"]
+__all__ = ["compare", "cross_validation", "evaluate", "score", "score_refuge"]
 
 
 def evaluate(
@@ -121,6 +121,33 @@ def score(
         return
     title = f"{scores}: {result['cases']} {level}s of {result['patients']} patients"
     print_level(title, result, result["bootstrap"], chosen)
+
+
+def score_refuge(
+    folder: Annotated[Path, typer.Argument(help="What is handed in: the csv files, and the folder segmentation.")],
+    data: Annotated[Path, typer.Option(help="Folder of REFUGE's pictures and their truth.")],
+    split: Annotated[str, typer.Option(help="Those that were asked about: train, validation or test.")] = "test",
+    bootstrap: Replicates = 1000,
+    json: Annotated[bool, typer.Option("--json", help="Only JSON on stdout.")] = False,
+) -> None:
+    """Check what is to be handed in to REFUGE, and score it by the challenge's measures, with intervals.
+
+    In the pictures' own pixels: AUROC of glaucoma, Dice of disc and cup, the error of the vertical cup-to-disc ratio,
+    the distance of the fovea; of those answers that are there.
+
+    [bold]Example[/bold]: python -m training score-refuge submission --data REFUGE --split validation
+    """
+    from training.datasets.data_set import SPLITS
+    from training.scoring.challenge import score_refuge as score_submission
+    from training.scoring.printing import print_challenge
+
+    if split not in SPLITS:
+        raise typer.BadParameter(f"split must be one of {', '.join(SPLITS)}. Received: {split!r}")
+    result = score_submission(folder, data, split, bootstrap)
+    if json:
+        print_json(result)
+    else:
+        print_challenge(result)
 
 
 def compare(

@@ -13,11 +13,11 @@ from numpy.typing import DTypeLike, NDArray
 from keras_realmnet.screening.preprocessing import PreprocessSpec
 from keras_realmnet.tasks.outputs import Masks, Points
 from keras_realmnet.tasks.task import Task
-from training.data.files.mask_files import MaskTruth
+from training.data.files.mask_files import MaskTruth, MaskVotes
 from training.data.files.once import make_once
 from training.data.parallel import in_parallel
 from training.datasets.image_set import ImageSet, content_hash
-from training.datasets.prepared import Prepared, points_in_square, read_row, sides_of
+from training.datasets.prepared import Prepared, longer_sides_of, points_in_square, read_row, sides_of
 
 __all__ = ["CHUNK", "IMAGES", "cached_arrays", "cached_files", "cached_images", "file_identity", "mask_identity"]
 
@@ -56,14 +56,14 @@ def cached_images(
     } | {name: np.array(kept[made_array(name)]) for name in made}
     masks = {name: kept[mask_array(name)] for name, output in task.trained.items() if isinstance(output, Masks)}
     digest = content_hash(digest, truth.values(), names)
-    sides = sides_of(kept[PLACES]) if PLACES in kept else None
-    return ImageSet(kept[IMAGES], truth, names, patients, task, digest, masks=masks, sides=sides)
+    sides, longer = (of(kept[PLACES]) if PLACES in kept else None for of in (sides_of, longer_sides_of))
+    return ImageSet(kept[IMAGES], truth, names, patients, task, digest, masks=masks, sides=sides, longer_sides=longer)
 
 
 def cached_files(
     title: str,
     paths: Sequence[Path],
-    truth: Mapping[str, NDArray[np.float32] | MaskTruth],
+    truth: Mapping[str, NDArray[np.float32] | MaskTruth | MaskVotes],
     *,
     task: Task,
     names: tuple[str, ...],
@@ -72,7 +72,7 @@ def cached_files(
     cache: Path,
 ) -> ImageSet:
     """The pictures of n files with their truth as `cached_images` gives them; masks are read from their own files."""
-    masks = {name: each for name, each in truth.items() if isinstance(each, MaskTruth)}
+    masks = {name: each for name, each in truth.items() if isinstance(each, MaskTruth | MaskVotes)}
     identity: dict[str, Any] = {"files": file_identity(paths)}
     if masks:
         identity["masks"] = {name: mask_identity(each) for name, each in masks.items()}
@@ -82,7 +82,7 @@ def cached_files(
         list(zip(paths, range(len(paths)), strict=True)),
         identity=identity,
         task=task,
-        truth={name: each for name, each in truth.items() if not isinstance(each, MaskTruth)},
+        truth={name: each for name, each in truth.items() if not isinstance(each, MaskTruth | MaskVotes)},
         names=names,
         patients=patients,
         spec=spec,
@@ -214,8 +214,10 @@ def file_identity(files: Sequence[Path]) -> list[tuple[str, int, int]]:
     return [(path.name, (facts := path.stat()).st_size, facts.st_mtime_ns) for path in files]
 
 
-def mask_identity(truth: MaskTruth) -> dict[str, Any]:
+def mask_identity(truth: MaskTruth | MaskVotes) -> dict[str, Any]:
     """What masks follow from: their files, as `file_identity`, what it means that there is none, and the coding."""
+    if isinstance(truth, MaskVotes):
+        return {"annotators": [mask_identity(each) for each in truth.annotators]}
     files = [
         [
             bool(known) if path is None else file_identity([path])[0]

@@ -29,7 +29,7 @@ Trained = Labels | Grades | Masks | Points
 
 @dataclass(frozen=True)
 class CombinedDataSet:
-    """The pictures of all `parts`, for a task called `name` that has all of their outputs.
+    """The pictures of all `parts`, for a task called `name` that has all of their outputs and measures.
 
     Where parts have an output of the same name and vocabulary, its labels or points are those of all of them, in the
     order in which they appear; grades and exclusive masks must be the same everywhere. What a part does not know is
@@ -69,7 +69,8 @@ class CombinedDataSet:
             for name, output in task.trained.items():
                 outputs[name] = _united(name, outputs[name], output) if name in outputs else output
         rules = list(dict.fromkeys(task.rule for task in tasks if task.refers))
-        return Task(self.name, modalities[0], outputs, rules[0] if len(rules) == 1 else NoReferral())
+        measures = tuple(dict.fromkeys(measure for task in tasks for measure in task.measures))
+        return Task(self.name, modalities[0], outputs, rules[0] if len(rules) == 1 else NoReferral(), measures)
 
     def describe(self) -> str:
         return "; ".join(part.describe() for part in self.parts)
@@ -145,8 +146,13 @@ def _joined(sets: Sequence[ImageSet], task: Task, cache: Path) -> ImageSet:
             truth[name] = np.concatenate(list(parts))
     pixels = _written(folder / f"{IMAGES}.npy", (images.images for images in sets), len(names))
     sha256 = content_hash(digest.hexdigest(), truth.values(), names)
-    sides = np.concatenate([np.full(len(each), np.nan) if each.sides is None else each.sides for each in sets])
-    return ImageSet(pixels, truth, names, patients, task, sha256, masks=masks, sides=sides)
+    sides, longer = (_lengths_of_all(sets, name) for name in ("sides", "longer_sides"))
+    return ImageSet(pixels, truth, names, patients, task, sha256, masks=masks, sides=sides, longer_sides=longer)
+
+
+def _lengths_of_all(sets: Sequence[ImageSet], name: str) -> NDArray[np.float64]:
+    lengths = ((images, getattr(images, name)) for images in sets)
+    return np.concatenate([np.full(len(images), np.nan) if each is None else each for images, each in lengths])
 
 
 def _truth_in(images: ImageSet, name: str, output: Trained) -> NDArray[Any]:

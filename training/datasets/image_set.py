@@ -33,6 +33,7 @@ class ImageSet:
     `patients`: whose image it is, for patient-level intervals. `sha256`: of pixels, masks, truth and names.
 
     `sides`: float64 (n,), the square's side in longer sides of the picture, NaN where that is not known; None: nowhere.
+    `longer_sides`: float64 (n,), the latter in pixels of the file, as `sides`.
 
     Raises ValueError for a truth that is not the task's.
     """
@@ -46,6 +47,7 @@ class ImageSet:
     rows: NDArray[np.intp] = None  # type: ignore[assignment]  # image k is pixels[k] when not given
     masks: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
     sides: NDArray[np.float64] | None = None
+    longer_sides: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         if self.rows is None:
@@ -125,6 +127,7 @@ class ImageSet:
             patients=patients,
             sha256=content_hash(self.sha256, truth.values(), names),
             sides=None if self.sides is None else self.sides[rows],
+            longer_sides=None if self.longer_sides is None else self.longer_sides[rows],
         )
 
     def table(self) -> LabelTable:

@@ -14,10 +14,18 @@ from numpy.typing import NDArray
 
 from keras_realmnet.screening.image_io import read_image
 from keras_realmnet.screening.preprocessing import FieldGeometry, PreprocessSpec, preprocess
-from training.data.files.mask_files import MaskTruth
+from training.data.files.mask_files import MaskTruth, MaskVotes
 from training.tasks.motion import IGNORE, only_inside
 
-__all__ = ["Prepared", "mask_in_square", "points_in_square", "read_and_prepare", "read_row", "sides_of"]
+__all__ = [
+    "Prepared",
+    "longer_sides_of",
+    "mask_in_square",
+    "points_in_square",
+    "read_and_prepare",
+    "read_row",
+    "sides_of",
+]
 
 MaskReader = Callable[[tuple[int, int]], NDArray[np.uint8]]
 
@@ -61,7 +69,7 @@ def read_and_prepare(path: Path, spec: PreprocessSpec, masks: Mapping[str, MaskR
     return Prepared(pixels, geometry, (height, width), read)
 
 
-def read_row(source: tuple[Path, int], spec: PreprocessSpec, masks: Mapping[str, MaskTruth]) -> Prepared:
+def read_row(source: tuple[Path, int], spec: PreprocessSpec, masks: Mapping[str, MaskTruth | MaskVotes]) -> Prepared:
     """The image of a file and its masks, of which `source` names the row in each of `masks`; as `read_and_prepare`."""
     path, row = source
     return read_and_prepare(path, spec, {name: partial(truth.read, row) for name, truth in masks.items()})
@@ -108,3 +116,8 @@ def sides_of(places: NDArray[np.int32]) -> NDArray[np.float64]:
     _, _, height, width, x0, y0, x1, y1 = places.T.astype(np.float64)
     sides: NDArray[np.float64] = np.maximum(x1 - x0, y1 - y0) / np.maximum(height, width)
     return sides
+
+
+def longer_sides_of(places: NDArray[np.int32]) -> NDArray[np.float64]:
+    """The longer side of the picture in pixels, (n,); `places` as in `sides_of`."""
+    return places[:, :2].max(axis=1).astype(np.float64)

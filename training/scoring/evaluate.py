@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from keras_realmnet.errors import DataSetError
+from keras_realmnet.tasks.measures import VerticalRatio
 from keras_realmnet.tasks.outputs import Labels, Masks, Points
 from keras_realmnet.tasks.rules import AnyAbove, AnyOf, OperatingPoint
 from keras_realmnet.tasks.task import Task
@@ -22,7 +23,7 @@ from training.datasets.image_set import ImageSet
 from training.datasets.landmarks import DISC
 from training.recipe import Recipe, with_data
 from training.runs import TASK_FILE, load_run, read_task
-from training.scoring.arrays import Array
+from training.scoring.arrays import Array, ratio
 from training.scoring.bootstrap import Bootstrap, with_intervals
 from training.scoring.cases import Cases
 from training.scoring.figures import cases_of, check_answered
@@ -32,7 +33,6 @@ from training.scoring.scores import HEADLINE, as_json
 from training.scoring.tables import write_table
 from training.scoring.thresholds import choose_thresholds, rule_of
 from training.tasks.kinds import kind_of
-from training.tasks.masks import heights
 
 __all__ = [
     "CROSS_VALIDATION",
@@ -219,17 +219,32 @@ def score_outputs(
 
 
 def measured(images: ImageSet, cases: Mapping[str, Mapping[str, Array]]) -> dict[str, dict[str, Array]]:
-    """`cases`, those of points with what their distances are measured by: "diameter" of the disc, "side" of the square.
+    """`cases`, with what follows from all of them and from the images.
 
-    Either only where it is known.
+    Those of points have what their distances are measured by, "diameter" of the disc, "side" of the square and
+    "longer_side" of the picture, each only where it is known. Those of masks have "error_CODE" of a vertical ratio that
+    the task measures on them: where the outer structure is not found the ratio counts as 0.
     """
-    disc = _disc_diameters(images)
-    rulers = {"diameter": disc, "side": images.sides}
+    rulers = {"diameter": _disc_diameters(images.task, cases), "side": images.sides, "longer_side": images.longer_sides}
     known = {key: values for key, values in rulers.items() if values is not None}
-    return {
-        name: {**cases[name], **(known if isinstance(output, Points) else {})}
-        for name, output in images.task.trained.items()
-    }
+    found = {}
+    for name, output in images.task.trained.items():
+        more = known if isinstance(output, Points) else {}
+        if isinstance(output, Masks):
+            codes = output.labels.codes
+            ratios = [each for each in images.task.measures if isinstance(each, VerticalRatio)]
+            own = [each for each in ratios if {each.inner, each.outer} <= set(codes)]
+            more = {f"error_{each.code}": _error_of_ratio(cases[name], codes, each) for each in own}
+        found[name] = {**cases[name], **more}
+    return found
+
+
+def _error_of_ratio(cases: Mapping[str, Array], codes: Sequence[str], measure: VerticalRatio) -> Array:
+    """What is said minus what is true, (n,); NaN where either mask is not known, or there is no outer structure."""
+    inner, outer = codes.index(measure.inner), codes.index(measure.outer)
+    true, said = (ratio(cases[each][:, inner], cases[each][:, outer]) for each in ("true_height", "found_height"))
+    known = cases["known"][:, inner] & cases["known"][:, outer]
+    return np.where(known, np.nan_to_num(said) - true, np.nan)
 
 
 def _tested_kind(recipe: Recipe, cache: Path) -> str:
@@ -280,12 +295,14 @@ def _columns(task: Task, cases: Mapping[str, Mapping[str, Array]]) -> dict[str, 
     return columns
 
 
-def _disc_diameters(images: ImageSet) -> Array | None:
-    """The vertical diameter of the optic disc in fractions of the square's side, (n,); None where no mask shows it."""
-    for name, output in images.task.trained.items():
+def _disc_diameters(task: Task, cases: Mapping[str, Mapping[str, Array]]) -> Array | None:
+    """The vertical diameter of the optic disc in fractions of the square's side, (n,), NaN where no mask shows it; None
+    where there are no masks of it."""
+    for name, output in task.trained.items():
         code = next((code for code in output.labels.codes if code.upper() == DISC.code), None)
         if isinstance(output, Masks) and code is not None:
-            return heights(output, (images.masks[name][row] for row in images.rows), code)
+            height = cases[name]["true_height"][:, output.labels.codes.index(code)]
+            return np.where(height > 0, height, np.nan)
     return None
 
 

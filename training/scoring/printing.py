@@ -10,7 +10,14 @@ from training.scoring.bootstrap import PAPER_SIZE, Interval
 from training.scoring.by_kind.points import LOWER_IS_BETTER
 from training.scoring.scores import HEADLINE, LOSSES, PER_LABEL
 
-__all__ = ["print_comparison", "print_differences", "print_level", "print_outputs", "print_scores"]
+__all__ = [
+    "print_challenge",
+    "print_comparison",
+    "print_differences",
+    "print_level",
+    "print_outputs",
+    "print_scores",
+]
 
 
 def print_level(title: str, level: Mapping[str, Any], bootstrap: Mapping[str, Any], label_set: LabelSet) -> None:
@@ -73,6 +80,19 @@ def print_outputs(result: Mapping[str, Any]) -> None:
         for score, fields in output["scores"].items():
             table.add_row(_with_arrow(score), str(Interval(**fields)))
         console.print(table)
+
+
+def print_challenge(result: Mapping[str, Any]) -> None:
+    """What `score_refuge` found, as a table on the terminal."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{result['pictures']} pictures", caption=_caption(result["bootstrap"]))
+    for column in ("score", "value", "pictures"):
+        table.add_column(column, justify="right" if column == "pictures" else "left")
+    for score, fields in result["scores"].items():
+        table.add_row(_with_arrow(score), str(Interval(**fields)), str(result["counts"][score]))
+    Console().print(table)
 
 
 def print_comparison(result: Mapping[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """Masks: which pixels belong to each structure or lesion."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import cv2
@@ -13,7 +13,7 @@ from training.scoring.by_kind.masks import LEVELS, MaskScorer, level_of, precisi
 from training.tasks.kind import Array, Cases, TrainedKind
 from training.tasks.motion import IGNORE, Motion
 
-__all__ = ["MasksKind", "heights", "nearest", "pixels_of_labels"]
+__all__ = ["MasksKind", "nearest", "pixels_of_labels"]
 
 POINTS = 200  # of a curve
 
@@ -63,11 +63,13 @@ class MasksKind(TrainedKind[Masks]):
     def cases(self, output: Masks, truth: Array, predicted: Array) -> dict[str, Array]:
         """See `MaskScorer`. What is found is found as on the box, of structures that are there once the largest part.
 
-        Where nothing is known of a pixel, the network is taken to find nothing there.
+        Where nothing is known of a pixel, the network is taken to find nothing there. "true_height", "found_height",
+        (n, labels): of what is true and what is found, in fractions of the side; 0 without a pixel.
         """
         shape = len(truth), len(output.labels)
         hit, found, true = (np.zeros(shape, np.int64) for _ in range(3))
         known, peak = np.zeros(shape, np.bool_), np.zeros(shape, np.float32)
+        true_height, found_height = np.zeros(shape), np.zeros(shape)
         ranked = np.zeros((*shape, LEVELS, 2), np.int32)
         for n, (mask, probability) in enumerate(zip(truth, predicted, strict=True)):
             asked, present = pixels_of_labels(output, mask)
@@ -79,9 +81,11 @@ class MasksKind(TrainedKind[Masks]):
                 said = binary_mask(inside, output.threshold, output.single).astype(np.bool_) & where
                 hit[n, k], found[n, k], true[n, k] = (said & there).sum(), said.sum(), there.sum()
                 known[n, k], peak[n, k] = where.any(), inside.max()
+                true_height[n, k], found_height[n, k] = height(there), height(said)
                 of_pixel = 2 * level[..., k][where] + there[where]
                 ranked[n, k] = np.bincount(of_pixel, minlength=2 * LEVELS).reshape(LEVELS, 2)
-        return {"hit": hit, "found": found, "true": true, "known": known, "peak": peak, "ranked": ranked}
+        pixels = {"hit": hit, "found": found, "true": true, "known": known, "peak": peak, "ranked": ranked}
+        return {**pixels, "true_height": true_height, "found_height": found_height}
 
     def scorer(self, output: Masks, cases: Cases, units: Array) -> Scorer:
         return MaskScorer(output.labels, cases, units)
@@ -129,14 +133,10 @@ class MasksKind(TrainedKind[Masks]):
         return columns
 
 
-def heights(output: Masks, masks: Iterable[Array], code: str) -> Array:
-    """The vertical diameter of a structure in each of n masks, (n,), in fractions of the side; NaN without a pixel."""
-    k = output.labels.codes.index(code)
-    found = []
-    for mask in masks:
-        rows = np.flatnonzero(pixels_of_labels(output, mask)[1][..., k].any(axis=1))
-        found.append((rows[-1] - rows[0] + 1) / len(mask) if len(rows) else np.nan)
-    return np.array(found)
+def height(there: Array) -> float:
+    """The vertical diameter of a structure, bool (side, side), in fractions of the side; 0 without a pixel."""
+    rows = np.flatnonzero(there.any(axis=1))
+    return float(rows[-1] - rows[0] + 1) / len(there) if len(rows) else 0.0
 
 
 def nearest(source: int, target: int) -> Array:

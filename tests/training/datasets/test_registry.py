@@ -5,6 +5,7 @@ import pytest
 from keras_realmnet.errors import DataSetError
 from training.datasets.combined import CombinedDataSet
 from training.datasets.cross_validation import CrossValidation
+from training.datasets.glaucoma import GlaucomaDataSet
 from training.datasets.lesions import LesionDataSet
 from training.datasets.own import OwnDataSet
 from training.datasets.palm import PalmDataSet
@@ -31,6 +32,7 @@ PARTS = (
 )
 DRAWN = PhotographDataSet(8, 0, 0, outputs=("lesions", "grade"), lesions=("EX", "MA"), borders="ellipses")
 VESSELS = VesselDataSet("drive", "drive", observer=2)
+GLAUCOMA = GlaucomaDataSet("refuge", outputs=("glaucoma", "disc_cup"), train_on=("train", "test"))
 LESIONS = LesionDataSet("retinal", "retinal_lesions", ("EX", "MA"), grades=True, held_out=0.2)
 
 
@@ -39,6 +41,7 @@ def test_each_kind_names_its_class():
         "combined",
         "cross_validation",
         "drawn_photograph",
+        "glaucoma",
         "lesions",
         "own",
         "palm",
@@ -51,7 +54,7 @@ def test_each_kind_names_its_class():
 
 @pytest.mark.parametrize(
     "data",
-    [*PARTS, CombinedDataSet("fundus", PARTS, (1, 1, 8, 1)), LESIONS, VESSELS, DRAWN, PhantomDataSet()],
+    [*PARTS, CombinedDataSet("fundus", PARTS, (1, 1, 8, 1)), LESIONS, VESSELS, GLAUCOMA, DRAWN, PhantomDataSet()],
     ids=lambda data: data.kind,
 )
 def test_a_recipes_file_holds_its_data_whole(data):

@@ -5,12 +5,16 @@ import numpy as np
 import pytest
 
 from keras_realmnet.tasks.vocabulary import PSMM
+from tests.training.data.glaucoma.made_up import ellipse
 from tests.training.scoring.made_up import image_set
+from training.datasets.glaucoma import GlaucomaDataSet
+from training.datasets.image_set import ImageSet
 from training.datasets.phantom import PhantomDataSet
 from training.recipe import Phase, Recipe
 from training.scoring.bootstrap import Bootstrap
-from training.scoring.evaluate import evaluate, score_predictions
+from training.scoring.evaluate import evaluate, score_outputs, score_predictions
 from training.scoring.tables import score_table
+from training.tasks.kinds import kind_of
 
 
 @pytest.mark.slow
@@ -61,3 +65,42 @@ def test_scoring_a_table_gives_what_evaluate_gives(two_models, files):
         for name, interval in ours[level]["scores"].items():
             assert found["scores"][name] == pytest.approx(interval, abs=1e-7)
         assert found["scores"]["sensitivity"]["value"] > 0.5  # with .5 for every pathologic label
+
+
+def test_the_vertical_ratio_and_pixels_of_the_picture_are_scored():
+    """Disc, cup and fovea of four pictures of different sizes; in the last nothing is found, of the first no mask."""
+    task = GlaucomaDataSet(outputs=("disc_cup", "landmarks")).task
+    side, sizes = 40, np.array([100.0, 200.0, 400.0, 50.0])
+    truth, said = np.zeros((4, side, side, 2), np.uint8), np.zeros((4, side, side, 2), np.float32)
+    heights = [(14, 5), (13, 6), (12, 7), (11, 8)]
+    for k, (disc, cup) in enumerate(heights):
+        for j, half in enumerate((disc, cup)):
+            truth[k, ..., j] = ellipse((20, 20), (12, half), 0, (side, side))
+            said[k, ..., j] = ellipse((20, 20), (12, half + (-1 if j else 1)), 0, (side, side)) if k < 3 else 0
+    truth[0] = 255
+    fovea = np.array([[[0.5, 0.5, 1]]] * 4, np.float32)
+    predicted = fovea[..., :2] + np.array([0.03, 0.04], np.float32)
+    images = ImageSet(
+        pixels=np.zeros((4, side, side, 3), np.uint8),
+        truth={"landmarks": fovea},
+        names=("a", "b", "c", "d"),
+        patients=("a", "b", "c", "d"),
+        task=task,
+        sha256="",
+        masks={"disc_cup": truth},
+        sides=np.full(4, 0.5),
+        longer_sides=sizes,
+    )
+    cases = {
+        name: kind_of(task.trained[name]).cases(task.trained[name], images.truth_of(name), values)
+        for name, values in (("disc_cup", said), ("landmarks", predicted))
+    }
+    found = score_outputs(images, cases, replicates=30)["scores"]
+    ratios = [(2 * cup + 1) / (2 * disc + 1) for disc, cup in heights[1:]]
+    wrong = [(2 * cup - 1) / (2 * disc + 3) for disc, cup in heights[1:3]]
+    expected = np.abs(np.array([*wrong, 0]) - ratios).mean()  # without a disc the ratio counts as 0
+    ratio = found["disc_cup_mean_error_vCDR"]
+    assert ratio["value"] == pytest.approx(expected)
+    assert ratio["low"] < expected < ratio["high"]
+    assert found["landmarks_mean_pixels"]["value"] == pytest.approx(0.05 * 0.5 * sizes.mean(), rel=1e-5)
+    assert found["landmarks_median_pixels_FOVEA"]["value"] == pytest.approx(0.05 * 0.5 * 150, rel=1e-5)

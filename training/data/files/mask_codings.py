@@ -13,7 +13,7 @@ from PIL import Image
 
 from keras_realmnet.errors import DataSetError
 
-__all__ = ["IGNORE", "BinaryCoding", "Colour", "ColourCoding", "read_pixels"]
+__all__ = ["IGNORE", "BinaryCoding", "Colour", "ColourCoding", "SharesCoding", "read_pixels"]
 
 IGNORE = 255
 Colour = int | tuple[int, int, int]  # a grey level or index, or red, green and blue
@@ -105,6 +105,21 @@ class ColourCoding:
             )
         masks[..., np.logical_not(self.told)] = IGNORE
         return masks
+
+
+@dataclass(frozen=True)
+class SharesCoding:
+    """A file for each structure whose grey levels are the share of annotators who marked a pixel: 0 none, 255 all.
+
+    A pixel belongs to it where at least half of them did: of four experts from level 127 on, as 127.5 is written.
+    """
+
+    endings: ClassVar[tuple[str, ...]] = ENDINGS
+    told: ClassVar[tuple[bool, ...]] = (True,)
+
+    def read(self, path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
+        """uint8 (height, width, 1): 1 or 0. Arguments and errors as of `BinaryCoding.read`."""
+        return (read_pixels(path, size, colour=False) >= 127)[..., None].astype(np.uint8)
 
 
 def read_pixels(path: Path, size: tuple[int, int], colour: bool | None) -> NDArray[np.uint8]:

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 
 from keras_realmnet.errors import DataSetError
 from training.data.files.file_index import FileIndex
-from training.data.files.mask_codings import IGNORE, BinaryCoding, ColourCoding
+from training.data.files.mask_codings import IGNORE, BinaryCoding, ColourCoding, SharesCoding
 from training.data.files.notices import Notice, noticed
+from training.data.files.outlines import OutlineCoding
 from training.data.files.shapes import ShapeCoding
 
-__all__ = ["Absent", "Coding", "MaskFiles", "MaskTruth", "find_all_masks", "find_masks"]
+__all__ = ["Absent", "Coding", "MaskFiles", "MaskTruth", "MaskVotes", "find_all_masks", "find_masks"]
 
-Coding = BinaryCoding | ColourCoding | ShapeCoding
+Coding = BinaryCoding | ColourCoding | SharesCoding | ShapeCoding | OutlineCoding
 Absent = Literal["empty", "unknown"]
 
 
@@ -89,6 +90,40 @@ class MaskTruth:
         unknown = (masks == IGNORE).any(axis=-1)
         labels = np.where(present.any(axis=-1), present.argmax(axis=-1) + 1, np.where(unknown, IGNORE, 0))
         return labels.astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class MaskVotes:
+    """The masks that several annotators drew of the same n pictures, read as one; not of labels that are exclusive.
+
+    A pixel has a label where at least half of those say so who know: three of six, two of three. It is not known (255)
+    where none does.
+    """
+
+    annotators: tuple[MaskTruth, ...]
+
+    def __len__(self) -> int:
+        return len(self.annotators[0])
+
+    @property
+    def labels(self) -> int:
+        return self.annotators[0].labels
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        """bool (n, labels): whether anybody drew a label in a picture."""
+        return np.any([each.known for each in self.annotators], axis=0)
+
+    def read(self, k: int, size: tuple[int, int]) -> NDArray[np.uint8]:
+        """uint8 (height, width, labels): 0, 1, and 255 to ignore. Arguments and errors as of `MaskTruth.read`."""
+        width, height = size
+        known, found = (np.zeros((height, width, self.labels), np.uint8) for _ in range(2))
+        for each in self.annotators:
+            if each.known[k].any():
+                mask = each.read(k, size)
+                known += mask != IGNORE
+                found += mask == 1
+        return np.where(known == 0, IGNORE, 2 * found >= known).astype(np.uint8)
 
 
 def find_masks(

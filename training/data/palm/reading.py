@@ -20,12 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_realmnet.errors import DataSetError
-from keras_realmnet.screening.image_io import read_header, read_image
+from keras_realmnet.screening.image_io import read_image
 from keras_realmnet.tasks.vocabulary import PALM
-from training.data.files.file_index import FileIndex
+from training.data.files.challenge_list import ListColumns, find_pictures, picture_size, read_lists
 from training.data.files.mask_files import Absent, MaskFiles, find_masks
 from training.data.files.notices import Notice, noticed
-from training.data.files.points import UNKNOWN_POINT, Point, as_point, outside
+from training.data.files.points import outside
 from training.data.files.spreadsheet import Spreadsheet, read_spreadsheet
 from training.data.label_table import problems_error
 from training.data.palm.table import STRUCTURES, PalmTable, native_size_of_copy
@@ -33,7 +33,6 @@ from training.data.palm.table import STRUCTURES, PalmTable, native_size_of_copy
 __all__ = ["SPLITS", "palm_root", "read_challenge", "read_copies", "read_palm"]
 
 SPLITS = {"train": "Training", "validation": "Validation", "test": "Testing"}
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 COLUMNS = ("imgName", "Fovea_X", "Fovea_Y")
 EXPECTED = (
     "PALM/Training/Images, PALM/Validation/Images and PALM/Testing/Images, or train/ and val/ with labels.csv (public: "
@@ -76,9 +75,8 @@ def read_challenge(folder: str | Path, split: str, without_mask: Absent = "empty
             contradicts the name, a fovea that is no point of its picture.
     """
     part = palm_root(folder) / _part(split)
-    paths = FileIndex(part / "Images", PICTURES, f"the pictures of {part.name}; {EXPECTED}").paths
-    _check_pictures(paths, part / "Images")
-    sizes = tuple(_size(path) for path in paths)
+    paths = find_pictures(part / "Images", f"the pictures of {part.name}; {EXPECTED}")
+    sizes = tuple(map(picture_size, paths))
     sheet = _fovea_list(part)
     labels, fovea, notices = _truth(paths, sizes, sheet, with_class=split == "train")
     masks, about_masks = _masks(part, tuple(path.name for path in paths), without_mask)
@@ -100,13 +98,12 @@ def read_copies(folder: str | Path, split: str) -> PalmTable:
     if split not in ("train", "validation"):
         raise DataSetError(f"the small copies of PALM have the splits train and validation. Received: {split!r}")
     place = root / ("train" if split == "train" else "val")
-    paths = FileIndex(place, PICTURES, f"the pictures; {EXPECTED}").paths
-    _check_pictures(paths, place)
+    paths = find_pictures(place, f"the pictures; {EXPECTED}")
     lists = [file for file in (place / "labels.csv", root / "labels.csv") if file.is_file()]
     named = all(_class(path.name) for path in paths)
     if split == "train" or (named and not lists):
         labels, fovea, notices = _truth(paths, (None,) * len(paths), None, with_class=True)
-        sizes = tuple(_size(path) for path in paths)
+        sizes = tuple(map(picture_size, paths))
         return PalmTable(split, paths, labels, fovea, sizes, (None,) * len(paths), {}, notices)
     if not lists:
         raise DataSetError(f"{place / 'labels.csv'}: no such file; it lists {', '.join(COLUMNS)} and Label")
@@ -126,22 +123,6 @@ def _part(split: str) -> str:
     if split not in SPLITS:
         raise DataSetError(f"the splits of PALM are {', '.join(SPLITS)}. Received: {split!r}")
     return SPLITS[split]
-
-
-def _check_pictures(paths: Sequence[Path], place: Path) -> None:
-    if not paths:
-        raise DataSetError(f"{place}: no pictures ({', '.join(PICTURES)}); expected {EXPECTED}")
-    first: dict[str, Path] = {}
-    for path in paths:  # lists and masks name pictures without folder, and masks with another ending
-        if first.setdefault(path.stem.casefold(), path) != path:
-            raise DataSetError(f"{path}: has the name of {first[path.stem.casefold()]}; expected each once")
-
-
-def _size(path: Path) -> Size:
-    source = read_header(path)
-    if source.width is None or source.height is None:
-        raise DataSetError(f"{path}: holds no picture; expected a fundus photograph")
-    return source.size
 
 
 def _class(name: str) -> str | None:
@@ -165,80 +146,28 @@ def _truth(
     paths: Sequence[Path], sizes: Sequence[Size | None], sheet: Spreadsheet | None, with_class: bool
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], tuple[Notice, ...]]:
     """Labels (n, 3), foveas (n, 1, 3) and what was noticed; `with_class`: names without a class are refused."""
-    names, classes = [path.name for path in paths], [_class(path.name) for path in paths]
+    classes = [_class(path.name) for path in paths]
     problems = [
         f"{path}: the name of a training picture must begin with N, H or P, its class, and a number"
         for path, code in zip(paths, classes, strict=True)
         if with_class and code is None
     ]
-    fovea = np.full((len(paths), 1, 3), np.nan, np.float32)
-    pathologic: list[int | None] = [None] * len(paths)
-    listed, strangers = ({}, []) if sheet is None else _listed(sheet, paths, problems)
-    for row, (origin, label, point) in listed.items():
-        fovea[row, 0], pathologic[row] = point, label
-        if label is not None and classes[row] is not None and (classes[row] == "P") != (label == 1):
-            problems.append(f"{origin}: Label is {label}, but the name {names[row]} says {classes[row]}")
-    for row, _ in outside(fovea, sizes):
-        width, height = sizes[row] or (0, 0)
-        x, y, _ = fovea[row, 0].tolist()
-        place = f"the {width} x {height} pixels of {names[row]}"
-        problems.append(f"{listed[row][0]}: the fovea must lie in {place}. Found: {x:g}, {y:g}")
+    lists = []
+    if sheet is not None:
+        name, *point = COLUMNS
+        lists.append((sheet, ListColumns(name, "Label" if "Label" in sheet else None, (point[0], point[1]))))
+    named = [None if code is None else code == "P" for code in classes]
+    truth = read_lists(lists, paths, sizes, named, problems)
     if problems:
         raise problems_error(problems)
-    unlisted = [] if sheet is None else [name for row, name in enumerate(names) if row not in listed]
-    seen = fovea[:, 0, 2]
-    notices = noticed(
-        ("rows of the list of foveas without a picture", strangers),
-        ("pictures that the list of foveas does not have", unlisted),
-        ("pictures without a visible fovea", [names[row] for row in listed if seen[row] == 0]),
-        ("pictures whose fovea the list does not know", [names[row] for row in listed if np.isnan(seen[row])]),
-    )
-    labels = [_label_row(code, label) for code, label in zip(classes, pathologic, strict=True)]
-    return np.array(labels, np.float32), fovea, notices
+    labels = [_label_row(code, label) for code, label in zip(classes, truth.labels.tolist(), strict=True)]
+    return np.array(labels, np.float32), truth.points, truth.notices
 
 
-def _listed(
-    sheet: Spreadsheet, paths: Sequence[Path], problems: list[str]
-) -> tuple[dict[int, tuple[str, int | None, Point]], list[str]]:
-    """{picture: file:line, Label and fovea} of a list, and names in it that are of no picture."""
-    at = {path.stem.casefold(): k for k, path in enumerate(paths)}
-    listed: dict[int, tuple[str, int | None, Point]] = {}
-    strangers = []
-    labels = sheet.column("Label") if "Label" in sheet else ("",) * len(sheet)
-    columns = (*map(sheet.column, COLUMNS), labels, sheet.origins)
-    for name, x, y, label, origin in zip(*columns, strict=True):
-        row = at.get(Path(name).stem.casefold())
-        if row is None:
-            strangers.append(name or f"{origin}, without a name")
-        elif row in listed:
-            problems.append(f"{origin}: {name} is listed again, after {listed[row][0]}; expected each once")
-        else:
-            listed[row] = (origin, None, UNKNOWN_POINT)
-            try:
-                listed[row] = (origin, _label(label), as_point(*_coordinates(sheet, x, y)))
-            except ValueError as error:
-                problems.append(f"{origin}: {name}: {error}")
-    return listed, strangers
-
-
-def _coordinates(sheet: Spreadsheet, *texts: str) -> list[float]:
-    try:
-        return [sheet.number(text) for text in texts]
-    except ValueError:
-        raise ValueError(f"Fovea_X and Fovea_Y must be numbers, or empty. Found: {', '.join(texts)}") from None
-
-
-def _label(text: str) -> int | None:
-    """1 pathologic, 0 not; None where the field is empty. Raises ValueError for anything else."""
-    if text not in ("", "0", "1"):
-        raise ValueError(f"Label must be 0 or 1. Found: {text!r}")
-    return int(text) if text else None
-
-
-def _label_row(code: str | None, pathologic: int | None) -> list[float]:
+def _label_row(code: str | None, pathologic: float) -> list[float]:
     if code is not None:
         return [float(code == other) for other in PALM.codes]
-    if pathologic is None:
+    if np.isnan(pathologic):
         return [np.nan] * len(PALM)
     return [0.0, 0.0, 1.0] if pathologic else [np.nan, np.nan, 0.0]  # not pathologic: normal or highly myopic
 

@@ -7,17 +7,22 @@
 Each writer has a reader that checks the file against the list of pictures and gives the numbers back in its order.
 """
 
-import csv
-import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from training.data.files.mask_files import find_masks
-from training.data.label_table import problems_error, read_csv
+from training.data.files.submission_files import (
+    CLASSIFICATION,
+    FOVEA_LOCATION,
+    read_masks,
+    read_points,
+    read_risks,
+    write_masks,
+    write_points,
+    write_risks,
+)
 from training.data.palm.table import BACKGROUND, CODING, STRUCTURE
 
 __all__ = [
@@ -31,9 +36,7 @@ __all__ = [
     "write_segmentations",
 ]
 
-CLASSIFICATION, FOVEA_LOCATION = "classification_results.csv", "fovea_location_results.csv"
-RISK_COLUMNS = ("FileName", "PM Risk")
-FOVEA_COLUMNS = ("ImageName", "Fovea_X", "Fovea_Y")
+RISK = "PM Risk"
 Size = tuple[int, int]
 
 
@@ -47,9 +50,7 @@ def write_classification(folder: str | Path, names: Sequence[str], risks: NDArra
     Raises:
         ValueError: a risk is out of range, or their number is not that of the names.
     """
-    if np.shape(risks) != (len(names),) or not ((np.asarray(risks) >= 0) & (np.asarray(risks) <= 1)).all():
-        raise ValueError(f"`risks` must be {len(names)} numbers from 0 to 1. Received: {risks!r}")
-    return _write(Path(folder) / CLASSIFICATION, RISK_COLUMNS, names, np.reshape(risks, (-1, 1)))
+    return write_risks(Path(folder) / CLASSIFICATION, RISK, names, risks)
 
 
 def read_classification(path: str | Path, names: Sequence[str]) -> NDArray[np.float64]:
@@ -58,11 +59,7 @@ def read_classification(path: str | Path, names: Sequence[str]) -> NDArray[np.fl
     Raises:
         DataSetError: lists columns, names or values that are not what the challenge takes, with their lines.
     """
-
-    def problem(name: str, values: list[float]) -> str | None:
-        return None if 0 <= values[0] <= 1 else f"PM Risk must be a number from 0 to 1. Found: {values[0]:g}"
-
-    return _read(Path(path), RISK_COLUMNS, names, problem)[:, 0]
+    return read_risks(Path(path), RISK, names)
 
 
 def write_fovea_locations(folder: str | Path, names: Sequence[str], points: NDArray[np.floating]) -> Path:
@@ -75,9 +72,7 @@ def write_fovea_locations(folder: str | Path, names: Sequence[str], points: NDAr
     Raises:
         ValueError: a coordinate is negative or not finite, or their number is not that of the names.
     """
-    if np.shape(points) != (len(names), 2) or not (np.isfinite(points) & (np.asarray(points) >= 0)).all():
-        raise ValueError(f"`points` must be {len(names)} pairs of numbers that are not negative. Received: {points!r}")
-    return _write(Path(folder) / FOVEA_LOCATION, FOVEA_COLUMNS, names, points)
+    return write_points(Path(folder) / FOVEA_LOCATION, names, points)
 
 
 def read_fovea_locations(
@@ -91,16 +86,7 @@ def read_fovea_locations(
     Raises:
         DataSetError: as `read_classification`.
     """
-    limits = dict(zip(names, sizes, strict=True)) if sizes is not None else {}
-
-    def problem(name: str, values: list[float]) -> str | None:
-        width, height = limits.get(name, (math.inf, math.inf))
-        if all(math.isfinite(value) for value in values) and 0 <= values[0] <= width and 0 <= values[1] <= height:
-            return None
-        place = f"in the {width} x {height} pixels of {name}" if name in limits else "not negative"
-        return f"Fovea_X and Fovea_Y must be {place}. Found: {values[0]:g}, {values[1]:g}"
-
-    return _read(Path(path), FOVEA_COLUMNS, names, problem)
+    return read_points(Path(path), names, sizes)
 
 
 def write_segmentations(
@@ -117,13 +103,14 @@ def write_segmentations(
     """
     if ending not in (".bmp", ".png"):
         raise ValueError(f"`ending` must be .bmp or .png. Received: {ending!r}")
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, mask in zip(names, masks, strict=True):
-        if mask.dtype != np.bool_ or mask.ndim != 2:
-            raise ValueError(f"a mask must be bool (height, width). Received: {mask.dtype} {mask.shape} for {name}")
-        image = Image.fromarray(np.where(mask, STRUCTURE, BACKGROUND).astype(np.uint8))
-        image.save(folder / f"{Path(name).stem}{ending}")
+    levels = (_levels(name, mask) for name, mask in zip(names, masks, strict=True))
+    write_masks(Path(folder), names, levels, ending)
+
+
+def _levels(name: str, mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    if mask.dtype != np.bool_ or mask.ndim != 2:
+        raise ValueError(f"a mask must be bool (height, width). Received: {mask.dtype} {mask.shape} for {name}")
+    return np.where(mask, STRUCTURE, BACKGROUND).astype(np.uint8)
 
 
 def read_segmentations(folder: str | Path, names: Sequence[str], sizes: Sequence[Size]) -> Iterator[NDArray[np.bool_]]:
@@ -136,60 +123,4 @@ def read_segmentations(folder: str | Path, names: Sequence[str], sizes: Sequence
         DataSetError: before the first, that masks are missing, or belong to no picture; at a mask, that it cannot be
             read, has another size, or values other than 0 and 255.
     """
-    files, without, strangers = find_masks(folder, names, absent="unknown")
-    problems = [f"{folder}: no mask of {name}" for name in without]
-    problems += [f"{Path(folder) / name}: is the mask of no picture in the list" for name in strangers]
-    if problems:
-        raise problems_error(problems)
-    for path, size in zip(files.paths, sizes, strict=True):
-        assert path is not None
-        yield CODING.read(path, size)[..., 0] == 1
-
-
-def _write(path: Path, columns: Sequence[str], names: Sequence[str], values: NDArray[np.floating]) -> Path:
-    repeated = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
-    if repeated or any(not name.strip() or name != name.strip() for name in names):
-        raise ValueError(f"`names` must be file names, each once. Received: {sorted(repeated) or list(names)!r}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows(
-            [name, *map(repr, row)] for name, row in zip(names, np.asarray(values, np.float64).tolist(), strict=True)
-        )
-    temporary.replace(path)
-    return path
-
-
-def _read(
-    path: Path, columns: Sequence[str], names: Sequence[str], problem: Callable[[str, list[float]], str | None]
-) -> NDArray[np.float64]:
-    """(n, columns without the first), in the order of the names; `problem` says what is wrong with a row."""
-    header, rows = read_csv(path, columns, f"the columns {', '.join(columns)}")
-    problems = []
-    if tuple(header) != tuple(columns):
-        problems.append(f"{path}:1: expected the columns {', '.join(columns)}. Found: {', '.join(header)}")
-        raise problems_error(problems)
-    found: dict[str, list[float]] = {}
-    wanted = set(names)
-    for line, (name, *fields) in rows:
-        if name not in wanted or name in found:
-            why = "is listed again" if name in found else "is not in the list of pictures"
-            problems.append(f"{path}:{line}: {name!r} {why}; expected each of the {len(names)} pictures once")
-            continue
-        found[name] = [math.nan] * len(fields)
-        try:
-            found[name] = [float(text) for text in fields]
-        except ValueError:
-            problems.append(f"{path}:{line}: {', '.join(columns[1:])} must be numbers. Found: {', '.join(fields)}")
-            continue
-        if (said := problem(name, found[name])) is not None:
-            problems.append(f"{path}:{line}: {said}")
-    missing = [name for name in names if name not in found]
-    if missing:
-        more = f" and {len(missing) - 1} more" if missing[1:] else ""
-        problems.append(f"{path}: {len(found)} of {len(names)} pictures; missing is {missing[0]!r}{more}")
-    if problems:
-        raise problems_error(problems)
-    return np.array([found[name] for name in names], np.float64).reshape(len(names), len(columns) - 1)
+    return (mask[..., 0] == 1 for mask in read_masks(folder, names, sizes, CODING))

@@ -28,6 +28,7 @@ SCORE_NAMES: Mapping[str, Mapping[str, str]] = {
     },
     "points": {
         "mean_picture_distance": "Mean distance, of the picture's side ↓",
+        "mean_pixels": "Mean distance, in pixels of the picture ↓",
         "mean_distance": "Mean distance, of the square's side ↓",
         "median_distance": "Median distance, of the square's side ↓",
         "mean_diameters": "Mean distance, in disc diameters ↓",
@@ -46,11 +47,15 @@ NOTES = {
     "points": "Distances are of all points whose place is known, found or not.",
 }
 
+ERROR = "mean_error_"  # of a measure of masks, with its code behind
+
 
 def score_tables(runs: Sequence[EvaluatedRun], name: str, output: Grades | Masks | Points) -> list[Table]:
     """The scores of an output: those of all labels together, and those of each."""
-    names = SCORE_NAMES[output.kind]
     scores = {run.name: run.scores(name) for run in runs}
+    errors = [score for score in scores[runs[0].name] if score.startswith(ERROR)]
+    titles = {score: f"Mean absolute error, {score.removeprefix(ERROR)} ↓" for score in errors}
+    names = {**SCORE_NAMES[output.kind], **titles}
     bootstrap = runs[0].scored.get("bootstrap", {})
     drawn = f"{bootstrap.get('replicates', 0):,} bootstrap resamples of whole patients"
     note = f"Value (95 % percentile interval; {drawn}). {NOTES[output.kind]}"

@@ -6,7 +6,7 @@ import numpy as np
 
 from keras_realmnet.tasks.vocabulary import LabelSet
 from training.scoring.arrays import TINY, Array, ratio
-from training.scoring.by_kind.sums import mean_of, sums_by_unit, unit_count
+from training.scoring.by_kind.sums import Means, mean_of, sums_by_unit, unit_count
 from training.scoring.ranking import Ranking
 
 __all__ = ["IMAGE_THRESHOLD", "LEVELS", "MaskScorer", "level_of", "precision_and_recall"]
@@ -46,7 +46,8 @@ class MaskScorer:
     "hit", "found", "true", int (n, labels): pixels that are both, that are found, that are true. "known", bool (n,
     labels): whether anything is known of the image. "peak", (n, labels): the highest probability of any pixel.
     "ranked", int (n, labels, LEVELS, 2): pixels by the level of their probability, those without and those with the
-    label.
+    label. "error_CODE", (n,), may be missing: of a measure of the masks what is said minus what is true, NaN where that
+    is not known.
 
     - dice, iou: means over the images and labels that are there; dice_CODE and iou_CODE over the images with the label.
       An image without it has neither: what is found there counts in the others.
@@ -55,6 +56,7 @@ class MaskScorer:
     - image_f1_CODE: of whether an image has a pixel of it, which is said from a peak of IMAGE_THRESHOLD on.
       image_auroc_CODE: of the peaks.
     - pixel_f1, aupr, image_f1, image_auroc: means over the labels that some image has (and some has not).
+    - mean_error_CODE: the mean absolute error of a measure.
     """
 
     def __init__(self, labels: LabelSet, cases: Mapping[str, Array], units: Array):
@@ -77,7 +79,8 @@ class MaskScorer:
         self.has_positive = there.any(axis=0)
         self.has_both = self.has_positive & (known & ~there).any(axis=0)
         truth = np.where(known, there, np.nan)
-        count = unit_count(units)
+        errors = {f"mean_{name}": np.abs(values) for name, values in cases.items() if name.startswith("error_")}
+        self.errors, count = Means(errors, units), unit_count(units)
         self.rankings = [Ranking(truth[:, k], cases["peak"][:, k], units, count) for k in range(len(labels))]
 
     def __call__(self, weights: Array) -> dict[str, Array]:
@@ -103,6 +106,7 @@ class MaskScorer:
             else mean_of(list(values), self.has_both if name == "image_auroc" else self.has_positive)
             for name, values in by_label.items()
         }
-        return means | {
+        of_labels = {
             f"{name}_{code}": values[k] for name, values in by_label.items() for k, code in enumerate(self.codes)
         }
+        return means | of_labels | self.errors(weights)

@@ -19,12 +19,14 @@ class PointScorer:
     "distance", (n, points): in fractions of the square's side, NaN where no place is known. "visible", (n, points): 1,
     0, NaN where not known. "found", bool (n, points): whether the network says that it is there. "diameter", (n,), may
     be missing: of the optic disc, in fractions of the square's side, NaN where not known. "side", (n,), may be missing,
-    too: the square's side in longer sides of the picture, NaN where not known.
+    too: the square's side in longer sides of the picture, NaN where not known. "longer_side", (n,), as "side": the
+    latter in pixels of the picture.
 
     - mean_distance, median_distance: of all points whose place is known, found or not.
     - mean_diameters, median_diameters: the same in diameters of the disc, where that is known.
     - mean_picture_distance, median_picture_distance: the same in longer sides of the picture, black borders included,
       where that is known: what PALM's and IDRiD's distances are, once they are divided by a picture's width.
+    - mean_pixels, median_pixels: the same in pixels of the picture, REFUGE's measure.
     - missed: share of visible points that are not found. spurious: share of those not visible that are found.
 
     Each also of one point, with its code behind.
@@ -44,6 +46,8 @@ class PointScorer:
             distances["diameters"] = distances["distance"] / cases["diameter"][:, None]
         if "side" in cases:
             distances["picture_distance"] = distances["distance"] * cases["side"][:, None]
+        if "longer_side" in cases:
+            distances["pixels"] = distances["picture_distance"] * cases["longer_side"][:, None]
         self.sorted = {name: _Sorted(values, units) for name, values in distances.items()}
         self.sorted |= {
             f"{name}_{code}": _Sorted(values[:, [k]], units)

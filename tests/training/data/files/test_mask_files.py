@@ -3,8 +3,8 @@ import pytest
 
 from keras_realmnet.errors import DataSetError
 from tests.training.data.files.test_mask_codings import DISC_AND_CUP, INSIDE, SIZE, save
-from training.data.files.mask_codings import IGNORE, BinaryCoding
-from training.data.files.mask_files import MaskFiles, MaskTruth, find_masks
+from training.data.files.mask_codings import IGNORE, BinaryCoding, SharesCoding
+from training.data.files.mask_files import MaskFiles, MaskTruth, MaskVotes, find_masks
 
 # ---- of n pictures
 
@@ -69,3 +69,32 @@ def test_a_mask_is_of_one_picture_and_a_picture_has_one_mask(tmp_path):
     save(tmp_path / "a.bmp", INSIDE)
     with pytest.raises(DataSetError, match=r"may be any of a\.bmp, a\.png"):
         find_masks(tmp_path, ("a.jpg",), absent="empty")
+
+
+# ---- of several annotators
+
+
+def test_at_least_half_of_those_who_know_decide(tmp_path):
+    width, height = SIZE
+    drawn = np.random.default_rng(0).integers(0, 3, (4, 2, height, width)).astype(np.uint8)  # 2: not known
+    annotators = []
+    for who, masks in enumerate(drawn):
+        files = []
+        for k, mask in enumerate(masks):
+            path = save(tmp_path / f"{who}-{k}.png", np.array([0, 255, 127], np.uint8)[mask])
+            files.append(MaskFiles((None, path), known(False, True)))
+        annotators.append(MaskTruth(tuple(files), BinaryCoding(ignore=(127,)), exclusive=False))
+    votes = MaskVotes(tuple(annotators))
+    assert (len(votes), votes.labels) == (2, 2)
+    np.testing.assert_array_equal(votes.known, [[False, False], [True, True]])
+    yes, no = (drawn == 1).sum(axis=0), (drawn == 0).sum(axis=0)
+    expected = np.where(yes + no == 0, IGNORE, yes >= no)
+    np.testing.assert_array_equal(votes.read(1, SIZE), np.moveaxis(expected, 0, -1))
+    assert (votes.read(0, SIZE) == IGNORE).all()
+
+
+def test_shares_of_annotators(tmp_path):
+    width, height = SIZE
+    levels = np.random.default_rng(1).choice(np.array([0, 64, 127, 128, 191, 255], np.uint8), (height, width))
+    path = save(tmp_path / "soft.png", levels)
+    np.testing.assert_array_equal(SharesCoding().read(path, SIZE)[..., 0], levels > 100)

@@ -10,7 +10,6 @@ from training.scoring.bootstrap import Bootstrap, values_of, with_intervals
 from training.scoring.by_kind.masks import LEVELS, level_of
 from training.scoring.significance import paired
 from training.tasks.kinds import kind_of
-from training.tasks.masks import heights
 from training.tasks.motion import IGNORE
 
 NAN = np.nan
@@ -237,5 +236,9 @@ def test_a_disc_is_as_high_as_its_rows():
     mask = np.zeros((3, 10, 10), np.uint8)
     mask[0, 2:6, 3] = 1
     mask[1, 2], mask[1, 7] = 1, 1
-    np.testing.assert_allclose(heights(DISC, mask, "disc"), [0.4, 0.6, NAN])
-    assert np.isnan(heights(DISC, mask, "cup")).all()
+    said = np.zeros((3, 10, 10, 3), np.float32)
+    said[..., 0] = 1
+    said[1, 3:6, :, :2] = 0, 1
+    cases = kind_of(DISC).cases(DISC, mask, said)
+    np.testing.assert_allclose(cases["true_height"], [[0.4, 0], [0.6, 0], [0, 0]])
+    np.testing.assert_allclose(cases["found_height"], [[0, 0], [0.3, 0], [0, 0]])
