@@ -50,6 +50,22 @@ def test_other_settings_as_keras(options):
 def test_inference_and_frozen_layers_as_keras():
     x = np.random.default_rng(0).normal(size=SHAPE).astype("float32")
     layer, keras_own = BatchNormalization(), keras.layers.BatchNormalization()
-    np.testing.assert_array_equal(layer(x, training=False), keras_own(x, training=False))
+    for each in (layer, keras_own):
+        each.build(SHAPE)
+        each.set_weights([np.random.default_rng(k).uniform(0.5, 2, SHAPE[-1:]) for k in range(4)])
+    np.testing.assert_allclose(layer(x, training=False), keras_own(x, training=False), rtol=1e-5, atol=1e-6)
     layer.trainable = False
-    np.testing.assert_array_equal(layer(x, training=True), keras_own(x, training=False))
+    keras_own.trainable = False
+    np.testing.assert_allclose(layer(x, training=True), keras_own(x, training=True), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(*(of_input(each, x) for each in (layer, keras_own)), rtol=1e-4, atol=1e-6)
+
+
+def of_input(layer, x):
+    """The gradient of the input of a layer that does not learn."""
+    import tensorflow as tf
+
+    x = tf.constant(x)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        loss = tf.reduce_sum(tf.square(layer(x, training=True)))
+    return tape.gradient(loss, x)
