@@ -11,7 +11,7 @@ idrid_colours       IDRiD's masks as they are passed on, one picture for all: im
                     pictures: all six mixtures there are such sums, and lie between the two).
 hei_med_levels      HEI-MED's masks as they are passed on, in grey levels: images/, lesion/. 1 is an exudate, 2 another
                     bright lesion, 3 to 5 others, which are marked in a few pictures alone: they count as background of
-                    the exudates. All pictures are for test. Non-commercial: no network that is shipped may learn of it.
+                    the exudates. Non-commercial: no network that is shipped may learn from it.
 ddr                 DDR (Li et al., Information Sciences 2019): 383, 149 and 225 pictures; masks are 0 and 255. Every
                     picture has a file of each lesion, so where one is missing nothing is known. The masks for
                     validation are in "segmentation label", those of the others in "label".
@@ -161,7 +161,7 @@ LAYOUTS: dict[str, Layout] = {
     ),
     "hei_med_levels": Layout(
         "HEI-MED (Giancardo et al., Medical Image Analysis 2012; non-commercial research)",
-        (Part(("images",), {"EX": (("lesion",), "")}, split="test"),),
+        (Part(("images",), {"EX": (("lesion",), "")}),),
         without_mask="unknown",
         colours={"EX": ((1, 1, 1),)},
         others=tuple((level, level, level) for level in (2, 3, 4, 5)),
