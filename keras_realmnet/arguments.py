@@ -24,6 +24,7 @@ __all__ = [
     "MAP_OFFSET",
     "PALM",
     "RATE",
+    "REFUGE",
     "SHARE",
     "TINY_VIT",
     "Rule",
@@ -237,6 +238,23 @@ LESION_GUIDED: Mapping[str, Rule] = {
     "lesions": count(1),
     "lesion_stride": one_of(32, 16, 8, 4, 2),
 }
+
+# By the name of the network of keras_realmnet.models.refuge. `vessels`: the frozen network that tells them.
+_NETWORK = Rule(
+    "a mapping with the preset of a network, and its image_size and options",
+    lambda value: (
+        isinstance(value, Mapping)
+        and {"preset"} <= set(value) <= {"preset", "image_size", "options"}
+        and isinstance(value.get("options", {}), Mapping)
+    ),
+)
+_BRANCH = one_of("efficientnet_b4", "efficientnet_b0", "efficientnet_lite0", "mobilenet_v2")
+_TWO_BRANCHES: Mapping[str, Rule] = {
+    "fundus_encoder": _BRANCH,
+    "vessel_encoder": _BRANCH,
+    "vessels": optional(_NETWORK),
+}
+REFUGE: Mapping[str, Mapping[str, Rule]] = {"refuge_disc_cup": _TWO_BRANCHES}
 
 # Of keras_realmnet.models.edge.
 EDGE: Mapping[str, Rule] = {**HEAD_OPTIONS, "mask_stride": one_of(2, 4), "drop_path_rate": RATE}

@@ -1,6 +1,7 @@
 """Every variant as one row; a new variant is a new row."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from keras_realmnet.arguments import (
     BASELINES,
@@ -12,6 +13,7 @@ from keras_realmnet.arguments import (
     LESION_SEGMENTATION,
     PALM,
     RATE,
+    REFUGE,
     TINY_VIT,
     Rule,
 )
@@ -25,8 +27,11 @@ __all__ = [
     "NETWORKS",
     "PALM_PRESETS",
     "REALMNET_PRESETS",
+    "REFUGE_PRESETS",
     "SCHEMES",
     "TINY_VIT_PRESETS",
+    "VESSELS",
+    "frozen_part",
     "network_options",
     "preset",
 ]
@@ -100,6 +105,10 @@ LESION_GUIDED_PRESETS: dict[str, dict] = {
     "grading_lesion_conv": {"side": "conv", "image_size": 896},
 }
 
+# REFUGE2 (Son, MICCAI 2020); see keras_realmnet.models.refuge.
+REFUGE_PRESETS: dict[str, dict] = {"refuge_disc_cup": {"image_size": 640}}
+VESSELS = "vessels"  # an option, and the part of the network that follows from it
+
 # Ours: one encoder made for int8, a head for each output; see keras_realmnet.models.edge.
 EDGE_PRESETS: dict[str, dict] = {
     "edge_lite0": {"encoder": "efficientnet_lite0", "image_size": 256},
@@ -131,7 +140,16 @@ NETWORKS = (
     *LESION_PRESETS,
     *GRADING_PRESETS,
     *LESION_GUIDED_PRESETS,
+    *REFUGE_PRESETS,
 )
+
+
+def frozen_part(name: str, options: Mapping[str, Any]) -> str | None:
+    """The part of a network of REFUGE2 that is a trained network by itself; None where the network has none.
+
+    That is the name of its layer, and what it tells. `options`: of the network called `name`.
+    """
+    return VESSELS if name in REFUGE_PRESETS and options.get(VESSELS) is not None else None
 
 
 def network_options(name: str) -> Mapping[str, Rule]:
@@ -150,6 +168,8 @@ def network_options(name: str) -> Mapping[str, Rule]:
         return LESION_GRADING
     if name in LESION_GUIDED_PRESETS:
         return LESION_GUIDED
+    if name in REFUGE_PRESETS:
+        return REFUGE[name]
     if name in BASELINE_PRESETS:
         return {"drop_path_rate": RATE, **BASELINES[BASELINE_PRESETS[name]["architecture"]]}
     if name in REALMNET_PRESETS:

@@ -21,6 +21,7 @@ from keras_realmnet.presets import (
     NETWORKS,
     REALMNET_PRESETS,
     SCHEMES,
+    frozen_part,
     network_options,
 )
 from keras_realmnet.screening.preprocessing import PreprocessSpec
@@ -102,6 +103,7 @@ class Recipe:
     drop_path_rate: float = 0.5  # for networks that have it
     weights: str | None = None  # what training starts from: see training.fitting.start.initial_model; None: random
     lesion_run: str | None = None  # the folder of a Lesion-Net's run, beside which the network grades; see there
+    part_run: str | None = None  # that of another trained network that is a frozen part of this one; see there
 
     phases: tuple[Phase, ...] = (Phase(epochs=50, size=384),)
     batch_size: int = 64  # 16 per GPU on 4 GPUs
@@ -169,6 +171,11 @@ class Recipe:
                 f"lesion_run is for {', '.join(LESION_GUIDED_PRESETS)}. "
                 f"Received: {self.lesion_run!r} for {self.preset!r}"
             )
+        if self.part_run is not None and frozen_part(self.preset, self.model_options) is None:
+            raise ValueError(
+                "part_run is for a network of REFUGE2 that has a frozen part, by model_options vessels. "
+                f"Received: {self.part_run!r} for {self.preset!r}"
+            )
         if self.loss_options_after_drop and self.drop_after is None:
             raise ValueError(f"loss_options_after_drop needs drop_after. Received: {self.loss_options_after_drop}")
         if self.keep == VALIDATION_LOSS and not self.validation_loss:
@@ -195,6 +202,15 @@ class Recipe:
         fields_of = {"head": self.head, "head_options": self.head_options, "drop_path_rate": self.drop_path_rate}
         own = {name: value for name, value in fields_of.items() if name in network_options(self.preset)}
         return {**self.model_options, **own}
+
+    @property
+    def frozen_run(self) -> tuple[str, str] | None:
+        """The run whose network is a frozen part of this one: its folder, and the part in words; None without."""
+        if self.lesion_run is not None:
+            return self.lesion_run, "Lesion-Net"
+        if self.part_run is not None:
+            return self.part_run, f"network of {frozen_part(self.preset, self.model_options)}"
+        return None
 
     @property
     def epochs(self) -> int:

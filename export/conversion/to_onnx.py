@@ -7,7 +7,7 @@ import keras
 import onnx
 from onnx import helper
 
-from export.conversion.onnx_writer import attention, convolutions, elementwise, heads, maps
+from export.conversion.onnx_writer import attention, convolutions, elementwise, heads, maps, pictures
 from export.conversion.onnx_writer.writer import PRECISIONS, Rule, Writer
 from keras_realmnet.deploy.graph import deploy_graph
 from keras_realmnet.errors import RealMNetError
@@ -36,6 +36,7 @@ RULES: dict[type, Rule] = {
     **maps.RULES,
     **attention.RULES,
     **heads.RULES,
+    **pictures.RULES,
 }
 
 

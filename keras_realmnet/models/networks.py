@@ -11,6 +11,7 @@ from keras_realmnet.models.lesions.grading import attention_branch_network, lesi
 from keras_realmnet.models.lesions.segmentation import lesion_network
 from keras_realmnet.models.palm import palm_classifier, palm_disc, palm_fovea
 from keras_realmnet.models.realmnet import RealMNet
+from keras_realmnet.models.refuge.disc_cup import disc_cup_network
 from keras_realmnet.presets import (
     BASELINE_PRESETS,
     EDGE_PRESETS,
@@ -19,9 +20,12 @@ from keras_realmnet.presets import (
     LESION_PRESETS,
     PALM_PRESETS,
     REALMNET_PRESETS,
+    REFUGE_PRESETS,
+    VESSELS,
     network_options,
 )
 from keras_realmnet.tasks.outputs import Features, Grades, Labels, Maps, Masks, Output, Points
+from keras_realmnet.tasks.vocabulary import Label, LabelSet
 
 __all__ = ["build", "check_answers"]
 
@@ -34,7 +38,7 @@ def build(
     Args:
         name: a row of `keras_realmnet.presets`: realmnet_…, a baseline, palm_classifier, palm_fovea, palm_disc,
             edge_lite0, edge_mobilenet_v2, one that tells lesions (lesion_net_…, fcn_…, unet, deeplab_v3_plus, danet),
-            grading_….
+            grading_…, refuge_….
         outputs: a task's, {name: what it is}. Maps and features are not the network's: `deploy_graph` adds them.
         image_size: pixels, one number or (height, width); `None`: the preset's.
         load_weights: `False` for random weights, or what the network's own documentation says, "imagenet" for one.
@@ -78,6 +82,8 @@ def build(
         if name == "grading_abn":
             return attention_branch_network(key, len(output.labels), **arguments)
         return plain_network(key, len(output.labels), **arguments)
+    if name in REFUGE_PRESETS:
+        return _refuge(name, key, output, {**REFUGE_PRESETS[name], **options, **common, "name": name})
     arguments = {**PALM_PRESETS[name], **options, **common}
     if name == "palm_classifier":
         return palm_classifier(key, len(output.labels), **arguments)
@@ -94,6 +100,15 @@ def _lesion_guided(name, ends, arguments):
     return lesion_guided_network(key, len(output.labels), **arguments, name=name)
 
 
+def _refuge(name, key, output, arguments):
+    if arguments.get(VESSELS) is not None:
+        part = dict(arguments[VESSELS])
+        mask = Masks(LabelSet(VESSELS, (Label("vessel", "Vessel", "retinal vessel"),)))
+        preset, size = part.pop("preset"), part.pop("image_size", None)
+        arguments[VESSELS] = build(preset, {VESSELS: mask}, size, dtype=arguments["dtype"], **part.pop("options", {}))
+    return disc_cup_network(key, output.channels, **arguments)
+
+
 def check_answers(name: str, outputs: Mapping[str, Output]) -> None:
     """Raises ValueError, naming the outputs, where the network called `name` cannot have them."""
     ends = list(_ends(outputs).values())
@@ -103,6 +118,8 @@ def check_answers(name: str, outputs: Mapping[str, Output]) -> None:
         expected, fits = "one output of points without confidence", _one(ends, Points) and not ends[0].confidence
     elif name == "palm_disc":
         expected, fits = "one output of exclusive masks", _one(ends, Masks) and ends[0].exclusive
+    elif name == "refuge_disc_cup":
+        expected, fits = "one output of masks that are not exclusive", _one(ends, Masks) and not ends[0].exclusive
     elif name in LESION_PRESETS:
         expected, fits = "one output of masks", _one(ends, Masks)
     elif name in LESION_GUIDED_PRESETS:

@@ -1,4 +1,4 @@
-"""From arrays to places and numbers: masks become outlines, findings become measures. NumPy and OpenCV."""
+"""From findings to numbers."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Literal, get_args
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from keras_realmnet.tasks.fields import by_kind, from_json
 from keras_realmnet.tasks.findings import Finding, MaskFinding, Measure, PointFinding, Polygon
@@ -21,49 +19,12 @@ __all__ = [
     "MeasureOf",
     "ShareOfField",
     "VerticalRatio",
-    "binary_mask",
     "lesion_measures",
     "measure_from_dict",
-    "outlines_of",
 ]
 
 Quadrant = Literal["upper left", "upper right", "lower left", "lower right"]
 QUADRANTS: tuple[Quadrant, ...] = get_args(Quadrant)
-
-CORNER = 0.35  # px of the mask: how far an outline may run from the mask's border
-
-
-def binary_mask(probability: NDArray[Any], threshold: float, single: bool) -> NDArray[np.uint8]:
-    """1 where a structure is, uint8 (h, w), of its probability (h, w); see `Masks` for `threshold` and `single`."""
-    mask = (np.asarray(probability) >= threshold).astype(np.uint8)
-    if not single or not mask.any():
-        return mask
-    _, parts, statistics, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    largest = 1 + int(statistics[1:, cv2.CC_STAT_AREA].argmax())
-    contours, _ = cv2.findContours((parts == largest).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    return np.asarray(cv2.drawContours(np.zeros_like(mask), contours, -1, 1, cv2.FILLED), np.uint8)
-
-
-def outlines_of(mask: NDArray[np.uint8]) -> list[NDArray[np.float64]]:
-    """The border of each part of a mask (h, w): corners (n, 2), x and y in its pixels, along the pixels' outer edges.
-
-    What lies in a hole of another part is inside of that part's border and has none.
-
-    Each is traced enlarged four times, so that a part of one pixel has an area, too; a corner is left out where the
-    border is straight to within CORNER.
-    """
-    fine = 4
-    parts, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    outlines = []
-    for part in parts:
-        left, top, width, height = cv2.boundingRect(part)
-        filled = cv2.drawContours(np.zeros((height, width), np.uint8), [part - (left, top)], 0, 1, cv2.FILLED)
-        enlarged = cv2.resize(filled, (width * fine, height * fine), interpolation=cv2.INTER_NEAREST)
-        [contour], _ = cv2.findContours(enlarged, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        corners = cv2.approxPolyDP(contour, CORNER * fine, closed=True)[:, 0].astype(np.float64)
-        outlines.append((corners + 0.5) / fine - 0.5 + (left, top))
-    outlines.sort(key=lambda corners: (float(corners[:, 1].min()), float(corners[:, 0].min())))
-    return outlines
 
 
 @dataclass(frozen=True)
@@ -247,8 +208,3 @@ def _extent(mask: MaskFinding | None) -> float | None:
     """The height of all parts together, in pixels of the picture; None where nothing was found."""
     rows = [y for outline in (mask.outlines if mask else ()) for _, y in outline]
     return max(rows) - min(rows) if rows and max(rows) > min(rows) else None
-
-
-def polygons(corners: Sequence[NDArray[np.float64]]) -> tuple[Polygon, ...]:
-    """Outlines as a record holds them: to a tenth of a pixel of the picture."""
-    return tuple(tuple((x, y) for x, y in np.round(outline, 1).tolist()) for outline in corners)

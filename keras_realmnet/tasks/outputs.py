@@ -115,7 +115,9 @@ class Masks(Output):
 
     Not `exclusive`: a pixel may belong to several, each channel is a sigmoid. `exclusive`: to one at most, a softmax
     whose channel 0 is the background. `single`: each structure is there once, so that of what is found only the
-    largest part counts, without holes. `threshold`: the probability from which a pixel belongs to it.
+    largest part counts, without holes. `threshold`: the probability from which a pixel belongs to it. `within`: pairs
+    of codes, (inner, outer): the inner structure lies inside of the outer one, as the cup in the disc, and a pixel of
+    it belongs to both; so they are not exclusive. `masks.found_masks` does all of that.
     """
 
     kind: ClassVar[str] = "masks"
@@ -125,10 +127,24 @@ class Masks(Output):
     exclusive: bool = False
     single: bool = False
     threshold: float = 0.5
+    within: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold < 1:
             raise ValueError(f"`threshold` must lie in (0, 1). Received: {self.threshold!r}")
+        object.__setattr__(self, "within", tuple(map(tuple, self.within)))  # JSON has lists
+        inner, outer = ([pair[k] for pair in self.within if len(pair) == 2] for k in (0, 1))
+        known = set(self.labels.codes)
+        if self.within and (
+            self.exclusive
+            or not len(inner) == len(set(inner)) == len(self.within)
+            or not {*inner, *outer} <= known
+            or set(inner) & set(outer)
+        ):
+            raise ValueError(
+                "`within` needs pairs (inner, outer) of codes of masks that are not exclusive: an inner one once, an "
+                f"outer one in no other. Received: {self.within!r}"
+            )
 
     @property
     def activation(self) -> Activation | None:  # type: ignore[override]
@@ -141,6 +157,11 @@ class Masks(Output):
 
     def shape_of_one(self, outputs: Mapping[str, Output]) -> tuple[int | None, ...]:
         return 1, None, None, self.channels
+
+    def to_dict(self) -> dict[str, Any]:
+        """As of any output; without `within` where there is none, so that earlier releases read it."""
+        values = super().to_dict()
+        return values if self.within else {name: value for name, value in values.items() if name != "within"}
 
 
 @dataclass(frozen=True)

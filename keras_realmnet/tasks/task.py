@@ -17,14 +17,8 @@ from keras_realmnet.screening.preprocessing import FieldGeometry, field_mask
 from keras_realmnet.screening.quality import MODALITIES
 from keras_realmnet.tasks.fields import from_json
 from keras_realmnet.tasks.findings import Finding, GradeFinding, LabelFinding, MaskFinding, PointFinding
-from keras_realmnet.tasks.measures import (
-    MeasureOf,
-    ShareOfField,
-    binary_mask,
-    measure_from_dict,
-    outlines_of,
-    polygons,
-)
+from keras_realmnet.tasks.masks import found_masks, outlines_of, polygons
+from keras_realmnet.tasks.measures import MeasureOf, ShareOfField, measure_from_dict
 from keras_realmnet.tasks.outputs import Features, Grades, Labels, Maps, Masks, Output, Points, output_from_dict
 from keras_realmnet.tasks.rules import AnyAbove, NoReferral, OperatingPoint, Rule, rule_from_dict
 from keras_realmnet.tasks.vocabulary import NAME_LENGTH, LabelSet
@@ -290,12 +284,14 @@ def _masks(
 ) -> Iterator[MaskFinding]:
     """`field_of_view`: bool (size, size), which pixels of the square shares are of; None: none is stated."""
     (width, height), (left, top), size = geometry.content, geometry.pad, geometry.size
-    for k, label in enumerate(output.labels.labels):
+    inside = np.zeros((size, size, len(output.labels)), np.float32)  # beside the picture there is nothing to find
+    for k in range(len(output.labels)):
         channel = np.ascontiguousarray(values[..., k + output.exclusive], np.float32)
         probability = cv2.resize(channel, (size, size), interpolation=cv2.INTER_LINEAR)
-        inside = np.zeros((size, size), np.float32)  # beside the picture there is nothing to find
-        inside[top : top + height, left : left + width] = probability[top : top + height, left : left + width]
-        mask = binary_mask(inside, output.threshold, output.single)
+        inside[top : top + height, left : left + width, k] = probability[top : top + height, left : left + width]
+    masks = found_masks(output, inside)
+    for k, label in enumerate(output.labels.labels):
+        mask = np.ascontiguousarray(masks[..., k])
         share = None
         if field_of_view is not None and field_of_view.any():
             share = float(mask[field_of_view].sum() / field_of_view.sum())
@@ -306,6 +302,6 @@ def _masks(
             name=label.name,
             outlines=polygons([geometry.to_source(corners) for corners in outlines_of(mask)]),
             share=share,
-            probability=float(inside[mask > 0].mean()) if mask.any() else None,
+            probability=float(inside[..., k][mask > 0].mean()) if mask.any() else None,
             concept=label.concept,
         )

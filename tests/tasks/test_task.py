@@ -3,16 +3,13 @@
 import json
 from dataclasses import replace
 
-import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from pydicom.sr.codedict import codes
 
 from keras_realmnet.screening.preprocessing import FieldGeometry
 from keras_realmnet.tasks.findings import Finding, finding_from_dict
-from keras_realmnet.tasks.measures import VerticalRatio, binary_mask, outlines_of
+from keras_realmnet.tasks.measures import VerticalRatio
 from keras_realmnet.tasks.outputs import KINDS, Features, Labels, Maps, Masks, Points
 from keras_realmnet.tasks.rules import RULES, MeasureAbove, NoReferral, OperatingPoint
 from keras_realmnet.tasks.task import Task, labels_task
@@ -182,35 +179,6 @@ def test_concepts_are_those_of_dicom():
                 codes.SCT.FoveaCentralis.value: "Fovea centralis",
             }
             assert known[label.concept.value] == label.concept.meaning
-
-
-@settings(max_examples=60)
-@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 10_000), st.floats(0.02, 0.6))
-def test_outlines_enclose_what_the_mask_holds(width, height, seed, density):
-    """Drawn again, they give the mask without its holes; each part has one that does not lie in another's hole."""
-    mask = (np.random.default_rng(seed).random((height, width)) < density).astype(np.uint8)
-    outlines = outlines_of(mask)
-    fine = 8
-    drawn = np.zeros((height * fine, width * fine), np.uint8)
-    for outline in outlines:
-        cv2.fillPoly(drawn, [np.round((outline + 0.5) * fine - 0.5).astype(np.int32)], 1)
-    inside = drawn.reshape(height, fine, width, fine).mean(axis=(1, 3)) > 0.5
-    assert inside[mask > 0].all()
-    filled = mask.copy()
-    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    assert len(outlines) == len(contours)
-    cv2.drawContours(filled, contours, -1, 1, cv2.FILLED)
-    assert (inside == (filled > 0)).mean() > 0.97  # corners of a chessboard touch
-
-
-def test_a_single_structure_is_its_largest_part_without_holes():
-    probability = np.zeros((20, 20))
-    probability[2:12, 2:12] = 0.9
-    probability[5:7, 5:7] = 0.1
-    probability[15:18, 15:18] = 0.8
-    mask = binary_mask(probability, 0.5, single=True)
-    assert mask.sum() == 100
-    assert binary_mask(probability, 0.5, single=False).sum() == 100 - 4 + 9
 
 
 def test_the_rule_of_realmnet_is_a_task_of_two_outputs():

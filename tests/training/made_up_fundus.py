@@ -69,6 +69,18 @@ def write_landmarks(root: Path) -> None:
     save(root / "palm_native" / "masks" / "H1_mask.png", np.where(picture.disc_mask, 0, 255).astype(np.uint8))
 
 
+def write_disc_and_cup(root: Path) -> None:
+    """Eight pictures with masks of disc and cup, a folder each, as Drishti-GS' smaller form has them."""
+    for k in range(8):
+        picture = drawn(160 + k)
+        save(root / "images" / f"P{k}.jpg", picture.image)
+        for name, mask in (("disc", picture.disc_mask), ("cup", picture.cup_mask)):
+            save(root / name / f"P{k}.png", 255 * mask)
+    table(
+        root / "labels.csv", "image,official_split", [(f"P{k}.jpg", "Test" if k % 3 else "Training") for k in range(8)]
+    )
+
+
 def write_grades(root: Path) -> None:
     """Fifteen graded pictures, two of which are also among those of `write_lesions`."""
     rows = []

@@ -12,4 +12,4 @@ CUP = Label("CUP", "Optic cup", "optic cup")
 FOVEA_POINT = Points(LabelSet("fundus", (FOVEA,)))
 LANDMARK_POINTS = Points(LabelSet("fundus", (FOVEA, DISC)))  # of the disc: its centre
 DISC_MASK = Masks(LabelSet("fundus", (DISC,)), exclusive=True, single=True)
-DISC_AND_CUP = Masks(LabelSet("fundus", (DISC, CUP)), single=True)  # the cup is a part of the disc
+DISC_AND_CUP = Masks(LabelSet("fundus", (DISC, CUP)), single=True, within=((CUP.code, DISC.code),))

@@ -12,6 +12,7 @@ from keras_realmnet.arguments import check as check_arguments
 from keras_realmnet.arguments import count, number
 from keras_realmnet.errors import DataSetError
 from keras_realmnet.screening.preprocessing import PreprocessSpec
+from keras_realmnet.tasks.measures import VerticalRatio
 from keras_realmnet.tasks.outputs import Grades, Labels, Masks, Output, Points
 from keras_realmnet.tasks.rules import AnyOf, GradeFrom, NoReferral, Rule
 from keras_realmnet.tasks.task import Task
@@ -128,6 +129,8 @@ class OwnDataSet:
 def task_of_vocabulary(vocabulary: Vocabulary) -> Task:
     """What a vocabulary asks. It refers from the first pathologic grade on; thresholds of labels are chosen later.
 
+    Of each structure that lies within another one the ratio of their heights is a measure, INNER_OUTER by their codes.
+
     Raises:
         DataSetError: what a task cannot be.
     """
@@ -136,10 +139,18 @@ def task_of_vocabulary(vocabulary: Vocabulary) -> Task:
         for output in vocabulary.outputs
         if isinstance(output, GradesOutput) and output.ordered and output.pathologic
     ]
+    measures = [
+        VerticalRatio(
+            f"{inner.code}_{outer.code}", f"Vertical ratio, {inner.name} : {outer.name}", inner.code, outer.code
+        )
+        for output in vocabulary.outputs
+        if isinstance(output, MasksOutput)
+        for inner, outer in output.within
+    ]
     rule = NoReferral() if not refers else refers[0] if len(refers) == 1 else AnyOf(tuple(refers))
     try:
         outputs = {output.name: _output(output, vocabulary) for output in vocabulary.outputs}
-        return Task(vocabulary.name, vocabulary.modality, outputs, rule)
+        return Task(vocabulary.name, vocabulary.modality, outputs, rule, tuple(measures))
     except ValueError as error:
         raise DataSetError(f"the vocabulary {vocabulary.name!r}: {error}") from error
 
@@ -158,4 +169,5 @@ def _output(output: LabelsOutput | GradesOutput | MasksOutput | PointsOutput, vo
         return Grades(labels)
     if isinstance(output, PointsOutput):
         return Points(labels, confidence=output.confidence)
-    return Masks(labels, exclusive=output.exclusive, single=output.single)
+    within = tuple((inner.code, outer.code) for inner, outer in output.within)
+    return Masks(labels, exclusive=output.exclusive, single=output.single, within=within)

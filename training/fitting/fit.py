@@ -23,7 +23,7 @@ from training.fitting.checkpoints import save_whole
 from training.fitting.folders import check_folder
 from training.fitting.loop import Resources, train
 from training.fitting.run_folder import BeginRun, check_same_data, check_same_task, known_recipe, run_facts
-from training.fitting.start import check_lesion_run
+from training.fitting.start import check_part_run
 from training.recipe import Recipe
 from training.runs import recipe_json
 from training.scoring.evaluate import evaluate
@@ -66,8 +66,8 @@ def fit(
     Raises:
         RealMNetError: `out` cannot be made or written into; or it holds a run of another recipe or of other data, a
             finished one, or files that are named as a run's and are none; or the recipe's network, losses or
-            augmentation do not fit what its data asks; or the Lesion-Net beside which it grades has learned from what
-            is held out.
+            augmentation do not fit what its data asks; or a network that is a frozen part of it has learned from
+            what is held out.
     """
     check_folder(out)
     try:
@@ -95,8 +95,8 @@ def fit(
     if data is None:
         raise RealMNetError(f"recipe {recipe.name!r}: its data has nothing to train on")
     data = training_images(recipe, data)
-    if recipe.lesion_run is not None:  # else the test images are not needed, nor prepared, before the end
-        check_lesion_run(recipe.lesion_run, (validation, recipe.data.load("test", spec, cache)), cache)
+    if recipe.frozen_run is not None:  # else the test images are not needed, nor prepared, before the end
+        check_part_run(*recipe.frozen_run, (validation, recipe.data.load("test", spec, cache)), cache)
     facts = run_facts(recipe, data, validation, spec)
     if resume:
         check_same_data(out / "run.json", facts)

@@ -134,10 +134,10 @@ def run_facts(recipe: Recipe, data: ImageSet, validation: ImageSet | None, spec:
 
 
 def _learned_from(recipe: Recipe) -> str:
-    if recipe.lesion_run is None:
+    if recipe.frozen_run is None:
         return recipe.data.describe()
-    lesion_net = recipe_of_run(Path(recipe.lesion_run).expanduser())
-    return f"{recipe.data.describe()}; its Lesion-Net: {lesion_net.data.describe()}"
+    run, part = recipe.frozen_run
+    return f"{recipe.data.describe()}; its {part}: {recipe_of_run(Path(run).expanduser()).data.describe()}"
 
 
 def _classifies(output: Output) -> bool:

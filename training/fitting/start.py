@@ -10,7 +10,7 @@ from keras_realmnet import losses
 from keras_realmnet.errors import DataSetError, RealMNetError
 from keras_realmnet.models.lesions.grading import LESION_NET, use_lesion_net
 from keras_realmnet.models.network import learned_by
-from keras_realmnet.presets import LESION_GUIDED_PRESETS, LESION_PRESETS, REALMNET_PRESETS
+from keras_realmnet.presets import LESION_GUIDED_PRESETS, LESION_PRESETS, REALMNET_PRESETS, frozen_part
 from keras_realmnet.schedules import WarmupCosine
 from keras_realmnet.tasks.outputs import Grades, Labels, Masks, Points
 from keras_realmnet.weights import transfer_weights
@@ -22,7 +22,7 @@ from training.scoring.figures import Losses
 from training.tasks.objective import objectives
 
 __all__ = [
-    "check_lesion_run",
+    "check_part_run",
     "compile_model",
     "decayed",
     "initial_model",
@@ -42,12 +42,16 @@ def initial_model(recipe: Recipe, size: int) -> keras.Model:
     reference checkpoint, whose classifier is left out).
 
     The Lesion-Net beside which a network grades is that of `recipe.lesion_run`, the run of one or of a network that
-    grades beside one; `recipe.weights` is what the encoder that grades starts from, as without a Lesion-Net.
+    grades beside one; `recipe.weights` is what the encoder that grades starts from, as without a Lesion-Net. The part
+    of a network of REFUGE2 that is a trained network by itself is that of `recipe.part_run`, likewise.
 
     Raises:
-        RealMNetError: there is no such file or run, or it does not fit; a network that grades beside a Lesion-Net has
-            none that is trained.
+        RealMNetError: there is no such file or run, or it does not fit; a network with such a part has none that is
+            trained.
     """
+    part = frozen_part(recipe.preset, recipe.model_options)
+    if part is not None:
+        return _with_part(recipe, size, part)
     if recipe.preset not in LESION_GUIDED_PRESETS:
         return _weighted_model(recipe, size)
     if recipe.lesion_run is None:
@@ -61,27 +65,43 @@ def initial_model(recipe: Recipe, size: int) -> keras.Model:
     return use_lesion_net(model, lesion_net if preset in LESION_PRESETS else lesion_net.get_layer(LESION_NET))
 
 
-def check_lesion_run(lesion_run: str, held_out: Iterable[ImageSet | None], cache: Path) -> None:
-    """Of a network that grades beside a Lesion-Net: of what it knows best, that one has learned, it says too much.
+def _with_part(recipe: Recipe, size: int, part: str) -> keras.Model:
+    if recipe.part_run is None:
+        raise RealMNetError(
+            f"{recipe.preset} looks at what a trained network of {part} tells: part_run must be the folder of its run. "
+            "Received: part_run=None"
+        )
+    trained, _ = load_run(Path(recipe.part_run).expanduser())
+    model = _weighted_model(recipe, size)
+    inner = next((layer for layer in trained.layers if layer.name == part), trained)
+    transfer_weights(inner, model.get_layer(part))
+    return model
+
+
+def check_part_run(run: str, part: str, held_out: Iterable[ImageSet | None], cache: Path) -> None:
+    """Of a network with a frozen part: of what that one knows best, because it has learned it, it says too much.
 
     Told where the pictures of that run are not there, so that it cannot be known.
 
+    Args:
+        run, part: see `Recipe.frozen_run`.
+
     Raises:
-        RealMNetError: the Lesion-Net of the run `lesion_run` learned from patients of the images `held_out`, on which
-            the network would be validated or tested; names them.
+        RealMNetError: the network of `run` learned from patients of the images `held_out`, on which the network would
+            be validated or tested; names them.
     """
-    theirs = recipe_of_run(Path(lesion_run).expanduser())
+    theirs = recipe_of_run(Path(run).expanduser())
     try:
         learned = theirs.data.load("train", theirs.spec(), cache)
     except DataSetError as error:
-        what = "whether its Lesion-Net learned from pictures that are held out here is not known"
-        tell(noticed((f"{lesion_run}: {what}", [str(error)])))
+        what = f"whether its {part} learned from pictures that are held out here is not known"
+        tell(noticed((f"{run}: {what}", [str(error)])))
         return
     known = set() if learned is None else set(learned.patients)
     seen = sorted(known & {patient for images in held_out if images is not None for patient in images.patients})
     if seen:
         raise RealMNetError(
-            f"{lesion_run}: its Lesion-Net learned from pictures of patients who are held out here: leave them "
+            f"{run}: its {part} learned from pictures of patients who are held out here: leave them "
             f"out (the field `without` of your own data), or name the run of one that did not. Found: "
             f"{', '.join(seen)}"
         )

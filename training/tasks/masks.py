@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import cv2
 import numpy as np
 
-from keras_realmnet.tasks.measures import binary_mask
+from keras_realmnet.tasks.masks import found_masks
 from keras_realmnet.tasks.outputs import Masks
 from training.scoring.bootstrap import Scorer
 from training.scoring.by_kind.masks import LEVELS, MaskScorer, level_of, precision_and_recall
@@ -61,7 +61,7 @@ class MasksKind(TrainedKind[Masks]):
         return motion.mask(truth)
 
     def cases(self, output: Masks, truth: Array, predicted: Array) -> dict[str, Array]:
-        """See `MaskScorer`. What is found is found as on the box, of structures that are there once the largest part.
+        """See `MaskScorer`. What is found is found as on the box, by `keras_realmnet.tasks.masks.found_masks`.
 
         Where nothing is known of a pixel, the network is taken to find nothing there. "true_height", "found_height",
         (n, labels): of what is true and what is found, in fractions of the side; 0 without a pixel.
@@ -75,13 +75,13 @@ class MasksKind(TrainedKind[Masks]):
             asked, present = pixels_of_labels(output, mask)
             larger = enlarged(probability[..., int(output.exclusive) :], mask.shape[0])
             level = level_of(larger)
+            inside = np.where(asked, larger, 0)
+            said = found_masks(output, inside).astype(np.bool_) & asked
+            known[n], peak[n] = asked.any(axis=(0, 1)), inside.max(axis=(0, 1))
+            hit[n], found[n], true[n] = (each.sum(axis=(0, 1)) for each in (said & present, said, present))
             for k in range(len(output.labels)):
                 where, there = asked[..., k], present[..., k]
-                inside = np.where(where, larger[..., k], 0)
-                said = binary_mask(inside, output.threshold, output.single).astype(np.bool_) & where
-                hit[n, k], found[n, k], true[n, k] = (said & there).sum(), said.sum(), there.sum()
-                known[n, k], peak[n, k] = where.any(), inside.max()
-                true_height[n, k], found_height[n, k] = height(there), height(said)
+                true_height[n, k], found_height[n, k] = height(there), height(said[..., k])
                 of_pixel = 2 * level[..., k][where] + there[where]
                 ranked[n, k] = np.bincount(of_pixel, minlength=2 * LEVELS).reshape(LEVELS, 2)
         pixels = {"hit": hit, "found": found, "true": true, "known": known, "peak": peak, "ranked": ranked}

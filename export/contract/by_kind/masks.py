@@ -7,7 +7,7 @@ import numpy as np
 from export.contract.by_kind.figures import AtLeast, AtMost, Change, Decoding, Values, largest_mean_p99
 from export.contract.by_kind.kind import Array, KindContract
 from keras_realmnet.screening.engines.base import Prediction
-from keras_realmnet.tasks.measures import binary_mask
+from keras_realmnet.tasks.masks import found_masks
 from keras_realmnet.tasks.outputs import Masks
 from keras_realmnet.tasks.task import Task
 
@@ -63,10 +63,7 @@ class MasksContract(KindContract[Masks]):
 def _overlap(output, expected: Array, received: Array) -> tuple[Array, Array]:
     """Pixels that both find, and the sum of those that each finds, int (n, labels) each."""
     both, either = (np.zeros((len(expected), len(output.labels)), np.int64) for _ in range(2))
-    for n, k in np.ndindex(both.shape):
-        a, b = (
-            binary_mask(values[n, ..., k + output.exclusive], output.threshold, output.single)
-            for values in (expected, received)
-        )
-        both[n, k], either[n, k] = (a & b).sum(), a.sum() + b.sum()
+    for n in range(len(expected)):
+        a, b = (found_masks(output, values[n, ..., int(output.exclusive) :]) for values in (expected, received))
+        both[n], either[n] = (a & b).sum(axis=(0, 1)), a.sum(axis=(0, 1)) + b.sum(axis=(0, 1))
     return both, either

@@ -7,6 +7,7 @@ from keras import layers
 from export.conversion.onnx_writer.convolutions import pads_of
 from export.conversion.onnx_writer.writer import Rule, Writer
 from keras_realmnet.deploy.settings import expect
+from keras_realmnet.models.refuge.pictures import Resized
 
 __all__ = ["RULES"]
 
@@ -83,5 +84,6 @@ RULES: dict[type, Rule] = {
     layers.GlobalAveragePooling2D: _global_pooling,
     layers.UpSampling2D: _resizing,
     layers.Resizing: _resizing,
+    Resized: _resizing,
     layers.Cropping2D: _cropping,
 }

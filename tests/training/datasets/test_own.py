@@ -6,9 +6,11 @@ from PIL import Image
 
 from keras_realmnet.errors import DataSetError
 from keras_realmnet.screening.preprocessing import PreprocessSpec
+from keras_realmnet.tasks.measures import VerticalRatio
 from keras_realmnet.tasks.outputs import Grades, Labels, Masks, Points
 from keras_realmnet.tasks.rules import GradeFrom, NoReferral
 from training.data.own_data.vocabulary import parse_vocabulary
+from training.datasets.combined import CombinedDataSet
 from training.datasets.own import OwnDataSet, task_of_vocabulary
 
 SPEC = PreprocessSpec(size=32)
@@ -92,6 +94,20 @@ def test_a_vocabulary_becomes_a_task():
     assert task_of_vocabulary(parse_vocabulary(without)).rule == NoReferral()
     with pytest.raises(DataSetError, match="the vocabulary 'a:b': a task's name has 1 to 16 letters"):
         task_of_vocabulary(parse_vocabulary({**VOCABULARY, "name": "a:b"}))
+
+
+def test_a_structure_within_another_one_is_measured_by_it():
+    disc = {"code": "DISC", "name": "Optic disc", "meaning": "optic disc"}
+    cup = {"code": "CUP", "name": "Optic cup", "meaning": "optic cup", "within": "DISC"}
+    masks = {"name": "disc", "kind": "masks", "exclusive": False, "folder": "masks", "entries": [cup, disc]}
+    vocabulary = {"name": "nerve", "modality": "colour_fundus", "outputs": [masks]}
+    task = task_of_vocabulary(parse_vocabulary(vocabulary))
+    assert task.trained["disc"].within == (("CUP", "DISC"),)
+    assert task.measures == (VerticalRatio("CUP_DISC", "Vertical ratio, Optic cup : Optic disc", "CUP", "DISC"),)
+    other = OwnDataSet(vocabulary={**vocabulary, "outputs": [{**masks, "name": "other"}]})
+    with pytest.raises(ValueError, match="has the code 'CUP' in several outputs"):
+        _ = CombinedDataSet("all", (OwnDataSet(vocabulary=vocabulary), other)).task
+    assert CombinedDataSet("all", (OwnDataSet(vocabulary=vocabulary),) * 2).task.measures == task.measures
 
 
 def test_what_is_known_comes_with_the_pixels(clinic, tmp_path, capsys):

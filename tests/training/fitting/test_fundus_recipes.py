@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from keras_realmnet.errors import RealMNetError
-from tests.training.made_up_fundus import write_grades, write_landmarks, write_lesions, write_palm
+from tests.training.made_up_fundus import write_disc_and_cup, write_grades, write_landmarks, write_lesions, write_palm
 from tests.training.scoring.test_folds import untrained
 from training.datasets.lesions import LesionDataSet
 from training.datasets.photograph import PhotographDataSet
 from training.datasets.registry import in_folds
 from training.fitting.fit import fit
-from training.fitting.start import check_lesion_run
+from training.fitting.start import check_part_run
 from training.input.augmentation import Augmentation
 from training.input.windows import Windows
 from training.recipe import Phase, Recipe, load_recipe, with_data
@@ -83,6 +83,23 @@ def test_landmarks_from_sources_that_know_different_things(folder, tmp_path):
     assert result["images"] > 2 + 1  # drawn, and PALM's
     assert np.isfinite(result["scores"]["landmarks_mean_distance"]["value"])
     assert read_task(tmp_path / "run").trained["landmarks"].labels.codes == ("FOVEA", "DISC")
+
+
+def test_disc_and_cup_on_the_edge_encoder(folder, tmp_path):
+    """The ratio of their heights is a measure of what the run answers, and the cup lies in the disc."""
+    write_disc_and_cup(folder / "nerve")
+    recipe = small(with_data(load_recipe("disc_cup_lite"), str(folder / "nerve")))
+    data = in_folds(recipe.data, (1, 4))
+    result = fit(replace(recipe, data=data), tmp_path / "run", cache=folder / "cache")
+    assert result["images"] == 2
+    task = read_task(tmp_path / "run")
+    assert [measure.code for measure in task.measures] == ["vCDR"]
+    assert "mean_error_vCDR" in result["scores"]
+    assert task.trained["disc_cup"].within == (("CUP", "DISC"),)
+    images = data.load("test", recipe.spec(), folder / "cache")
+    disc, cup = np.moveaxis(images.truth_of("disc_cup"), -1, 0) == 1
+    assert disc.any(axis=(1, 2)).all()
+    assert not (cup & ~disc).any()
 
 
 def test_lesions_from_windows_of_pictures(folder, tmp_path):
@@ -172,10 +189,10 @@ def test_a_lesion_net_has_not_learned_from_what_is_held_out(guided, folder, tmp_
     recipe = replace(guided, data=replace(data, fold=(k, 2)))
     with pytest.raises(RealMNetError, match=r"run: its Lesion-Net learned from .* held out here.* Found: L3.jpg$"):
         fit(recipe, tmp_path / "run", cache=folder / "cache")
-    check_lesion_run(recipe.lesion_run, [tested[2 - k]], folder / "cache")
+    check_part_run(*recipe.frozen_run, [tested[2 - k]], folder / "cache")
     assert not (tmp_path / "run").exists()
     (folder / "masks").rename(folder / "gone")
-    check_lesion_run(recipe.lesion_run, tested, folder / "cache")
+    check_part_run(*recipe.frozen_run, tested, folder / "cache")
     (folder / "gone").rename(folder / "masks")
     assert "note: " in (told := capfd.readouterr().err)
     assert "learned from pictures that are held out here is not known" in told

@@ -48,7 +48,7 @@
     single = true                       # each is there once: only the largest part that is found counts
     entries = [                         # all in one file, told by their colours
       { code = "DISC", name = "Optic disc", meaning = "optic disc", colours = ["#ffff00", "#ff0000"] },
-      { code = "CUP", name = "Optic cup", meaning = "optic cup", colours = ["#ff0000"] },
+      { code = "CUP", name = "Optic cup", meaning = "optic cup", colours = ["#ff0000"], within = "DISC" },
     ]
 
     [[outputs]]
@@ -70,8 +70,9 @@
     entries = [{ code = "FOVEA", name = "Fovea", meaning = "centre of the fovea", x = "fovea_x", y = "fovea_y" }]
 
 A label's column in the table is its code unless it says `column`, a grade's value its code unless it says `value`, a
-point's columns are CODE_x and CODE_y unless it says them. Colours are grey levels or indices of a palette (numbers), or
-"#rrggbb". Unknown keys are refused.
+point's columns are CODE_x and CODE_y unless it says them. A structure `within` another one lies inside of it, and its
+pixels belong to both; the ratio of their heights is a measure. Colours are grey levels or indices of a palette
+(numbers), or "#rrggbb". Unknown keys are refused.
 """
 
 import re
@@ -175,6 +176,7 @@ class MaskEntry(Entry):
     suffix: Line | None = None
     colours: Annotated[tuple[TomlColour, ...], Field(min_length=1)] | None = None
     shapes: Annotated[tuple[Line, ...], Field(min_length=1)] | None = None
+    within: Line | None = None
 
 
 class PointEntry(Entry):
@@ -281,6 +283,7 @@ class MasksOutput(_Output):
             self._check_colours()
         else:
             self._check_files()
+        self._check_within()
         return self
 
     @property
@@ -321,6 +324,22 @@ class MasksOutput(_Output):
             raise ValueError("entries to have other shapes than `ignore_shapes` and `other_shapes`")
         if self.exclusive:
             _once(named, "every entry to have shapes of its own where they exclude each other")
+
+    def _check_within(self) -> None:
+        outer = [entry.code for entry in self.entries if entry.within is None]
+        for entry in self.entries:
+            if entry.within is not None and (self.exclusive or entry.within not in outer):
+                raise ValueError(
+                    "`within` to name an entry that lies in none itself, of masks that are not exclusive, not "
+                    f"{entry.within}"
+                )
+
+    @property
+    def within(self) -> tuple[tuple[MaskEntry, MaskEntry], ...]:
+        """(inner, outer) of each entry that lies inside of another one."""
+        by_code = {entry.code: entry for entry in self.entries}
+        inner = [entry for entry in self.entries if entry.within is not None]
+        return tuple((entry, by_code[entry.within]) for entry in inner if entry.within is not None)
 
     def folders(self) -> tuple[str, ...]:
         """Of the masks of each entry; a single one where they are in one file."""

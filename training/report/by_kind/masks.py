@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.overlay import styled
 from keras_realmnet.tasks.findings import MaskFinding
-from keras_realmnet.tasks.measures import binary_mask
+from keras_realmnet.tasks.masks import found_masks
 from keras_realmnet.tasks.outputs import Masks
 from training.report.evaluated_runs import EvaluatedRun
 from training.report.gallery import Gallery, Item
@@ -125,13 +125,9 @@ def _drawn(
         truth = some.truth_of(name, slice(k, k + 1))[0]
         known, there = pixels_of_labels(output, truth)
         probability = enlarged(said[k][..., int(output.exclusive) :], truth.shape[0])
-        masks = [
-            binary_mask(np.where(known[..., j], probability[..., j], 0), output.threshold, output.single)
-            for j in range(len(output.labels))
-        ]
+        masks = found_masks(output, np.where(known, probability, 0))
         heading = f"{what}\nF1 {f1:.3f}\n{run.names[row]}"
         if unknown := [code for j, code in enumerate(output.labels.codes) if not known[..., j].any()]:
             heading += f"\nnot known: {', '.join(unknown)}"
-        said_there = np.stack(masks, axis=-1).astype(np.bool_)
-        found[heading] = Drawn(np.array(some.image(k)), there, said_there, np.asarray(known.any(axis=-1)))
+        found[heading] = Drawn(np.array(some.image(k)), there, masks.astype(np.bool_), np.asarray(known.any(axis=-1)))
     return found

@@ -55,6 +55,7 @@ def test_the_example_of_the_description(read):
     grey, blue = (128, 128, 128), (0, 0, 255)
     assert disc_and_cup.coding() == ColourCoding(((yellow, red), (red,)), (0, 0, 0), (grey,), (blue,))
     assert (disc_and_cup.suffixes(), disc_and_cup.single) == (("",), True)
+    assert [(inner.code, outer.code) for inner, outer in disc_and_cup.within] == [("CUP", "DISC")]
     assert isinstance(drawn, MasksOutput)
     assert (drawn.folders(), drawn.suffixes()) == (("shapes",), ("",))
     assert drawn.coding() == ShapeCoding((("blot", "flame"), ("cotton wool",)), ("unsure",), ("laser scar",))
@@ -108,6 +109,7 @@ def test_what_is_not_said_follows_from_the_codes(read):
         (', colours = ["#ff0000"]', ', colours = ["#ff0000"], folder = "x"', r"colours, or folders and suffixes"),
         ('folder = "microaneurysms"', 'folder = "masks/EX"', r"every entry to have a folder or a suffix of its own"),
         ('without_mask = "unknown"', 'without_mask = "none"', r"without_mask = 'none': expected input should be"),
+        ('within = "DISC"', 'within = "CUP"', r"`within` to name an entry that lies in none itself, .* not CUP"),
         (', shapes = ["cotton wool"]', "", r"outputs\[4\]: expected shapes for every entry, or for none"),
         ('shapes = ["cotton wool"]', 'shapes = ["unsure"]', r"other shapes than `ignore_shapes` and `other_shapes`"),
         ('other_shapes = ["laser scar"]', "others = [3]", r"no background, `ignore` and `others` where .* have shapes"),

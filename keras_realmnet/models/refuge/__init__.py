@@ -1,0 +1,1 @@
+"""The networks of REFUGE2: glaucoma, optic disc and cup, fovea."""
