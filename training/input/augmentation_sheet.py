@@ -8,11 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.data.contact_sheet import contact_sheet
-from training.input.augmentation import Augmentation, augment, cutmix, mixup
+from training.input.augmentation import OPERATIONS, Augmentation, augment, cutmix, mixup
 
-__all__ = ["OPERATIONS", "augmentation_sheet"]
+__all__ = ["augmentation_sheet"]
 
-OPERATIONS = ("erase", "affine", "horizontal_flip", "vertical_flip", "blur", "jitter", "noise")
 TOGETHER = 4  # columns with all operations at their own probabilities
 
 

@@ -2,14 +2,15 @@ import numpy as np
 
 from training.data.contact_sheet import contact_sheet
 from training.datasets.image_set import resize_square
-from training.input.augmentation import Augmentation
-from training.input.augmentation_sheet import OPERATIONS, TOGETHER, augmentation_sheet
+from training.input.augmentation import ADDED, OPERATIONS, Augmentation
+from training.input.augmentation_sheet import TOGETHER, augmentation_sheet
 from training.phantoms.phantom import render
 
 
 def test_every_operation_shows_by_itself():
     images = [resize_square(render(k, width=96, height=96, staphyloma=False, grade=k).image, 64) for k in range(2)]
-    sheet = augmentation_sheet(images, Augmentation(), seed=1, side=64)
+    every = Augmentation(**dict.fromkeys(ADDED, 0.1))
+    sheet = augmentation_sheet(images, every, seed=1, side=64)
     columns = 1 + len(OPERATIONS) + TOGETHER + 2
     blank = contact_sheet([images[0]] * columns * 2, ["as it is"] * columns * 2, columns=columns, side=64)
     assert sheet.shape == blank.shape
@@ -19,7 +20,7 @@ def test_every_operation_shows_by_itself():
         assert np.abs(cell - images[0]).mean() > 0.05, name
     np.testing.assert_array_equal(cells[1 + OPERATIONS.index("horizontal_flip")], images[0][:, ::-1])
     np.testing.assert_array_equal(cells[1 + OPERATIONS.index("vertical_flip")], images[0][::-1])
-    np.testing.assert_array_equal(sheet, augmentation_sheet(images, Augmentation(), seed=1, side=64))
+    np.testing.assert_array_equal(sheet, augmentation_sheet(images, every, seed=1, side=64))
 
 
 def test_what_is_off_is_not_shown():
