@@ -46,6 +46,7 @@ _REGISTERED = (
     "deploy.layers",
     "models.realmnet",
     "models.tiny_vit",
+    "models.vessels.adversarial",
 )
 
 

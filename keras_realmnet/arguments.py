@@ -27,6 +27,9 @@ __all__ = [
     "REFUGE",
     "SHARE",
     "TINY_VIT",
+    "VESSEL_GAN",
+    "VESSEL_LITE",
+    "VESSEL_UNET",
     "Rule",
     "check",
     "count",
@@ -255,6 +258,11 @@ _TWO_BRANCHES: Mapping[str, Rule] = {
     "vessels": optional(_NETWORK),
 }
 REFUGE: Mapping[str, Mapping[str, Rule]] = {"refuge_disc_cup": _TWO_BRANCHES}
+
+# Of keras_realmnet.models.vessels.
+VESSEL_LITE: Mapping[str, Rule] = {"widths": _per_stage(count(1)), "colours": one_of("green", "rgb")}
+VESSEL_UNET: Mapping[str, Rule] = {"filters": count(1), "levels": count(2)}
+VESSEL_GAN: Mapping[str, Rule] = {**VESSEL_UNET, "adversarial_weight": number(0)}
 
 # Of keras_realmnet.models.edge.
 EDGE: Mapping[str, Rule] = {**HEAD_OPTIONS, "mask_stride": one_of(2, 4), "drop_path_rate": RATE}

@@ -15,6 +15,9 @@ from keras_realmnet.arguments import (
     RATE,
     REFUGE,
     TINY_VIT,
+    VESSEL_GAN,
+    VESSEL_LITE,
+    VESSEL_UNET,
     Rule,
 )
 
@@ -31,6 +34,8 @@ __all__ = [
     "SCHEMES",
     "TINY_VIT_PRESETS",
     "VESSELS",
+    "VESSEL_GAN_PRESETS",
+    "VESSEL_PRESETS",
     "frozen_part",
     "network_options",
     "preset",
@@ -115,6 +120,13 @@ EDGE_PRESETS: dict[str, dict] = {
     "edge_mobilenet_v2": {"encoder": "mobilenet_v2", "image_size": 256},
 }
 
+# The vessels of the retina: ours for the box; the U-Net of Son et al. (J Digit Imaging 32, 2019), at their 640 px, and
+# the same against each of their discriminators; see keras_realmnet.models.vessels.
+VESSEL_PRESETS: dict[str, dict] = {"vessel_lite": {"image_size": 960}, "vessel_unet": {"image_size": 640}}
+VESSEL_GAN_PRESETS: dict[str, dict] = {
+    f"vessel_gan_{kind}": {"discriminator": kind, "image_size": 640} for kind in ("pixel", "patch1", "patch2", "image")
+}
+
 # Of quantization-aware training, by the artifact (`export.conversion.quantize_litert`) that the network is to become:
 # which convolutions are int8 beside the backbone's dense layers.
 SCHEMES = {
@@ -141,6 +153,8 @@ NETWORKS = (
     *GRADING_PRESETS,
     *LESION_GUIDED_PRESETS,
     *REFUGE_PRESETS,
+    *VESSEL_PRESETS,
+    *VESSEL_GAN_PRESETS,
 )
 
 
@@ -170,6 +184,10 @@ def network_options(name: str) -> Mapping[str, Rule]:
         return LESION_GUIDED
     if name in REFUGE_PRESETS:
         return REFUGE[name]
+    if name in VESSEL_PRESETS:
+        return VESSEL_LITE if name == "vessel_lite" else VESSEL_UNET
+    if name in VESSEL_GAN_PRESETS:
+        return VESSEL_GAN
     if name in BASELINE_PRESETS:
         return {"drop_path_rate": RATE, **BASELINES[BASELINE_PRESETS[name]["architecture"]]}
     if name in REALMNET_PRESETS:

@@ -12,8 +12,8 @@ __all__ = ["aspp", "conv_norm_relu", "merge", "pixel_logits", "pooled_logits"]
 RARE = 0.01  # the probability of a structure at each pixel with which training begins
 
 
-def conv_norm_relu(x, filters, kernel_size=3, dilation_rate=1, max_value=None, name=""):
-    """Convolution without bias, BatchNorm, ReLU: (batch, h, w, channels) → (batch, h, w, filters).
+def conv_norm_relu(x, filters, kernel_size=3, dilation_rate=1, max_value=None, strides=1, name=""):
+    """Convolution without bias, BatchNorm, ReLU: (batch, h, w, channels) → (batch, h / strides, w / strides, filters).
 
     Args:
         max_value: 6 for ReLU6, whose range int8 keeps better.
@@ -21,6 +21,7 @@ def conv_norm_relu(x, filters, kernel_size=3, dilation_rate=1, max_value=None, n
     x = layers.Conv2D(
         filters,
         kernel_size,
+        strides,
         padding="same",
         dilation_rate=dilation_rate,
         use_bias=False,

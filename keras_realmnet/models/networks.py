@@ -12,6 +12,8 @@ from keras_realmnet.models.lesions.segmentation import lesion_network
 from keras_realmnet.models.palm import palm_classifier, palm_disc, palm_fovea
 from keras_realmnet.models.realmnet import RealMNet
 from keras_realmnet.models.refuge.disc_cup import disc_cup_network
+from keras_realmnet.models.vessels.adversarial import VesselGAN
+from keras_realmnet.models.vessels.segmentation import vessel_lite, vessel_unet
 from keras_realmnet.presets import (
     BASELINE_PRESETS,
     EDGE_PRESETS,
@@ -21,6 +23,8 @@ from keras_realmnet.presets import (
     PALM_PRESETS,
     REALMNET_PRESETS,
     REFUGE_PRESETS,
+    VESSEL_GAN_PRESETS,
+    VESSEL_PRESETS,
     VESSELS,
     network_options,
 )
@@ -38,7 +42,7 @@ def build(
     Args:
         name: a row of `keras_realmnet.presets`: realmnet_…, a baseline, palm_classifier, palm_fovea, palm_disc,
             edge_lite0, edge_mobilenet_v2, one that tells lesions (lesion_net_…, fcn_…, unet, deeplab_v3_plus, danet),
-            grading_…, refuge_….
+            grading_…, refuge_…, or vessels (vessel_lite, vessel_unet, vessel_gan_…).
         outputs: a task's, {name: what it is}. Maps and features are not the network's: `deploy_graph` adds them.
         image_size: pixels, one number or (height, width); `None`: the preset's.
         load_weights: `False` for random weights, or what the network's own documentation says, "imagenet" for one.
@@ -75,6 +79,11 @@ def build(
         return Baseline.from_preset(name, len(output.labels), **options, **common)
     if name in LESION_PRESETS:
         return lesion_network(key, output.channels, **{**LESION_PRESETS[name], **options, **common}, name=name)
+    if name in VESSEL_PRESETS:
+        make = vessel_lite if name == "vessel_lite" else vessel_unet
+        return make(key, output.channels, **{**VESSEL_PRESETS[name], **options, **common}, name=name)
+    if name in VESSEL_GAN_PRESETS:
+        return VesselGAN(key, output.channels, **{**VESSEL_GAN_PRESETS[name], **options, **common}, name=name)
     if name in LESION_GUIDED_PRESETS:
         return _lesion_guided(name, ends, {**LESION_GUIDED_PRESETS[name], **options, **common})
     if name in GRADING_PRESETS:
@@ -118,10 +127,10 @@ def check_answers(name: str, outputs: Mapping[str, Output]) -> None:
         expected, fits = "one output of points without confidence", _one(ends, Points) and not ends[0].confidence
     elif name == "palm_disc":
         expected, fits = "one output of exclusive masks", _one(ends, Masks) and ends[0].exclusive
-    elif name == "refuge_disc_cup":
-        expected, fits = "one output of masks that are not exclusive", _one(ends, Masks) and not ends[0].exclusive
-    elif name in LESION_PRESETS:
+    elif name in (*LESION_PRESETS, *VESSEL_PRESETS):
         expected, fits = "one output of masks", _one(ends, Masks)
+    elif name == "refuge_disc_cup" or name in VESSEL_GAN_PRESETS:
+        expected, fits = "one output of masks that are not exclusive", _one(ends, Masks) and not ends[0].exclusive
     elif name in LESION_GUIDED_PRESETS:
         masks = [output for output in ends if isinstance(output, Masks)]
         expected = "one output of grades, and at most one of masks that are not exclusive"

@@ -23,9 +23,11 @@ def history_path(folder: Path) -> Path:
 
 
 def history_columns(recipe: Recipe, task: Task) -> tuple[str, ...]:
-    """The loss of each output stands beside their weighted sum where there are several."""
+    """Beside the weighted sum of the losses stands that of each output where there are several; what the two networks of
+    a GAN lose against each other."""
     outputs = list(task.trained)
     each = [f"{name}_loss" for name in outputs] if len(outputs) > 1 else []
+    each += ["adversarial_loss", "discriminator_loss"] if recipe.preset in VESSEL_GAN_PRESETS else []
     validation = [VALIDATION_LOSS] if recipe.validation_loss else []
     return ("epoch", "size", "seconds", "learning_rate", "loss", *each, *figure_columns(task), *validation)
 
