@@ -47,6 +47,7 @@ class Network:
 NETWORKS = {
     "labels of a RealMNet": Network("realmnet_5m_224", ("lesions",), TINY_VIT),
     "grades of a RealMNet": Network("realmnet_5m_224", ("dr",), TINY_VIT),
+    "masks alone": Network("vessel_lite", ("disc",), {"widths": (4, 4, 8, 8)}),
     "every kind at once": Network("edge_mobilenet_v2", ("disc", "lesions", "dr", "marks")),
 }
 

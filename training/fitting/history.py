@@ -9,6 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_realmnet.presets import VESSEL_GAN_PRESETS
 from keras_realmnet.tasks.task import Task
 from training.recipe import Recipe
 from training.tasks.figures import VALIDATION_LOSS, figure_columns
@@ -23,8 +24,8 @@ def history_path(folder: Path) -> Path:
 
 
 def history_columns(recipe: Recipe, task: Task) -> tuple[str, ...]:
-    """Beside the weighted sum of the losses stands that of each output where there are several; what the two networks of
-    a GAN lose against each other."""
+    """Beside the weighted sum of the losses that of each output where there are several, and those of a GAN's networks
+    against each other."""
     outputs = list(task.trained)
     each = [f"{name}_loss" for name in outputs] if len(outputs) > 1 else []
     each += ["adversarial_loss", "discriminator_loss"] if recipe.preset in VESSEL_GAN_PRESETS else []
