@@ -8,6 +8,7 @@ from keras import layers, ops
 from keras_realmnet import compat, losses
 from keras_realmnet.deploy.graph import deploy_graph
 from keras_realmnet.errors import WeightsMismatch
+from keras_realmnet.models.batch_norm import BatchNormalization
 from keras_realmnet.models.networks import build
 from keras_realmnet.models.vessels.adversarial import DISCRIMINATORS, VesselGAN, discriminator_network
 from keras_realmnet.presets import VESSEL_GAN_PRESETS, VESSEL_PRESETS
@@ -38,7 +39,7 @@ def test_the_small_network():
     assert model.count_params() == 92_761
     kinds = {type(layer) for layer in model.layers}
     assert kinds == {
-        *(layers.InputLayer, layers.Rescaling, layers.Conv2D, layers.BatchNormalization, layers.ReLU, layers.Add),
+        *(layers.InputLayer, layers.Rescaling, layers.Conv2D, BatchNormalization, layers.ReLU, layers.Add),
         layers.UpSampling2D,
     }
     assert {layer.max_value for layer in model.layers if isinstance(layer, layers.ReLU)} == {6}
