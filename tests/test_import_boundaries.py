@@ -215,6 +215,7 @@ ROOMS = """
     training.recipes                          the runs there are
     training.runs                             a run, read again
     training.prediction                       what one says of any pictures
+    training.submission                       what several say, as a challenge takes it
     training.scoring.figures                  how good one is after an epoch
     training.scoring.evaluate                 how good that of a run is
     training.scoring.pooled                   what those of a cross-validation said

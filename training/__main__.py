@@ -11,7 +11,7 @@ from training.commands.data import check, download, imbalance, prepare, resample
 from training.commands.datasets import datasets
 from training.commands.fit import fit, protocol, sweep
 from training.commands.phantoms import phantom, phantom_study, samples
-from training.commands.prediction import predict
+from training.commands.prediction import predict, submit_refuge
 from training.commands.report import report
 from training.commands.scores import compare, cross_validation, evaluate, score, score_refuge
 
@@ -20,7 +20,7 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
 # In the order of the help.
 COMMANDS = (
     *(fit, sweep, protocol, augmentations),
-    *(evaluate, cross_validation, predict, score, score_refuge, compare),
+    *(evaluate, cross_validation, predict, score, submit_refuge, score_refuge, compare),
     *(datasets, check, split, imbalance, resample, prepare, annotate, download),
     *(phantom, phantom_study, samples),
     report,

@@ -7,7 +7,7 @@ import typer
 
 from training.commands.options import Backend, use_backend
 
-__all__ = ["predict"]
+__all__ = ["predict", "submit_refuge"]
 
 
 def predict(
@@ -33,3 +33,23 @@ def predict(
     count, unreadable = predict_pictures(run_folder, pictures, out, features, only_gradable)
     said = f", {unreadable} of them could not be read (see remarks)" if unreadable else ""
     print(f"written: {out}: {count} pictures{said}")
+
+
+def submit_refuge(
+    run_folders: Annotated[list[Path], typer.Argument(metavar="RUN", help="Folders that fit wrote, one or several.")],
+    data: Annotated[Path, typer.Option(help="Folder of the pictures that are asked about.", exists=True)],
+    out: Annotated[Path, typer.Option(help="Folder of what is handed in.")] = Path("submission"),
+    backend: Backend = None,
+) -> None:
+    """Write what is handed in to REFUGE: the risk of glaucoma, masks of disc and cup, the fovea.
+
+    Of each question that one of the runs answers; where several do, the mean of their answers. score-refuge checks and
+    scores the result.
+
+    [bold]Example[/bold]: python -m training submit-refuge runs/disc_cup_1 runs/disc_cup_2 runs/fovea --data Test400
+    """
+    use_backend(backend)
+    from training.submission import hand_in, network_of_run
+
+    answered = hand_in([network_of_run(run) for run in run_folders], data, out)
+    print(f"written: {out}: {', '.join(f'{question} ({count})' for question, count in answered.items())}")
