@@ -13,6 +13,7 @@ from export.conversion.to_tensorrt import tensorrt_violations
 from keras_realmnet.models.encoders import Encoder
 from keras_realmnet.models.heads import ResidualAttentionHead
 from keras_realmnet.models.networks import build
+from keras_realmnet.presets import LESION_GUIDED_PRESETS
 from keras_realmnet.tasks.outputs import Grades, Labels, Masks, Points
 from keras_realmnet.tasks.vocabulary import Label, LabelSet
 
@@ -139,6 +140,21 @@ def test_networks_of_every_kind_in_the_engines(name, tmp_path):
     received, path = in_engines(model, tmp_path, activations=activations)
     functions = {"sigmoid": keras.ops.sigmoid, "softmax": keras.ops.softmax, None: keras.ops.copy}
     expected = {key: functions[activations[key]](value) for key, value in model(pixels(model)).items()}
+    assert_equal(received, expected)
+    assert tensorrt_violations(onnx.load(path)) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["grading_abn", *LESION_GUIDED_PRESETS])
+def test_grades_that_look_at_lesions_in_the_engines(name, tmp_path):
+    lesions, grades = NETWORKS["edge_mobilenet_v2"]["lesions"], NETWORKS["edge_mobilenet_v2"]["grades"]
+    outputs = {"grades": grades} if name == "grading_abn" else {"lesions": lesions, "grades": grades}
+    model = randomized(build(name, outputs, 64, encoder="mobilenet_v2"))
+    received, path = in_engines(model, tmp_path, activations={key: value.activation for key, value in outputs.items()})
+    logits = model(pixels(model))
+    expected = {"grades": keras.ops.softmax(logits["grades"])}
+    if "lesions" in outputs:
+        expected["lesions"] = keras.ops.sigmoid(logits["lesions"])
     assert_equal(received, expected)
     assert tensorrt_violations(onnx.load(path)) == []
 
