@@ -20,6 +20,8 @@ from keras_realmnet.tasks.task import Task
 
 __all__ = ["keras_predictions", "load_realmnet", "load_source"]
 
+PIXELS = 16 * 384**2  # that are computed at once
+
 
 def load_source(bundle: Bundle, path: Path | None = None) -> keras.Model:
     """The Keras model the bundle was made from.
@@ -67,15 +69,16 @@ def load_realmnet(bundle: Bundle) -> RealMNet:
     return model
 
 
-def keras_predictions(
-    model: keras.Model, images: NDArray[np.uint8], task: Task | None = None, batch_size: int = 16
-) -> Prediction:
+def keras_predictions(model: keras.Model, images: NDArray[np.uint8], task: Task | None = None) -> Prediction:
     """What the Keras model gives for `images`, uint8 (n, size, size, 3).
+
+    Computed layer by layer, every map stays until the last: of large images fewer are computed at once.
 
     Args:
         task: what the model answers; `None`: labels with class maps, as a RealMNet does.
     """
     inference = model.inference_model() if task is None else _inference_model(model, task)
+    batch_size = int(np.clip(PIXELS // images[0, ..., 0].size, 1, 16))
     outputs = [
         {name: keras.ops.convert_to_numpy(value) for name, value in inference(batch).items()}
         for batch in (images[i : i + batch_size].astype("float32") for i in range(0, len(images), batch_size))
