@@ -2,8 +2,8 @@
 
 Command:  python -m training fit --recipe grading_lite --data IDRID_FOVEA_DR --fold 1/5 --out runs/grading_lite_1
 Duration: 3.5 minutes of one core (TensorFlow), 7 where other trainings share it
-Score:    quadratic kappa .818 (95 % interval .725 to .889) and .855 (.777 to .914) on the first two of 5 folds, 69
-          pictures each; the others were not run
+Score:    quadratic kappa .818, .855, .686 and .768 on the first four of 5 folds, some 69 pictures each; the fifth was
+          not run (docs/lesion_net.md)
 
 IDRID_FOVEA_DR holds pictures of IDRiD and labels.csv: image, dr_grade (0 to 4), same_picture_as (a picture that is
 there twice stays on one side), shared_idrid_file (the name of a picture with masks of lesions that shows the same). The
