@@ -139,6 +139,7 @@ LOSSES: Mapping[str, Mapping[str, Rule]] = {
     "PixelCrossentropy": {"alpha": SHARE},
     "PixelFocal": {"alpha": SHARE, "gamma": _EXPONENT},
     "EuclideanDistance": {"confidence_weight": _EXPONENT},
+    "ConfidenceOffsets": {"offset_weight": _EXPONENT},
 }
 
 # By the name that recipes have for the heads of keras_realmnet.models.heads.
@@ -257,7 +258,7 @@ _TWO_BRANCHES: Mapping[str, Rule] = {
     "vessel_encoder": _BRANCH,
     "vessels": optional(_NETWORK),
 }
-REFUGE: Mapping[str, Mapping[str, Rule]] = {"refuge_disc_cup": _TWO_BRANCHES}
+REFUGE: Mapping[str, Mapping[str, Rule]] = {"refuge_disc_cup": _TWO_BRANCHES, "refuge_fovea": _TWO_BRANCHES}
 
 # Of keras_realmnet.models.vessels.
 VESSEL_LITE: Mapping[str, Rule] = {"widths": _per_stage(count(1)), "colours": one_of("green", "rgb")}
@@ -265,4 +266,9 @@ VESSEL_UNET: Mapping[str, Rule] = {"filters": count(1), "levels": count(2)}
 VESSEL_GAN: Mapping[str, Rule] = {**VESSEL_UNET, "adversarial_weight": number(0)}
 
 # Of keras_realmnet.models.edge.
-EDGE: Mapping[str, Rule] = {**HEAD_OPTIONS, "mask_stride": one_of(2, 4), "drop_path_rate": RATE}
+EDGE: Mapping[str, Rule] = {
+    **HEAD_OPTIONS,
+    "mask_stride": one_of(2, 4),
+    "point_head": one_of("soft_argmax", "offset_maps"),
+    "drop_path_rate": RATE,
+}

@@ -38,6 +38,7 @@ __all__ = [
     "VESSEL_PRESETS",
     "frozen_part",
     "network_options",
+    "point_loss",
     "preset",
 ]
 
@@ -111,7 +112,7 @@ LESION_GUIDED_PRESETS: dict[str, dict] = {
 }
 
 # REFUGE2 (Son, MICCAI 2020); see keras_realmnet.models.refuge.
-REFUGE_PRESETS: dict[str, dict] = {"refuge_disc_cup": {"image_size": 640}}
+REFUGE_PRESETS: dict[str, dict] = {"refuge_disc_cup": {"image_size": 640}, "refuge_fovea": {"image_size": 640}}
 VESSELS = "vessels"  # an option, and the part of the network that follows from it
 
 # Ours: one encoder made for int8, a head for each output; see keras_realmnet.models.edge.
@@ -164,6 +165,12 @@ def frozen_part(name: str, options: Mapping[str, Any]) -> str | None:
     That is the name of its layer, and what it tells. `options`: of the network called `name`.
     """
     return VESSELS if name in REFUGE_PRESETS and options.get(VESSELS) is not None else None
+
+
+def point_loss(name: str, options: Mapping[str, Any]) -> str:
+    """The class of `keras_realmnet.losses` by which the network called `name` learns points."""
+    by_cells = name == "refuge_fovea" or options.get("point_head") == "offset_maps"
+    return "ConfidenceOffsets" if by_cells else "EuclideanDistance"
 
 
 def network_options(name: str) -> Mapping[str, Rule]:

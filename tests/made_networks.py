@@ -37,18 +37,27 @@ TINY_VIT: Mapping[str, Any] = {"embed_dims": (8, 8, 8, 8), "depths": (1, 1, 1, 1
 
 @dataclass(frozen=True)
 class Network:
-    """`preset`: of the registry. `outputs`: some of `MarkedDataSet`. `options`: arguments that make it small."""
+    """`preset`: of the registry. `outputs`: some of `MarkedDataSet`. `options`: arguments that make it small.
+
+    `loss`: where it is not the usual one, {output: loss}.
+    """
 
     preset: str
     outputs: tuple[str, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
+    loss: Mapping[str, str] | None = None
 
 
 NETWORKS = {
     "labels of a RealMNet": Network("realmnet_5m_224", ("lesions",), TINY_VIT),
     "grades of a RealMNet": Network("realmnet_5m_224", ("dr",), TINY_VIT),
     "masks alone": Network("vessel_lite", ("disc",), {"widths": (4, 4, 8, 8)}),
-    "every kind at once": Network("edge_mobilenet_v2", ("disc", "lesions", "dr", "marks")),
+    "every kind at once": Network(
+        "edge_mobilenet_v2",
+        ("disc", "lesions", "dr", "marks"),
+        {"point_head": "offset_maps"},  # the other one is in the shipped bundle
+        {"marks": "ConfidenceOffsets"},
+    ),
 }
 
 
@@ -106,6 +115,7 @@ def whole_way(network: Network, folder: Path) -> Way:
             data=Some(network.outputs),
             preset=network.preset,
             model_options=network.options,
+            loss=network.loss,
             phases=(Phase(1, 64),),
             batch_size=6,
             warmup_epochs=0,

@@ -23,8 +23,10 @@ from keras_realmnet.presets import (
     SCHEMES,
     frozen_part,
     network_options,
+    point_loss,
 )
 from keras_realmnet.screening.preprocessing import PreprocessSpec
+from keras_realmnet.tasks.outputs import Points
 from keras_realmnet.tasks.task import Task
 from training.data.resampling import Resampling
 from training.datasets.data_set import DataSet
@@ -188,7 +190,10 @@ class Recipe:
 
     def check_task(self, task: Task) -> None:
         """Raises ValueError for a loss, a mixing of images or a column of history.csv that `task` does not have."""
-        objectives(task, self.loss, self.loss_options, self.loss_weights)
+        expected = point_loss(self.preset, self.model_options)
+        for name, goal in objectives(task, self.loss, self.loss_options, self.loss_weights).items():
+            if isinstance(task.trained[name], Points) and goal.loss != expected:
+                raise ValueError(f"{self.preset} learns points by {expected}. Received: {goal.loss!r} for {name!r}")
         objectives(task, self.loss, self.loss_options_after_drop)
         check_mixing(task, self.augmentation)
         check_windows(task, self.windows, tuple(phase.size for phase in self.phases))

@@ -31,7 +31,7 @@ OPERATORS = frozenset(
         *("Floor", "Gather", "Gelu", "Gemm", "HardSigmoid", "HardSwish", "Identity", "LayerNormalization", "LeakyRelu"),
         *("MatMul", "Max", "MaxPool", "Min", "Mul", "Pad", "QuantizeLinear", "ReduceMax", "ReduceMean", "ReduceSum"),
         *("Relu", "Reshape", "Resize", "Sigmoid", "Slice", "Softmax", "Sqrt", "Sub", "Sum", "Tanh", "Transpose"),
-        "Unsqueeze",
+        *("Equal", "Unsqueeze"),
     }
 )
 ATTENTION_SINCE = (10, 14)  # release notes of onnx-tensorrt 10.14 GA: "Added support for the Attention operator"

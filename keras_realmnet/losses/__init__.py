@@ -33,11 +33,17 @@ from keras_realmnet.losses.masks import (
     pixel_crossentropy,
     pixel_focal,
 )
-from keras_realmnet.losses.points import EuclideanDistance, euclidean_distance
+from keras_realmnet.losses.points import (
+    ConfidenceOffsets,
+    EuclideanDistance,
+    confidence_offsets,
+    euclidean_distance,
+)
 
 __all__ = [
     "AsymmetricLoss",
     "BinaryCrossentropy",
+    "ConfidenceOffsets",
     "CrossentropyDice",
     "DualDice",
     "EuclideanDistance",
@@ -48,6 +54,7 @@ __all__ = [
     "TwoWayLoss",
     "asymmetric_loss",
     "binary_crossentropy",
+    "confidence_offsets",
     "crossentropy_dice",
     "dual_dice",
     "euclidean_distance",

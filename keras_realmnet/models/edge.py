@@ -14,6 +14,7 @@ from keras_realmnet.models.blocks import conv_norm_relu, pixel_logits
 from keras_realmnet.models.encoders import STRIDES, Encoder
 from keras_realmnet.models.heads import LinearHead, ResidualAttentionHead
 from keras_realmnet.models.network import Network, precision
+from keras_realmnet.models.offset_maps import offset_points
 from keras_realmnet.tasks.outputs import Grades, Labels, Masks, Output, Points
 
 __all__ = ["HEAD_CLASSES", "SoftArgmax", "edge_network"]
@@ -31,6 +32,7 @@ def edge_network(
     head: str = "residual_attention",
     head_options: Mapping | None = None,
     mask_stride: int = 2,
+    point_head: str = "soft_argmax",
     drop_path_rate: float = 0.0,
     name: str = "edge",
     dtype=None,
@@ -48,13 +50,14 @@ def edge_network(
         image_size, load_weights, drop_path_rate: as for `Encoder`.
         head: of labels and grades, "residual_attention" or "linear". head_options: its arguments.
         mask_stride: masks have 1/2 or 1/4 of the input's sides.
+        point_head: "soft_argmax", or "offset_maps" as of REFUGE2, see `_points`.
         name: of the model. dtype: of all but the ends, a Keras dtype policy; `None`: Keras' own.
 
     Returns:
         A `Network`: images (batch, h, w, 3), RGB, 0–255 → {name: output}, float32: logits (batch, labels) of labels and
         grades, logits (batch, h / mask_stride, w / mask_stride, channels) of masks, and points as they are, (batch,
         points, 2): x to the right, y down, in fractions of the image's sides, or with a confidence from 0 to 1 (batch,
-        points, 3).
+        points, 3). By offset maps points have an auxiliary end, see `offset_points`.
     """
     classifies = any(isinstance(output, Labels | Grades) for output in outputs.values())
     options = {"drop_path_rate": drop_path_rate, "top": classifies}
@@ -65,7 +68,7 @@ def edge_network(
         ends = {}
         for key, output in outputs.items():
             if isinstance(output, Points):
-                ends[key] = _points(maps, len(output.labels), output.confidence, key)
+                ends |= _points(maps, len(output.labels), output.confidence, point_head, key)
             elif isinstance(output, Masks):
                 ends[key] = _masks(maps, output.channels, mask_stride, key)
             elif isinstance(output, Labels | Grades):
@@ -75,11 +78,12 @@ def edge_network(
         return Network(images, ends, name=name)
 
 
-def _points(maps, points, confidence, name):
-    """Maps by stride → (batch, points, 2), or with confidences (batch, points, 3).
+def _points(maps, points, confidence, head, name):
+    """Maps by stride → {name: (batch, points, 2), or with confidences (batch, points, 3)}.
 
     The maps of the strides 16 and 32 are added, two convolutions make a heat map for each point at stride 16, which is
-    enlarged to stride 8; the place is its soft-argmax (`SoftArgmax`).
+    enlarged to stride 8; the place is its soft-argmax (`SoftArgmax`). Or the second one makes the three maps of
+    `offset_points`, at stride 16, too.
 
     The confidence is the sigmoid of the largest value of the heat map, before the enlargement. The softmax over the
     positions does not feel a constant that is added to a map: its level is free to say whether the point is there, and
@@ -91,17 +95,19 @@ def _points(maps, points, confidence, name):
     x = layers.UpSampling2D(2, interpolation="bilinear", name=f"{name}_stride32_up")(x)
     x = layers.Add(name=f"{name}_add")([layers.Conv2D(POINT_CHANNELS, 1, name=f"{name}_stride16")(maps[16]), x])
     x = conv_norm_relu(x, POINT_CHANNELS, max_value=_RELU6, name=f"{name}_hidden")
+    if head == "offset_maps":
+        return offset_points(x, points, confidence, 3, name)
     # A bias would say nothing but in the confidence.
     to_heat = layers.Conv2D(points, 3, padding="same", use_bias=confidence, dtype="float32", name=f"{name}_heat_map")
     heat = to_heat(x)  # (batch, h/16, w/16, points)
     larger = layers.UpSampling2D(2, interpolation="bilinear", dtype="float32", name=f"{name}_heat_map_up")(heat)
     places = SoftArgmax(name=f"{name}_places" if confidence else name)(larger)  # (batch, points, 2)
     if not confidence:
-        return places
+        return {name: places}
     level = layers.GlobalMaxPooling2D(dtype="float32", name=f"{name}_level")(heat)  # (batch, points)
     level = layers.Activation("sigmoid", dtype="float32", name=f"{name}_confidence")(level)
     level = layers.Reshape((points, 1), dtype="float32", name=f"{name}_confidence_column")(level)
-    return layers.Concatenate(dtype="float32", name=name)([places, level])
+    return {name: layers.Concatenate(dtype="float32", name=name)([places, level])}
 
 
 def _masks(maps, channels, stride, name):

@@ -12,6 +12,7 @@ from keras_realmnet.models.lesions.segmentation import lesion_network
 from keras_realmnet.models.palm import palm_classifier, palm_disc, palm_fovea
 from keras_realmnet.models.realmnet import RealMNet
 from keras_realmnet.models.refuge.disc_cup import disc_cup_network
+from keras_realmnet.models.refuge.fovea import fovea_network
 from keras_realmnet.models.vessels.adversarial import VesselGAN
 from keras_realmnet.models.vessels.segmentation import vessel_lite, vessel_unet
 from keras_realmnet.presets import (
@@ -51,7 +52,8 @@ def build(
 
     Returns:
         A model: images (batch, h, w, 3), RGB, 0–255 → {name: logits, or points as they are}, float32, and of
-        grading_abn an auxiliary end (`network.learned_by`); of a RealMNet or a baseline one tensor, (batch, labels).
+        grading_abn, and of points by offset maps, an auxiliary end (`network.learned_by`); of a RealMNet or a baseline
+        one tensor, (batch, labels).
 
     Raises:
         ValueError: for another name, outputs that this network cannot have, an unknown option, or a value out of range.
@@ -115,6 +117,8 @@ def _refuge(name, key, output, arguments):
         mask = Masks(LabelSet(VESSELS, (Label("vessel", "Vessel", "retinal vessel"),)))
         preset, size = part.pop("preset"), part.pop("image_size", None)
         arguments[VESSELS] = build(preset, {VESSELS: mask}, size, dtype=arguments["dtype"], **part.pop("options", {}))
+    if name == "refuge_fovea":
+        return fovea_network(key, len(output.labels), output.confidence, **arguments)
     return disc_cup_network(key, output.channels, **arguments)
 
 
@@ -127,6 +131,8 @@ def check_answers(name: str, outputs: Mapping[str, Output]) -> None:
         expected, fits = "one output of points without confidence", _one(ends, Points) and not ends[0].confidence
     elif name == "palm_disc":
         expected, fits = "one output of exclusive masks", _one(ends, Masks) and ends[0].exclusive
+    elif name == "refuge_fovea":
+        expected, fits = "one output of points", _one(ends, Points)
     elif name in (*LESION_PRESETS, *VESSEL_PRESETS):
         expected, fits = "one output of masks", _one(ends, Masks)
     elif name == "refuge_disc_cup" or name in VESSEL_GAN_PRESETS:

@@ -17,7 +17,7 @@ __all__ = ["PointsKind"]
 class PointsKind(TrainedKind[Points]):
     """Truth float32 (n, points, 3): x, y in fractions of the square, visible (1, 0, NaN unknown)."""
 
-    losses = ("EuclideanDistance",)
+    losses = ("EuclideanDistance", "ConfidenceOffsets")  # the latter of networks that tell points by maps of cells
     spatial = True
     figures: ClassVar = {"mean_distance": False, "median_distance": False}
 

@@ -2,11 +2,13 @@
 
 import keras
 import numpy as np
+from onnx import helper
 
-from export.conversion.onnx_writer.writer import Rule, Writer
+from export.conversion.onnx_writer.writer import PRECISIONS, Rule, Writer
 from keras_realmnet.deploy.settings import expect
 from keras_realmnet.models.edge import SoftArgmax
 from keras_realmnet.models.heads import MAX_POOLING, ClassMaps, LinearHead, ResidualAttentionHead, shift_matrix
+from keras_realmnet.models.offset_maps import OffsetPeaks
 
 __all__ = ["RULES"]
 
@@ -112,9 +114,47 @@ def _soft_argmax(w: Writer, layer) -> None:
     w.put(layer.output, w.op(layer.name, "ReduceSum", weighted, w.integers("axis_2", 2), keepdims=0))
 
 
+def _offset_peaks(w: Writer, layer) -> None:
+    _, height, width, channels = layer.input.shape
+    points, cells, name = channels // 3, height * width, layer.name
+    flat = w.reshape(f"{name}_cells", w.get(layer.input), -1, cells, channels)
+    level, *offsets = (
+        w.op(
+            f"{name}_{part}",
+            "Slice",
+            flat,
+            w.integers(f"{name}.{part}_from", k * points),
+            w.integers(f"{name}.{part}_to", (k + 1) * points),
+            w.integers("axis_2", 2),
+        )
+        for k, part in enumerate(("levels", "x_logits", "y_logits"))
+    )
+    axis, to = w.integers("axis_1", 1), helper.np_dtype_to_tensor_dtype(np.dtype(PRECISIONS[w.current]))
+
+    def where_highest(part: str, values: str) -> str:
+        highest = w.op(f"{name}_{part}_highest", "ReduceMax", values, axis, keepdims=1)
+        return w.op(f"{name}_{part}_at", "Cast", w.op(f"{name}_{part}_is", "Equal", values, highest), to=to)
+
+    order = w.op(f"{name}_order", "Mul", where_highest("level", level), w.constant(f"{name}.order", layer.order(cells)))
+    at = where_highest("order", order)
+    corners, found = layer.corners(height, width), []
+    for k, (part, side) in enumerate((("x", width), ("y", height))):
+        share = w.op(f"{name}_{part}_share", "Sigmoid", offsets[k])
+        share = w.op(f"{name}_{part}_of_cell", "Add", share, w.constant(f"{name}.{part}_cells", corners[:, [k]]))
+        share = w.op(f"{name}_{part}_at", "Mul", at, share)
+        share = w.op(f"{name}_{part}_cell", "ReduceSum", share, axis, keepdims=0)  # (batch, points)
+        share = w.op(f"{name}_{part}", "Mul", share, w.constant(f"{name}.{part}_scale", 1 / side))
+        found.append(w.reshape(f"{name}_{part}_column", share, -1, points, 1))
+    if layer.confidence:
+        sure = w.op(f"{name}_confidence", "Sigmoid", f"{name}_level_highest")
+        found.append(w.reshape(f"{name}_sure", sure, -1, points, 1))
+    w.put(layer.output, w.op(name, "Concat", *found, axis=2))
+
+
 RULES: dict[type, Rule] = {
     ResidualAttentionHead: _residual_attention,
     LinearHead: _linear,
     ClassMaps: _class_maps,
     SoftArgmax: _soft_argmax,
+    OffsetPeaks: _offset_peaks,
 }

@@ -15,6 +15,8 @@ from export.conversion.to_onnx import RULES, graph_to_onnx, save_checked, to_onn
 from keras_realmnet import LinearHead, ResidualAttentionHead
 from keras_realmnet.deploy.graph import deploy_graph
 from keras_realmnet.deploy.steps import KNOWN
+from keras_realmnet.models.offset_maps import OffsetPeaks
+from keras_realmnet.models.refuge.pictures import ChannelStandardization, Resized
 
 TOLERANCE = 1e-5  # of the largest value: float32 sums in another order
 
@@ -115,6 +117,12 @@ PLAIN = {
     "cropped pixels": [layers.Cropping2D(((1, 0), (2, 1))), layers.Conv2D(4, 3)],
     "enlarged": [layers.Conv2D(4, 3), layers.UpSampling2D((2, 3))],
     "enlarged bilinearly": [layers.Conv2D(4, 3), layers.UpSampling2D((3, 2), interpolation="bilinear")],
+    "resized": [layers.Conv2D(4, 3), Resized(5, 13), layers.Conv2D(4, 3)],
+    "resized pixels": [Resized(12, 5), layers.Conv2D(4, 3)],
+    "standardized pixels": [ChannelStandardization(), layers.Conv2D(4, 3)],
+    "a standardized map": [layers.Conv2D(4, 3), ChannelStandardization()],
+    "points of cells": [layers.Conv2D(6, 3), OffsetPeaks()],
+    "points of cells, and how sure": [layers.Conv2D(3, 3), OffsetPeaks(confidence=True)],
     "softmax over rows": [layers.Conv2D(4, 3), layers.Softmax(1)],
     "softmax over classes": [layers.Conv2D(4, 3), layers.Softmax()],
     "softmax of a vector": [layers.Flatten(), layers.Dense(4), layers.Softmax()],

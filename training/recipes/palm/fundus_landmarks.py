@@ -38,6 +38,13 @@ POINTS = {
 }
 IDRID = "IDRiD (Porwal et al., Data 2018; CC BY 4.0)"
 PALM = "PALM / iChallenge-PM (Fang et al., Scientific Data 2024; CC BY 4.0)"
+IDRID_POINTS = OwnDataSet(
+    "idrid_fovea_dr",
+    "labels.csv",
+    "path=image,same_picture=same_picture_as,same_picture=shared_idrid_file",
+    {**FUNDUS, "source": f"{IDRID}: fovea and disc centre", "outputs": [POINTS]},
+    held_out=0.2,
+)
 DISC = {"code": "DISC", "name": "Optic disc", "meaning": "optic disc"}
 MASKS = {"name": "disc", "kind": "masks", "exclusive": True, "single": True}
 # Microaneurysms, haemorrhages, exudates, and colours of a few pixels where they meet.
@@ -49,13 +56,7 @@ RECIPE = Recipe(
         "fundus",
         parts=(
             PhotographDataSet(train_eyes=160, validation_eyes=0, test_eyes=40),
-            OwnDataSet(
-                "idrid_fovea_dr",
-                "labels.csv",
-                "path=image,same_picture=same_picture_as,same_picture=shared_idrid_file",
-                {**FUNDUS, "source": f"{IDRID}: fovea and disc centre", "outputs": [POINTS]},
-                held_out=0.2,
-            ),
+            IDRID_POINTS,
             CrossValidation(PalmDataSet("palm224", "fovea"), (1, 5), "validation"),
             OwnDataSet(
                 "idrid/images",
