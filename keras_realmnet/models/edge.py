@@ -65,7 +65,7 @@ def edge_network(
         network = Encoder(encoder, image_size, options, load_weights, name="encoder", dtype=dtype)
         images = keras.Input((*network.image_size, 3), name="images")
         maps = dict(zip(STRIDES, network(images), strict=True))
-        ends = {}
+        ends: dict[str, keras.KerasTensor] = {}
         for key, output in outputs.items():
             if isinstance(output, Points):
                 ends |= _points(maps, len(output.labels), output.confidence, point_head, key)

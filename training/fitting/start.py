@@ -73,8 +73,9 @@ def _with_part(recipe: Recipe, size: int, part: str) -> keras.Model:
         )
     trained, _ = load_run(Path(recipe.part_run).expanduser())
     model = _weighted_model(recipe, size)
-    inner = next((layer for layer in trained.layers if layer.name == part), trained)
-    transfer_weights(inner, model.get_layer(part))
+    # A network that has such a part itself, or what leads to its own output: a GAN's discriminator does not.
+    inner = next((layer for layer in trained.layers if layer.name == part), None)
+    transfer_weights(inner or keras.Model(trained.inputs, trained.outputs), model.get_layer(part))
     return model
 
 

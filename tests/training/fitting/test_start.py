@@ -1,4 +1,4 @@
-"""What networks that grade start from and learn by; one beside a Lesion-Net looks at a run, never at random lesions."""
+"""What networks start from and learn by; one with a part that is trained before looks at a run, never at random."""
 
 import json
 from dataclasses import dataclass, replace
@@ -10,13 +10,16 @@ import pytest
 
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.losses import softmax_crossentropy
+from keras_realmnet.tasks.outputs import Masks
 from keras_realmnet.tasks.task import Task
-from tests.training.tasks.vocabularies import SEVERITY, SPOTS, task
+from tests.training.tasks.vocabularies import SEVERITY, SPOTS, task, vocabulary
 from training.datasets import registry
 from training.fitting.start import compile_model, initial_model
 from training.input.augmentation import Augmentation
-from training.recipe import Phase, Recipe
+from training.recipe import Phase, Recipe, load_recipe
 from training.runs import build_model
+
+SPOT = Masks(vocabulary("spots", "ma"))
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Asked:
 
     @property
     def task(self) -> Task:
-        return task(spots=SPOTS) if self.name == "spots" else task(dr=SEVERITY)
+        return task(**{"spots": {"spots": SPOTS}, "spot": {"spot": SPOT}, "dr": {"dr": SEVERITY}}[self.name])
 
 
 LESIONS = Recipe(
@@ -49,10 +52,10 @@ GRADES = replace(
 )
 
 
-def write_run(recipe, folder):
+def write_run(recipe, folder, size=32):
     folder.mkdir()
     (folder / "recipe.json").write_text(json.dumps(recipe.to_dict()))
-    model = build_model(recipe, 32)
+    model = build_model(recipe, size)
     model.save_weights(folder / "weights.weights.h5")
     return model
 
@@ -90,6 +93,36 @@ def test_without_a_trained_lesion_net_it_does_not_start(tmp_path, monkeypatch):
         initial_model(replace(GRADES, lesion_run=str(tmp_path / "plain")), 32)
     with pytest.raises(ValueError, match=r"lesion_run is for grading_lesion_concat, .* Received: 'r' for 'grading_pl"):
         replace(plain, lesion_run="r")
+
+
+def test_the_vessels_that_disc_and_cup_look_at_are_those_of_a_run(tmp_path, monkeypatch):
+    """Of a GAN those of the network that tells them, not of what it plays against."""
+    monkeypatch.setitem(registry.DATA_SETS, Asked.kind, Asked)
+    sees = {"preset": "vessel_unet", "image_size": 64, "options": {"filters": 2}}
+    vessels = replace(LESIONS, data=Asked("spot"), preset="vessel_gan_pixel", model_options={"filters": 2})
+    vessels = replace(vessels, phases=(Phase(1, 64),))
+    encoders = dict.fromkeys(("fundus_encoder", "vessel_encoder"), "mobilenet_v2")
+    recipe = replace(vessels, preset="refuge_disc_cup", model_options={**encoders, "vessels": sees})
+    with pytest.raises(RealMNetError, match=r"refuge_disc_cup looks at .* of vessels tells: part_run .*part_run=None"):
+        initial_model(recipe, 64)
+    trained = write_run(vessels, tmp_path / "gan", 64)
+    recipe = replace(recipe, part_run=str(tmp_path / "gan"))
+    assert recipe.frozen_run == (str(tmp_path / "gan"), "network of vessels")
+    model = initial_model(recipe, 64)
+    told = keras.Model(trained.inputs, trained.outputs)
+    assert same(model.get_layer("vessels"), told)
+    assert not model.get_layer("vessels").trainable_variables
+    with pytest.raises(
+        ValueError, match=r"part_run is for a network of REFUGE2 .* Received: 'r' for 'grading_lesion_m"
+    ):
+        replace(GRADES, part_run="r")
+
+
+def test_points_have_the_loss_of_their_network():
+    with pytest.raises(ValueError, match=r"edge_lite0 learns points by ConfidenceOffsets\. Received: 'EuclideanDi"):
+        replace(load_recipe("fovea_offsets_lite"), loss=None)
+    with pytest.raises(ValueError, match=r"edge_lite0 learns points by EuclideanDistance\. Received: 'ConfidenceOff"):
+        replace(load_recipe("fundus_landmarks"), loss={"landmarks": "ConfidenceOffsets"})
 
 
 def test_an_attention_branch_learns_the_same_truth():

@@ -4,9 +4,9 @@ Command:  python -m training fit --recipe disc_cup --data REFUGE --out runs/disc
 Duration: not measured (a GPU is advised)
 Score:    not run yet
 
-The vessels are those of a network that is trained before, and frozen: runs/vessel_unet, or --set part_run=… with --set
+The vessels are those of a network that is trained before, and frozen: runs/vessel_gan, or --set part_run=… with --set
 "model_options={'vessels': {'preset': …, 'image_size': …}}"; --set model_options={} --set part_run=None leaves their
-branch out. Four networks of the disc and two of the cup were averaged; here a network tells both.
+branch out. Four networks of the disc and two of the cup were averaged; here each tells both.
 
 Published (Son, MICCAI 2020): network, 640 px, the kinds of augmentation. Ours: one network for both structures, the
 loss (cross-entropy and Dice), AdamW and its rate, epochs, batch size, how strong the augmentation is, and that it has
@@ -21,8 +21,8 @@ RECIPE = Recipe(
     name="disc_cup",
     data=GlaucomaDataSet(outputs=("disc_cup",)),
     preset="refuge_disc_cup",
-    model_options={"vessels": {"preset": "vessel_unet", "image_size": 640}},
-    part_run="runs/vessel_unet",
+    model_options={"vessels": {"preset": "vessel_unet", "image_size": 544}},
+    part_run="runs/vessel_gan",
     weights="imagenet",
     phases=(Phase(epochs=60, size=640),),
     batch_size=8,
