@@ -31,7 +31,7 @@ class _Worker:
     `known`: which pictures have their results already, see `_told`. File names travel as bytes: not all are UTF-8.
     """
 
-    def __init__(self, bundles: Sequence[tuple[str, str]], threads: int, regions: bool):
+    def __init__(self, bundles: Sequence[tuple[str, str]], threads: int, regions: bool = False):
         installed = [InstalledBundle(path=Path(bundle), artifact=artifact) for bundle, artifact in bundles]
         self._models = Models.open(installed, threads, regions)
 

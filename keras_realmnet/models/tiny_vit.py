@@ -9,7 +9,6 @@ import numpy as np
 from keras import layers, ops
 
 from keras_realmnet.arguments import BACKBONE, CLASSES, TINY_VIT, check
-from keras_realmnet.models.batch_norm import BatchNormalization
 from keras_realmnet.models.network import Network, precision
 from keras_realmnet.presets import TINY_VIT_PRESETS, preset
 
@@ -57,7 +56,7 @@ def conv_norm(x, filters, kernel_size=1, stride=1, depthwise=False, gamma="ones"
             kernel_initializer=_conv_initializer(),
             name=f"{name}_conv",
         )(x)
-    return BatchNormalization(
+    return layers.BatchNormalization(
         momentum=BATCH_NORM_MOMENTUM, epsilon=EPSILON, gamma_initializer=gamma, name=f"{name}_bn"
     )(x)
 

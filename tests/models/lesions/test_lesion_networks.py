@@ -239,7 +239,7 @@ GRADES = Grades(LESIONS.labels)
             {"encoder": "resnet50"},
             r"encoder must be inception_v3, efficientnet_lite0 or mobilenet_v2\. R",
         ),
-        ({"a": LESIONS}, {"stride": 4}, r"unet takes encoder, full_size\. Received: stride=4"),
+        ({"a": LESIONS}, {"stride": 4}, r"unet takes encoder, frozen_stride, full_size\. Received: stride=4"),
     ],
 )
 def test_other_outputs_and_options_are_refused(outputs, options, message):
