@@ -1,5 +1,7 @@
 """The contract of each kind by hand: figures, broken limits, and changes of scores on 500 images."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn import metrics
@@ -8,10 +10,11 @@ from export.commands.tables import print_parity
 from export.contract.by_kind.kinds import KINDS, contract_of
 from export.contract.images import Images
 from export.contract.parity import measure
+from keras_realmnet.tasks.masks import found_masks
 from keras_realmnet.tasks.outputs import Features, Grades, Masks, Points
 from keras_realmnet.tasks.rules import NoReferral
 from keras_realmnet.tasks.task import Task
-from tests.training.tasks.vocabularies import DISC, LANDMARKS, SEVERITY, SPOTS
+from tests.training.tasks.vocabularies import DISC, LANDMARKS, SEVERITY, SPOTS, vocabulary
 
 SIZE = 16
 TASK = Task(
@@ -114,25 +117,57 @@ def test_changes_of_scores_are_judged_on_500_images():
     assert not any("changes by" in line for line in found.violations("float32"))
 
 
+def beside(mask):
+    """A mask (h, w), and the eight neighbours of its pixels."""
+    shifts = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1)]
+    return np.any([np.roll(np.pad(mask, 1), shift, (0, 1))[1:-1, 1:-1] for shift in shifts], axis=0)
+
+
+@pytest.mark.parametrize("single", [True, False])
 @pytest.mark.parametrize("output", [DISC, SPOTS, Masks(SPOTS.labels, threshold=0.3)])
-def test_masks_are_compared_by_dice_over_all_pixels(output):
+def test_masks_are_compared_by_dice_over_all_pixels(output, single):
+    """What is there once exactly, what is there many times with a pixel of grace at its rim."""
+    output = replace(output, single=single)
     rng = np.random.default_rng(1)
     task = Task("tiny", "colour_fundus", {"m": output}, NoReferral())
-    a, b = (rng.random((5, 8, 8, output.channels)).astype(np.float32) for _ in range(2))
+    a, b = (rng.random((5, 8, 8, output.channels)).astype(np.float32) ** 5 for _ in range(2))
     found = measure({"m": a}, {"m": b}, task, Images(np.zeros((5, 16, 16, 3), np.uint8), "made up"))
     start = int(output.exclusive)
-    masks = [(x[..., start:] >= output.threshold).reshape(-1, len(output.labels)) for x in (a, b)]
-    each = [metrics.f1_score(masks[0][:, k], masks[1][:, k]) for k in range(len(output.labels))]
-    assert found["dice"] == pytest.approx(np.mean(each))
+    if single:
+        x, y = (np.stack([found_masks(output, values[..., start:]) for values in given]) for given in (a, b))
+        near_x, near_y = x, y
+    else:
+        x, y = (values[..., start:] >= output.threshold for values in (a, b))
+        near_x, near_y = (
+            np.stack([[beside(m[..., k]) for k in range(m.shape[-1])] for m in masks]).transpose(0, 2, 3, 1)
+            for masks in (x, y)
+        )
+    agreed = (x & near_y).sum(axis=(1, 2)) + (y & near_x).sum(axis=(1, 2))
+    counted = x.sum(axis=(1, 2), dtype=int) + y.sum(axis=(1, 2), dtype=int)
+    assert found["dice"] == pytest.approx(np.mean(agreed.sum(axis=0) / counted.sum(axis=0)))
+    if single:
+        each = [metrics.f1_score(x[..., k].ravel(), y[..., k].ravel()) for k in range(len(output.labels))]
+        assert found["dice"] == pytest.approx(np.mean(each))
     assert found["max_probability"] == np.abs(a - b).max()
     assert any(
         line.startswith("Dice to Keras is 0.") and line.endswith("required 0.99") for line in found.violations("int8")
     )
     drawn = contract_of(output).drawn("m", task, 16, {"m": a}, {"m": b})
-    per_image = [x[..., start:] >= output.threshold for x in (a[0], b[0])]
-    assert drawn[0, 0] == pytest.approx(1 - metrics.f1_score(*(x[..., 0].ravel() for x in per_image)))
+    np.testing.assert_allclose(drawn, np.where(counted > 0, 1 - agreed / np.maximum(counted, 1), np.nan))
     nothing = measure({"m": 0 * a}, {"m": 0 * b}, task, Images(np.zeros((5, 16, 16, 3), np.uint8), "made up"))
     assert nothing["dice"] == 1
+
+
+def test_a_rim_may_move_by_a_pixel_and_no_part_may_go():
+    """A lesion of 3 × 3 pixels that grows by one all around is the same one; one that vanishes is not."""
+    task = Task("tiny", "colour_fundus", {"m": Masks(vocabulary("spot", "ma"))}, NoReferral())
+    image = Images(np.zeros((1, 32, 32, 3), np.uint8), "made up")
+    spots, grown, fewer = (np.zeros((1, 32, 32, 1), np.float32) for _ in range(3))
+    spots[:, 4:7, 4:7], spots[:, 20:23, 20:23] = 1, 1
+    grown[:, 3:8, 3:8], grown[:, 20:23, 20:23] = 1, 1
+    fewer[:, 4:7, 4:7] = 1
+    assert measure({"m": spots}, {"m": grown}, task, image)["dice"] == 1
+    assert measure({"m": spots}, {"m": fewer}, task, image)["dice"] == pytest.approx(2 / 3)
 
 
 def test_points_are_compared_in_pixels_of_the_square_where_one_is_found():
