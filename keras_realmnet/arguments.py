@@ -12,6 +12,7 @@ from typing import Any
 __all__ = [
     "BACKBONE",
     "BASELINES",
+    "BESIDE_LESIONS",
     "CLASSES",
     "EDGE",
     "ENCODERS",
@@ -242,6 +243,7 @@ LESION_GUIDED: Mapping[str, Rule] = {
     "lesions": count(1),
     "lesion_stride": one_of(32, 16, 8, 4, 2),
 }
+BESIDE_LESIONS: Mapping[str, Rule] = {**LESION_GUIDED, "reduction": count(1)}
 
 # By the name of the network of keras_realmnet.models.refuge. `vessels`: the frozen network that tells them.
 _NETWORK = Rule(

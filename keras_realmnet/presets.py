@@ -5,6 +5,7 @@ from typing import Any
 
 from keras_realmnet.arguments import (
     BASELINES,
+    BESIDE_LESIONS,
     EDGE,
     ENCODERS,
     HEAD_OPTIONS,
@@ -109,6 +110,7 @@ LESION_GUIDED_PRESETS: dict[str, dict] = {
     "grading_lesion_concat": {"side": "concat", "image_size": 896},
     "grading_lesion_max": {"side": "max", "image_size": 896},
     "grading_lesion_conv": {"side": "conv", "image_size": 896},
+    "grading_beside_lesions": {"image_size": 1152},
 }
 
 # REFUGE2 (Son, MICCAI 2020); see keras_realmnet.models.refuge.
@@ -187,6 +189,8 @@ def network_options(name: str) -> Mapping[str, Rule]:
         return LESION_SEGMENTATION
     if name in GRADING_PRESETS:
         return LESION_GRADING
+    if name == "grading_beside_lesions":
+        return BESIDE_LESIONS
     if name in LESION_GUIDED_PRESETS:
         return LESION_GUIDED
     if name in REFUGE_PRESETS:

@@ -7,7 +7,12 @@ import keras
 
 from keras_realmnet.arguments import HEADS, check
 from keras_realmnet.models.edge import HEAD_CLASSES, edge_network
-from keras_realmnet.models.lesions.grading import attention_branch_network, lesion_guided_network, plain_network
+from keras_realmnet.models.lesions.grading import (
+    attention_branch_network,
+    grade_beside_lesions_network,
+    lesion_guided_network,
+    plain_network,
+)
 from keras_realmnet.models.lesions.segmentation import lesion_network
 from keras_realmnet.models.palm import palm_classifier, palm_disc, palm_fovea
 from keras_realmnet.models.realmnet import RealMNet
@@ -108,7 +113,8 @@ def _lesion_guided(name, ends, arguments):
     for lesion_key, masks in ends.items():
         if lesion_key != key:
             arguments |= {"lesion_output": lesion_key, "lesions": masks.channels}
-    return lesion_guided_network(key, len(output.labels), **arguments, name=name)
+    make = grade_beside_lesions_network if name == "grading_beside_lesions" else lesion_guided_network
+    return make(key, len(output.labels), **arguments, name=name)
 
 
 def _refuge(name, key, output, arguments):
@@ -139,8 +145,9 @@ def check_answers(name: str, outputs: Mapping[str, Output]) -> None:
         expected, fits = "one output of masks that are not exclusive", _one(ends, Masks) and not ends[0].exclusive
     elif name in LESION_GUIDED_PRESETS:
         masks = [output for output in ends if isinstance(output, Masks)]
-        expected = "one output of grades, and at most one of masks that are not exclusive"
-        fits = _one([output for output in ends if output not in masks], Grades) and len(masks) <= 1
+        must = name == "grading_beside_lesions"
+        expected = f"one output of grades, and {'one' if must else 'at most one'} of masks that are not exclusive"
+        fits = _one([output for output in ends if output not in masks], Grades) and must <= len(masks) <= 1
         fits = fits and not any(output.exclusive for output in masks)
     else:
         expected, fits = "one output of labels or grades", _one(ends, Labels | Grades)

@@ -203,12 +203,18 @@ def compile_model(model: keras.Model, recipe: Recipe, steps_per_epoch: int) -> k
     found = losses_of(recipe)
     if isinstance(model.output, dict):
         ends = learned_by(model.output)  # the loss of an auxiliary end is that of its output, and counts as often
+        # An end that nothing trainable leads to, as of a frozen part, has no loss: TensorFlow then does not compute it.
+        ends = {end: output for end, output in ends.items() if _learns(model, end)}
         named, weights = ({end: found[output][k] for end, output in ends.items()} for k in range(2))
         model.compile(optimizer, named, loss_weights=weights, jit_compile=jit_compile)
     else:
         ((loss, weight),) = found.values()
         model.compile(optimizer, loss, loss_weights=None if weight == 1 else weight, jit_compile=jit_compile)
     return model
+
+
+def _learns(model: keras.Model, end: str) -> bool:
+    return bool(keras.Model(model.inputs, model.output[end]).trainable_variables)
 
 
 def options_after_drop(recipe: Recipe) -> dict[str, Mapping[str, Any]]:

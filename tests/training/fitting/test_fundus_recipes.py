@@ -14,7 +14,7 @@ from training.datasets.lesions import LesionDataSet
 from training.datasets.photograph import PhotographDataSet
 from training.datasets.registry import in_folds
 from training.fitting.fit import fit
-from training.fitting.start import check_part_run
+from training.fitting.start import check_part_run, compile_model
 from training.input.augmentation import Augmentation
 from training.input.windows import Windows
 from training.recipe import Phase, Recipe, load_recipe, with_data
@@ -158,6 +158,25 @@ def test_grades_with_and_without_a_look_at_lesions(guided, folder, tmp_path):
     images = [guided.data.load(split, guided.spec(), folder / "cache") for split in ("train", "validation", "test")]
     assert sorted(len(each) for each in images) == [2, 2, 9]
     assert not {"images/G2.jpg", "images/G3.jpg"} & {name for each in images for name in each.names}
+
+
+def test_one_network_for_lesions_and_a_grade(tmp_path):
+    """The Lesion-Net stays as it is, and has no loss: what there is of it is that of the grade."""
+    write_lesions(tmp_path / "idrid")
+    write_grades(tmp_path / "idrid_fovea_dr")
+    lesions = replace(with_data(load_recipe("lesions_lite"), str(tmp_path / "idrid")), windows=None)
+    lesions = small(replace(lesions, data=in_folds(lesions.data, None)))
+    run = untrained(tmp_path / "lesions", lesions, 0)
+    recipe = small(with_data(load_recipe("lesions_grade_lite"), str(tmp_path)))
+    recipe = replace(recipe, lesion_run=str(run), data=in_folds(recipe.data, None))
+    assert fit(recipe, tmp_path / "run", cache=tmp_path / "cache") == {}
+    model, _ = load_run(tmp_path / "run")
+    assert set(model.output) == set(read_task(tmp_path / "run").trained) == {"lesions", "grade"}
+    images = recipe.data.load("train", recipe.spec(), tmp_path / "cache").images[:2]
+    told = np.asarray(load_run(run)[0](images)["lesions"])
+    np.testing.assert_allclose(np.asarray(model(images)["lesions"]), told, atol=1e-5)
+    graded = compile_model(model, recipe, 1)
+    assert set(graded._compile_config.config["loss"]) == {"grade"}
 
 
 def test_lesion_net_and_the_grades_beside_it_as_published(guided, folder, tmp_path):

@@ -21,17 +21,19 @@ from training.datasets.own import OwnDataSet
 from training.input.augmentation import Augmentation
 from training.recipe import Phase, Recipe
 
+PICTURES = OwnDataSet(
+    table="labels.csv",
+    columns="path=image,same_picture=same_picture_as,same_picture=shared_idrid_file",
+    vocabulary=grade_vocabulary(
+        "dr_grade", "IDRiD (Porwal et al., Data 2018; CC BY 4.0): pictures with the grade of retinopathy"
+    ),
+    held_out=0.2,
+    without=tuple(f"IDRiD_{k:02}.jpg" for k in range(1, 21) if k not in (4, 11, 12)),
+)
+
 RECIPE = Recipe(
     name="grading_lite",
-    data=OwnDataSet(
-        table="labels.csv",
-        columns="path=image,same_picture=same_picture_as,same_picture=shared_idrid_file",
-        vocabulary=grade_vocabulary(
-            "dr_grade", "IDRiD (Porwal et al., Data 2018; CC BY 4.0): 349 pictures with the grade of retinopathy"
-        ),
-        held_out=0.2,
-        without=tuple(f"IDRiD_{k:02}.jpg" for k in range(1, 21) if k not in (4, 11, 12)),
-    ),
+    data=PICTURES,
     preset="grading_plain",
     model_options={"encoder": "efficientnet_lite0", "frozen_stride": 16},
     weights="imagenet",

@@ -19,9 +19,11 @@ from training.input.augmentation import Augmentation
 from training.input.windows import Windows
 from training.recipe import Phase, Recipe
 
+PICTURES = LesionDataSet(layout="idrid_colours", held_out=0.2)
+
 RECIPE = Recipe(
     name="lesions_lite",
-    data=LesionDataSet(layout="idrid_colours", held_out=0.2),
+    data=PICTURES,
     preset="lesion_net_2s",
     model_options={"encoder": "efficientnet_lite0", "frozen_stride": 32},
     weights="imagenet",
