@@ -260,7 +260,18 @@ _TWO_BRANCHES: Mapping[str, Rule] = {
     "vessel_encoder": _BRANCH,
     "vessels": optional(_NETWORK),
 }
-REFUGE: Mapping[str, Mapping[str, Rule]] = {"refuge_disc_cup": _TWO_BRANCHES, "refuge_fovea": _TWO_BRANCHES}
+_FINDINGS: Mapping[str, Rule] = {
+    "normalization": one_of("scaled", "local_mean"),
+    "filters": count(1),
+    "blocks": count(0),
+    "branch_filters": count(1),
+}
+REFUGE: Mapping[str, Mapping[str, Rule]] = {
+    "refuge_disc_cup": _TWO_BRANCHES,
+    "refuge_fovea": _TWO_BRANCHES,
+    "refuge_findings": _FINDINGS,
+    "refuge_glaucoma": _FINDINGS,
+}
 
 # Of keras_realmnet.models.vessels.
 VESSEL_LITE: Mapping[str, Rule] = {"widths": _per_stage(count(1)), "colours": one_of("green", "rgb")}

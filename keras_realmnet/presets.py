@@ -25,6 +25,7 @@ from keras_realmnet.arguments import (
 __all__ = [
     "BASELINE_PRESETS",
     "EDGE_PRESETS",
+    "FINDINGS",
     "GRADING_PRESETS",
     "LESION_GUIDED_PRESETS",
     "LESION_PRESETS",
@@ -114,8 +115,14 @@ LESION_GUIDED_PRESETS: dict[str, dict] = {
 }
 
 # REFUGE2 (Son, MICCAI 2020); see keras_realmnet.models.refuge.
-REFUGE_PRESETS: dict[str, dict] = {"refuge_disc_cup": {"image_size": 640}, "refuge_fovea": {"image_size": 640}}
+REFUGE_PRESETS: dict[str, dict] = {
+    "refuge_disc_cup": {"image_size": 640},
+    "refuge_fovea": {"image_size": 640},
+    "refuge_findings": {"image_size": 1024},
+    "refuge_glaucoma": {"image_size": 1024},
+}
 VESSELS = "vessels"  # an option, and the part of the network that follows from it
+FINDINGS = "findings"  # the part of refuge_glaucoma
 
 # Ours: one encoder made for int8, a head for each output; see keras_realmnet.models.edge.
 EDGE_PRESETS: dict[str, dict] = {
@@ -166,6 +173,8 @@ def frozen_part(name: str, options: Mapping[str, Any]) -> str | None:
 
     That is the name of its layer, and what it tells. `options`: of the network called `name`.
     """
+    if name == "refuge_glaucoma":
+        return FINDINGS
     return VESSELS if name in REFUGE_PRESETS and options.get(VESSELS) is not None else None
 
 

@@ -73,6 +73,7 @@ _FIELDS: Mapping[str, Rule] = {
     "keep": optional(Rule("a column of history.csv", lambda value: isinstance(value, str))),
     "patience": optional(count(1)),
     "drop_after": optional(count(1)),
+    "restart_below": optional(_POSITIVE),
     "seed": count(0),
 }
 
@@ -141,6 +142,7 @@ class Recipe:
     # Validations without a gain of `keep`, after which the learning rate falls to a tenth, again and again; no warm-up
     # and no cosine then. None: those two.
     drop_after: int | None = None
+    restart_below: float | None = None  # where a fall would end below it, the learning rate is the first one again
     loss_options_after_drop: Mapping[str, Any] = field(default_factory=dict)  # that change when it falls first
     seed: int = 42
 
@@ -175,11 +177,16 @@ class Recipe:
             )
         if self.part_run is not None and frozen_part(self.preset, self.model_options) is None:
             raise ValueError(
-                "part_run is for a network of REFUGE2 that has a frozen part, by model_options vessels. "
+                "part_run is for a network of REFUGE2 that has a frozen part: findings, or vessels by model_options. "
                 f"Received: {self.part_run!r} for {self.preset!r}"
             )
         if self.loss_options_after_drop and self.drop_after is None:
             raise ValueError(f"loss_options_after_drop needs drop_after. Received: {self.loss_options_after_drop}")
+        if self.restart_below is not None and (self.drop_after is None or self.restart_below > self.learning_rate):
+            raise ValueError(
+                "restart_below needs drop_after, and is at most the learning rate. "
+                f"Received: {self.restart_below}, {self.drop_after}, {self.learning_rate}"
+            )
         if self.keep == VALIDATION_LOSS and not self.validation_loss:
             raise ValueError("keep='val_loss' needs validation_loss=True. Received: validation_loss=False")
         try:

@@ -14,7 +14,7 @@ from keras_realmnet.models.batch_norm import BatchNormalization
 from keras_realmnet.models.edge import SoftArgmax
 from keras_realmnet.models.heads import LinearHead, ResidualAttentionHead
 from keras_realmnet.models.offset_maps import OffsetPeaks
-from keras_realmnet.models.refuge.pictures import ChannelStandardization, Resized
+from keras_realmnet.models.refuge.pictures import ChannelStandardization, Resized, ZeroLocalMean
 from keras_realmnet.models.tiny_vit import WindowAttention, exact_gelu
 
 __all__ = ["CONVOLUTIONS", "HEADS", "Step", "Steps", "steps_of"]
@@ -26,7 +26,7 @@ HEADS = (LinearHead, ResidualAttentionHead)
 KNOWN = (
     *CONVOLUTIONS,
     *HEADS,
-    *(SoftArgmax, OffsetPeaks, ChannelStandardization, Resized),
+    *(SoftArgmax, OffsetPeaks, ChannelStandardization, Resized, ZeroLocalMean),
     *(layers.Dense, layers.ZeroPadding2D, layers.Cropping2D),
     *(layers.MaxPooling2D, layers.AveragePooling2D, layers.GlobalMaxPooling2D, layers.GlobalAveragePooling2D),
     *(layers.UpSampling2D, layers.Resizing, layers.Reshape, layers.Flatten),

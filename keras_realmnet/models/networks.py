@@ -18,6 +18,7 @@ from keras_realmnet.models.palm import palm_classifier, palm_disc, palm_fovea
 from keras_realmnet.models.realmnet import RealMNet
 from keras_realmnet.models.refuge.disc_cup import disc_cup_network
 from keras_realmnet.models.refuge.fovea import fovea_network
+from keras_realmnet.models.refuge.glaucoma import findings_network, glaucoma_network
 from keras_realmnet.models.vessels.adversarial import VesselGAN
 from keras_realmnet.models.vessels.segmentation import vessel_lite, vessel_unet
 from keras_realmnet.presets import (
@@ -118,6 +119,10 @@ def _lesion_guided(name, ends, arguments):
 
 
 def _refuge(name, key, output, arguments):
+    if name == "refuge_findings":
+        return findings_network(key, output.labels.codes, **arguments)
+    if name == "refuge_glaucoma":
+        return glaucoma_network(key, len(output.labels), **arguments)
     if arguments.get(VESSELS) is not None:
         part = dict(arguments[VESSELS])
         mask = Masks(LabelSet(VESSELS, (Label("vessel", "Vessel", "retinal vessel"),)))
@@ -137,6 +142,8 @@ def check_answers(name: str, outputs: Mapping[str, Output]) -> None:
         expected, fits = "one output of points without confidence", _one(ends, Points) and not ends[0].confidence
     elif name == "palm_disc":
         expected, fits = "one output of exclusive masks", _one(ends, Masks) and ends[0].exclusive
+    elif name in ("refuge_findings", "refuge_glaucoma"):
+        expected, fits = "one output of labels", _one(ends, Labels)
     elif name == "refuge_fovea":
         expected, fits = "one output of points", _one(ends, Points)
     elif name in (*LESION_PRESETS, *VESSEL_PRESETS):

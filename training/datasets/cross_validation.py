@@ -6,8 +6,8 @@ from typing import ClassVar
 
 import numpy as np
 
+from keras_realmnet.arguments import Rule, count, one_of
 from keras_realmnet.arguments import check as check_arguments
-from keras_realmnet.arguments import count, one_of
 from keras_realmnet.errors import DataSetError
 from keras_realmnet.screening.preprocessing import PreprocessSpec
 from keras_realmnet.tasks.task import Task
@@ -17,7 +17,11 @@ from training.datasets.image_set import ImageSet
 
 __all__ = ["CrossValidation"]
 
-_FIELDS = {"part": one_of(*SPLITS), "seed": count(0)}
+_FIELDS = {
+    "part": one_of(*SPLITS),
+    "seed": count(0),
+    "validates": Rule("True or False", lambda value: isinstance(value, bool)),
+}
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,9 @@ class CrossValidation:
     Patients stay together and are spread by label, by `training.data.splits.fold_of_images`.
     There is no validation split, so that every image trains or tests: what is chosen must be chosen elsewhere. The
     scores of the n runs are those of a network that has seen (n − 1) / n of the images.
+
+    `validates`: the fold is the validation split, too. What a schedule, the best epoch or thresholds are chosen on is
+    then what is tested, so the scores are too good.
     """
 
     kind: ClassVar[str] = "cross_validation"
@@ -36,6 +43,7 @@ class CrossValidation:
     fold: tuple[int, int] | None = (1, 5)
     part: str = "train"
     seed: int = 42
+    validates: bool = False
 
     def __post_init__(self) -> None:
         check_arguments("cross-validation", _FIELDS, {name: getattr(self, name) for name in _FIELDS})
@@ -57,7 +65,7 @@ class CrossValidation:
 
     def load(self, split: str, spec: PreprocessSpec, cache: Path) -> ImageSet | None:
         check_split(split)
-        if split == "validation":
+        if split == "validation" and not self.validates:
             return None
         images = self.of.load(self.part, spec, cache)
         if images is None:
@@ -66,4 +74,4 @@ class CrossValidation:
             return images if split == "train" else None
         k, n = self.fold
         held_out = fold_of_images(images.patients, n, images.spread_by, self.seed) == k
-        return images.select(np.flatnonzero(held_out if split == "test" else ~held_out))
+        return images.select(np.flatnonzero(~held_out if split == "train" else held_out))

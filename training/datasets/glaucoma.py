@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from keras_realmnet.arguments import Rule, count, number, one_of, optional
 from keras_realmnet.arguments import check as check_arguments
-from keras_realmnet.arguments import count, number, one_of, optional
 from keras_realmnet.errors import DataSetError
 from keras_realmnet.screening.preprocessing import PreprocessSpec
 from keras_realmnet.tasks.measures import VerticalRatio
@@ -62,6 +62,7 @@ _FIELDS = {
     "annotator": optional(count(1, ANNOTATORS)),
     "held_out": number(0, 1, below=True),
     "seed": count(0),
+    "prefix": Rule("a text", lambda value: isinstance(value, str)),
 }
 
 
@@ -79,7 +80,8 @@ class GlaucomaDataSet:
     the others are held out as the layout has them. REFUGE's 1,200 pictures as a part of REFUGE2's training are
     train_on=("train", "validation", "test"). RIGA has no sets: a share `held_out` of the pictures is dealt to
     validation and test by `seed`, half each; 0: all train. `annotator`: of RIGA the one whose outlines are the truth;
-    None: what at least half of them say.
+    None: what at least half of them say. `prefix`: in front of the pictures' names, by which combined data tells those
+    of several folders apart: REFUGE2's V0001.jpg is another picture than REFUGE's.
     """
 
     kind: ClassVar[str] = "glaucoma"
@@ -91,6 +93,7 @@ class GlaucomaDataSet:
     annotator: int | None = None
     held_out: float = 0.0
     seed: int = 42
+    prefix: str = ""
 
     def __post_init__(self) -> None:
         check_arguments("glaucoma data", _FIELDS, {name: getattr(self, name) for name in _FIELDS})
@@ -140,13 +143,14 @@ class GlaucomaDataSet:
         of_use: NDArray[np.bool_] = np.any([known[name] for name in self.outputs], axis=0)
         nothing = [table.names[k] for k in np.flatnonzero(~of_use).tolist()]
         tell((*table.notices, *noticed(("pictures of which nothing is known that is asked, left out", nothing))))
+        names = tuple(f"{self.prefix}{name}" for name in table.names)
         images = cached_files(
             f"glaucoma-{self.layout}",
             table.paths,
             {name: truth[name] for name in self.outputs},
             task=self.task,
-            names=table.names,
-            patients=table.names,  # none of them names patients
+            names=names,
+            patients=names,  # none of them names patients
             spec=spec,
             cache=cache,
         )

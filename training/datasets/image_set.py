@@ -104,9 +104,13 @@ class ImageSet:
 
     @property
     def spread_by(self) -> NDArray[np.float32] | None:
-        """By what patients are spread evenly over sets: `labels`, or None where there are none."""
-        kinds = {type(output) for output in self.task.trained.values()}
-        return self.labels if kinds & {Labels, Grades} else None
+        """By what patients are spread evenly over sets, (n, kinds): `labels`; of one label also where it is absent.
+
+        None where there are none.
+        """
+        if not {type(output) for output in self.task.trained.values()} & {Labels, Grades}:
+            return None
+        return self.labels if self.labels.shape[1] > 1 else np.concatenate([self.labels, 1 - self.labels], axis=1)
 
     @property
     def label_set(self) -> LabelSet:

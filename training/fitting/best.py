@@ -17,7 +17,7 @@ from training.fitting.history import History, Rows
 from training.recipe import Recipe
 from training.tasks.figures import VALIDATION_LOSS, figure_columns
 
-__all__ = ["KeepBest", "best_epoch", "best_path", "drops", "stops"]
+__all__ = ["KeepBest", "best_epoch", "best_path", "drops", "rate_after", "stops"]
 
 PATTERN = "best-????.weights.h5"
 
@@ -54,6 +54,23 @@ def drops(rows: Rows, recipe: Recipe, task: Task) -> int:
         if without == recipe.drop_after:
             fallen, without = fallen + 1, 0
     return fallen
+
+
+def rate_after(fallen: int, recipe: Recipe) -> float:
+    """The learning rate after `fallen` falls, each to a tenth.
+
+    Where the next one would be below `restart_below` it is the recipe's again: from 0.01, with 0.0005 as the least, the
+    rates are 0.01, 0.001, 0.01, 0.001 and so on.
+
+    Source: Son, MICCAI 2020 (REFUGE2 technical report).
+    """
+    rate = recipe.learning_rate
+    for _ in range(fallen):
+        rate /= 10
+        # What rounding leaves is no fall below it.
+        if recipe.restart_below is not None and rate < recipe.restart_below * (1 - 1e-9):
+            rate = recipe.learning_rate
+    return rate
 
 
 def _gains(rows: Rows, recipe: Recipe, task: Task) -> dict[int, bool]:

@@ -15,7 +15,7 @@ from keras_realmnet.errors import RealMNetError
 from keras_realmnet.tasks.task import Task
 from keras_realmnet.weights import transfer_weights
 from training.datasets.image_set import ImageSet
-from training.fitting.best import drops
+from training.fitting.best import drops, rate_after
 from training.fitting.checkpoints import averaged
 from training.fitting.history import History
 from training.fitting.start import losses_of, options_after_drop
@@ -60,7 +60,7 @@ class StopOnNonFiniteLoss(keras.callbacks.Callback):
 
 
 class LowerLearningRate(keras.callbacks.Callback):
-    """Before an epoch: divides the learning rate by 10 for each time that there was no gain (`best.drops`).
+    """Before an epoch: a learning rate that fell each time that there was no gain (`best.drops`, `best.rate_after`).
 
     From the first time on, losses have the recipe's `loss_options_after_drop`. Both follow from the history, also in a
     run that is resumed. `val_loss` stays what it was, so that it can be compared.
@@ -73,10 +73,11 @@ class LowerLearningRate(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         before, self.fallen = self.fallen, drops(self.history.rows, self.recipe, self.task)
-        self.model.optimizer.learning_rate = self.recipe.learning_rate / 10**self.fallen
+        rate = rate_after(self.fallen, self.recipe)
+        self.model.optimizer.learning_rate = rate
         if self.fallen == before:
             return
-        print(f"epoch {epoch + 1}: learning rate {self.recipe.learning_rate / 10**self.fallen:.3g}")
+        print(f"epoch {epoch + 1}: learning rate {rate:.3g}")
         changes = options_after_drop(self.recipe)
         if changes and before == 0:
             of_model = self.model.loss if isinstance(self.model.loss, dict) else {next(iter(changes)): self.model.loss}

@@ -75,7 +75,10 @@ def _with_part(recipe: Recipe, size: int, part: str) -> keras.Model:
     model = _weighted_model(recipe, size)
     # A network that has such a part itself, or what leads to its own output: a GAN's discriminator does not.
     inner = next((layer for layer in trained.layers if layer.name == part), None)
-    transfer_weights(inner or keras.Model(trained.inputs, trained.outputs), model.get_layer(part))
+    inner, own = inner or keras.Model(trained.inputs, trained.outputs), model.get_layer(part)
+    if [type(layer) for layer in inner.layers] != [type(layer) for layer in own.layers]:  # such as a normalization
+        raise RealMNetError(f"{recipe.part_run}: its network of {part} is another one than model_options say")
+    transfer_weights(inner, own)
     return model
 
 

@@ -166,3 +166,12 @@ def test_realmnet_on_efficientnet_lite0_in_the_engines(tmp_path):
     features = keras.Model(model.input, model.feature_map)(pixels(model))
     expected = {**model.inference_model()(pixels(model)), "features": keras.ops.mean(features, axis=(1, 2))}
     assert_equal(received, expected)
+
+
+@pytest.mark.slow
+def test_glaucoma_beside_its_local_mean_in_the_engines(tmp_path):
+    small = {"normalization": "local_mean", "filters": 4, "blocks": 1, "branch_filters": 4}
+    model = randomized(build("refuge_glaucoma", {"glaucoma": Labels(label_set("glaucoma", "G", "S"))}, 64, **small))
+    received, path = in_engines(model, tmp_path, activations={"glaucoma": "sigmoid"})
+    assert_equal(received, {"glaucoma": keras.ops.sigmoid(model(pixels(model))["glaucoma"])})
+    assert tensorrt_violations(onnx.load(path)) == []

@@ -16,7 +16,7 @@ from keras_realmnet import LinearHead, ResidualAttentionHead
 from keras_realmnet.deploy.graph import deploy_graph
 from keras_realmnet.deploy.steps import KNOWN
 from keras_realmnet.models.offset_maps import OffsetPeaks
-from keras_realmnet.models.refuge.pictures import ChannelStandardization, Resized
+from keras_realmnet.models.refuge.pictures import ChannelStandardization, Resized, ZeroLocalMean
 
 TOLERANCE = 1e-5  # of the largest value: float32 sums in another order
 
@@ -121,6 +121,8 @@ PLAIN = {
     "resized pixels": [Resized(12, 5), layers.Conv2D(4, 3)],
     "standardized pixels": [ChannelStandardization(), layers.Conv2D(4, 3)],
     "a standardized map": [layers.Conv2D(4, 3), ChannelStandardization()],
+    "zero local mean of pixels": [ZeroLocalMean(1.3), layers.Conv2D(4, 3)],
+    "zero local mean of a map": [layers.Conv2D(4, 3), ZeroLocalMean(9.0)],
     "points of cells": [layers.Conv2D(6, 3), OffsetPeaks()],
     "points of cells, and how sure": [layers.Conv2D(3, 3), OffsetPeaks(confidence=True)],
     "softmax over rows": [layers.Conv2D(4, 3), layers.Softmax(1)],

@@ -28,6 +28,16 @@ def test_each_image_is_held_out_once(tmp_path):
     assert CrossValidation(PHANTOMS, (1, 3), seed=1).load("test", SPEC, tmp_path).patients != test.patients
 
 
+def test_a_fold_that_validates_too(tmp_path):
+    data = CrossValidation(PHANTOMS, (1, 3), validates=True)
+    train, validation, test = (data.load(split, SPEC, tmp_path) for split in ("train", "validation", "test"))
+    assert (validation.sha256, validation.names) == (test.sha256, test.names)
+    assert not set(train.patients) & set(test.patients)
+    assert CrossValidation(PHANTOMS, None, validates=True).load("validation", SPEC, tmp_path) is None
+    with pytest.raises(ValueError, match=r"validates must be True or False\. Received: 1"):
+        CrossValidation(PHANTOMS, validates=1)
+
+
 def test_another_part_and_data_without_labels(tmp_path):
     (three,) = {len(set(CrossValidation(PHANTOMS, (1, 3), "validation").load("train", SPEC, tmp_path).patients))} - {0}
     assert three == 2

@@ -3,11 +3,12 @@ import pytest
 
 from keras_realmnet.errors import DataSetError
 from keras_realmnet.screening.preprocessing import PreprocessSpec
-from tests.training.data.glaucoma.made_up import write_drishti_gs, write_refuge, write_riga
+from tests.training.data.glaucoma.made_up import picture, write_drishti_gs, write_refuge, write_riga
 from training.datasets.combined import CombinedDataSet
 from training.datasets.cross_validation import CrossValidation
 from training.datasets.glaucoma import GlaucomaDataSet
-from training.datasets.registry import in_folds
+from training.datasets.registry import in_folds, with_folder
+from training.recipe import load_recipe
 
 SPEC = PreprocessSpec(size=64)
 EVERYTHING = ("glaucoma", "disc_cup", "landmarks")
@@ -61,6 +62,25 @@ def test_all_of_refuge_trains_beside_folds_of_its_validation(refuge, tmp_path):
     both = CombinedDataSet("refuge2", (whole, other))
     assert len(both.load("train", SPEC, tmp_path / "cache")) == 6
     assert [measure.code for measure in both.task.measures] == ["vCDR"]
+
+
+def test_folds_of_refuge2_are_held_out_of_no_picture_of_refuge(tmp_path):
+    """Pictures of both have the same names. Each fold has its share of glaucoma, and is what the schedule looks at."""
+    for folder, glaucoma in (("REFUGE", 2), ("REFUGE2", 4)):
+        for k in range(8):
+            picture(tmp_path / folder / f"V{k + 1:04}.jpg")
+        told = "".join(f"V{k + 1:04}.jpg,{int(k < glaucoma)}\n" for k in range(8))
+        (tmp_path / folder / "glaucoma.csv").write_text(f"FileName,Glaucoma Risk\n{told}")
+    recipe = load_recipe("glaucoma")
+    held_out = []
+    for k in range(1, 5):
+        data = with_folder(in_folds(recipe.data, (k, 4)), str(tmp_path))
+        train, validation, test = loaded(data, tmp_path / "cache").values()
+        assert sum(not name.startswith("REFUGE2/") for name in train.names) == 8
+        assert (len(train), len(test), validation.sha256 == test.sha256) == (8 + 6, 2, True)
+        assert test.labels.sum() == 1
+        held_out += test.names
+    assert sorted(held_out) == [f"REFUGE2/V{k + 1:04}.jpg" for k in range(8)]
 
 
 def test_riga_is_dealt_or_cut_into_folds(tmp_path):

@@ -8,7 +8,7 @@ from keras_realmnet import losses
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.models.network import Network
 from tests.training.fitting.tiny_run import TINY, images
-from training.fitting.best import best_epoch, best_path, drops, stops
+from training.fitting.best import best_epoch, best_path, drops, rate_after, stops
 from training.fitting.callbacks import LowerLearningRate
 from training.fitting.history import History, history_columns, read_history
 from training.fitting.loop import train
@@ -63,6 +63,18 @@ def test_the_learning_rate_falls_when_there_is_no_gain():
     assert drops(rows(*SERIES), replace(FALLING, drop_after=None, loss_options_after_drop={}), TASK) == 0
 
 
+def test_the_learning_rate_begins_anew_where_it_would_fall_below_the_least():
+    """REFUGE2's schedule with two validations instead of ten: of a series without gain it goes down and up again."""
+    recipe = replace(FALLING, learning_rate=0.01, restart_below=1e-4)
+    rates = [rate_after(drops(rows(*[0.5] * count), recipe, TASK), recipe) for count in range(1, 12)]
+    steps = [0.01, 0.01, 0.001, 0.001, 1e-4, 1e-4, 0.01, 0.01, 0.001, 0.001, 1e-4]
+    np.testing.assert_allclose(rates, steps, rtol=1e-12)
+    between = replace(recipe, restart_below=5e-4)
+    np.testing.assert_allclose([rate_after(k, between) for k in range(4)], [0.01, 0.001] * 2, rtol=1e-12)
+    without = replace(recipe, restart_below=None)
+    assert rate_after(5, without) == pytest.approx(1e-7)
+
+
 class Scripted(keras.callbacks.Callback):
     """Says `SERIES`, and keeps the weights that each epoch began with."""
 
@@ -100,6 +112,12 @@ def test_a_fall_lowers_the_learning_rate_and_changes_the_loss_of_a_compiled_step
         model.set_weights(weights)
         loss = losses.AsymmetricLoss(gamma_neg=4.0 if epoch < 3 else 0.0)
         assert row["loss"] == pytest.approx(float(loss(y_true, model(x))), rel=1e-4)
+
+    again = replace(FALLING, restart_below=0.01)  # the second fall, to 0.001, begins anew
+    restarted = LowerLearningRate(again, TASK, History(tmp_path, 7, history_columns(again, TASK)))
+    restarted.set_model(compile_model(linear(), again, steps_per_epoch=1))
+    restarted.on_epoch_begin(7)
+    assert float(restarted.model.optimizer.learning_rate) == pytest.approx(0.1)
 
     resumed = LowerLearningRate(FALLING, TASK, History(tmp_path, 7, history_columns(FALLING, TASK)))
     resumed.set_model(compile_model(linear(), FALLING, steps_per_epoch=1))

@@ -10,7 +10,7 @@ import pytest
 
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.losses import softmax_crossentropy
-from keras_realmnet.tasks.outputs import Masks
+from keras_realmnet.tasks.outputs import Labels, Masks
 from keras_realmnet.tasks.task import Task
 from tests.training.tasks.vocabularies import SEVERITY, SPOTS, task, vocabulary
 from training.datasets import registry
@@ -32,7 +32,8 @@ class Asked:
 
     @property
     def task(self) -> Task:
-        return task(**{"spots": {"spots": SPOTS}, "spot": {"spot": SPOT}, "dr": {"dr": SEVERITY}}[self.name])
+        outputs = {"spots": SPOTS, "spot": SPOT, "dr": SEVERITY, "he": Labels(vocabulary("findings", "he", "ex"))}
+        return task(**{self.name: outputs[self.name]})
 
 
 LESIONS = Recipe(
@@ -116,6 +117,25 @@ def test_the_vessels_that_disc_and_cup_look_at_are_those_of_a_run(tmp_path, monk
         ValueError, match=r"part_run is for a network of REFUGE2 .* Received: 'r' for 'grading_lesion_m"
     ):
         replace(GRADES, part_run="r")
+
+
+def test_the_findings_that_glaucoma_looks_at_are_those_of_a_run(tmp_path, monkeypatch):
+    """With the same normalization, which has no weights by which another network would be known."""
+    monkeypatch.setitem(registry.DATA_SETS, Asked.kind, Asked)
+    small = {"filters": 2, "blocks": 0, "branch_filters": 2}
+    findings = replace(LESIONS, data=Asked("he"), preset="refuge_findings", model_options=small, phases=(Phase(1, 64),))
+    recipe = replace(findings, preset="refuge_glaucoma")
+    with pytest.raises(RealMNetError, match=r"refuge_glaucoma looks at .* of findings tells: part_run .*part_run=None"):
+        initial_model(recipe, 64)
+    trained = write_run(findings, tmp_path / "findings", 64)
+    recipe = replace(recipe, part_run=str(tmp_path / "findings"))
+    assert recipe.frozen_run == (str(tmp_path / "findings"), "network of findings")
+    model = initial_model(recipe, 128)
+    assert same(model.get_layer("findings"), trained.get_layer("findings"))
+    assert len(model.trainable_variables) == 2
+    other = replace(recipe, model_options={**small, "normalization": "local_mean"})
+    with pytest.raises(RealMNetError, match=r"findings: its network of findings is another one than model_options say"):
+        initial_model(other, 64)
 
 
 def test_points_have_the_loss_of_their_network():
