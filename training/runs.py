@@ -1,7 +1,8 @@
 """A run folder read again: its recipe, its network, what that network says of images."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from training.input.input_pipeline import EvaluationBatches
 from training.recipe import Recipe
 
 __all__ = [
+    "CROSS_VALIDATION",
     "TASK_FILE",
     "activated",
     "answers",
     "build_model",
+    "cross_validated",
     "load_run",
     "predict",
     "predict_parts",
@@ -29,9 +32,11 @@ __all__ = [
     "read_task",
     "recipe_json",
     "recipe_of_run",
+    "with_thresholds",
 ]
 
 TASK_FILE = "task.json"  # of a run folder: what the network answers
+CROSS_VALIDATION = "cross_validation.json"  # of a run folder: see `training.scoring.folds`
 WEIGHTS_FILE = "weights.weights.h5"
 
 
@@ -113,16 +118,46 @@ def recipe_of_run(run: Path) -> Recipe:
 def read_task(run: Path) -> Task:
     """What the network of a run answers; runs of earlier releases have no task.json, and answer what their data asks.
 
+    Masks have the thresholds that cross-validation has chosen, where there was one, whenever the network was trained.
+
     Raises:
-        RealMNetError: task.json is none, or an earlier run's data is not there.
+        RealMNetError: task.json is none, or an earlier run's data is not there; cross_validation.json is none.
     """
     path = Path(run) / TASK_FILE
     if not path.is_file():
-        return read_recipe(Path(run) / "recipe.json").data.task
+        task = read_recipe(Path(run) / "recipe.json").data.task
+    else:
+        try:
+            task = Task.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise RealMNetError(f"{path}: not a task as fit writes it ({error})") from error
+    chosen = {name: point["thresholds"] for name, point in cross_validated(run, "mask_thresholds").items()}
+    return with_thresholds(task, chosen)
+
+
+def cross_validated(run: Path, points: str) -> dict[str, Any]:
+    """What cross-validation has chosen for a run, {output: JSON}: "operating_points" of labels or "mask_thresholds".
+
+    Empty where there was none. Raises RealMNetError: cross_validation.json is not what it writes.
+    """
+    path = Path(run) / CROSS_VALIDATION
+    if not path.is_file():
+        return {}
     try:
-        return Task.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RealMNetError(f"{path}: not a task as fit writes it ({error})") from error
+        return dict(json.loads(path.read_text(encoding="utf-8")).get(points, {}))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise RealMNetError(f"{path}: not what cross-validation writes ({error})") from error
+
+
+def with_thresholds(task: Task, chosen: Mapping[str, Mapping[str, float]]) -> Task:
+    """`task` with {output: {code: threshold}} of its masks; labels and outputs that are not named stay as they are."""
+    outputs = dict(task.outputs)
+    for name, of_codes in chosen.items():
+        output = outputs.get(name)
+        if isinstance(output, Masks):
+            each = tuple(of_codes.get(code, before) for code, before in output.thresholds.items())
+            outputs[name] = replace(output, threshold=each[0] if len(set(each)) == 1 else each)
+    return replace(task, outputs=outputs)
 
 
 def read_recipe(path: Path) -> Recipe:

@@ -124,7 +124,8 @@ def _said_of(path: Path, networks: Sequence[Network], asked: Mapping[str, Sequen
         first = asked["disc and cup"][0]
         output = first.task.trained[first.answers("disc and cup") or ""]
         assert isinstance(output, Masks)
-        found_by = replace(DISC_AND_CUP, threshold=output.threshold)
+        thresholds = tuple(output.thresholds[code] for code in DISC_AND_CUP.labels.codes)
+        found_by = replace(DISC_AND_CUP, threshold=thresholds)
         said["disc and cup"] = found_masks(found_by, said["disc and cup"]) == 1
     return said
 

@@ -110,8 +110,7 @@ class _Run:
     @classmethod
     def read(cls, weights: Path) -> "_Run":
         """Raises RealMNetError as `bundle_from_run`."""
-        from training.runs import load_run
-        from training.scoring.evaluate import CROSS_VALIDATION
+        from training.runs import CROSS_VALIDATION, load_run
 
         run = Path(weights)
         run = run.parent if run.is_file() else run

@@ -25,13 +25,13 @@ def found_masks(output: Masks, probability: NDArray[Any]) -> NDArray[np.uint8]:
     what a network sees beside the disc cannot win over it. Source: Son, MICCAI 2020, where the cup is cut to the disc
     as the last step; that it is so as the first is ours.
     """
-    codes, outer = output.labels.codes, dict(output.within)
+    codes, outer, thresholds = output.labels.codes, dict(output.within), output.thresholds
     masks: dict[str, NDArray[np.uint8]] = {}
     for code in sorted(codes, key=outer.__contains__):  # those that lie in none first
         inside = probability[..., codes.index(code)]
         if code in outer:
             inside = np.where(masks[outer[code]] > 0, inside, 0)
-        masks[code] = binary_mask(inside, output.threshold, output.single)
+        masks[code] = binary_mask(inside, thresholds[code], output.single)
     return np.stack([masks[code] for code in codes], axis=-1)
 
 

@@ -20,6 +20,7 @@ __all__ = ["KINDS", "Features", "Grades", "Labels", "Maps", "Masks", "Output", "
 
 Activation = Literal["sigmoid", "softmax"]
 Shape = tuple[int, ...]
+Thresholds = float | tuple[float, ...]
 
 MAX_SIDE = 4096  # positions along a side, channels
 
@@ -115,9 +116,10 @@ class Masks(Output):
 
     Not `exclusive`: a pixel may belong to several, each channel is a sigmoid. `exclusive`: to one at most, a softmax
     whose channel 0 is the background. `single`: each structure is there once, so that of what is found only the
-    largest part counts, without holes. `threshold`: the probability from which a pixel belongs to it. `within`: pairs
-    of codes, (inner, outer): the inner structure lies inside of the outer one, as the cup in the disc, and a pixel of
-    it belongs to both; so they are not exclusive. `masks.found_masks` does all of that.
+    largest part counts, without holes. `threshold`: the probability from which a pixel belongs to it, one for all
+    labels or one for each, in their order (`thresholds`). `within`: pairs of codes, (inner, outer): the inner structure
+    lies inside of the outer one, as the cup in the disc, and a pixel of it belongs to both; so they are not exclusive.
+    `masks.found_masks` does all of that.
     """
 
     kind: ClassVar[str] = "masks"
@@ -126,12 +128,18 @@ class Masks(Output):
     labels: LabelSet
     exclusive: bool = False
     single: bool = False
-    threshold: float = 0.5
+    threshold: Thresholds = 0.5
     within: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
-        if not 0 < self.threshold < 1:
-            raise ValueError(f"`threshold` must lie in (0, 1). Received: {self.threshold!r}")
+        if isinstance(self.threshold, list):  # JSON's
+            object.__setattr__(self, "threshold", tuple(self.threshold))
+        each = self.threshold if isinstance(self.threshold, tuple) else (self.threshold,) * len(self.labels)
+        if len(each) != len(self.labels) or not all(isinstance(value, int | float) and 0 < value < 1 for value in each):
+            raise ValueError(
+                f"`threshold` must lie in (0, 1), one number or one for each of {', '.join(self.labels.codes)}. "
+                f"Received: {self.threshold!r}"
+            )
         object.__setattr__(self, "within", tuple(map(tuple, self.within)))  # JSON has lists
         inner, outer = ([pair[k] for pair in self.within if len(pair) == 2] for k in (0, 1))
         known = set(self.labels.codes)
@@ -149,6 +157,12 @@ class Masks(Output):
     @property
     def activation(self) -> Activation | None:  # type: ignore[override]
         return "softmax" if self.exclusive else "sigmoid"
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """{code: the probability from which a pixel belongs to it}."""
+        each = self.threshold if isinstance(self.threshold, tuple) else (self.threshold,) * len(self.labels)
+        return dict(zip(self.labels.codes, each, strict=True))
 
     @property
     def channels(self) -> int:

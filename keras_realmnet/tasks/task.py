@@ -6,7 +6,7 @@ import re
 import reprlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import cv2
@@ -101,6 +101,15 @@ class Task:
         """The outputs that have a truth, by name."""
         kinds = (Labels, Grades, Masks, Points)
         return {name: output for name, output in self.outputs.items() if isinstance(output, kinds)}
+
+    @property
+    def questions(self) -> dict[str, Labels | Grades | Masks | Points]:
+        """`trained` as the data asks it: the thresholds of masks, which are chosen once a network has learned, are
+        those that nobody has chosen."""
+        return {
+            name: replace(output, threshold=Masks.threshold) if isinstance(output, Masks) else output
+            for name, output in self.trained.items()
+        }
 
     @property
     def condition(self) -> str:

@@ -120,3 +120,36 @@ def test_which_lies_in_which_survives_json_and_is_left_out_where_nothing_does():
 def test_what_lies_in_nothing_is_refused(options, received):
     with pytest.raises(ValueError, match=rf"`within` needs pairs .*Received: .*{received}"):
         Masks(DISC, **options)
+
+
+def test_each_label_may_have_a_threshold_of_its_own():
+    output = Masks(DISC, threshold=(0.2, 0.7))
+    assert output.thresholds == {"disc": 0.2, "cup": 0.7}
+    assert output_from_dict(json.loads(json.dumps(output.to_dict()))) == output
+    probability = clouds(3, 16, 1.0)
+    np.testing.assert_array_equal(found_masks(output, probability), probability >= np.array([0.2, 0.7]))
+    one = Masks(DISC, threshold=0.3)
+    np.testing.assert_array_equal(
+        found_masks(one, probability), found_masks(replace(one, threshold=(0.3, 0.3)), probability)
+    )
+
+
+def test_without_a_threshold_a_document_means_one_half_and_is_written_as_before():
+    document = Masks(DISC).to_dict()
+    assert list(document) == ["kind", "labels", "exclusive", "single", "threshold"]
+    assert document.pop("threshold") == 0.5
+    assert output_from_dict(document) == Masks(DISC)
+
+
+@pytest.mark.parametrize(
+    "threshold", [0, 1, float("nan"), "0.5", None, (0.5,), [0.5, 0.5, 0.5], (0.5, 1.0), {"disc": 0.5}]
+)
+def test_a_threshold_that_is_none_is_refused(threshold):
+    with pytest.raises(ValueError, match=r"`threshold` must lie in \(0, 1\), one number or one for each of disc, cup"):
+        output_from_dict({**Masks(DISC).to_dict(), "threshold": threshold})
+
+
+def test_what_a_task_asks_is_the_same_whatever_threshold_was_chosen():
+    tasks = [Task("nerve", "colour_fundus", {"m": Masks(DISC, threshold=t)}, NoReferral()) for t in (0.3, (0.4, 0.6))]
+    assert tasks[0].trained != tasks[1].trained
+    assert tasks[0].questions == tasks[1].questions == {"m": Masks(DISC)}

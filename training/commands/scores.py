@@ -76,8 +76,8 @@ def cross_validation(
 ) -> None:
     """Score the runs of a cross-validation as one: every picture by the network that did not learn from it.
 
-    Writes cross_validation.json. In the folder of a run, evaluate takes the thresholds from it, and a bundle of that
-    run states its scores.
+    Writes cross_validation.json. In the folder of a run, evaluate and a bundle take the thresholds from it, and the
+    bundle states its scores.
 
     [bold]Example[/bold]: python -m training cross-validation runs/palm_lite_* --out runs/palm_lite
     """

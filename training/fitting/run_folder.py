@@ -102,7 +102,7 @@ def check_same_task(run: Path, task: Task) -> None:
     """Raises RealMNetError where a run began with other questions than its data asks now."""
     if (run / TASK_FILE).is_file():
         before = read_task(run)
-        if (before.modality, before.trained) != (task.modality, task.trained):
+        if (before.modality, before.questions) != (task.modality, task.questions):
             raise RealMNetError(
                 f"{run / TASK_FILE}: the run began with {', '.join(before.trained)} of other vocabularies, or other "
                 "images, than its data has now; put them back, choose another --out, or start over with --no-resume"

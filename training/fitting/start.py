@@ -132,7 +132,7 @@ def _weighted_model(recipe: Recipe, size: int) -> keras.Model:
 def _from_run(run: Path, recipe: Recipe, size: int) -> keras.Model:
     model = build_model(recipe, size)
     source, theirs = load_run(run)
-    answered, asked = read_task(run).trained, recipe.data.task.trained
+    answered, asked = read_task(run).questions, recipe.data.task.questions
     if (theirs.head, answered) == (recipe.head, asked):
         return transfer_weights(source, model)
     transfer_weights(_features(source), _features(model))

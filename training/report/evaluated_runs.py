@@ -89,9 +89,14 @@ def read_runs(folders: Sequence[Path]) -> list[EvaluatedRun]:
     if len(label_sets) > 1:
         raise RealMNetError(f"the runs have different labels ({', '.join(sorted(label_sets))}): report them separately")
     for run in runs:
-        if run.others != runs[0].others:
+        if _questions(run) != _questions(runs[0]):
             raise RealMNetError(f"{run.name} answers other questions than {runs[0].name}: report them separately")
     return runs
+
+
+def _questions(run: EvaluatedRun) -> dict[str, Any]:
+    """The others as the data asks them: thresholds of masks may differ between runs."""
+    return {} if run.task is None else {name: run.task.questions[name] for name in run.others}
 
 
 def read_run(folder: Path, name: str | None = None) -> EvaluatedRun:

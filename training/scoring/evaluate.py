@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 
 from keras_realmnet.errors import DataSetError
@@ -22,7 +23,7 @@ from training.datasets.data_set import DataSet
 from training.datasets.image_set import ImageSet
 from training.datasets.landmarks import DISC
 from training.recipe import Recipe, with_data
-from training.runs import TASK_FILE, load_run, read_task
+from training.runs import CROSS_VALIDATION, TASK_FILE, cross_validated, load_run, read_task, with_thresholds
 from training.scoring.arrays import Array, ratio
 from training.scoring.bootstrap import Bootstrap, with_intervals
 from training.scoring.cases import Cases
@@ -31,11 +32,16 @@ from training.scoring.levels import LEVELS, eyes, score_level
 from training.scoring.printing import print_outputs, print_scores
 from training.scoring.scores import HEADLINE, as_json
 from training.scoring.tables import write_table
-from training.scoring.thresholds import choose_thresholds, rule_of
+from training.scoring.thresholds import (
+    choose_mask_thresholds,
+    choose_thresholds,
+    chosen_by_pixels,
+    ranked_pixels,
+    rule_of,
+)
 from training.tasks.kinds import kind_of
 
 __all__ = [
-    "CROSS_VALIDATION",
     "evaluate",
     "evaluate_on",
     "measured",
@@ -43,8 +49,6 @@ __all__ = [
     "score_predictions",
     "write_json",
 ]
-
-CROSS_VALIDATION = "cross_validation.json"  # of a run folder: see `training.scoring.folds`
 
 
 def score_predictions(
@@ -92,17 +96,18 @@ def evaluate(
     the validation split. Where the data has only one held-out split (PALM) they are chosen on the images they are then
     measured on, which `scores.json` says. Without a validation split, or with one
     that lacks a pathologic label, there is no operating point. What the network's task decides by, `rule_of`, goes into
-    `task.json`.
+    `task.json`, and so do the thresholds of masks, which are chosen in the same places (`choose_mask_thresholds`).
 
     Args:
         run: the folder that `fit` wrote.
         data: another place of the same data set; `None` for the one the run was trained with.
 
     Returns:
-        What was written to `scores.json`: "data", "image_size", "data_sha256", and of a network that answers one output
-        of labels "thresholds_chosen_on_test" and what `score_predictions` returns of the test split; of any other
-        "images", "patients", "bootstrap", "rule"; "scores", which is what a bundle states; and "outputs", of each its
-        "kind", "vocabulary", "scores" and "counts", of labels as above.
+        What was written to `scores.json`: "data", "image_size", "data_sha256", where thresholds are chosen
+        "thresholds_chosen_on_test"; of a network that answers one output of labels what `score_predictions` returns of
+        the test split; of any other "images", "patients", "bootstrap", "rule", "mask_thresholds", {output: what
+        `choose_mask_thresholds` returns}; "scores", which is what a bundle states; and "outputs", of each its "kind",
+        "vocabulary", "scores" and "counts", of labels as above.
 
     Raises:
         RealMNetError: `run` is not the folder of a finished run.
@@ -112,20 +117,20 @@ def evaluate(
     if data is not None:
         recipe = with_data(recipe, data)
     splits, same = _held_out(run, recipe, cache)
-    task = read_task(run)
-    cases = {split: cases_of(model, images, recipe.batch_size) for split, images in splits.items()}
+    choosing = "test" if same else "validation"
+    task, mask_thresholds = _with_mask_thresholds(run, model, recipe, splits.get(choosing), same)
+    cases = {split: cases_of(model, each, recipe.batch_size, answered=task.trained) for split, each in splits.items()}
     for split, images in splits.items():
         write_table(run / f"{split}_scores.csv", images.names, images.patients, _columns(task, cases[split]))
     points = _cross_validated(run)
     if points is None:
-        choosing = "test" if same else "validation"
         points = _points(task, recipe, splits.get(choosing), cases.get(choosing, {}), same)
     facts: dict[str, Any] = {
         "data": _tested_kind(recipe, cache),
         "image_size": recipe.image_size,
         "data_sha256": {split: images.sha256 for split, images in splits.items()},
     }
-    if any(isinstance(output, Labels) for output in task.trained.values()):
+    if any(isinstance(output, Labels) or chosen_by_pixels(output) for output in task.trained.values()):
         facts["thresholds_chosen_on_test"] = same and not (run / CROSS_VALIDATION).is_file()
     rule = rule_of(task, points)
     (name, output), *others = task.trained.items()
@@ -134,7 +139,8 @@ def evaluate(
         result = {**facts, **score_predictions(splits["test"], predicted, points.get(name), replicates, name)}
         print_scores(result, output.labels)
     else:
-        result = {**facts, **score_outputs(splits["test"], cases["test"], points, replicates), "rule": rule.to_dict()}
+        scores = score_outputs(splits["test"], cases["test"], points, replicates)
+        result = {**facts, **scores, "rule": rule.to_dict(), "mask_thresholds": mask_thresholds}
         print_outputs(result)
     write_json(run / "scores.json", result)
     write_json(run / TASK_FILE, replace(task, rule=rule).to_dict())
@@ -146,9 +152,10 @@ def evaluate_on(
 ) -> dict[str, Any]:
     """Scores a finished run on other pictures, all of the training split of `data`, which it did not learn from.
 
-    They may know only some of what the network answers. Labels are judged by the run's own thresholds, where it has
-    some. Writes `scores_on_NAME.json` and `scores_on_NAME.csv` into the run folder, and returns what is in the former:
-    "data", "image_size", "data_sha256" and what `score_outputs` gives.
+    They may know only some of what the network answers. Labels and masks are judged by the run's own thresholds, where
+    it has some. Writes `scores_on_NAME.json` and `scores_on_NAME.csv` into the run folder, and returns what is in the
+    former: "data", "image_size", "data_sha256", "thresholds" of masks, {output: {code: threshold}}, and what
+    `score_outputs` gives.
 
     Raises:
         RealMNetError: `run` is not the folder of a finished run.
@@ -170,6 +177,11 @@ def evaluate_on(
         "data": name,
         "image_size": recipe.image_size,
         "data_sha256": images.sha256,
+        "thresholds": {
+            name: output.thresholds
+            for name, output in task.trained.items()
+            if name in images.task.trained and isinstance(output, Masks)
+        },
         **score_outputs(images, cases, points, replicates),
     }
     write_table(run / f"scores_on_{name}.csv", images.names, images.patients, _columns(images.task, cases))
@@ -279,11 +291,34 @@ def _points(
 
 def _cross_validated(run: Path) -> dict[str, OperatingPoint] | None:
     """The operating points that cross-validation has chosen for a run's labels; None where there was none."""
-    path = run / CROSS_VALIDATION
-    if not path.is_file():
+    if not (run / CROSS_VALIDATION).is_file():
         return None
-    points = json.loads(path.read_text(encoding="utf-8"))["operating_points"]
+    points = cross_validated(run, "operating_points")
     return {name: OperatingPoint.from_dict(point) for name, point in points.items()}
+
+
+def _with_mask_thresholds(
+    run: Path, model: keras.Model, recipe: Recipe, images: ImageSet | None, same: bool
+) -> tuple[Task, dict[str, Any]]:
+    """The run's task with thresholds of masks, and of each output what `choose_mask_thresholds` found.
+
+    They are those of cross-validation, or are chosen on `images`, the validation split or, where it is the `same`, the
+    test split; without any they stay as they are.
+    """
+    task, chosen = read_task(run), cross_validated(run, "mask_thresholds")
+    if images is None:
+        return task, chosen
+    waiting = {n: output for n, output in task.trained.items() if chosen_by_pixels(output) and n not in chosen}
+    if not waiting:
+        return task, chosen
+    cases = cases_of(model, images, recipe.batch_size, answered=task.trained)
+    on = f"{len(images)} {'held-out' if same else 'validation'} images of {recipe.data.kind}"
+    for name, output in waiting.items():
+        try:
+            chosen[name] = choose_mask_thresholds(ranked_pixels(output, cases[name]), on)
+        except DataSetError as error:  # the other scores stand
+            print(f"no threshold: {error}")
+    return with_thresholds(task, {name: each["thresholds"] for name, each in chosen.items()}), chosen
 
 
 def _columns(task: Task, cases: Mapping[str, Mapping[str, Array]]) -> dict[str, Sequence[str]]:

@@ -1,6 +1,7 @@
 """How good a network is, in few figures, as history.csv has them after an epoch; and what all scores need of images."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -50,8 +51,8 @@ def cases_of(
 ) -> dict[str, dict[str, NDArray[Any]]]:
     """{output: what its scores need of all images}, see `training.tasks.kind.TrainedKind.cases`.
 
-    `answered`: the network's outputs, where the data knows only some of them, or of their labels; None: what the data
-    knows.
+    `answered`: the network's outputs, where the data knows only some of them, or of their labels, or where thresholds
+    of masks were chosen, by which these are then found; None: what the data knows.
 
     `also` is handed each part of the images: which they are, their truth, and what the network says before the
     activation.
@@ -63,7 +64,8 @@ def cases_of(
         truth = {name: data.truth_of(name, part) for name in outputs}
         for name, output in outputs.items():
             values = _asked_for(output, answered[name], activated(answered[name], said[name]))
-            cases[name].append(kind_of(output).cases(output, truth[name], values))
+            asked = _with_thresholds_of(answered[name], output)
+            cases[name].append(kind_of(output).cases(asked, truth[name], values))
         if also is not None:
             also(part, truth, said)
     return {
@@ -92,6 +94,12 @@ def _asked_for(asked: Trained, answered: Trained, values: NDArray[Any]) -> NDArr
         return values
     columns = [answered.labels.codes.index(code) for code in asked.labels.codes]
     return values[:, columns] if isinstance(asked, Points) else values[..., columns]
+
+
+def _with_thresholds_of(answered: Trained, asked: Trained) -> Trained:
+    if not isinstance(answered, Masks) or not isinstance(asked, Masks):
+        return asked
+    return replace(asked, threshold=tuple(answered.thresholds[code] for code in asked.labels.codes))
 
 
 def _sum_of_losses(

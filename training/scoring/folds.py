@@ -15,13 +15,13 @@ from training.datasets.cross_validation import CrossValidation
 from training.datasets.data_set import DataSet
 from training.datasets.image_set import ImageSet
 from training.recipe import Recipe, with_data
-from training.runs import load_run, read_task, recipe_of_run
+from training.runs import CROSS_VALIDATION, load_run, read_task, recipe_of_run
 from training.scoring.arrays import Array
-from training.scoring.evaluate import CROSS_VALIDATION, measured, score_outputs, write_json
+from training.scoring.evaluate import measured, score_outputs, write_json
 from training.scoring.figures import cases_of, check_answered
 from training.scoring.pooled import Pooled, write_pooled
 from training.scoring.printing import print_outputs
-from training.scoring.thresholds import choose_thresholds
+from training.scoring.thresholds import choose_mask_thresholds, choose_thresholds, chosen_by_pixels, ranked_pixels
 
 __all__ = ["score_folds"]
 
@@ -33,7 +33,8 @@ def score_folds(
 
     Of combined data each cross-validated part has scores of its own; the other parts, which all networks learned from
     or none, have none. Thresholds of labels are chosen on all of these predictions: they are those of networks that
-    saw a part of the images.
+    saw a part of the images. So are those of masks, for the network that learned from all folds; the scores are by the
+    thresholds that each fold's own run has, which did not see what is scored.
 
     Args:
         runs: the folders of finished runs, one for each fold.
@@ -44,8 +45,8 @@ def score_folds(
         data: another place of the same data set.
 
     Returns:
-        What was written: "runs", "folds"; "operating_points", {output: point}; "parts", a list: of each its "data" in
-        words and what `score_outputs` gives.
+        What was written: "runs", "folds"; "operating_points", {output: point}; "mask_thresholds", {output: what
+        `choose_mask_thresholds` returns}; "parts", a list: of each its "data" in words and what `score_outputs` gives.
 
     Raises:
         RealMNetError: a folder that is not that of a finished run of one fold; folds that are missing or there twice;
@@ -62,12 +63,19 @@ def score_folds(
     parts: list[dict[str, Any]] = []
     points: dict[str, Any] = {}
     for whole, images, of_part in zip(wholes, sets, said, strict=True):
-        chosen = _operating_points(images, of_part, f"{len(images)} pictures in {counts} folds of cross-validation")
+        on = f"{len(images)} pictures in {counts} folds of cross-validation"
+        chosen = _operating_points(images, of_part, on)
         points |= {name: point.to_dict() for name, point in chosen.items()}
         about = {"data": f"cross-validation in {counts} folds: {whole.of.describe()}"}
         parts.append({**about, **score_outputs(images, of_part, chosen, replicates)})
         print_outputs(parts[-1])
-    result = {"runs": [str(run) for run in runs], "folds": counts, "operating_points": points, "parts": parts}
+    result = {
+        "runs": [str(run) for run in runs],
+        "folds": counts,
+        "operating_points": points,
+        "mask_thresholds": _mask_thresholds(sets, said, counts),
+        "parts": parts,
+    }
     out.mkdir(parents=True, exist_ok=True)
     pairs = zip(sets, said, strict=True)
     write_pooled(out, [Pooled.of(images, measured(images, of_part)) for images, of_part in pairs])
@@ -156,3 +164,26 @@ def _operating_points(images: ImageSet, said: Mapping[str, Mapping[str, Array]],
             except DataSetError as error:  # the other scores stand
                 print(f"no operating point: {error}")
     return points
+
+
+def _mask_thresholds(
+    sets: Sequence[ImageSet], said: Sequence[Mapping[str, Mapping[str, Array]]], folds: int
+) -> dict[str, Any]:
+    """Of the masks of which some picture of any part has a pixel, chosen on all parts together."""
+    ranked: dict[str, dict[str, Array]] = {}
+    pictures: dict[str, int] = {}
+    for images, of_part in zip(sets, said, strict=True):
+        for name, output in images.task.trained.items():
+            if chosen_by_pixels(output):
+                known = ranked.setdefault(name, {})
+                for code, pixels in ranked_pixels(output, of_part[name]).items():
+                    known[code] = known.get(code, 0) + pixels
+                pictures[name] = pictures.get(name, 0) + len(images)
+    chosen = {}
+    for name, of_output in ranked.items():
+        try:
+            on = f"{pictures[name]} pictures in {folds} folds of cross-validation"
+            chosen[name] = choose_mask_thresholds(of_output, on)
+        except DataSetError as error:  # the other scores stand
+            print(f"no threshold: {error}")
+    return chosen

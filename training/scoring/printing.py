@@ -80,6 +80,8 @@ def print_outputs(result: Mapping[str, Any]) -> None:
         for score, fields in output["scores"].items():
             table.add_row(_with_arrow(score), str(Interval(**fields)))
         console.print(table)
+        if (chosen := result.get("mask_thresholds", {}).get(name)) is not None:
+            console.print(f"thresholds {chosen['thresholds']}: {chosen['chosen']}")
 
 
 def print_challenge(result: Mapping[str, Any]) -> None:

@@ -1,17 +1,26 @@
-"""Thresholds of the pathologic labels: chosen on data, or fixed."""
+"""Thresholds of pathologic labels and of masks: chosen on data, or fixed."""
 
 from collections.abc import Mapping
+from typing import Any, TypeGuard
 
 import numpy as np
 
 from keras_realmnet.errors import DataSetError
-from keras_realmnet.tasks.outputs import Grades
+from keras_realmnet.tasks.outputs import Grades, Masks, Output
 from keras_realmnet.tasks.rules import AnyAbove, AnyOf, GradeFrom, NoReferral, OperatingPoint, Rule
 from keras_realmnet.tasks.task import Task
 from keras_realmnet.tasks.vocabulary import LabelSet
 from training.scoring.arrays import Array
+from training.scoring.by_kind.masks import best_f1_threshold
 
-__all__ = ["choose_thresholds", "default_point", "rule_of"]
+__all__ = [
+    "choose_mask_thresholds",
+    "choose_thresholds",
+    "chosen_by_pixels",
+    "default_point",
+    "ranked_pixels",
+    "rule_of",
+]
 
 
 def choose_thresholds(
@@ -45,6 +54,43 @@ def choose_thresholds(
         thresholds[code] = float((last + below.max(initial=0.0)) / 2)
     chosen = f"per label, the largest threshold with sensitivity of at least {min_sensitivity:.2f} on {data}"
     return OperatingPoint(thresholds=thresholds, chosen=chosen)
+
+
+def chosen_by_pixels(output: Output) -> TypeGuard[Masks]:
+    """Whether thresholds of an output are chosen: of masks whose pixels count one by one.
+
+    Those of a structure that is there once are found by its outline, and those that exclude each other by which is
+    more probable: .5 for both.
+    """
+    return isinstance(output, Masks) and not output.single and not output.exclusive
+
+
+def ranked_pixels(output: Masks, cases: Mapping[str, Array]) -> dict[str, Array]:
+    """{code: the known pixels of all images by their level, those without and those with the label, (LEVELS, 2)}.
+
+    `cases`: what the network says of them, see `training.tasks.masks.MasksKind.cases`.
+    """
+    return {code: cases["ranked"][:, k].sum(axis=0) for k, code in enumerate(output.labels.codes)}
+
+
+def choose_mask_thresholds(ranked: Mapping[str, Array], data: str) -> dict[str, Any]:
+    """For each label one threshold for all images: that of the best F1 of all their known pixels together.
+
+    Args:
+        ranked: of each label, as from `ranked_pixels`.
+        data: what the images are, in words.
+
+    Returns:
+        JSON-safe: "thresholds", {code: threshold} of the labels that some image has; "chosen", how and on what.
+
+    Raises:
+        DataSetError: no image has any of the labels.
+    """
+    found = {code: best_f1_threshold(pixels) for code, pixels in ranked.items()}
+    thresholds = {code: threshold for code, threshold in found.items() if threshold is not None}
+    if not thresholds:
+        raise DataSetError(f"{data}: no image with any of {', '.join(found)}; thresholds of masks cannot be chosen")
+    return {"thresholds": thresholds, "chosen": f"the best F1 of pixels on {data}"}
 
 
 def default_point(label_set: LabelSet) -> OperatingPoint:

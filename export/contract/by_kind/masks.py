@@ -60,7 +60,8 @@ class MasksContract(KindContract[Masks]):
 
     def tells(self, output: Masks, values: Array) -> Array:
         """How many pixels are found."""
-        return (values[..., int(output.exclusive) :] >= output.threshold).sum(axis=(1, 2, 3))
+        thresholds = np.array(list(output.thresholds.values()), values.dtype)
+        return (values[..., int(output.exclusive) :] >= thresholds).sum(axis=(1, 2, 3))
 
     def truth_form(self, output: Masks, images: int, size: int) -> tuple[str, tuple[int, ...]]:
         return "uint8", (images, size, size) if output.exclusive else (images, size, size, len(output.labels))

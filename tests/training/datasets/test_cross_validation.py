@@ -38,6 +38,23 @@ def test_a_fold_that_validates_too(tmp_path):
         CrossValidation(PHANTOMS, validates=1)
 
 
+def test_a_share_of_the_other_patients_validates(tmp_path):
+    whole = PHANTOMS.load("train", SPEC, tmp_path)
+    for k in (1, 2, 3):
+        data = CrossValidation(PHANTOMS, (k, 3), validation_share=0.25)
+        train, validation, test = (data.load(split, SPEC, tmp_path) for split in ("train", "validation", "test"))
+        assert [len(set(images.patients)) for images in (train, validation, test)] == [3, 1, 2]
+        assert sorted((*train.names, *validation.names, *test.names)) == sorted(whole.names)
+        assert test.sha256 == CrossValidation(PHANTOMS, (k, 3)).load("test", SPEC, tmp_path).sha256
+    everything = CrossValidation(PHANTOMS, None, validation_share=0.25)
+    assert everything.load("train", SPEC, tmp_path).sha256 == whole.sha256
+    assert everything.load("validation", SPEC, tmp_path) is None
+    with pytest.raises(ValueError, match="validation_share"):
+        CrossValidation(PHANTOMS, (1, 3), validation_share=0.5)
+    with pytest.raises(ValueError, match="either the fold validates or a share of the others, not both"):
+        CrossValidation(PHANTOMS, (1, 3), validates=True, validation_share=0.25)
+
+
 def test_another_part_and_data_without_labels(tmp_path):
     (three,) = {len(set(CrossValidation(PHANTOMS, (1, 3), "validation").load("train", SPEC, tmp_path).patients))} - {0}
     assert three == 2

@@ -93,10 +93,11 @@ def examples_figure(
         return Item(title, f"Not shown: {error}.")
     masks = [MaskFinding(name, "", label.code, label.name, ()) for label in output.labels.labels]
     legend = [Legend(mask.name, style.colour) for mask, style in styled(masks)]
+    at = ", ".join(f"{code} {threshold:.2f}" for code, threshold in output.thresholds.items())
     caption = (
         "Of the test images that have any label those with the best, the median and the worst F1 of their pixels, all "
-        "labels together: the picture, what is true, and what the network finds at its threshold, on the picture in "
-        "grey. Spots of a few pixels are drawn larger than they are; grey hatching: nothing is known there."
+        f"labels together: the picture, what is true, and what the network finds at its threshold ({at}), on the "
+        "picture in grey. Spots of a few pixels are drawn larger than they are; grey hatching: nothing is known there."
     )
     rows = [[what, str(run.names[row]), f"{f1:.6f}"] for what, (row, f1) in chosen.items()]
     key = f"examples_{name}_{run.name.replace('/', '_')}"

@@ -20,6 +20,7 @@ SCORE_NAMES: Mapping[str, Mapping[str, str]] = {
     },
     "masks": {
         "aupr": "AUPR",
+        "pixel_auroc": "Pixel AUROC",
         "pixel_f1": "Pixel F1",
         "dice": "Dice",
         "iou": "IoU",
@@ -39,7 +40,8 @@ SCORE_NAMES: Mapping[str, Mapping[str, str]] = {
 NOTES = {
     "grades": "F1 and AUROC are of one grade against the rest.",
     "masks": (
-        "AUPR: average precision of all pixels of all test images in one ranking. Pixel F1: of all these pixels, at "
+        "AUPR: average precision of all pixels of all test images in one ranking, pixel AUROC of the same; pixels of "
+        "which nothing is known, as outside of the field of view, are left out. Pixel F1: of all these pixels, at "
         "the network's threshold. Dice, IoU: means over the images that have the label. Image F1, AUROC: whether an "
         "image has the label at all, by its highest pixel, from .5 on. Means are over the labels that some test image "
         "has."

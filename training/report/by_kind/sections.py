@@ -34,7 +34,10 @@ def figures_of_outputs(
             items.append(confusion_figure(gallery, runs, name, output))
         elif isinstance(output, Masks):
             items.append(curves_figure(gallery, runs, name, output, looks))
-            items += [examples_figure(gallery, run, name, output, data, cache) for run in runs]
+            own = [(run, run.others[name]) for run in runs]  # each finds by its own thresholds
+            items += [
+                examples_figure(gallery, run, name, each, data, cache) for run, each in own if isinstance(each, Masks)
+            ]
         elif isinstance(output, Points):
             items.append(distances_figure(gallery, runs, name, output, looks))
     return items

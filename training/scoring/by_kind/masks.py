@@ -9,7 +9,7 @@ from training.scoring.arrays import TINY, Array, ratio
 from training.scoring.by_kind.sums import Means, mean_of, sums_by_unit, unit_count
 from training.scoring.ranking import Ranking
 
-__all__ = ["IMAGE_THRESHOLD", "LEVELS", "MaskScorer", "level_of", "precision_and_recall"]
+__all__ = ["IMAGE_THRESHOLD", "LEVELS", "MaskScorer", "best_f1_threshold", "level_of", "precision_and_recall"]
 
 IMAGE_THRESHOLD = 0.5  # Lesion-Net: from this probability of any of its pixels on an image has the lesion
 BITS = 6  # of the mantissa: 64 levels from each power of two to the next
@@ -29,6 +29,35 @@ def level_of(probability: Array) -> Array:
     lowest = np.float32(2.0**-24).view(np.int32) >> (23 - BITS)
     level = (rest.view(np.int32) >> (23 - BITS)) - lowest
     return np.where(probability < 0.5, level, LEVELS - 1 - level)
+
+
+def _borders() -> Array:
+    """Between which probabilities each level lies, rising, (LEVELS + 1,); the two at .5 hold no more than that."""
+    lowest = np.float32(2.0**-24).view(np.int32) >> (23 - BITS)
+    below = ((np.arange(1, HALF) + lowest) << (23 - BITS)).astype(np.int32).view(np.float32).astype(np.float64)
+    return np.concatenate([[0.0], below, [0.5], 1 - below[::-1], [1.0]])
+
+
+def best_f1_threshold(ranked: Array) -> float | None:
+    """The probability from which pixels have the best F1; None where no pixel has the label.
+
+    It lies in the middle of a level, of whose pixels half count on either side, or of as many levels as give the same
+    F1; not on the border of one, where the values k/256 lie that an int8 network gives.
+
+    Args:
+        ranked: pixels of one label by level, those without and those with it, (LEVELS, 2).
+    """
+    above = np.cumsum(ranked[::-1], axis=0, dtype=np.float64)[::-1] - ranked / 2
+    found, hit = above.sum(axis=1), above[:, 1]
+    f1 = 2 * hit / (found + ranked[:, 1].sum() + TINY)
+    borders = _borders()
+    best = int(np.where(np.diff(borders) > 0, f1, -1).argmax())
+    if f1[best] <= 0:
+        return None
+    last = best
+    while last + 1 < LEVELS and f1[last + 1] == f1[best]:
+        last += 1
+    return float((borders[best] + borders[last + 1]) / 2)
 
 
 def precision_and_recall(ranked: Array) -> tuple[Array, Array]:
@@ -53,9 +82,11 @@ class MaskScorer:
       An image without it has neither: what is found there counts in the others.
     - pixel_f1_CODE: of all pixels of all images together, those found at the output's threshold. aupr_CODE: the average
       precision of all pixels of all images in one ranking, scikit-learn's `average_precision_score` of their levels.
+      pixel_auroc_CODE: the area under the ROC curve of the same ranking, pixels of one level counting half, as
+      `roc_auc_score` has it; NaN where every pixel has the label or none.
     - image_f1_CODE: of whether an image has a pixel of it, which is said from a peak of IMAGE_THRESHOLD on.
       image_auroc_CODE: of the peaks.
-    - pixel_f1, aupr, image_f1, image_auroc: means over the labels that some image has (and some has not).
+    - pixel_f1, aupr, pixel_auroc, image_f1, image_auroc: means over the labels that some image has (and some has not).
     - mean_error_CODE: the mean absolute error of a measure.
     """
 
@@ -78,6 +109,8 @@ class MaskScorer:
         self.ranked = sums_by_unit(cases["ranked"][:, :, ::-1], units)  # (labels, LEVELS, 2, units), highest first
         self.has_positive = there.any(axis=0)
         self.has_both = self.has_positive & (known & ~there).any(axis=0)
+        pixels = self.ranked.sum(axis=(1, 3))  # (labels, 2), without and with it
+        self.has_both_pixels = (pixels > 0).all(axis=1)
         truth = np.where(known, there, np.nan)
         errors = {f"mean_{name}": np.abs(values) for name, values in cases.items() if name.startswith("error_")}
         self.errors, count = Means(errors, units), unit_count(units)
@@ -86,8 +119,9 @@ class MaskScorer:
     def __call__(self, weights: Array) -> dict[str, Array]:
         total = {name: sums @ weights for name, sums in self.sums.items()}  # (labels, replicates)
         without, positives = np.moveaxis(self.ranked @ weights, 2, 0)  # (labels, LEVELS, replicates)
-        passed = np.cumsum(positives, axis=1)
-        precision = passed / np.maximum(passed + np.cumsum(without, axis=1), TINY)
+        passed, false = np.cumsum(positives, axis=1), np.cumsum(without, axis=1)
+        precision = passed / np.maximum(passed + false, TINY)
+        lower = false[:, -1:] - false + without / 2  # pixels without the label that are ranked below, ties half
 
         def f1(both: Array, said: Array, true: Array) -> Array:
             return ratio(2 * both, np.where(true > 0, said + true, 0))
@@ -96,14 +130,16 @@ class MaskScorer:
             "dice": ratio(total["dice"], total["there"]),
             "iou": ratio(total["iou"], total["there"]),
             "aupr": ratio((precision * positives).sum(axis=1), positives.sum(axis=1)),
+            "pixel_auroc": ratio((lower * positives).sum(axis=1), passed[:, -1] * false[:, -1]),
             "pixel_f1": f1(total["hit"], total["found"], total["true"]),
             "image_f1": f1(total["both"], total["said"], total["there"]),
             "image_auroc": np.array([ranking(weights)[0] for ranking in self.rankings]),
         }
+        included = {"image_auroc": self.has_both, "pixel_auroc": self.has_both_pixels}
         means = {
             name: ratio(total[name].sum(axis=0), total["there"].sum(axis=0))
             if name in ("dice", "iou")
-            else mean_of(list(values), self.has_both if name == "image_auroc" else self.has_positive)
+            else mean_of(list(values), included.get(name, self.has_positive))
             for name, values in by_label.items()
         }
         of_labels = {

@@ -137,6 +137,7 @@ def test_masks_are_scored_as_by_scikit_learn(output):
         assert found[f"pixel_f1_{code}"] == pytest.approx(metrics.f1_score(y, y_said))
         assert found[f"aupr_{code}"] == pytest.approx(metrics.average_precision_score(y, level_of(y_score)))
         assert found[f"aupr_{code}"] == pytest.approx(metrics.average_precision_score(y, y_score), abs=0.01)
+        assert found[f"pixel_auroc_{code}"] == pytest.approx(metrics.roc_auc_score(y, level_of(y_score)))
         each = [(there[i][known[i]], said[i][known[i]]) for i in range(2, n)]
         assert found[f"dice_{code}"] == pytest.approx(np.mean([metrics.f1_score(*pair) for pair in each]))
         assert found[f"iou_{code}"] == pytest.approx(np.mean([metrics.jaccard_score(*pair) for pair in each]))
@@ -147,12 +148,12 @@ def test_masks_are_scored_as_by_scikit_learn(output):
         assert found[f"image_auroc_{code}"] == pytest.approx(metrics.roc_auc_score(image_true, peaks))
         counted = kind_of(output).counts(output, cases)[code]
         assert counted == {"with": n - 2, "without": 1, "unknown": 1, "found where it is not": int(image_said[0])}
-    for name in ("dice", "iou", "aupr", "pixel_f1", "image_f1", "image_auroc"):
+    for name in ("dice", "iou", "aupr", "pixel_auroc", "pixel_f1", "image_f1", "image_auroc"):
         assert found[name] == pytest.approx(np.mean([found[f"{name}_{code}"] for code in output.labels.codes]))
     nothing = np.where(truth == IGNORE, truth, 0).astype(np.uint8)
     _, empty = cases_and_values(output, nothing, predicted)
     assert np.isnan(list(empty.values())).all()
-    assert len(empty) == 6 * (1 + labels)
+    assert len(empty) == 7 * (1 + labels)
     assert kind_of(output).curves(output, kind_of(output).cases(output, nothing, predicted)) == {}
 
 
