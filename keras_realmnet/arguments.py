@@ -16,6 +16,8 @@ __all__ = [
     "CLASSES",
     "EDGE",
     "ENCODERS",
+    "GUIDED",
+    "GUIDED_EDGE",
     "HEADS",
     "HEAD_OPTIONS",
     "LESION_GRADING",
@@ -139,6 +141,11 @@ LOSSES: Mapping[str, Mapping[str, Rule]] = {
     "DualDice": {"lam": SHARE},
     "PixelCrossentropy": {"alpha": SHARE},
     "PixelFocal": {"alpha": SHARE, "gamma": _EXPONENT},
+    "Guidance": {
+        "lam": _EXPONENT,
+        "epsilon": number(0, 1, above=True, below=True),
+        "form": one_of("printed", "crossentropy"),
+    },
     "EuclideanDistance": {"confidence_weight": _EXPONENT},
     "ConfidenceOffsets": {"offset_weight": _EXPONENT},
 }
@@ -277,6 +284,16 @@ REFUGE: Mapping[str, Mapping[str, Rule]] = {
 VESSEL_LITE: Mapping[str, Rule] = {"widths": _per_stage(count(1)), "colours": one_of("green", "rgb")}
 VESSEL_UNET: Mapping[str, Rule] = {"filters": count(1), "levels": count(2)}
 VESSEL_GAN: Mapping[str, Rule] = {**VESSEL_UNET, "adversarial_weight": number(0)}
+
+# Of keras_realmnet.models.guided: as published, and on an encoder made for int8.
+_GUIDED: Mapping[str, Rule] = {
+    "findings": one_of("large", "medium", "small"),
+    "max_pool": count(1),
+    "map_stride": one_of(32, 16),
+    "pyramid_filters": count(1),
+}
+GUIDED: Mapping[str, Rule] = {**_GUIDED, "filters": count(1)}
+GUIDED_EDGE: Mapping[str, Rule] = {**_GUIDED, "encoder": one_of("efficientnet_lite0", "mobilenet_v2")}
 
 # Of keras_realmnet.models.edge.
 EDGE: Mapping[str, Rule] = {

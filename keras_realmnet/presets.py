@@ -8,6 +8,8 @@ from keras_realmnet.arguments import (
     BESIDE_LESIONS,
     EDGE,
     ENCODERS,
+    GUIDED,
+    GUIDED_EDGE,
     HEAD_OPTIONS,
     LESION_GRADING,
     LESION_GUIDED,
@@ -27,6 +29,7 @@ __all__ = [
     "EDGE_PRESETS",
     "FINDINGS",
     "GRADING_PRESETS",
+    "GUIDED_PRESETS",
     "LESION_GUIDED_PRESETS",
     "LESION_PRESETS",
     "NETWORKS",
@@ -114,6 +117,15 @@ LESION_GUIDED_PRESETS: dict[str, dict] = {
     "grading_beside_lesions": {"image_size": 1152},
 }
 
+# The regionally guided CNN (Son et al., OMIA 2018) by the size of a finding's lesions, and ours, on an encoder made for
+# int8; see keras_realmnet.models.guided.
+GUIDED_PRESETS: dict[str, dict] = {
+    "guided_large": {"findings": "large", "image_size": 512},
+    "guided_medium": {"findings": "medium", "image_size": 512},
+    "guided_small": {"findings": "small", "max_pool": 2, "image_size": 512},
+    "guided_lite0": {"encoder": "efficientnet_lite0", "pyramid_filters": 64, "image_size": 512},
+}
+
 # REFUGE2 (Son, MICCAI 2020); see keras_realmnet.models.refuge.
 REFUGE_PRESETS: dict[str, dict] = {
     "refuge_disc_cup": {"image_size": 640},
@@ -162,6 +174,7 @@ NETWORKS = (
     *LESION_PRESETS,
     *GRADING_PRESETS,
     *LESION_GUIDED_PRESETS,
+    *GUIDED_PRESETS,
     *REFUGE_PRESETS,
     *VESSEL_PRESETS,
     *VESSEL_GAN_PRESETS,
@@ -202,6 +215,8 @@ def network_options(name: str) -> Mapping[str, Rule]:
         return BESIDE_LESIONS
     if name in LESION_GUIDED_PRESETS:
         return LESION_GUIDED
+    if name in GUIDED_PRESETS:
+        return GUIDED_EDGE if "encoder" in GUIDED_PRESETS[name] else GUIDED
     if name in REFUGE_PRESETS:
         return REFUGE[name]
     if name in VESSEL_PRESETS:

@@ -1,4 +1,6 @@
-"""Losses on logits, by what they train: `labels`, `grades`, `masks`, `points`. Pure functions, and `Loss` classes.
+"""Losses on logits, by what they train: `labels`, `grades`, `masks`, `points`; `guidance`: the maps behind labels.
+
+Pure functions, and `Loss` classes.
 
 All compute in float32 whatever the dtype of the logits, and stay finite in value and gradient for logits of ±100.
 What is not known of the truth (NaN; 255 in masks) costs nothing and gives no gradient.
@@ -13,6 +15,7 @@ compiled training step (TensorFlow, JAX), nor on a GPU of PyTorch, which would h
 import keras  # noqa: F401
 
 from keras_realmnet.losses.grades import SoftmaxCrossentropy, softmax_crossentropy
+from keras_realmnet.losses.guidance import Guidance, guidance
 from keras_realmnet.losses.labels import (
     AsymmetricLoss,
     BinaryCrossentropy,
@@ -48,6 +51,7 @@ __all__ = [
     "DualDice",
     "EuclideanDistance",
     "FocalLoss",
+    "Guidance",
     "PixelCrossentropy",
     "PixelFocal",
     "SoftmaxCrossentropy",
@@ -59,6 +63,7 @@ __all__ = [
     "dual_dice",
     "euclidean_distance",
     "focal_loss",
+    "guidance",
     "pixel_crossentropy",
     "pixel_focal",
     "softmax_crossentropy",

@@ -25,6 +25,7 @@ __all__ = [
     "DualDice",
     "PixelCrossentropy",
     "PixelFocal",
+    "checked_masks",
     "crossentropy_dice",
     "dual_dice",
     "pixel_crossentropy",
@@ -153,6 +154,18 @@ def _squared_dice(p, truth):
 
 def _at_one_size(loss, y_true, logits, exclusive):
     """The truth with 0 where it is ignored, the logits at its size, and 1 where it is known; all float32."""
+    checked_masks(loss, y_true, logits, exclusive)
+    size, (height, width) = shape_of(y_true), shape_of(logits)[1:3]
+    y_true, logits = ops.cast(y_true, "float32"), ops.cast(logits, "float32")
+    known = ops.cast(y_true != IGNORED, "float32")
+    if size is None or size[1:3] != (height, width):
+        height, width = ops.shape(y_true)[1:3]
+        logits = ops.image.resize(logits, (height, width), interpolation="bilinear", data_format="channels_last")
+    return y_true * known, logits, known
+
+
+def checked_masks(loss, y_true, logits, exclusive):
+    """Raises ValueError, as the package says, for a truth of masks and logits that `loss` cannot compare."""
     size, of_logits = shape_of(y_true), shape_of(logits)
     if of_logits is None or None in of_logits[1:]:
         raise ValueError(f"{loss} needs logits of known height, width and channels. Received: {of_logits}")
@@ -169,12 +182,6 @@ def _at_one_size(loss, y_true, logits, exclusive):
         allowed = [*range(channels if exclusive else 2), IGNORED]
         if not np.isin(values, allowed).all():
             raise ValueError(f"{loss} needs targets among {allowed}. Received: {np.unique(values)[:10]}")
-    y_true, logits = ops.cast(y_true, "float32"), ops.cast(logits, "float32")
-    known = ops.cast(y_true != IGNORED, "float32")
-    if size is None or size[1:3] != (height, width):
-        height, width = ops.shape(y_true)[1:3]
-        logits = ops.image.resize(logits, (height, width), interpolation="bilinear", data_format="channels_last")
-    return y_true * known, logits, known
 
 
 def _not_multiple(side, step):

@@ -7,17 +7,13 @@ from keras import initializers, layers
 from keras_realmnet.models.batch_norm import BatchNormalization
 from keras_realmnet.models.tiny_vit import BATCH_NORM_MOMENTUM
 
-__all__ = ["aspp", "conv_norm_relu", "merge", "pixel_logits", "pooled_logits"]
+__all__ = ["aspp", "conv_norm", "conv_norm_relu", "merge", "pixel_logits", "pooled_logits"]
 
 RARE = 0.01  # the probability of a structure at each pixel with which training begins
 
 
-def conv_norm_relu(x, filters, kernel_size=3, dilation_rate=1, max_value=None, strides=1, name=""):
-    """Convolution without bias, BatchNorm, ReLU: (batch, h, w, channels) → (batch, h / strides, w / strides, filters).
-
-    Args:
-        max_value: 6 for ReLU6, whose range int8 keeps better.
-    """
+def conv_norm(x, filters, kernel_size=3, dilation_rate=1, strides=1, name=""):
+    """Convolution without bias, BatchNorm: (batch, h, w, channels) → (batch, h / strides, w / strides, filters)."""
     x = layers.Conv2D(
         filters,
         kernel_size,
@@ -28,7 +24,16 @@ def conv_norm_relu(x, filters, kernel_size=3, dilation_rate=1, max_value=None, s
         kernel_initializer="he_normal",
         name=f"{name}_conv",
     )(x)
-    x = BatchNormalization(momentum=BATCH_NORM_MOMENTUM, name=f"{name}_norm")(x)
+    return BatchNormalization(momentum=BATCH_NORM_MOMENTUM, name=f"{name}_norm")(x)
+
+
+def conv_norm_relu(x, filters, kernel_size=3, dilation_rate=1, max_value=None, strides=1, name=""):
+    """`conv_norm`, ReLU.
+
+    Args:
+        max_value: 6 for ReLU6, whose range int8 keeps better.
+    """
+    x = conv_norm(x, filters, kernel_size, dilation_rate, strides, name)
     return layers.ReLU(max_value=max_value, name=f"{name}_relu")(x)
 
 

@@ -7,6 +7,7 @@ import keras
 
 from keras_realmnet.arguments import HEADS, check
 from keras_realmnet.models.edge import HEAD_CLASSES, edge_network
+from keras_realmnet.models.guided.network import guided_network
 from keras_realmnet.models.lesions.grading import (
     attention_branch_network,
     grade_beside_lesions_network,
@@ -25,6 +26,7 @@ from keras_realmnet.presets import (
     BASELINE_PRESETS,
     EDGE_PRESETS,
     GRADING_PRESETS,
+    GUIDED_PRESETS,
     LESION_GUIDED_PRESETS,
     LESION_PRESETS,
     PALM_PRESETS,
@@ -35,6 +37,7 @@ from keras_realmnet.presets import (
     VESSELS,
     network_options,
 )
+from keras_realmnet.tasks.guidance import is_marked
 from keras_realmnet.tasks.outputs import Features, Grades, Labels, Maps, Masks, Output, Points
 from keras_realmnet.tasks.vocabulary import Label, LabelSet
 
@@ -49,7 +52,7 @@ def build(
     Args:
         name: a row of `keras_realmnet.presets`: realmnet_…, a baseline, palm_classifier, palm_fovea, palm_disc,
             edge_lite0, edge_mobilenet_v2, one that tells lesions (lesion_net_…, fcn_…, unet, deeplab_v3_plus, danet),
-            grading_…, refuge_…, or vessels (vessel_lite, vessel_unet, vessel_gan_…).
+            grading_…, guided_…, refuge_…, or vessels (vessel_lite, vessel_unet, vessel_gan_…).
         outputs: a task's, {name: what it is}. Maps and features are not the network's: `deploy_graph` adds them.
         image_size: pixels, one number or (height, width); `None`: the preset's.
         load_weights: `False` for random weights, or what the network's own documentation says, "imagenet" for one.
@@ -94,6 +97,8 @@ def build(
         return VesselGAN(key, output.channels, **{**VESSEL_GAN_PRESETS[name], **options, **common}, name=name)
     if name in LESION_GUIDED_PRESETS:
         return _lesion_guided(name, ends, {**LESION_GUIDED_PRESETS[name], **options, **common})
+    if name in GUIDED_PRESETS:
+        return _guided(name, ends, {**GUIDED_PRESETS[name], **options, **common})
     if name in GRADING_PRESETS:
         arguments = {**GRADING_PRESETS[name], **options, **common, "name": name}
         if name == "grading_abn":
@@ -116,6 +121,12 @@ def _lesion_guided(name, ends, arguments):
             arguments |= {"lesion_output": lesion_key, "lesions": masks.channels}
     make = grade_beside_lesions_network if name == "grading_beside_lesions" else lesion_guided_network
     return make(key, len(output.labels), **arguments, name=name)
+
+
+def _guided(name, ends, arguments):
+    ((key, output),) = [pair for pair in ends.items() if isinstance(pair[1], Labels)]
+    maps = next((other for other in ends if other != key), None)
+    return guided_network(key, len(output.labels), maps, **arguments, name=name)
 
 
 def _refuge(name, key, output, arguments):
@@ -156,6 +167,12 @@ def check_answers(name: str, outputs: Mapping[str, Output]) -> None:
         expected = f"one output of grades, and {'one' if must else 'at most one'} of masks that are not exclusive"
         fits = _one([output for output in ends if output not in masks], Grades) and must <= len(masks) <= 1
         fits = fits and not any(output.exclusive for output in masks)
+    elif name in GUIDED_PRESETS:
+        marked = [output for output in ends if is_marked(output)]
+        labels = [output for output in ends if not is_marked(output)]
+        expected = "one output of labels, and at most one of the regions in which the same were marked"
+        fits = _one(labels, Labels) and len(marked) <= 1
+        fits = fits and all(output.labels.codes == labels[0].labels.codes for output in marked)
     else:
         expected, fits = "one output of labels or grades", _one(ends, Labels | Grades)
     if not fits:
