@@ -62,6 +62,7 @@ _FIELDS: Mapping[str, Rule] = {
     "final_learning_rate": _NOT_NEGATIVE,
     "weight_decay": _NOT_NEGATIVE,
     "momentum": optional(number(0, 1, above=True, below=True)),
+    "nesterov": Rule("True or False", lambda value: isinstance(value, bool)),
     "beta_1": RATE,
     "beta_2": RATE,
     "epsilon": _POSITIVE,
@@ -124,6 +125,7 @@ class Recipe:
     final_learning_rate: float = 1e-6  # where the cosine ends
     weight_decay: float = 0.05  # not on biases and 1-D weights
     momentum: float | None = None  # of SGD in the place of AdamW, whose betas and epsilon then say nothing
+    nesterov: bool = False  # of that SGD
     beta_1: float = 0.9
     beta_2: float = 0.999
     epsilon: float = 1e-8
@@ -165,6 +167,8 @@ class Recipe:
         tiny_vit = "architecture" not in REALMNET_PRESETS.get(self.preset, {"architecture": self.preset})
         if self.fake_quantization is not None and not tiny_vit:
             raise ValueError(f"fake_quantization is for a RealMNet on TinyViT. Received: {self.preset!r}")
+        if self.nesterov and self.momentum is None:
+            raise ValueError("nesterov needs momentum, that of SGD. Received: momentum=None")
         for name in ("patience", "drop_after"):
             if getattr(self, name) is not None and self.keep is None:
                 raise ValueError(

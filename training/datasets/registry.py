@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from keras_realmnet.errors import DataSetError
+from training.datasets.annotated import AnnotatedDataSet
 from training.datasets.combined import CombinedDataSet
 from training.datasets.cross_validation import CrossValidation
 from training.datasets.data_set import DataSet
+from training.datasets.drawn_annotated import DrawnAnnotatedDataSet
 from training.datasets.glaucoma import GlaucomaDataSet
 from training.datasets.lesions import LesionDataSet
 from training.datasets.own import OwnDataSet
@@ -21,9 +23,10 @@ from training.datasets.vessels import VesselDataSet
 
 __all__ = ["DATA_SETS", "data_from_dict", "data_to_dict", "in_folds", "with_folder"]
 
-_FOUND = (PsmmDataSet, PalmDataSet, OwnDataSet, LesionDataSet, VesselDataSet, GlaucomaDataSet)  # on the disk
-_DEALT = (OwnDataSet, LesionDataSet, VesselDataSet, GlaucomaDataSet)  # to sets, where nothing says them
-_CLASSES: tuple[type[Any], ...] = (*_FOUND, PhantomDataSet, PhotographDataSet, CombinedDataSet, CrossValidation)
+_DEALT = (OwnDataSet, LesionDataSet, VesselDataSet, GlaucomaDataSet, AnnotatedDataSet)  # where nothing says the sets
+_FOUND = (PsmmDataSet, PalmDataSet, *_DEALT)  # on the disk
+_MADE = (PhantomDataSet, PhotographDataSet, DrawnAnnotatedDataSet)
+_CLASSES: tuple[type[Any], ...] = (*_FOUND, *_MADE, CombinedDataSet, CrossValidation)
 DATA_SETS: dict[str, Callable[..., Any]] = {each.kind: each for each in _CLASSES}
 
 
@@ -72,9 +75,9 @@ def _below(part: DataSet, folder: str) -> DataSet:
 def in_folds(data: DataSet, fold: tuple[int, int] | None) -> DataSet:
     """`data` for cross-validation: fold (k, n) is tested, all others train; None: all train.
 
-    Of one's own and of lesion, vessel and glaucoma data all pictures take part, where nothing says their sets; of any
-    other data the training split. Of combined data that is so part by part: those that are cross-validated already, and
-    those that hold pictures out; the others stay as they are.
+    Of one's own and of lesion, vessel, glaucoma and annotated data all pictures take part, where nothing says their
+    sets; of any other data the training split. Of combined data that is so part by part: those that are cross-validated
+    already, and those that hold pictures out; the others stay as they are.
 
     Raises ValueError: a fold that there is not, or combined data of which no part could be cut.
     """

@@ -188,7 +188,7 @@ def compile_model(model: keras.Model, recipe: Recipe, steps_per_epoch: int) -> k
     if recipe.momentum is None:
         rule, own = keras.optimizers.AdamW, {name: getattr(recipe, name) for name in ("beta_1", "beta_2", "epsilon")}
     else:
-        rule, own = keras.optimizers.SGD, {"momentum": recipe.momentum}
+        rule, own = keras.optimizers.SGD, {"momentum": recipe.momentum, "nesterov": recipe.nesterov}
     optimizer = rule(
         schedule if recipe.drop_after is None else recipe.learning_rate,  # see `LowerLearningRate`
         **own,

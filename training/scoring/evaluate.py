@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 from keras_realmnet.errors import DataSetError
+from keras_realmnet.tasks.guidance import guided_labels
 from keras_realmnet.tasks.measures import VerticalRatio
 from keras_realmnet.tasks.outputs import Labels, Masks, Points
 from keras_realmnet.tasks.rules import AnyAbove, AnyOf, OperatingPoint
@@ -33,6 +34,7 @@ from training.scoring.printing import print_outputs, print_scores
 from training.scoring.scores import HEADLINE, as_json
 from training.scoring.tables import write_table
 from training.scoring.thresholds import (
+    balanced_threshold,
     choose_mask_thresholds,
     choose_thresholds,
     chosen_by_pixels,
@@ -235,7 +237,8 @@ def measured(images: ImageSet, cases: Mapping[str, Mapping[str, Array]]) -> dict
 
     Those of points have what their distances are measured by, "diameter" of the disc, "side" of the square and
     "longer_side" of the picture, each only where it is known. Those of masks have "error_CODE" of a vertical ratio that
-    the task measures on them: where the outer structure is not found the ratio counts as 0.
+    the task measures on them: where the outer structure is not found the ratio counts as 0. Those of marked regions
+    have "present", "said" and "threshold" of the labels that they belong to.
     """
     rulers = {"diameter": _disc_diameters(images.task, cases), "side": images.sides, "longer_side": images.longer_sides}
     known = {key: values for key, values in rulers.items() if values is not None}
@@ -248,7 +251,16 @@ def measured(images: ImageSet, cases: Mapping[str, Mapping[str, Array]]) -> dict
             own = [each for each in ratios if {each.inner, each.outer} <= set(codes)]
             more = {f"error_{each.code}": _error_of_ratio(cases[name], codes, each) for each in own}
         found[name] = {**cases[name], **more}
+    for name, labels in guided_labels(images.task.outputs).items():
+        found[name] |= _found_or_missed(cases[labels]["truth"], cases[labels]["predicted"])
     return found
+
+
+def _found_or_missed(truth: Array, predicted: Array) -> dict[str, Array]:
+    """ "present", "said" and "threshold" of labels, (n, labels) each, see `RegionScorer`."""
+    threshold = [balanced_threshold(truth[:, k], predicted[:, k]) for k in range(truth.shape[1])]
+    thresholds = np.broadcast_to(np.array(threshold), truth.shape)
+    return {"present": truth, "said": predicted >= thresholds, "threshold": thresholds}
 
 
 def _error_of_ratio(cases: Mapping[str, Array], codes: Sequence[str], measure: VerticalRatio) -> Array:

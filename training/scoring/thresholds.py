@@ -6,14 +6,16 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from keras_realmnet.errors import DataSetError
+from keras_realmnet.tasks.guidance import is_marked
 from keras_realmnet.tasks.outputs import Grades, Masks, Output
 from keras_realmnet.tasks.rules import AnyAbove, AnyOf, GradeFrom, NoReferral, OperatingPoint, Rule
 from keras_realmnet.tasks.task import Task
 from keras_realmnet.tasks.vocabulary import LabelSet
-from training.scoring.arrays import Array
+from training.scoring.arrays import Array, ratio
 from training.scoring.by_kind.masks import best_f1_threshold
 
 __all__ = [
+    "balanced_threshold",
     "choose_mask_thresholds",
     "choose_thresholds",
     "chosen_by_pixels",
@@ -60,9 +62,9 @@ def chosen_by_pixels(output: Output) -> TypeGuard[Masks]:
     """Whether thresholds of an output are chosen: of masks whose pixels count one by one.
 
     Those of a structure that is there once are found by its outline, and those that exclude each other by which is
-    more probable: .5 for both.
+    more probable: .5 for both. Marked regions are not found at all.
     """
-    return isinstance(output, Masks) and not output.single and not output.exclusive
+    return isinstance(output, Masks) and not (output.single or output.exclusive or is_marked(output))
 
 
 def ranked_pixels(output: Masks, cases: Mapping[str, Array]) -> dict[str, Array]:
@@ -91,6 +93,31 @@ def choose_mask_thresholds(ranked: Mapping[str, Array], data: str) -> dict[str, 
     if not thresholds:
         raise DataSetError(f"{data}: no image with any of {', '.join(found)}; thresholds of masks cannot be chosen")
     return {"thresholds": thresholds, "chosen": f"the best F1 of pixels on {data}"}
+
+
+def balanced_threshold(y_true: Array, y_score: Array) -> float:
+    """The threshold with the best harmonic mean of sensitivity and specificity; of equal ones the lowest.
+
+    It lies halfway between two scores, as in `choose_thresholds`. For scores .1, .4, .6 and .9, of which the second and
+    the last are positive, it is .25: sensitivity 1 and specificity .5 have a harmonic mean of .67, .75 the same.
+
+    Args:
+        y_true, y_score: (n,); 1, 0 or NaN where not known.
+
+    Returns:
+        NaN where there is no positive image, or no negative one.
+    """
+    known = ~np.isnan(y_true)
+    true, score = y_true[known] == 1, y_score[known].astype(np.float64)
+    scores, place = np.unique(score, return_inverse=True)
+    positives, negatives = (np.bincount(place, each, len(scores)) for each in (true, ~true))
+    if not (positives.any() and negatives.any()):
+        return float("nan")
+    sensitivity = np.cumsum(positives[::-1])[::-1] / positives.sum()  # at the threshold just below each score
+    specificity = 1 - np.cumsum(negatives[::-1])[::-1] / negatives.sum()
+    best = int(np.argmax(ratio(2 * sensitivity * specificity, sensitivity + specificity)))
+    below = scores[best - 1] if best else 0.0
+    return float((below + scores[best]) / 2)
 
 
 def default_point(label_set: LabelSet) -> OperatingPoint:

@@ -3,8 +3,10 @@ import json
 import pytest
 
 from keras_realmnet.errors import DataSetError
+from training.datasets.annotated import AnnotatedDataSet
 from training.datasets.combined import CombinedDataSet
 from training.datasets.cross_validation import CrossValidation
+from training.datasets.drawn_annotated import DrawnAnnotatedDataSet
 from training.datasets.glaucoma import GlaucomaDataSet
 from training.datasets.lesions import LesionDataSet
 from training.datasets.own import OwnDataSet
@@ -33,13 +35,17 @@ PARTS = (
 DRAWN = PhotographDataSet(8, 0, 0, outputs=("lesions", "grade"), lesions=("EX", "MA"), borders="ellipses")
 VESSELS = VesselDataSet("drive", "drive", observer=2)
 GLAUCOMA = GlaucomaDataSet("refuge", outputs=("glaucoma", "disc_cup"), train_on=("train", "test"))
+ANNOTATED = AnnotatedDataSet("hei_med", "said.json", "DRU", "Drusen", held_out=0)
+MARKED = DrawnAnnotatedDataSet("HE", regions=False, train_eyes=8)
 LESIONS = LesionDataSet("retinal", "retinal_lesions", ("EX", "MA"), grades=True, held_out=0.2)
 
 
 def test_each_kind_names_its_class():
     assert sorted(DATA_SETS) == [
+        "annotated",
         "combined",
         "cross_validation",
+        "drawn_annotated",
         "drawn_photograph",
         "glaucoma",
         "lesions",
@@ -54,7 +60,10 @@ def test_each_kind_names_its_class():
 
 @pytest.mark.parametrize(
     "data",
-    [*PARTS, CombinedDataSet("fundus", PARTS, (1, 1, 8, 1)), LESIONS, VESSELS, GLAUCOMA, DRAWN, PhantomDataSet()],
+    [
+        *(*PARTS, CombinedDataSet("fundus", PARTS, (1, 1, 8, 1)), PhantomDataSet(), DRAWN, MARKED),
+        *(LESIONS, VESSELS, GLAUCOMA, ANNOTATED),
+    ],
     ids=lambda data: data.kind,
 )
 def test_a_recipes_file_holds_its_data_whole(data):

