@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_realmnet.errors import RealMNetError
+from keras_realmnet.tasks.guidance import guided_labels
+from training.report.activation_map_section import activation_map_figures
 from training.report.evaluated_runs import Run
 from training.report.gallery import Gallery, Item
 from training.report.plots.class_maps import Example, class_maps
@@ -24,7 +26,9 @@ OFFSET_IMAGES = 256  # of the test set, from which the offset of class maps is m
 
 
 def class_map_figures(gallery: Gallery, run: Run, data: str | None, cache: Path) -> list[Item]:
-    """What the box shows, and the publication's Grad-CAM++, of the same images."""
+    """What the box shows, and the publication's Grad-CAM++, of the same images; of a guided network its own maps."""
+    if run.task is not None and guided_labels(run.task.outputs):
+        return activation_map_figures(gallery, run, data, cache)
     title = f"Class maps of {run.name}"
     try:
         rows, chosen, offset = _mapped_examples(run, data, cache)

@@ -26,7 +26,7 @@ class MasksKind(TrainedKind[Masks]):
     is not asked there either (`Task.findings`).
     """
 
-    losses = ("CrossentropyDice", "DualDice", "PixelCrossentropy", "PixelFocal")
+    losses: ClassVar[tuple[str, ...]] = ("CrossentropyDice", "DualDice", "PixelCrossentropy", "PixelFocal")
     spatial = True
     beside_pixels = True
     figures: ClassVar = {"dice": True, "pixel_f1": True}

@@ -43,7 +43,7 @@ class RegionsKind(MasksKind):
     def counts(self, output: Masks, cases: Cases) -> dict[str, Any]:
         """Of each label in how many images it was marked, or not, or nothing is known of it; and, where the labels are
         known, the threshold, and how many with it are found and missed by it, as in `RegionScorer`."""
-        found = {}
+        found: dict[str, dict[str, Any]] = {}
         for k, code in enumerate(output.labels.codes):
             marked, known = cases["marked"][:, k], cases["known"][:, k]
             found[code] = {

@@ -9,15 +9,15 @@ from keras import layers
 
 from keras_realmnet.arguments import check
 from keras_realmnet.arguments import image_size as size_rule
-from keras_realmnet.errors import WeightsMismatch
 from keras_realmnet.models.blocks import conv_norm, conv_norm_relu, pixel_logits
 from keras_realmnet.models.encoders import STRIDES, Encoder
 from keras_realmnet.models.network import Network, precision
+from keras_realmnet.models.vessels.segmentation import check_weights
 
-__all__ = ["PYRAMIDS", "guided_network"]
+__all__ = ["RATES", "guided_network"]
 
 RESIDUAL = "residual"
-PYRAMIDS = {"large": (1, 2, 4, 8), "medium": (1, 2, 4), "small": (1, 2)}  # atrous rates by the size of lesions
+RATES = {"small": (1, 2), "medium": (1, 2, 4), "large": (1, 2, 4, 8)}  # of atrous convolutions, by the size of lesions
 _RELU6 = 6.0  # of what is made for int8
 
 
@@ -49,7 +49,7 @@ def guided_network(
     Args:
         output: name of the output of labels. labels: how many; one in the paper.
         maps: name of the output of Z; `None`: Z is not told.
-        findings: how large their lesions are, "large", "medium" or "small": the rates of `PYRAMIDS`.
+        findings: how large their lesions are, "large", "medium" or "small": the `RATES`.
         max_pool: side in cells of the windows of whose largest Z the mean is taken, 1: of Z itself. The paper has a
             maximum before the mean for hemorrhages, hard exudates, cotton wool patches, drusen and pigmentary changes;
             its side, 2 in guided_small, is ours.
@@ -78,8 +78,7 @@ def guided_network(
             by_stride = dict(zip(STRIDES, network(images), strict=True))
         x = layers.Concatenate(name="levels")([_at_stride(x, s, map_stride) for s, x in by_stride.items()])
         pyramid = [
-            conv_norm_relu(x, pyramid_filters, 3, rate, largest, name=f"pyramid_rate{rate}")
-            for rate in PYRAMIDS[findings]
+            conv_norm_relu(x, pyramid_filters, 3, rate, largest, name=f"pyramid_rate{rate}") for rate in RATES[findings]
         ]
         x = layers.Concatenate(name="pyramid")(pyramid)
         z = pixel_logits(x, labels, maps or f"{output}_maps", rare=False)
@@ -100,8 +99,7 @@ def _at_stride(x, stride, wanted):
 
 def _residual_maps(image_size, filters, load_weights, name):
     """The input, and {stride: map (batch, h / stride, w / stride, channels)}."""
-    if load_weights is not False:
-        raise WeightsMismatch(f"{name}: there are no weights to begin with. Received: {load_weights!r}")
+    check_weights(name, load_weights)
     check("a guided network", {"image_size": size_rule(32)}, {"image_size": image_size})
     sides = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
     images = keras.Input((*sides, 3), name="images")

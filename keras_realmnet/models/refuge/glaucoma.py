@@ -12,6 +12,7 @@ from keras_realmnet.arguments import check
 from keras_realmnet.arguments import image_size as size_rule
 from keras_realmnet.models.batch_norm import BatchNormalization
 from keras_realmnet.models.blocks import conv_norm_relu, pooled_logits
+from keras_realmnet.models.guided.network import RATES
 from keras_realmnet.models.network import Network, precision
 from keras_realmnet.models.refuge.pictures import ZeroLocalMean
 from keras_realmnet.models.tiny_vit import BATCH_NORM_MOMENTUM
@@ -22,11 +23,6 @@ __all__ = ["SIZE_OF", "findings_network", "glaucoma_network"]
 
 STRIDES = (2, 4, 8, 16, 32)
 EXPANSION = 6  # of EfficientNet's MBConv blocks (arXiv 1905.11946), a quarter of the input's width in their excitation
-RATES = {
-    "small": (1, 2),
-    "medium": (1, 2, 4),
-    "large": (1, 2, 4, 8),
-}  # of atrous convolutions, by how large findings are
 # By the codes of `training.data.glaucoma.findings`. Which are small lesions is published, the others' sizes are ours.
 SIZE_OF = {
     **dict.fromkeys(("HE", "EX", "SE", "DRUSEN", "PIGMENT"), "small"),

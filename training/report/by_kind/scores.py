@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 
-from keras_realmnet.tasks.outputs import Grades, Masks, Points
+from keras_realmnet.tasks.guidance import is_marked
+from keras_realmnet.tasks.outputs import Grades, Masks, Output, Points
 from training.report.evaluated_runs import EvaluatedRun
 from training.report.tables import Table, interval_text
 
-__all__ = ["SCORE_NAMES", "score_tables"]
+__all__ = ["SCORE_NAMES", "form_of", "score_tables"]
+
+MARKED = "marked regions"  # masks, of another meaning and with other scores
 
 # {kind: {score: title}}, in the order in which they are shown; where a label has one, too, its code stands behind.
 SCORE_NAMES: Mapping[str, Mapping[str, str]] = {
@@ -27,6 +30,13 @@ SCORE_NAMES: Mapping[str, Mapping[str, str]] = {
         "image_f1": "Image F1",
         "image_auroc": "Image AUROC",
     },
+    MARKED: {
+        "air_tp": "AIR, found",
+        "air_fn": "AIR, missed",
+        "air": "AIR, all marked",
+        "sensitivity": "Sensitivity",
+        "specificity": "Specificity",
+    },
     "points": {
         "mean_picture_distance": "Mean distance, of the picture's side ↓",
         "mean_pixels": "Mean distance, in pixels of the picture ↓",
@@ -46,10 +56,21 @@ NOTES = {
         "image has the label at all, by its highest pixel, from .5 on. Means are over the labels that some test image "
         "has."
     ),
+    MARKED: (
+        "AIR, activation in region: the share of the activation map's sum that lies in the regions in which the "
+        "finding was marked, a mean over images: with the finding and found, with it and missed, all in which it was "
+        "marked and agreed on. Found, sensitivity and specificity: at the threshold with the best harmonic mean of the "
+        "latter two, chosen on these images."
+    ),
     "points": "Distances are of all points whose place is known, found or not.",
 }
 
 ERROR = "mean_error_"  # of a measure of masks, with its code behind
+
+
+def form_of(output: Output) -> str:
+    """By what `SCORE_NAMES` and `NOTES` know an output."""
+    return MARKED if is_marked(output) else output.kind
 
 
 def score_tables(runs: Sequence[EvaluatedRun], name: str, output: Grades | Masks | Points) -> list[Table]:
@@ -57,10 +78,11 @@ def score_tables(runs: Sequence[EvaluatedRun], name: str, output: Grades | Masks
     scores = {run.name: run.scores(name) for run in runs}
     errors = [score for score in scores[runs[0].name] if score.startswith(ERROR)]
     titles = {score: f"Mean absolute error, {score.removeprefix(ERROR)} ↓" for score in errors}
-    names = {**SCORE_NAMES[output.kind], **titles}
+    form = form_of(output)
+    names = {**SCORE_NAMES[form], **titles}
     bootstrap = runs[0].scored.get("bootstrap", {})
     drawn = f"{bootstrap.get('replicates', 0):,} bootstrap resamples of whole patients"
-    note = f"Value (95 % percentile interval; {drawn}). {NOTES[output.kind]}"
+    note = f"Value (95 % percentile interval; {drawn}). {NOTES[form]}"
     together = [
         [title, *(interval_text(scores[run.name][score]) for run in runs)]
         for score, title in names.items()

@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from keras_realmnet.tasks.guidance import is_marked
 from keras_realmnet.tasks.outputs import Grades, Masks, Points
 from keras_realmnet.tasks.task import Task
 from training.report.by_kind.grades import confusion_figure
 from training.report.by_kind.masks import curves_figure, examples_figure
 from training.report.by_kind.points import distances_figure
-from training.report.by_kind.scores import SCORE_NAMES, score_tables
+from training.report.by_kind.scores import SCORE_NAMES, form_of, score_tables
 from training.report.evaluated_runs import EvaluatedRun
 from training.report.gallery import Gallery, Item
 from training.report.plots.style import Look
@@ -30,6 +31,8 @@ def figures_of_outputs(
     """The figures of each output; see `page.write_report` for `data` and `cache`."""
     items = []
     for name, output in runs[0].others.items():
+        if is_marked(output):
+            continue  # what the network's map does in them is shown where the networks look
         if isinstance(output, Grades):
             items.append(confusion_figure(gallery, runs, name, output))
         elif isinstance(output, Masks):
@@ -64,7 +67,7 @@ def learning_curves_of(task: Task) -> dict[str, str]:
     curves = {"loss": "training loss", VALIDATION_LOSS: "validation loss"}
     for name, output in task.trained.items():
         for figure in kind_of(output).figures:
-            title = SCORE_NAMES.get(output.kind, {}).get(figure, figure.replace("_", " ")).removesuffix(" ↓")
+            title = SCORE_NAMES.get(form_of(output), {}).get(figure, figure.replace("_", " ")).removesuffix(" ↓")
             of_output = f" of {name}" if len(task.trained) > 1 else ""
             curves[figure_column(task, name, figure)] = f"validation: {title}{of_output}"
     return {**curves, "learning_rate": "learning rate"}
