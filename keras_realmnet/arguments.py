@@ -12,7 +12,7 @@ from typing import Any
 __all__ = [
     "BACKBONE",
     "BASELINES",
-    "BESIDE_LESIONS",
+    "BESIDE",
     "CLASSES",
     "EDGE",
     "ENCODERS",
@@ -250,16 +250,22 @@ LESION_GUIDED: Mapping[str, Rule] = {
     "lesions": count(1),
     "lesion_stride": one_of(32, 16, 8, 4, 2),
 }
-BESIDE_LESIONS: Mapping[str, Rule] = {**LESION_GUIDED, "reduction": count(1)}
+
+
+def _network(expected: str, needed: set[str], allowed: set[str]) -> Rule:
+    return Rule(
+        expected,
+        lambda value: (
+            isinstance(value, Mapping)
+            and needed <= set(value) <= needed | allowed
+            and isinstance(value.get("options", {}), Mapping)
+        ),
+    )
+
 
 # By the name of the network of keras_realmnet.models.refuge. `vessels`: the frozen network that tells them.
-_NETWORK = Rule(
-    "a mapping with the preset of a network, and its image_size and options",
-    lambda value: (
-        isinstance(value, Mapping)
-        and {"preset"} <= set(value) <= {"preset", "image_size", "options"}
-        and isinstance(value.get("options", {}), Mapping)
-    ),
+_NETWORK = _network(
+    "a mapping with the preset of a network, and its image_size and options", {"preset"}, {"image_size", "options"}
 )
 _BRANCH = one_of("efficientnet_b4", "efficientnet_b0", "efficientnet_lite0", "mobilenet_v2")
 _TWO_BRANCHES: Mapping[str, Rule] = {
@@ -278,6 +284,17 @@ REFUGE: Mapping[str, Mapping[str, Rule]] = {
     "refuge_fovea": _TWO_BRANCHES,
     "refuge_findings": _FINDINGS,
     "refuge_glaucoma": _FINDINGS,
+}
+
+# Of keras_realmnet.models.beside.
+BESIDE: Mapping[str, Rule] = {
+    "main": _network("a mapping with the preset of a network, and its options", {"preset"}, {"options"}),
+    "part": _network(
+        "a mapping with an output, the preset of a network that answers it, and its options",
+        {"output", "preset"},
+        {"options"},
+    ),
+    "reduction": count(1),
 }
 
 # Of keras_realmnet.models.vessels.

@@ -5,7 +5,7 @@ from typing import Any
 
 from keras_realmnet.arguments import (
     BASELINES,
-    BESIDE_LESIONS,
+    BESIDE,
     EDGE,
     ENCODERS,
     GUIDED,
@@ -26,14 +26,17 @@ from keras_realmnet.arguments import (
 
 __all__ = [
     "BASELINE_PRESETS",
+    "BESIDE_PRESETS",
     "EDGE_PRESETS",
     "FINDINGS",
     "GRADING_PRESETS",
     "GUIDED_PRESETS",
     "LESION_GUIDED_PRESETS",
     "LESION_PRESETS",
+    "MAIN",
     "NETWORKS",
     "PALM_PRESETS",
+    "PART",
     "REALMNET_PRESETS",
     "REFUGE_PRESETS",
     "SCHEMES",
@@ -114,7 +117,6 @@ LESION_GUIDED_PRESETS: dict[str, dict] = {
     "grading_lesion_concat": {"side": "concat", "image_size": 896},
     "grading_lesion_max": {"side": "max", "image_size": 896},
     "grading_lesion_conv": {"side": "conv", "image_size": 896},
-    "grading_beside_lesions": {"image_size": 1152},
 }
 
 # The regionally guided CNN (Son et al., OMIA 2018) by the size of a finding's lesions, and ours, on an encoder made for
@@ -125,6 +127,9 @@ GUIDED_PRESETS: dict[str, dict] = {
     "guided_small": {"findings": "small", "max_pool": 2, "image_size": 512},
     "guided_lite0": {"encoder": "efficientnet_lite0", "pyramid_filters": 64, "image_size": 512},
 }
+# A network of those above, and the masks of a frozen one beside it; see keras_realmnet.models.beside.
+BESIDE_PRESETS: dict[str, dict] = {"beside": {"image_size": 1152}}
+MAIN, PART = "main", "part"  # options, and the parts of the network that follow from them
 
 # REFUGE2 (Son, MICCAI 2020); see keras_realmnet.models.refuge.
 REFUGE_PRESETS: dict[str, dict] = {
@@ -178,21 +183,26 @@ NETWORKS = (
     *REFUGE_PRESETS,
     *VESSEL_PRESETS,
     *VESSEL_GAN_PRESETS,
+    *BESIDE_PRESETS,
 )
 
 
 def frozen_part(name: str, options: Mapping[str, Any]) -> str | None:
-    """The part of a network of REFUGE2 that is a trained network by itself; None where the network has none.
+    """The part of a network that is a trained network by itself; None where the network has none.
 
     That is the name of its layer, and what it tells. `options`: of the network called `name`.
     """
     if name == "refuge_glaucoma":
         return FINDINGS
+    if name in BESIDE_PRESETS:
+        return PART
     return VESSELS if name in REFUGE_PRESETS and options.get(VESSELS) is not None else None
 
 
 def point_loss(name: str, options: Mapping[str, Any]) -> str:
     """The class of `keras_realmnet.losses` by which the network called `name` learns points."""
+    if name in BESIDE_PRESETS:
+        name, options = options.get(MAIN, {}).get("preset", name), options.get(MAIN, {}).get("options", {})
     by_cells = name == "refuge_fovea" or options.get("point_head") == "offset_maps"
     return "ConfidenceOffsets" if by_cells else "EuclideanDistance"
 
@@ -211,8 +221,8 @@ def network_options(name: str) -> Mapping[str, Rule]:
         return LESION_SEGMENTATION
     if name in GRADING_PRESETS:
         return LESION_GRADING
-    if name == "grading_beside_lesions":
-        return BESIDE_LESIONS
+    if name in BESIDE_PRESETS:
+        return BESIDE
     if name in LESION_GUIDED_PRESETS:
         return LESION_GUIDED
     if name in GUIDED_PRESETS:

@@ -181,7 +181,8 @@ class Recipe:
             )
         if self.part_run is not None and frozen_part(self.preset, self.model_options) is None:
             raise ValueError(
-                "part_run is for a network of REFUGE2 that has a frozen part: findings, or vessels by model_options. "
+                "part_run is for a network with a frozen part: beside, or of REFUGE2, findings, or vessels by "
+                "model_options. "
                 f"Received: {self.part_run!r} for {self.preset!r}"
             )
         if self.loss_options_after_drop and self.drop_after is None:

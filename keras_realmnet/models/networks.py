@@ -6,14 +6,10 @@ from typing import Any
 import keras
 
 from keras_realmnet.arguments import HEADS, check
+from keras_realmnet.models.beside import beside_network
 from keras_realmnet.models.edge import HEAD_CLASSES, edge_network
 from keras_realmnet.models.guided.network import guided_network
-from keras_realmnet.models.lesions.grading import (
-    attention_branch_network,
-    grade_beside_lesions_network,
-    lesion_guided_network,
-    plain_network,
-)
+from keras_realmnet.models.lesions.grading import attention_branch_network, lesion_guided_network, plain_network
 from keras_realmnet.models.lesions.segmentation import lesion_network
 from keras_realmnet.models.palm import palm_classifier, palm_disc, palm_fovea
 from keras_realmnet.models.realmnet import RealMNet
@@ -24,6 +20,7 @@ from keras_realmnet.models.vessels.adversarial import VesselGAN
 from keras_realmnet.models.vessels.segmentation import vessel_lite, vessel_unet
 from keras_realmnet.presets import (
     BASELINE_PRESETS,
+    BESIDE_PRESETS,
     EDGE_PRESETS,
     GRADING_PRESETS,
     GUIDED_PRESETS,
@@ -52,7 +49,7 @@ def build(
     Args:
         name: a row of `keras_realmnet.presets`: realmnet_…, a baseline, palm_classifier, palm_fovea, palm_disc,
             edge_lite0, edge_mobilenet_v2, one that tells lesions (lesion_net_…, fcn_…, unet, deeplab_v3_plus, danet),
-            grading_…, guided_…, refuge_…, or vessels (vessel_lite, vessel_unet, vessel_gan_…).
+            grading_…, guided_…, refuge_…, vessels (vessel_lite, vessel_unet, vessel_gan_…), or beside.
         outputs: a task's, {name: what it is}. Maps and features are not the network's: `deploy_graph` adds them.
         image_size: pixels, one number or (height, width); `None`: the preset's.
         load_weights: `False` for random weights, or what the network's own documentation says, "imagenet" for one.
@@ -99,6 +96,8 @@ def build(
         return _lesion_guided(name, ends, {**LESION_GUIDED_PRESETS[name], **options, **common})
     if name in GUIDED_PRESETS:
         return _guided(name, ends, {**GUIDED_PRESETS[name], **options, **common})
+    if name in BESIDE_PRESETS:
+        return _beside(name, ends, **{**BESIDE_PRESETS[name], **options, **common})
     if name in GRADING_PRESETS:
         arguments = {**GRADING_PRESETS[name], **options, **common, "name": name}
         if name == "grading_abn":
@@ -119,8 +118,25 @@ def _lesion_guided(name, ends, arguments):
     for lesion_key, masks in ends.items():
         if lesion_key != key:
             arguments |= {"lesion_output": lesion_key, "lesions": masks.channels}
-    make = grade_beside_lesions_network if name == "grading_beside_lesions" else lesion_guided_network
-    return make(key, len(output.labels), **arguments, name=name)
+    return lesion_guided_network(key, len(output.labels), **arguments, name=name)
+
+
+def _beside(name, ends, main, part, reduction=1, image_size=None, load_weights=False, dtype=None):
+    sides = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    if any(side % reduction for side in sides):
+        raise ValueError(f"image_size must be a multiple of the reduction, {reduction}. Received: {image_size!r}")
+    key = part["output"]
+    if key not in ends:
+        raise ValueError(f"the output of part must be one of {', '.join(ends)}. Received: {key!r}")
+    others = {other: output for other, output in ends.items() if other != key}
+    small = tuple(side // reduction for side in sides)
+    return beside_network(
+        build(main["preset"], others, small, load_weights, dtype, **main.get("options", {})),
+        build(part["preset"], {key: ends[key]}, sides, False, dtype, **part.get("options", {})),
+        reduction,
+        name=name,
+        dtype=dtype,
+    )
 
 
 def _guided(name, ends, arguments):
@@ -161,11 +177,13 @@ def check_answers(name: str, outputs: Mapping[str, Output]) -> None:
         expected, fits = "one output of masks", _one(ends, Masks)
     elif name == "refuge_disc_cup" or name in VESSEL_GAN_PRESETS:
         expected, fits = "one output of masks that are not exclusive", _one(ends, Masks) and not ends[0].exclusive
+    elif name in BESIDE_PRESETS:
+        expected = "two outputs or more, of which the frozen part's is of masks"
+        fits = len(ends) > 1 and any(isinstance(output, Masks) for output in ends)
     elif name in LESION_GUIDED_PRESETS:
         masks = [output for output in ends if isinstance(output, Masks)]
-        must = name == "grading_beside_lesions"
-        expected = f"one output of grades, and {'one' if must else 'at most one'} of masks that are not exclusive"
-        fits = _one([output for output in ends if output not in masks], Grades) and must <= len(masks) <= 1
+        expected = "one output of grades, and at most one of masks that are not exclusive"
+        fits = _one([output for output in ends if output not in masks], Grades) and len(masks) <= 1
         fits = fits and not any(output.exclusive for output in masks)
     elif name in GUIDED_PRESETS:
         marked = [output for output in ends if is_marked(output)]

@@ -43,7 +43,7 @@ def initial_model(recipe: Recipe, size: int) -> keras.Model:
 
     The Lesion-Net beside which a network grades is that of `recipe.lesion_run`, the run of one or of a network that
     grades beside one; `recipe.weights` is what the encoder that grades starts from, as without a Lesion-Net. The part
-    of a network of REFUGE2 that is a trained network by itself is that of `recipe.part_run`, likewise.
+    of a network that is a trained network by itself (beside, or of REFUGE2) is that of `recipe.part_run`, likewise.
 
     Raises:
         RealMNetError: there is no such file or run, or it does not fit; a network with such a part has none that is

@@ -16,7 +16,6 @@ from keras_realmnet.weights import transfer_weights
 __all__ = [
     "LESION_NET",
     "attention_branch_network",
-    "grade_beside_lesions_network",
     "lesion_guided_network",
     "plain_network",
     "use_lesion_net",
@@ -160,57 +159,6 @@ def lesion_guided_network(
         return Network(images, ends, name=name)
 
 
-def grade_beside_lesions_network(
-    output,
-    classes,
-    lesion_output,
-    lesions,
-    lesion_stride=2,
-    reduction=2,
-    encoder="efficientnet_lite0",
-    image_size=1152,
-    load_weights=False,
-    frozen_stride=None,
-    name="grading_beside_lesions",
-    dtype=None,
-):
-    """A frozen Lesion-Net, and a grade that does not look at it: two answers from one picture, for the box. Ours.
-
-    A microaneurysm is seen at a size at which a grade costs much more than it gains: the encoder that grades sees the
-    picture reduced, as means of `reduction` × `reduction` pixels.
-
-    Args:
-        output: name of the output. classes: how many grades.
-        lesion_output: name of the output for the masks. lesions: how many the Lesion-Net tells. lesion_stride: where
-            its path ends.
-        reduction: by how much the picture is smaller for the grade; `image_size` is a multiple of 32 times it.
-        encoder, image_size, load_weights, name, dtype: as for `lesion_network`; the weights are of the encoder that
-            grades. frozen_stride: as for `lesion_encoder`, of that one.
-
-    Returns:
-        A `Network`: images (batch, h, w, 3), RGB, 0–255 → {output: logits (batch, classes), float32, lesion_output:
-        logits (batch, h / lesion_stride, w / lesion_stride, lesions), float32}. Its Lesion-Net is for
-        `use_lesion_net`, as that of `lesion_guided_network`.
-
-    Raises:
-        ValueError: an `image_size` that cannot be reduced so.
-    """
-    sides = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-    if any(side % (32 * reduction) for side in sides):
-        raise ValueError(f"image_size must be a multiple of {32 * reduction}. Received: {image_size!r}")
-    with precision(dtype):
-        small = tuple(side // reduction for side in sides)
-        network = lesion_encoder(encoder, small, load_weights, dtype, frozen_stride)
-        lesion_net = lesion_network(
-            lesion_output, lesions, "expansive", lesion_stride, encoder, image_size, name=LESION_NET, dtype=dtype
-        )
-        lesion_net.trainable = False
-        images = keras.Input((*sides, 3), name="images")
-        reduced = layers.AveragePooling2D(reduction, dtype="float32", name="reduced")(images)
-        ends = {output: pooled_logits(network(reduced)[-1], classes, output)}
-        return Network(images, {**ends, lesion_output: lesion_net(images)[lesion_output]}, name=name)
-
-
 def _convolved(maps, channels):
     x = conv_norm_relu(maps, SIDE_CHANNELS, name="side")
     return layers.Conv2D(channels, 3, padding="same", activation="sigmoid", name="side_attention")(x)
@@ -225,7 +173,7 @@ def _largest(maps):
 
 
 def use_lesion_net(model, lesion_net):
-    """Gives the frozen Lesion-Net of a network above the weights of `lesion_net`, a trained `lesion_network`.
+    """Gives the frozen part of a `lesion_guided_network` the weights of `lesion_net`, a trained `lesion_network`.
 
     Returns:
         `model`.

@@ -14,7 +14,6 @@ from keras_realmnet.models.networks import build
 from keras_realmnet.presets import GRADING_PRESETS, LESION_GUIDED_PRESETS
 from keras_realmnet.tasks.outputs import Grades, Labels, Masks
 from keras_realmnet.tasks.vocabulary import Label, LabelSet
-from keras_realmnet.weights import transfer_weights
 
 tensorflow_only = pytest.mark.tensorflow_only  # the encoders beside them are tested on every backend
 
@@ -27,7 +26,7 @@ GRADES = Grades(label_set("grades", "R0", "R1", "R2", "R3", "R4"))
 LESIONS = Masks(label_set("lesions", "MA", "HE", "EX"))
 DISC = Masks(label_set("disc", "disc"), exclusive=True)
 BOTH = {"lesions": LESIONS, "grades": GRADES}
-GUIDED = [name for name in LESION_GUIDED_PRESETS if name != "grading_beside_lesions"]
+GUIDED = list(LESION_GUIDED_PRESETS)
 
 
 def made(name, outputs=None, size=64, **options):
@@ -156,28 +155,6 @@ def test_grades_look_at_what_the_lesion_net_tells(name):
 
 
 @tensorflow_only
-def test_a_grade_beside_lesions_sees_the_picture_reduced_and_leaves_the_lesions_as_they_are():
-    model = made("grading_beside_lesions", BOTH, 128, lesion_stride=8, frozen_stride=16)
-    lesion_net = build("lesion_net_8s", {"lesions": LESIONS}, 128, encoder="mobilenet_v2", frozen_stride=32)
-    use_lesion_net(model, lesion_net)
-    plain = made("grading_plain")
-    transfer_weights(model.get_layer("encoder"), plain.get_layer("encoder"))
-    plain.get_layer("grades").set_weights(model.get_layer("grades").get_weights())
-    given = images(2, (128, 128))
-    told = numbers(model(given))
-    np.testing.assert_allclose(told["lesions"], numbers(lesion_net(given))["lesions"], atol=1e-5)
-    halved = given.reshape(2, 64, 2, 64, 2, 3).mean(axis=(2, 4))
-    np.testing.assert_allclose(told["grades"], numbers(plain(halved))["grades"], atol=1e-5)
-    assert len(model.trainable_variables) == len(made("grading_plain", frozen_stride=16).trainable_variables)
-    graph = deploy_graph(model, batch_size=None, activations={"grades": "softmax", "lesions": "sigmoid"})
-    deployed = numbers(graph(given))
-    np.testing.assert_allclose(deployed["grades"], numbers(ops.softmax(told["grades"])), atol=1e-5)
-    np.testing.assert_allclose(deployed["lesions"], 1 / (1 + np.exp(-told["lesions"])), atol=1e-5)
-    with pytest.raises(ValueError, match=r"a multiple of 64\. Received: 96"):
-        made("grading_beside_lesions", BOTH, 96)
-
-
-@tensorflow_only
 def test_another_lesion_net_does_not_fit():
     with pytest.raises(WeightsMismatch, match="weights"):
         use_lesion_net(
@@ -193,7 +170,6 @@ def test_another_lesion_net_does_not_fit():
         ("grading_plain", {"m": LESIONS}, r"one output of labels or grades\. Received: m \(masks\)"),
         ("grading_abn", {"a": GRADES, "b": GRADES}, r"one output of labels or grades\. Received: a \(grades\), b \(gr"),
         ("grading_abn", {}, r"Received: none"),
-        ("grading_beside_lesions", {"g": GRADES}, r"one output of grades, and one of masks .*Received: g \(grades\)"),
         ("grading_lesion_max", {"m": LESIONS}, r"one output of grades, and at most one of masks .*Received: m"),
         ("grading_lesion_max", {"g": GRADES, "d": DISC}, r"Received: g \(grades\), d \(exclusive masks\)"),
         ("grading_lesion_conv", {"g": GRADES, "a": LESIONS, "b": LESIONS}, r"Received: g \(grades\), a \(masks\), b"),

@@ -168,7 +168,7 @@ def test_one_network_for_lesions_and_a_grade(tmp_path):
     lesions = small(replace(lesions, data=in_folds(lesions.data, None)))
     run = untrained(tmp_path / "lesions", lesions, 0)
     recipe = small(with_data(load_recipe("lesions_grade_lite"), str(tmp_path)))
-    recipe = replace(recipe, lesion_run=str(run), data=in_folds(recipe.data, None))
+    recipe = replace(recipe, part_run=str(run), data=in_folds(recipe.data, None))
     assert fit(recipe, tmp_path / "run", cache=tmp_path / "cache") == {}
     model, _ = load_run(tmp_path / "run")
     assert set(model.output) == set(read_task(tmp_path / "run").trained) == {"lesions", "grade"}

@@ -6,7 +6,7 @@ Score:    none: all pictures train; by cross-validation, lesions as lesions_lite
 
 FUNDUS holds two folders: idrid (images, masks in the colours of the lesions) and idrid_fovea_dr (pictures with
 labels.csv, as for grading_lite). The lesions are those of runs/lesions_lite (the recipe of that name, --fold all), or
-of another run, --set lesion_run=…; they stay as they are. The grade learns as in grading_lite, from the picture at half
+of another run, --set part_run=…; they stay as they are. The grade learns as in grading_lite, from the picture at half
 its size, 576 px, and from the 17 pictures with masks as well. It does not look at the lesions: that this helps was not
 shown (docs/lesion_net.md).
 
@@ -29,8 +29,16 @@ RECIPE = replace(
             replace(lesions_lite.PICTURES, folder="idrid"),
         ),
     ),
-    preset="grading_beside_lesions",
-    model_options={**grading_lite.RECIPE.model_options, "lesion_stride": 2, "reduction": 2},
-    lesion_run="runs/lesions_lite",
+    preset="beside",
+    model_options={
+        "main": {"preset": grading_lite.RECIPE.preset, "options": grading_lite.RECIPE.model_options},
+        "part": {
+            "output": "lesions",
+            "preset": lesions_lite.RECIPE.preset,
+            "options": lesions_lite.RECIPE.model_options,
+        },
+        "reduction": 2,
+    },
+    part_run="runs/lesions_lite",
     phases=(Phase(epochs=4, size=1152),),
 )
