@@ -1,7 +1,7 @@
 """A run folder read again: its recipe, its network, what that network says of images."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_realmnet.errors import RealMNetError
+from keras_realmnet.models.ensemble import ensemble_network
 from keras_realmnet.models.networks import build
 from keras_realmnet.tasks.outputs import Masks, Output
 from keras_realmnet.tasks.task import Task
@@ -20,12 +21,17 @@ from training.recipe import Recipe
 
 __all__ = [
     "CROSS_VALIDATION",
+    "ENSEMBLE_FILE",
     "TASK_FILE",
+    "WEIGHTS_FILE",
     "activated",
     "answers",
     "build_model",
     "cross_validated",
+    "load_ensemble",
     "load_run",
+    "members_of",
+    "patients_learned",
     "predict",
     "predict_parts",
     "read_recipe",
@@ -37,6 +43,7 @@ __all__ = [
 
 TASK_FILE = "task.json"  # of a run folder: what the network answers
 CROSS_VALIDATION = "cross_validation.json"  # of a run folder: see `training.scoring.folds`
+ENSEMBLE_FILE = "ensemble.json"  # of that of an ensemble: what it is the mean of
 WEIGHTS_FILE = "weights.weights.h5"
 
 
@@ -100,11 +107,49 @@ def load_run(run: Path) -> tuple[keras.Model, Recipe]:
     Raises:
         RealMNetError: `run` is not the folder of a finished run.
     """
-    recipe = recipe_of_run(run)
+    recipe, members, task = recipe_of_run(run), members_of(run), read_task(run)
     keras.config.set_dtype_policy("float32")
-    model = build_model(recipe, recipe.image_size, task=read_task(run))
+    model = load_ensemble(members, task) if members else build_model(recipe, recipe.image_size, task=task)
     model.load_weights(Path(run) / WEIGHTS_FILE)
     return model, recipe
+
+
+def load_ensemble(recipes: Sequence[Recipe], task: Task, weights: Sequence[Path] = ()) -> keras.Model:
+    """The mean of the networks of several recipes that answer `task`, each with its weights where they are given."""
+    keras.config.set_dtype_policy("float32")
+    members = [build_model(recipe, recipe.image_size, task=task) for recipe in recipes]
+    for member, path in zip(members, weights, strict=False):
+        member.load_weights(path)
+    return ensemble_network(members, {name: output.activation for name, output in task.trained.items()})
+
+
+def members_of(run: Path) -> list[Recipe]:
+    """The recipes of the members of an ensemble, which `training.studies.ensembles` writes; of another run none.
+
+    Raises:
+        RealMNetError: its list of members is none.
+    """
+    path = Path(run) / ENSEMBLE_FILE
+    if not path.is_file():
+        return []
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return [Recipe.from_dict(member["recipe"]) for member in values["members"]]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RealMNetError(f"{path}: not a list of members as ensemble writes it ({error})") from error
+
+
+def patients_learned(run: Path, cache: Path) -> set[str]:
+    """Whose pictures the network of a run has learned from, or any member of an ensemble.
+
+    Raises:
+        RealMNetError: `run` is not the folder of a finished run. DataSetError: the pictures are not there.
+    """
+    learned: set[str] = set()
+    for recipe in members_of(run) or [recipe_of_run(run)]:
+        images = recipe.data.load("train", recipe.spec(), cache)
+        learned |= set() if images is None else set(images.patients)
+    return learned
 
 
 def recipe_of_run(run: Path) -> Recipe:

@@ -9,11 +9,13 @@ from collections.abc import Collection, Mapping
 import keras
 from keras import layers
 
+from keras_realmnet.deploy.ensembles import average_probabilities, merge_copies
 from keras_realmnet.deploy.folding import fold
 from keras_realmnet.deploy.layers import DeployedWindowAttention, erf_gelu
 from keras_realmnet.deploy.settings import refuse
 from keras_realmnet.deploy.steps import HEADS, Step, Steps, steps_of
 from keras_realmnet.errors import RealMNetError
+from keras_realmnet.models.ensemble import Ensemble
 from keras_realmnet.models.heads import ClassMaps
 from keras_realmnet.models.network import learned_by
 from keras_realmnet.models.realmnet import RealMNet
@@ -37,7 +39,8 @@ def deploy_graph(
 
     Layers keep their names, also those of networks inside, which are taken apart; a name that is there already gets a
     number. What is folded, and what is left of the rest: `folding.fold`. The attention bias stays the learned table and
-    a Gather: LiteRT's converter and ONNX Runtime expand it ahead of time.
+    a Gather: LiteRT's converter and ONNX Runtime expand it ahead of time. What several members of an ensemble compute
+    alike is computed once.
 
     Args:
         model: a functional network, images (batch, h, w, 3) → {output name: logits} or one tensor; it stays as it is.
@@ -70,14 +73,17 @@ def deploy_graph(
     names = [end for end, output in learned_by(ends).items() if end == output]
     class_maps, features = dict(class_maps or {}), dict(features or {})
     wanted = _wanted(names, class_maps, features, outputs)
-    network = steps_of(model, ends)
+    network, applied = steps_of(model, ends), dict(activations or {})
+    if isinstance(model, Ensemble):
+        merge_copies(network)
+        applied = average_probabilities(network, applied)
     fold(network)
     images = keras.Input(network.images.shape, batch_size=batch_size, name="images")
     tensors, built = _built(network, images)
 
     def tail(name):
         if name in names:
-            tensor, activation = tensors[network.outputs[name]], (activations or {})[name]
+            tensor, activation = tensors[network.outputs[name]], applied[name]
             return tensor if activation is None else layers.Activation(activation, name=name)(tensor)
         of = class_maps.get(name) or features[name]
         step = network.outputs[of]

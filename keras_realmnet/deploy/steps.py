@@ -12,6 +12,7 @@ from keras_realmnet.deploy.settings import expect, expect_last_axis, refuse
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.models.batch_norm import BatchNormalization
 from keras_realmnet.models.edge import SoftArgmax
+from keras_realmnet.models.ensemble import MeanProbability
 from keras_realmnet.models.heads import LinearHead, ResidualAttentionHead
 from keras_realmnet.models.offset_maps import OffsetPeaks
 from keras_realmnet.models.refuge.pictures import ChannelStandardization, Resized, ZeroLocalMean
@@ -26,7 +27,7 @@ HEADS = (LinearHead, ResidualAttentionHead)
 KNOWN = (
     *CONVOLUTIONS,
     *HEADS,
-    *(SoftArgmax, OffsetPeaks, ChannelStandardization, Resized, ZeroLocalMean),
+    *(SoftArgmax, OffsetPeaks, ChannelStandardization, Resized, ZeroLocalMean, MeanProbability),
     *(layers.Dense, layers.ZeroPadding2D, layers.Cropping2D),
     *(layers.MaxPooling2D, layers.AveragePooling2D, layers.GlobalMaxPooling2D, layers.GlobalAveragePooling2D),
     *(layers.UpSampling2D, layers.Resizing, layers.Reshape, layers.Flatten),
@@ -87,9 +88,13 @@ class Steps:
     def remove(self, step: Step) -> None:
         """Lets the readers of `step`, which has one input, read that."""
         (before,) = step.inputs
+        self.put(before, step)
+
+    def put(self, other: Step, step: Step) -> None:
+        """Puts `other`, which is computed before, in the place of `step`."""
         for reader in self.steps:
-            reader.inputs = [before if x is step else x for x in reader.inputs]
-        self.outputs = {name: before if output is step else output for name, output in self.outputs.items()}
+            reader.inputs = [other if x is step else x for x in reader.inputs]
+        self.outputs = {name: other if output is step else output for name, output in self.outputs.items()}
         self.steps.remove(step)
 
 

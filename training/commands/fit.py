@@ -1,4 +1,4 @@
-"""Commands that train: one recipe, the variants of a study, the paper's protocols."""
+"""Commands that train, one recipe, the variants of a study, the paper's protocols; and runs as one."""
 
 from pathlib import Path
 from typing import Annotated
@@ -22,10 +22,11 @@ from training.commands.options import (
     Track,
     recipe_from_options,
     trainer,
+    use_backend,
     writable,
 )
 
-__all__ = ["fit", "protocol", "sweep"]
+__all__ = ["ensemble", "fit", "protocol", "sweep"]
 
 
 def fit(
@@ -70,6 +71,28 @@ def fit(
     folder = out or Path("runs") / chosen.name
     train(chosen, folder, resume)
     print(f"written: {folder}")
+
+
+def ensemble(
+    run_folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of the members, finished runs.")],
+    out: Annotated[Path, typer.Option(callback=writable, help="Run folder of the ensemble.")],
+    cache: Cache = Path("data/cache"),
+    bootstrap: Replicates = 1000,
+    backend: Backend = None,
+) -> None:
+    """Make one run of several, whose network says the mean of theirs, and score it on held-out images.
+
+    Probabilities are averaged, and the places of points. All members answer the same, at the same size, and have
+    learned from the same data, if need be from other folds of it; then no picture is held out. The members' folders
+    are not needed any more.
+
+    [bold]Example[/bold]: python -m training ensemble runs/fovea_1 runs/fovea_2 runs/fovea_3 --out runs/fovea
+    """
+    use_backend(backend)
+    from training.studies.ensembles import write_ensemble
+
+    write_ensemble(run_folders, out, cache=cache, replicates=bootstrap)
+    print(f"written: {out}")
 
 
 def sweep(

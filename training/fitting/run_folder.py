@@ -17,13 +17,14 @@ from keras_realmnet.tasks.task import Task
 from training.datasets.image_set import ImageSet
 from training.fitting.packages import versions
 from training.recipe import Recipe
-from training.runs import TASK_FILE, read_recipe, read_task, recipe_json, recipe_of_run
+from training.runs import ENSEMBLE_FILE, TASK_FILE, read_recipe, read_task, recipe_json, recipe_of_run
 
-__all__ = ["OWN_FILES", "BeginRun", "check_same_data", "check_same_task", "known_recipe", "run_facts"]
+__all__ = ["OWN_FILES", "BeginRun", "check_same_data", "check_same_task", "known_recipe", "learned_from", "run_facts"]
 
 # What a run folder holds of ours, and what --no-resume deletes there.
 OWN_FILES = (
     *("recipe.json", "task.json", "run.json", "history.csv", "scores.json", "validation_scores.csv", "test_scores.csv"),
+    ENSEMBLE_FILE,
     *("scores_on_*.json", "scores_on_*.csv"),
     *("recipe.tmp", "task.tmp", "run.tmp", "history.tmp", "scores.tmp", "unfinished.weights.h5"),
     *(
@@ -123,7 +124,7 @@ def run_facts(recipe: Recipe, data: ImageSet, validation: ImageSet | None, spec:
         "versions": versions(),
         "git_commit": git.stdout.strip() or None,
         "seed": recipe.seed,
-        "training_data": _learned_from(recipe),
+        "training_data": learned_from(recipe),
         "images": {split: len(images) for split, images in sets.items()},
         "patients": {split: len(set(images.patients)) for split, images in sets.items()},
         "label_counts": _label_counts(sets) if any(map(_classifies, recipe.data.task.trained.values())) else {},
@@ -133,7 +134,8 @@ def run_facts(recipe: Recipe, data: ImageSet, validation: ImageSet | None, spec:
     }
 
 
-def _learned_from(recipe: Recipe) -> str:
+def learned_from(recipe: Recipe) -> str:
+    """The data of a run in words, and that of its frozen part."""
     if recipe.frozen_run is None:
         return recipe.data.describe()
     run, part = recipe.frozen_run

@@ -17,7 +17,7 @@ from keras_realmnet.weights import transfer_weights
 from training.data.files.notices import noticed, tell
 from training.datasets.image_set import ImageSet
 from training.recipe import Recipe
-from training.runs import build_model, load_run, read_task, recipe_of_run
+from training.runs import build_model, load_run, patients_learned, read_task, recipe_of_run
 from training.scoring.figures import Losses
 from training.tasks.objective import objectives
 
@@ -94,14 +94,12 @@ def check_part_run(run: str, part: str, held_out: Iterable[ImageSet | None], cac
         RealMNetError: the network of `run` learned from patients of the images `held_out`, on which the network would
             be validated or tested; names them.
     """
-    theirs = recipe_of_run(Path(run).expanduser())
     try:
-        learned = theirs.data.load("train", theirs.spec(), cache)
+        known = patients_learned(Path(run).expanduser(), cache)
     except DataSetError as error:
         what = f"whether its {part} learned from pictures that are held out here is not known"
         tell(noticed((f"{run}: {what}", [str(error)])))
         return
-    known = set() if learned is None else set(learned.patients)
     seen = sorted(known & {patient for images in held_out if images is not None for patient in images.patients})
     if seen:
         raise RealMNetError(

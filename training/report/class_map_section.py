@@ -74,7 +74,7 @@ def _mapped_examples(
     """
     model, recipe = network_of(run)
     if not hasattr(model, "inference_model"):
-        raise RealMNetError(f"{recipe.preset} has no class maps; RealMNet has")
+        raise RealMNetError(f"{model.name} has no class maps; RealMNet has")
     images = scored_images(run, recipe, data, cache)
     from keras_realmnet.models.heads import EXPLANATIONS  # Keras, which the rest does without
     from keras_realmnet.models.map_offset import measure_map_offset

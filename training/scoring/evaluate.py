@@ -24,7 +24,16 @@ from training.datasets.data_set import DataSet
 from training.datasets.image_set import ImageSet
 from training.datasets.landmarks import DISC
 from training.recipe import Recipe, with_data
-from training.runs import CROSS_VALIDATION, TASK_FILE, cross_validated, load_run, read_task, with_thresholds
+from training.runs import (
+    CROSS_VALIDATION,
+    TASK_FILE,
+    cross_validated,
+    load_run,
+    members_of,
+    patients_learned,
+    read_task,
+    with_thresholds,
+)
 from training.scoring.arrays import Array, ratio
 from training.scoring.bootstrap import Bootstrap, with_intervals
 from training.scoring.cases import Cases
@@ -161,7 +170,8 @@ def evaluate_on(
 
     Raises:
         RealMNetError: `run` is not the folder of a finished run.
-        DataSetError: the data asks for what the network does not answer, or is not there.
+        DataSetError: the data asks for what the network does not answer, or is not there; or it has pictures of
+            patients from whom a member of an ensemble has learned.
     """
     model, recipe = load_run(run)
     images = data.load("train", recipe.spec(), cache)
@@ -169,6 +179,7 @@ def evaluate_on(
         raise DataSetError(f"{name}: no pictures")
     task = read_task(run)
     check_answered(images.task.trained, task.trained)
+    _check_not_learned(run, images, cache)
     cases = cases_of(model, images, recipe.batch_size, answered=task.trained)
     points = {
         rule.output: rule.point
@@ -364,6 +375,16 @@ def _held_out(run: Path, recipe: Recipe, cache: Path) -> tuple[dict[str, ImageSe
     if same:
         splits.pop("validation")
     return splits, same
+
+
+def _check_not_learned(run: Path, images: ImageSet, cache: Path) -> None:
+    """Of an ensemble: of folds each of its members has learned what another one was tested on."""
+    seen = sorted(set(images.patients) & patients_learned(run, cache)) if members_of(run) else []
+    if seen:
+        raise DataSetError(
+            f"{run}: members of this ensemble have learned from pictures of these patients; score their folds by "
+            f"cross-validation. Found: {', '.join(seen)}"
+        )
 
 
 def write_json(path: Path, value: Any) -> None:

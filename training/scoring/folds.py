@@ -23,7 +23,7 @@ from training.scoring.pooled import Pooled, write_pooled
 from training.scoring.printing import print_outputs
 from training.scoring.thresholds import choose_mask_thresholds, choose_thresholds, chosen_by_pixels, ranked_pixels
 
-__all__ = ["score_folds"]
+__all__ = ["but_for_the_fold", "score_folds"]
 
 
 def score_folds(
@@ -111,18 +111,19 @@ def _check_folds(runs: Sequence[Path], recipes: Sequence[Recipe]) -> int:
         there = ", ".join(f"{run} {k}/{n}" for run, (k, n) in zip(runs, folds, strict=True))
         raise RealMNetError(f"expected one run for each of {counts} folds. Received: {there}")
     for run, recipe in zip(runs, recipes, strict=True):
-        if _but_for_the_fold(recipe) != _but_for_the_fold(recipes[0]):
+        if but_for_the_fold(recipe.to_dict()) != but_for_the_fold(recipes[0].to_dict()):
             raise RealMNetError(f"{run}: its recipe is not that of {runs[0]}")
     return counts
 
 
-def _but_for_the_fold(recipe: Recipe) -> dict[str, Any]:
-    values = recipe.to_dict()
-    found = [values["data"]]
+def but_for_the_fold(values: dict[str, Any]) -> dict[str, Any]:
+    """A recipe, or its data, as a mapping that it may change: the same without its fold, wherever that stands."""
+    found: list[Any] = [values]
     while found:
         each = found.pop()
         if isinstance(each, Mapping):
-            each.pop("fold", None)  # type: ignore[attr-defined]
+            if each.get("kind") == CrossValidation.kind:
+                each.pop("fold", None)  # type: ignore[attr-defined]
             found += each.values()
         elif isinstance(each, list | tuple):
             found += each

@@ -1,0 +1,125 @@
+"""Runs of the same question as one run: its network says the mean of what theirs say."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from keras_realmnet.errors import DataSetError, RealMNetError
+from keras_realmnet.tasks.outputs import Masks
+from keras_realmnet.tasks.task import Task
+from training.datasets.data_set import DataSet
+from training.datasets.registry import data_to_dict, in_folds
+from training.fitting.checkpoints import save_whole
+from training.fitting.fit import training_images
+from training.fitting.folders import check_folder
+from training.fitting.run_folder import known_recipe, learned_from, run_facts
+from training.recipe import Recipe
+from training.runs import (
+    ENSEMBLE_FILE,
+    TASK_FILE,
+    WEIGHTS_FILE,
+    load_ensemble,
+    members_of,
+    read_task,
+    recipe_json,
+    recipe_of_run,
+)
+from training.scoring.evaluate import evaluate, write_json
+from training.scoring.folds import but_for_the_fold
+
+__all__ = ["write_ensemble"]
+
+
+def write_ensemble(
+    runs: Sequence[Path], out: Path, cache: Path = Path("data/cache"), replicates: int = 1000
+) -> dict[str, Any]:
+    """Makes the folder of a run of which the network says the mean of what those of `runs` say, and scores it.
+
+    Probabilities are averaged, and the places of points. The folder has all that another run's has but a history, and
+    `ensemble.json`: of each member its folder then, its recipe and the SHA-256 of its weights. The members' folders are
+    not needed any more. Its data is that of the members; of runs of several folds it holds out what none of them has
+    learned from, often nothing.
+
+    Returns:
+        What `evaluate` found; nothing where no picture is held out for a test, which it says.
+
+    Raises:
+        RealMNetError: fewer than two runs, or one twice; a folder that is not that of a finished run, or is that of an
+            ensemble; runs that answer other questions, see other sizes or learn from other data than the first but for
+            the fold; or there is a run in `out`.
+        DataSetError: the data is not there.
+    """
+    check_folder(out)
+    if known_recipe(out) is not None:
+        raise RealMNetError(f"{out} holds a run: choose another --out")
+    recipes = _members(runs)
+    data = _data(recipes)
+    task = data.task
+    recipe = replace(recipes[0], name=f"{recipes[0].name}_ensemble", data=data)
+    train, validation = (data.load(split, recipe.spec(), cache) for split in ("train", "validation"))
+    if train is None:
+        raise DataSetError(f"{data.kind} data has nothing to train on")
+    facts = run_facts(recipe, training_images(recipe, train), validation, recipe.spec())
+    learned = dict.fromkeys(learned_from(replace(each, data=data)) for each in recipes)
+    facts["training_data"] = "; ".join([*learned, f"the mean of {len(runs)} networks"])
+    members = [
+        {"run": str(run), "recipe": recipe_json(each), "weights_sha256": _sha256(run / WEIGHTS_FILE)}
+        for run, each in zip(runs, recipes, strict=True)
+    ]
+    model = load_ensemble(recipes, task, [run / WEIGHTS_FILE for run in runs])
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "run.json", facts)
+    write_json(out / TASK_FILE, task.to_dict())
+    write_json(out / ENSEMBLE_FILE, {"members": members})
+    save_whole(model, out / WEIGHTS_FILE)
+    write_json(out / "recipe.json", recipe_json(recipe))  # the last: with it the folder is a run
+    if data.load("test", recipe.spec(), cache) is None:
+        print("no picture is held out for a test: the ensemble has no scores")
+        return {}
+    return evaluate(out, cache=cache, replicates=replicates)
+
+
+def _members(runs: Sequence[Path]) -> list[Recipe]:
+    """The recipes, once they are known to go together."""
+    if len(runs) < 2 or len({run.resolve() for run in runs}) < len(runs):
+        raise RealMNetError(f"expected two runs or more, each once. Received: {', '.join(map(str, runs))}")
+    recipes = [recipe_of_run(run) for run in runs]
+    first, task = recipes[0], recipes[0].data.task
+    for run, recipe in zip(runs, recipes, strict=True):
+        theirs = read_task(run)
+        if members_of(run):
+            raise RealMNetError(f"{run}: an ensemble is no member of one; name its members, {ENSEMBLE_FILE} has them")
+        if _question(theirs) != _question(task):
+            raise RealMNetError(
+                f"{run}: answers {', '.join(theirs.trained)} of {theirs.modality}, or by other vocabularies; expected "
+                f"what the data of {runs[0]} asks: {', '.join(task.trained)} of {task.modality}"
+            )
+        if recipe.spec() != first.spec():
+            raise RealMNetError(
+                f"{run}: sees pictures as {recipe.spec().to_dict()}; expected {first.spec().to_dict()}, as {runs[0]}"
+            )
+        if but_for_the_fold(data_to_dict(recipe.data)) != but_for_the_fold(data_to_dict(first.data)):
+            raise RealMNetError(f"{run}: learned from other data than {runs[0]}; only their folds may differ")
+    return recipes
+
+
+def _question(task: Task) -> tuple[Any, ...]:
+    """What a network must answer, by no thresholds, which follow from what it says."""
+    outputs = {
+        name: replace(output, threshold=0.5) if isinstance(output, Masks) else output
+        for name, output in task.trained.items()
+    }
+    return task.modality, outputs, task.measures
+
+
+def _data(recipes: Sequence[Recipe]) -> DataSet:
+    """That of all members; with what each of several folds holds out, the others have learned: nothing is left."""
+    datas = [recipe.data for recipe in recipes]
+    return datas[0] if all(data == datas[0] for data in datas) else in_folds(datas[0], None)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
