@@ -13,14 +13,14 @@ from training.commands.fit import ensemble, fit, protocol, sweep
 from training.commands.phantoms import phantom, phantom_study, samples
 from training.commands.prediction import predict, submit_refuge
 from training.commands.report import report
-from training.commands.scores import compare, cross_validation, evaluate, score, score_refuge
+from training.commands.scores import compare, cross_validation, evaluate, score, score_ratio, score_refuge
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
 
 # In the order of the help.
 COMMANDS = (
     *(fit, sweep, protocol, ensemble, augmentations),
-    *(evaluate, cross_validation, predict, score, submit_refuge, score_refuge, compare),
+    *(evaluate, cross_validation, predict, score, submit_refuge, score_refuge, score_ratio, compare),
     *(datasets, check, split, imbalance, resample, prepare, annotate, download),
     *(phantom, phantom_study, samples),
     report,

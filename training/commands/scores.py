@@ -20,7 +20,7 @@ from training.commands.options import (
     use_backend,
 )
 
-__all__ = ["compare", "cross_validation", "evaluate", "score", "score_refuge"]
+__all__ = ["compare", "cross_validation", "evaluate", "score", "score_ratio", "score_refuge"]
 
 
 def evaluate(
@@ -148,6 +148,37 @@ def score_refuge(
         print_json(result)
     else:
         print_challenge(result)
+
+
+def score_ratio(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run that answers disc and cup.")],
+    data: Annotated[str, typer.Option(help="Folder of pictures of which glaucoma is known.")],
+    layout: Annotated[str, typer.Option(help="How they lie there: refuge, drishti_gs or hrf.")] = "refuge",
+    cache: Cache = Path("data/cache"),
+    bootstrap: Replicates = 1000,
+    backend: Backend = None,
+) -> None:
+    """Score the vertical cup-to-disc ratio of a run as a predictor of glaucoma, on pictures that are new to it.
+
+    Writes ratio_on_LAYOUT.json and .csv into the run folder: AUROC and average precision, with intervals by patient.
+
+    [bold]Example[/bold]: python -m training score-ratio runs/disc_cup --data HRF --layout hrf
+    """
+    use_backend(backend)
+    from keras_realmnet.errors import RealMNetError
+    from training.datasets.data_set import SPLITS
+    from training.datasets.glaucoma import GlaucomaDataSet
+    from training.scoring.printing import print_challenge
+    from training.scoring.vertical_ratio import score_ratio as score_ratio_of
+
+    try:
+        pictures = GlaucomaDataSet(data, layout, outputs=("glaucoma",))
+        if pictures.has_sets:
+            pictures = GlaucomaDataSet(data, layout, outputs=("glaucoma",), train_on=SPLITS)
+    except ValueError as error:
+        raise RealMNetError(str(error)) from error
+    print_challenge(score_ratio_of(run_folder, pictures, layout, cache=cache, replicates=bootstrap))
+    print(f"written: {run_folder / f'ratio_on_{layout}.json'}")
 
 
 def compare(

@@ -19,6 +19,7 @@ from keras_realmnet.tasks.task import Task
 from keras_realmnet.tasks.vocabulary import Label, LabelSet
 from training.data.files.notices import noticed, tell
 from training.data.glaucoma.drishti_gs import read_drishti_gs
+from training.data.glaucoma.hrf import read_hrf
 from training.data.glaucoma.refuge import read_refuge
 from training.data.glaucoma.riga import ANNOTATORS, read_riga
 from training.data.glaucoma.table import GlaucomaTable
@@ -27,7 +28,7 @@ from training.datasets.data_set import SPLITS, check_split, sets_of
 from training.datasets.image_set import ImageSet
 from training.datasets.landmarks import CUP, DISC, DISC_AND_CUP, FOVEA_POINT
 
-__all__ = ["GLAUCOMA", "GlaucomaDataSet"]
+__all__ = ["GLAUCOMA", "LAYOUTS", "GlaucomaDataSet"]
 
 GLAUCOMA = LabelSet(
     name="glaucoma",
@@ -56,9 +57,13 @@ _LAYOUTS = {
     "drishti_gs": _Layout(
         "Drishti-GS (Sivaswamy et al., ISBI 2014; research use)", read_drishti_gs, (DIAGNOSIS, DISC_CUP), True
     ),
+    "hrf": _Layout(
+        "HRF (Budai et al., International Journal of Biomedical Imaging 2013)", read_hrf, (DIAGNOSIS,), False
+    ),
 }
+LAYOUTS = tuple(_LAYOUTS)
 _FIELDS = {
-    "layout": one_of(*_LAYOUTS),
+    "layout": one_of(*LAYOUTS),
     "annotator": optional(count(1, ANNOTATORS)),
     "held_out": number(0, 1, below=True),
     "seed": count(0),
@@ -68,17 +73,17 @@ _FIELDS = {
 
 @dataclass(frozen=True)
 class GlaucomaDataSet:
-    """Photographs in one of the layouts "refuge", "riga" and "drishti_gs" of `training.data.glaucoma`.
+    """Photographs in one of the layouts "refuge", "riga", "drishti_gs" and "hrf" of `training.data.glaucoma`.
 
     `outputs`: what is asked, some of what the layout knows:
 
-    - "glaucoma": whether there is any (REFUGE, and Drishti-GS where its folders say so).
+    - "glaucoma": whether there is any (REFUGE, HRF, and Drishti-GS where its folders say so).
     - "disc_cup": masks of the disc and of the cup, which is a part of it; the task has their vertical ratio, vCDR.
     - "landmarks": where the fovea lies (REFUGE).
 
     Pictures of which nothing of this is known are left out and told. `train_on`: those sets of the layout that train;
     the others are held out as the layout has them. REFUGE's 1,200 pictures as a part of REFUGE2's training are
-    train_on=("train", "validation", "test"). RIGA has no sets: a share `held_out` of the pictures is dealt to
+    train_on=("train", "validation", "test"). RIGA and HRF have no sets: a share `held_out` of the pictures is dealt to
     validation and test by `seed`, half each; 0: all train. `annotator`: of RIGA the one whose outlines are the truth;
     None: what at least half of them say. `prefix`: in front of the pictures' names, by which combined data tells those
     of several folders apart: REFUGE2's V0001.jpg is another picture than REFUGE's.

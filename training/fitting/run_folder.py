@@ -25,7 +25,7 @@ __all__ = ["OWN_FILES", "BeginRun", "check_same_data", "check_same_task", "known
 OWN_FILES = (
     *("recipe.json", "task.json", "run.json", "history.csv", "scores.json", "validation_scores.csv", "test_scores.csv"),
     ENSEMBLE_FILE,
-    *("scores_on_*.json", "scores_on_*.csv"),
+    *("scores_on_*.json", "scores_on_*.csv", "ratio_on_*.json", "ratio_on_*.csv"),
     *("recipe.tmp", "task.tmp", "run.tmp", "history.tmp", "scores.tmp", "unfinished.weights.h5"),
     *(
         "weights.weights.h5",

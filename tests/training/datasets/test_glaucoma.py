@@ -109,7 +109,7 @@ def test_drishti_gs(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"layout": "origa"}, "layout must be refuge, riga or drishti_gs. Received: 'origa'"),
+        ({"layout": "origa"}, "layout must be refuge, riga, drishti_gs or hrf. Received: 'origa'"),
         ({"layout": "riga", "outputs": ("landmarks",)}, "outputs must be some of disc_cup, each once. Received"),
         ({"outputs": ()}, "outputs must be some of glaucoma, disc_cup, landmarks, each once. Received"),
         ({"train_on": ("dev",)}, "train_on must be some of train, validation, test, each once. Received"),
