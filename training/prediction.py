@@ -19,6 +19,7 @@ from keras_realmnet.screening.image_io import UnreadableImage, may_be_image, rea
 from keras_realmnet.screening.preprocessing import FieldGeometry, PreprocessSpec, preprocess
 from keras_realmnet.screening.quality import assess
 from keras_realmnet.tasks.findings import Finding, GradeFinding, LabelFinding, MaskFinding, Measure, PointFinding
+from keras_realmnet.tasks.guidance import deployed
 from keras_realmnet.tasks.outputs import Grades, Labels, Masks, Points
 from keras_realmnet.tasks.task import Task
 from training.runs import activated, load_run, read_task
@@ -60,7 +61,7 @@ def predict_pictures(
             network has no feature map.
     """
     model, recipe = load_run(run)
-    task = read_task(run)
+    task = deployed(read_task(run))
     spec = recipe.spec()
     asked = _with_features(model) if features else model
     pictures = unreadable = 0

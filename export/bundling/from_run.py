@@ -17,12 +17,13 @@ from export.contract.by_kind.kinds import contract_of
 from export.contract.images import CACHE, Images, images_of_set
 from export.contract.parity import Parity
 from export.conversion.artifacts import DEFAULT_ARTIFACTS
-from export.conversion.deployment import with_class_maps
+from export.conversion.deployment import maps_in_words, with_class_maps
 from keras_realmnet import RealMNet
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.models.map_offset import MapOffset, measure_map_offset
 from keras_realmnet.screening.bundle.bundle import SOURCE_FILE, Bundle
 from keras_realmnet.screening.bundle.writing import write_bundle
+from keras_realmnet.tasks.guidance import deployed
 from keras_realmnet.tasks.outputs import Labels
 from keras_realmnet.tasks.rules import AnyAbove, OperatingPoint
 from keras_realmnet.tasks.task import Task
@@ -80,7 +81,7 @@ def bundle_from_run(
             default_artifact="int8" if "int8" in sources else artifacts[0],
             golden_image=np.ascontiguousarray(golden),
             training_data=training_data(run.facts, run.start),
-            scores=readable_scores(run.scores, parity, meaning.task, offset, run.folds),
+            scores=readable_scores(run.scores, parity, maps_in_words(run.model, meaning.task), offset, run.folds),
             versions=versions(run.facts, sources),
             intended_use=INTENDED_USE,
             source=Path(folder) / SOURCE_FILE if keep_source else None,
@@ -140,7 +141,7 @@ def _task(run: Path, scores: dict[str, Any] | None) -> Task:
     """
     from training.runs import read_task
 
-    task = read_task(run)
+    task = deployed(read_task(run))
     if not task.refers and scores and scores.get("operating_point"):
         (name,) = task.trained
         task = replace(task, rule=AnyAbove(name, OperatingPoint.from_dict(scores["operating_point"])))

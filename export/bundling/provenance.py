@@ -11,8 +11,6 @@ from export.conversion.to_onnx import opens_in
 from keras_realmnet.models.map_offset import MapOffset
 from keras_realmnet.screening.bundle.bundle import Bundle, against_keras
 from keras_realmnet.screening.bundle.writing import ArtifactSource
-from keras_realmnet.tasks.outputs import Maps
-from keras_realmnet.tasks.task import Task
 
 __all__ = ["INTENDED_USE", "measured_on", "readable_scores", "training_data", "versions", "versions_with_added"]
 
@@ -37,21 +35,22 @@ def training_data(facts: Mapping[str, Any], start: str | None) -> dict[str, Any]
 def readable_scores(
     scores: Mapping[str, Any] | None,
     parity: Mapping[str, Parity],
-    task: Task,
+    maps: str | None,
     offset: MapOffset | None,
     folds: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """`scores`: the scores.json of a run; None where it held nothing out. `offset`: of its class maps, where measured.
+    """`scores`: the scores.json of a run; None where it held nothing out.
+
+    `maps`: what its class maps are, in words; None where it has none. `offset`: of these, where measured.
 
     `folds`: the cross_validation.json of the run, where there is one.
     """
-    maps = {"class maps": "Grad-CAM"} if any(isinstance(each, Maps) for each in task.outputs.values()) else {}
-    if offset is not None:
-        maps["class maps"] += f", {offset.describe()}, as flipping tells ({offset.maps} maps of training images)"
+    if maps is not None and offset is not None:
+        maps += f", {offset.describe()}, as flipping tells ({offset.maps} maps of training images)"
     return {
         **({"test data": "none: all pictures trained"} if scores is None else _tested(scores)),
         **({} if folds is None else cross_validation(folds)),
-        **maps,
+        **({} if maps is None else {"class maps": maps}),
         **{against_keras(name): found.to_dict() for name, found in parity.items()},
     }
 

@@ -15,6 +15,7 @@ from keras_realmnet.screening.engines.base import Prediction
 from keras_realmnet.screening.image_io import UnreadableImage, may_be_image, read_image
 from keras_realmnet.screening.preprocessing import preprocess
 from keras_realmnet.screening.quality import assess
+from keras_realmnet.tasks.guidance import deployed
 from keras_realmnet.tasks.outputs import Labels
 from keras_realmnet.tasks.task import Task
 
@@ -131,7 +132,7 @@ def data_of_run(run: Path) -> Any:
 
 def images_of_data_set(data: Any, bundle: Bundle, origin: str) -> Images:
     """The test images of a data set. Raises RealMNetError for one with other labels, or without test images."""
-    labelled, asked = (_codes(task) for task in (data.task, bundle.task))
+    labelled, asked = (_codes(task) for task in (deployed(data.task), bundle.task))
     if labelled != asked:
         raise RealMNetError(f"{origin}: labelled {labelled}; the bundle's labels are {asked}")
     test = data.load("test", bundle.spec, CACHE)
@@ -142,7 +143,7 @@ def images_of_data_set(data: Any, bundle: Bundle, origin: str) -> Images:
 
 def images_of_set(images: Any, origin: str) -> Images:
     """The images of a `training.datasets.image_set.ImageSet`."""
-    truth = {name: images.truth_of(name) for name in images.task.trained}
+    truth = {name: images.truth_of(name) for name in deployed(images.task).trained}
     return Images(images.images, origin, truth, images.patients)
 
 

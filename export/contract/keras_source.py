@@ -8,13 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 import keras_realmnet.models.networks  # noqa: F401, registers the classes that a saved model names
-from export.conversion.deployment import explained_output, head_of
+from export.conversion.deployment import explained_output, gives, head_of
 from keras_realmnet import RealMNet, compat
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.models.heads import ClassMaps
 from keras_realmnet.screening.bundle.bundle import SOURCE_FILE, Bundle
 from keras_realmnet.screening.bundle.folder_change import sha256_of
 from keras_realmnet.screening.engines.base import Prediction
+from keras_realmnet.tasks.guidance import MAP_ACTIVATION
 from keras_realmnet.tasks.outputs import Features, Maps
 from keras_realmnet.tasks.task import Task
 
@@ -90,7 +91,9 @@ def _inference_model(model: keras.Model, task: Task) -> keras.Model:
     """`model`, sharing its weights, with the outputs of `task`: the network as it was trained, nothing folded."""
     given, outputs = _outputs(model, task), {}
     for name, output in task.outputs.items():
-        if isinstance(output, Maps):
+        if isinstance(output, Maps) and gives(model, name):
+            outputs[name] = keras.layers.Activation(MAP_ACTIVATION, dtype="float32")(given[name])
+        elif isinstance(output, Maps):
             offset = getattr(model, "map_offset", (0.0, 0.0))
             head = _head(model, output.of)
             outputs[name] = ClassMaps(head, offset=offset)(head.input)

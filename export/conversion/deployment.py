@@ -6,10 +6,11 @@ import keras
 
 from keras_realmnet import compat
 from keras_realmnet.models.heads import LinearHead, ResidualAttentionHead
+from keras_realmnet.tasks.guidance import MAP_ACTIVATION
 from keras_realmnet.tasks.outputs import Features, Grades, Labels, Maps
 from keras_realmnet.tasks.task import CLASS_MAPS, Task
 
-__all__ = ["deployment_of", "explained_output", "head_of", "with_class_maps"]
+__all__ = ["deployment_of", "explained_output", "gives", "head_of", "maps_in_words", "with_class_maps"]
 
 FEATURES = "features"
 
@@ -17,19 +18,38 @@ FEATURES = "features"
 def deployment_of(model: keras.Model, task: Task) -> dict[str, Any]:
     """`activations`, `class_maps` and `features` of `keras_realmnet.deploy.graph.deploy_graph` for `model`.
 
-    A network that explains an output also gives the features it decides on, for other tools, where the task asks for
-    none. What a RealMNet gives for labels is what `deploy_graph` gives by itself.
+    A network that explains an output by its head also gives the features it decides on, for other tools, where the task
+    asks for none. What a RealMNet gives for labels is what `deploy_graph` gives by itself. Maps that are an end of the
+    network, as those of a guided one, are given as that.
     """
-    class_maps = {name: output.of for name, output in task.outputs.items() if isinstance(output, Maps)}
+    maps = {name: output.of for name, output in task.outputs.items() if isinstance(output, Maps)}
+    own = [name for name in maps if gives(model, name)]
+    class_maps = {name: of for name, of in maps.items() if name not in own}
     features = [name for name, output in task.outputs.items() if isinstance(output, Features)]
     if class_maps and not features and FEATURES not in task.outputs:
         features = [FEATURES]
     looked_at = next(iter(class_maps.values()), None) or explained_output(model, task)
     return {
-        "activations": {name: output.activation for name, output in task.trained.items()},
+        "activations": {
+            **{name: output.activation for name, output in task.trained.items()},
+            **dict.fromkeys(own, MAP_ACTIVATION),
+        },
         "class_maps": class_maps,
         "features": dict.fromkeys(features, looked_at),
     }
+
+
+def maps_in_words(model: keras.Model, task: Task) -> str | None:
+    """What the maps of a task are; None where it has none."""
+    names = [name for name, output in task.outputs.items() if isinstance(output, Maps)]
+    if not names:
+        return None
+    return "activation map of the network" if gives(model, names[0]) else "Grad-CAM"
+
+
+def gives(model: keras.Model, name: str) -> bool:
+    """Whether an end of `model` is called `name`."""
+    return isinstance(model.output, dict) and name in model.output
 
 
 def head_of(model: keras.Model, output: str) -> keras.Layer | None:

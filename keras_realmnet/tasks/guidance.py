@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from keras_realmnet.tasks.outputs import Labels, Maps, Masks, Output
+from keras_realmnet.tasks.outputs import Activation, Labels, Maps, Masks, Output
 from keras_realmnet.tasks.task import Task
 from keras_realmnet.tasks.vocabulary import LabelSet
 
-__all__ = ["deployed", "guided_labels", "is_marked", "marked_regions"]
+__all__ = ["MAP_ACTIVATION", "deployed", "guided_labels", "is_marked", "marked_regions"]
 
 MARKED = "marked"  # the vocabulary's name, by which such masks are told from those of lesions and structures
+MAP_ACTIVATION: Activation = "sigmoid"  # of the maps in their place: what the loss holds back
 
 
 def marked_regions(labels: LabelSet) -> Masks:

@@ -77,7 +77,7 @@ def write_report(
         if runs[0].others:
             _add_others(content, gallery, runs, looks, data, cache)
             step("figures of the results")
-        curves = CURVES if labelled or runs[0].task is None else learning_curves_of(runs[0].task)
+        curves = CURVES if runs[0].task is None or not runs[0].others else learning_curves_of(runs[0].task)
         content.sections["Training"] = [learning_figure(gallery, runs, looks, curves)]
         step("learning curves")
     if labelled:

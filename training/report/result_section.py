@@ -30,6 +30,7 @@ __all__ = ["learning_figure", "result_figures"]
 ByClass = Mapping[str, Mapping[str, Sequence[Interval]]]  # by run and score, in the order of the labels
 
 SIX = ("macro_f1", "map", "macro_auroc", "hamming_loss", "coverage_error", "ranking_loss")  # RealMNet, Table 1
+SPOKES = 3  # that enclose an area
 CLASS_HEADER = ["run", "score", "label", "value", "low", "high"]
 AREA_HEADER = ["run", "panel", "area", "low", "high"]
 
@@ -93,6 +94,9 @@ def _class_figure(gallery: Gallery, by_class: ByClass, label_set: LabelSet, look
 
 
 def _radar_figure(gallery: Gallery, by_class: ByClass, label_set: LabelSet, looks: Mapping[str, Look]) -> Item:
+    title = "Profile over the labels"
+    if len(label_set) < SPOKES:
+        return Item(title, f"Not shown: it takes {SPOKES} labels or more.")
     around = {
         title: {
             run: np.array([np.nan if i.value is None else i.value for i in found[title]])
@@ -102,7 +106,7 @@ def _radar_figure(gallery: Gallery, by_class: ByClass, label_set: LabelSet, look
     }
     return gallery.add(
         "radar",
-        "Profile over the labels",
+        title,
         "The farther out, the better. AUROC starts in the centre at .5, that of guessing; what is below lies there "
         "too. The enclosed area depends on the order of the labels: compare spoke by spoke.",
         radar(around, label_set, looks),

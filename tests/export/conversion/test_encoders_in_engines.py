@@ -7,6 +7,8 @@ import onnxruntime
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 
+from export.contract.keras_source import keras_predictions
+from export.conversion.deployment import deployment_of, maps_in_words
 from export.conversion.to_litert import to_litert
 from export.conversion.to_onnx import PORTABLE_OPSET, to_onnx
 from export.conversion.to_tensorrt import tensorrt_violations
@@ -14,7 +16,10 @@ from keras_realmnet.models.encoders import Encoder
 from keras_realmnet.models.heads import ResidualAttentionHead
 from keras_realmnet.models.networks import build
 from keras_realmnet.presets import LESION_GUIDED_PRESETS
+from keras_realmnet.tasks.guidance import deployed, marked_regions
 from keras_realmnet.tasks.outputs import Grades, Labels, Masks, Points
+from keras_realmnet.tasks.rules import NoReferral
+from keras_realmnet.tasks.task import Task
 from keras_realmnet.tasks.vocabulary import Label, LabelSet
 
 # Of the largest value of a map, what float32 may differ by where engines sum in another order, through up to 150
@@ -174,4 +179,21 @@ def test_glaucoma_beside_its_local_mean_in_the_engines(tmp_path):
     model = randomized(build("refuge_glaucoma", {"glaucoma": Labels(label_set("glaucoma", "G", "S"))}, 64, **small))
     received, path = in_engines(model, tmp_path, activations={"glaucoma": "sigmoid"})
     assert_equal(received, {"glaucoma": keras.ops.sigmoid(model(pixels(model))["glaucoma"])})
+    assert tensorrt_violations(onnx.load(path)) == []
+
+
+@pytest.mark.slow
+def test_a_guided_network_shows_its_activation_map_in_the_engines(tmp_path):
+    labels = label_set("finding", "EX", "HE")
+    outputs = {"probabilities": Labels(labels), "class_maps": marked_regions(labels)}
+    model = randomized(build("guided_small", outputs, 64, map_stride=16, filters=4, pyramid_filters=4))
+    task = deployed(Task("finding", "colour_fundus", outputs, NoReferral()))
+    deployment = deployment_of(model, task)
+    assert deployment["class_maps"] == deployment["features"] == {}
+    assert maps_in_words(model, task) == "activation map of the network"
+    received, path = in_engines(model, tmp_path, **deployment)
+    expected = keras_predictions(model, pixels(model).astype(np.uint8), task)
+    assert expected["class_maps"].shape == (1, 4, 4, 2)
+    assert 0 < expected["class_maps"].min() < expected["class_maps"].max() < 1
+    assert_equal(received, expected)
     assert tensorrt_violations(onnx.load(path)) == []
