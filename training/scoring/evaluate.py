@@ -335,7 +335,7 @@ def _with_mask_thresholds(
     if not waiting:
         return task, chosen
     cases = cases_of(model, images, recipe.batch_size, answered=task.trained)
-    on = f"{len(images)} {'held-out' if same else 'validation'} images of {recipe.data.kind}"
+    on = f"{len(images)} {'held-out' if same else 'validation'} images of {len(set(images.patients))} patients"
     for name, output in waiting.items():
         try:
             chosen[name] = choose_mask_thresholds(ranked_pixels(output, cases[name]), on)

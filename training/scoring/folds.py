@@ -185,6 +185,7 @@ def _mask_thresholds(
         try:
             on = f"{pictures[name]} pictures in {folds} folds of cross-validation"
             chosen[name] = choose_mask_thresholds(of_output, on)
+            print(f"{name}: thresholds {chosen[name]['thresholds']}: {chosen[name]['chosen']}")
         except DataSetError as error:  # the other scores stand
             print(f"no threshold: {error}")
     return chosen

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from keras_realmnet.errors import DataSetError, RealMNetError
-from keras_realmnet.tasks.outputs import Masks
-from keras_realmnet.tasks.task import Task
 from training.datasets.data_set import DataSet
 from training.datasets.registry import data_to_dict, in_folds
 from training.fitting.checkpoints import save_whole
@@ -91,7 +89,7 @@ def _members(runs: Sequence[Path]) -> list[Recipe]:
         theirs = read_task(run)
         if members_of(run):
             raise RealMNetError(f"{run}: an ensemble is no member of one; name its members, {ENSEMBLE_FILE} has them")
-        if _question(theirs) != _question(task):
+        if (theirs.modality, theirs.questions, theirs.measures) != (task.modality, task.questions, task.measures):
             raise RealMNetError(
                 f"{run}: answers {', '.join(theirs.trained)} of {theirs.modality}, or by other vocabularies; expected "
                 f"what the data of {runs[0]} asks: {', '.join(task.trained)} of {task.modality}"
@@ -103,15 +101,6 @@ def _members(runs: Sequence[Path]) -> list[Recipe]:
         if but_for_the_fold(data_to_dict(recipe.data)) != but_for_the_fold(data_to_dict(first.data)):
             raise RealMNetError(f"{run}: learned from other data than {runs[0]}; only their folds may differ")
     return recipes
-
-
-def _question(task: Task) -> tuple[Any, ...]:
-    """What a network must answer, by no thresholds, which follow from what it says."""
-    outputs = {
-        name: replace(output, threshold=0.5) if isinstance(output, Masks) else output
-        for name, output in task.trained.items()
-    }
-    return task.modality, outputs, task.measures
 
 
 def _data(recipes: Sequence[Recipe]) -> DataSet:

@@ -80,7 +80,7 @@ def test_a_run_finds_by_the_threshold_with_the_best_f1_of_the_pictures_that_vali
     scores = json.loads((run / "scores.json").read_text())
     assert scores["mask_thresholds"]["vessels"] == {
         "thresholds": {"VES": threshold},
-        "chosen": "the best F1 of pixels on 2 validation images of cross_validation",
+        "chosen": "the best F1 of pixels on 2 validation images of 1 patients",
     }
     assert not scores["thresholds_chosen_on_test"]
     y, said = pixels(run, "test", cache)

@@ -7,7 +7,7 @@ Score:    not run yet
 The vessels are those of a network that is trained before, and frozen: runs/vessel_gan, of the recipe of that name, or
 --set part_run=… with --set "model_options={'vessels': {'preset': …, 'image_size': …}}"; --set model_options={} --set
 part_run=None leaves their branch out. Four networks of the disc and two of the cup were averaged; here each tells both,
-and python -m training submit-refuge averages what the runs say that it is given.
+and python -m training ensemble makes one network of several runs.
 
 Published (Son, MICCAI 2020): network, 640 px, the kinds of augmentation. Ours: one network for both structures, the
 loss (cross-entropy and Dice), AdamW and its rate, epochs, batch size, how strong the augmentation is, and that it has

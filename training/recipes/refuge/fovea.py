@@ -5,7 +5,7 @@ Duration: not measured (a GPU is advised)
 Score:    not run yet
 
 The network of vessels is a run of its own, see disc_cup. Ten such networks were averaged, which differ by --seed, say:
-python -m training submit-refuge averages what the runs say that it is given.
+python -m training ensemble makes one network of their runs.
 
 Published (Son, MICCAI 2020): network, 640 px, a learning rate of 1e-5, batches of 4, the kinds of augmentation. Ours:
 the losses of cells and offsets, AdamW, epochs, how strong the augmentation is, and that it has neither sharpness,

@@ -33,7 +33,9 @@ RECIPE = replace(
     weight_decay=0.0,
     beta_1=0.5,
     beta_2=0.999,
-    augmentation=replace(vessels_lite.RECIPE.augmentation, scale=(1.0, 1.0), jitter=0.0, blur=0.0, noise=0.0),
+    augmentation=replace(
+        vessels_lite.RECIPE.augmentation, scale=(1.0, 1.0), jitter=0.0, blur=0.0, noise=0.0, gamma=0.0
+    ),
     ema_momentum=None,
     validate_every=10,
 )

@@ -28,6 +28,6 @@ RECIPE = replace(
     batch_size=8,
     learning_rate=1e-3,
     warmup_epochs=0.5,
-    augmentation=replace(vessels_lite.RECIPE.augmentation, scale=(0.8, 1.25)),
+    augmentation=replace(vessels_lite.RECIPE.augmentation, scale=(0.7, 1.25)),
     validate_every=4,
 )

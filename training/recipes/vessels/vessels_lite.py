@@ -10,7 +10,8 @@ chooses its threshold, by which those of its own fold are then judged. --fold al
 is that of python -m training cross-validation.
 
 It learns from windows of the pictures, in which vessels are as wide as in the whole picture; the network that comes out
-sees whole pictures. Windows are enlarged and made smaller, down to half, as cameras with a wider field show vessels.
+sees whole pictures. Windows are made up to three times smaller, as cameras with a wider field show vessels: that of
+CHASE_DB1 has 30 degrees, those of IDRiD 50, of HRF 60, of an ultra-widefield camera 200.
 
 Ours.
 """
@@ -35,7 +36,7 @@ RECIPE = Recipe(
     augmentation=Augmentation(
         affine=1.0,
         rotation=180.0,
-        scale=(0.5, 1.25),
+        scale=(0.35, 1.15),
         shear=0.0,
         horizontal_flip=0.5,
         vertical_flip=0.0,
@@ -43,6 +44,7 @@ RECIPE = Recipe(
         hue=0.02,
         blur=0.2,
         noise=0.2,
+        gamma=0.3,
         erase=0.0,
         mixup=0.0,
         cutmix=0.0,
