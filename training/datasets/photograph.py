@@ -11,10 +11,11 @@ import numpy as np
 from keras_realmnet.arguments import check as check_arguments
 from keras_realmnet.arguments import count, one_of
 from keras_realmnet.screening.preprocessing import PreprocessSpec, preprocess
-from keras_realmnet.tasks.outputs import Output
+from keras_realmnet.tasks.outputs import Labels, Output
 from keras_realmnet.tasks.rules import NoReferral
 from keras_realmnet.tasks.task import Task
 from training.data.files.points import INVISIBLE
+from training.data.glaucoma.findings import FINDINGS as VOCABULARY
 from training.data.lesions.vocabulary import GRADES, lesion_masks, measures_of
 from training.datasets.cache import cached_images
 from training.datasets.data_set import SPLITS, check_split
@@ -27,7 +28,7 @@ from training.phantoms.photograph import ColourPhantom, render_photograph
 
 __all__ = ["PhotographDataSet"]
 
-LANDMARKS, DISC, LESIONS, GRADE = "landmarks", "disc", "lesions", "grade"  # outputs
+LANDMARKS, DISC, LESIONS, GRADE, FINDINGS = "landmarks", "disc", "lesions", "grade", "findings"  # outputs
 DRAWN = ("MA", "HE", "EX", "SE", "PHE", "NV")
 _FIELDS = {
     **dict.fromkeys(("train_eyes", "validation_eyes", "test_eyes", "seed"), count(0)),
@@ -47,8 +48,11 @@ class PhotographDataSet:
     - "lesions": masks of the lesions of diabetic retinopathy; which ones `lesions` says. `borders`: "exact", or
       "ellipses", wider ones around one or several of them (`training.phantoms.borders`).
     - "grade": the grade that the lesions in the field make it (`training.phantoms.grading`).
+    - "findings": labels, fifteen of them (`training.data.glaucoma.findings`), of which the drawings know six: HE, EX,
+      SE, VESSEL where there are new ones, RNFLD where nerve fibres are missing, and GDISC, a large cup, which is not
+      known where the field does not show the disc. Half of these eyes have glaucoma.
 
-    With either of the latter the eyes have no myopia, and every grade from 0 to 4 is drawn equally often. The three
+    With either of the last three the eyes have no myopia, and every grade from 0 to 4 is drawn equally often. The three
     splits have eyes of their own; one may be empty.
     """
 
@@ -65,7 +69,7 @@ class PhotographDataSet:
 
     def __post_init__(self) -> None:
         check_arguments("drawn photographs", _FIELDS, {name: getattr(self, name) for name in _FIELDS})
-        for name, known in (("outputs", (LANDMARKS, DISC, LESIONS, GRADE)), ("lesions", DRAWN)):
+        for name, known in (("outputs", (LANDMARKS, DISC, LESIONS, GRADE, FINDINGS)), ("lesions", DRAWN)):
             values = tuple(getattr(self, name))  # JSON has lists
             object.__setattr__(self, name, values)
             if not values or not set(values) <= set(known) or len(set(values)) < len(values):
@@ -78,6 +82,7 @@ class PhotographDataSet:
             DISC: DISC_MASK,
             LESIONS: lesion_masks(self.lesions),
             GRADE: GRADES,
+            FINDINGS: Labels(VOCABULARY),
         }
         name = "lesions" if self.has_retinopathy else "fundus"
         measures = measures_of(lesion_masks(self.lesions)) if LESIONS in self.outputs else ()
@@ -86,7 +91,7 @@ class PhotographDataSet:
     @property
     def has_retinopathy(self) -> bool:
         """Whether any is drawn."""
-        return bool({LESIONS, GRADE} & set(self.outputs))
+        return bool({LESIONS, GRADE, FINDINGS} & set(self.outputs))
 
     def describe(self) -> str:
         return f"{self.train_eyes} colour photographs drawn by the program, {self.width} px wide, seed {self.seed}"
@@ -114,7 +119,9 @@ class PhotographDataSet:
 
 def _render(seed: tuple[int, ...], data: PhotographDataSet, spec: PreprocessSpec) -> Prepared:
     if data.has_retinopathy:
-        drawn = render_photograph(seed, width=data.width, label="N", retinopathy=seed[-1] % len(GRADES.labels))
+        grade = seed[-1] % len(GRADES.labels)
+        glaucoma = seed[-1] // len(GRADES.labels) % 2 == 1 if FINDINGS in data.outputs else None
+        drawn = render_photograph(seed, width=data.width, label="N", retinopathy=grade, glaucoma=glaucoma)
     else:
         drawn = render_photograph(seed, width=data.width)
     pixels, geometry = preprocess(drawn.image, spec)
@@ -125,11 +132,24 @@ def _render(seed: tuple[int, ...], data: PhotographDataSet, spec: PreprocessSpec
         masks[LESIONS] = mask_in_square(_lesions(drawn, data, seed), geometry)
     if GRADE in data.outputs:
         made[GRADE] = (np.arange(len(GRADES.labels)) == drawn.grade).astype(np.float32)
+    if FINDINGS in data.outputs:
+        made[FINDINGS] = _findings(drawn)
     if LANDMARKS in data.outputs:
         points = [(*point, 1.0) if drawn.shows(point) else INVISIBLE for point in (drawn.fovea, drawn.disc_centre)]
         place = Prepared(pixels, geometry).place
         (made[LANDMARKS],) = points_in_square(np.array([points]), place[None], spec.size)
     return Prepared(pixels, geometry, masks=masks, made=made)
+
+
+def _findings(drawn: ColourPhantom) -> np.ndarray:
+    """float32 (15,): 1 there, 0 not there, NaN not known."""
+    assert drawn.defect_mask is not None
+    masks = {"RNFLD": drawn.defect_mask, "VESSEL": drawn.lesions["NV"]}
+    masks |= {code: drawn.lesions[code] for code in ("HE", "EX", "SE")}
+    known = {code: float(mask.any()) for code, mask in masks.items()}
+    if drawn.shows(drawn.disc_centre):
+        known["GDISC"] = float(bool(drawn.glaucoma))
+    return np.array([known.get(code, np.nan) for code in VOCABULARY.codes], np.float32)
 
 
 def _lesions(drawn: ColourPhantom, data: PhotographDataSet, seed: Sequence[int]) -> np.ndarray:

@@ -17,6 +17,7 @@ from training.phantoms.drawing.colour.atrophy import paint_lesions
 from training.phantoms.drawing.colour.background import paint_background, paint_reflexes
 from training.phantoms.drawing.colour.camera import draw_camera, expose, photograph_canvas
 from training.phantoms.drawing.colour.disc import draw_disc, paint_disc
+from training.phantoms.drawing.colour.glaucoma import draw_wedge, paint_wedge, with_cup
 from training.phantoms.drawing.colour.lesions import paint_deep, paint_superficial
 from training.phantoms.drawing.colour.retinopathy import Retinopathy, draw_retinopathy
 from training.phantoms.drawing.colour.vessels import paint_vessels
@@ -44,6 +45,9 @@ class ColourPhantom:
     With retinopathy, `lesions` are masks as that of the disc, under the codes MA, HE, EX, SE, PHE and NV of
     `training.data.lesions.vocabulary`, and `grade` is what the lesions in the field make it, 0 to 4; else there is no
     mask and no grade.
+
+    Of an eye that was drawn with or without glaucoma, `defect_mask` is where nerve fibres are missing, as that of the
+    disc, and `glaucoma` says which it is; else they are None.
     """
 
     image: np.ndarray
@@ -57,6 +61,8 @@ class ColourPhantom:
     poor: bool
     lesions: Mapping[str, np.ndarray] = field(default_factory=dict)
     grade: int | None = None
+    defect_mask: np.ndarray | None = None
+    glaucoma: bool | None = None
 
     def shows(self, point: tuple[float, float]) -> bool:
         """Whether a point (x, y) lies within the field."""
@@ -74,6 +80,7 @@ def render_photograph(
     view: int = 0,
     poor: bool | None = None,
     retinopathy: int | None = None,
+    glaucoma: bool | None = None,
 ) -> ColourPhantom:
     """One photograph of one synthetic eye.
 
@@ -87,6 +94,8 @@ def render_photograph(
         poor: whether it is dark, blurred or veiled; None makes one in eight so.
         retinopathy: the grade of diabetic retinopathy that the eye is to have, 0 (none) to 4 (proliferative); what
             of it lies in the field may be less. None: findings of other eyes, without truth.
+        glaucoma: True: a cup of three quarters of the disc's height or more, and in two of three eyes a wedge of
+            missing nerve fibres, which the field may not show; False: a cup of .55 at most. None: a cup of any size.
 
     Raises:
         ValueError: for a width, label, eye, view or grade out of range.
@@ -111,7 +120,9 @@ def render_photograph(
     anatomy = streams["anatomy"]
     about = DISC + anatomy.uniform(-0.006, 0.006, 2)
     fovea = -DISC + anatomy.uniform(-0.006, 0.006, 2)
-    disc = draw_disc(anatomy, about, label)
+    disc, nerve = draw_disc(anatomy, about, label), streams["glaucoma"]
+    if glaucoma is not None:
+        disc = with_cup(nerve, disc, glaucoma)
     pathologic = label == "P"
     pit = draw_staphyloma(streams["staphyloma"], about, fovea) if pathologic and bulges else None
 
@@ -128,6 +139,9 @@ def render_photograph(
     if pathologic:
         paint_lesions(canvas, picture, streams, about, fovea, grade, choroid, mottle)
     disc_mask, cup_mask = paint_disc(canvas, picture, anatomy, disc, choroid, mottle)
+    wedge = np.zeros_like(disc_mask)
+    if glaucoma and nerve.random() < 2 / 3:
+        wedge = paint_wedge(canvas, picture, nerve, draw_wedge(nerve, disc))
     lesions: dict[str, np.ndarray] = {}
     diabetic, rng = None, streams["retinopathy"]
     if retinopathy is not None:
@@ -157,6 +171,8 @@ def render_photograph(
         poor=poor,
         lesions={code: (mask & field_seen).astype(np.uint8) for code, mask in lesions.items()},
         grade=None if diabetic is None else _grade(canvas, field_seen, diabetic),
+        defect_mask=None if glaucoma is None else (wedge & field_seen).astype(np.uint8),
+        glaucoma=glaucoma,
     )
 
 

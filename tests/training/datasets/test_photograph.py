@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 
 from keras_realmnet.screening.preprocessing import PreprocessSpec, preprocess
+from keras_realmnet.tasks.outputs import Labels
+from training.data.glaucoma.findings import FINDINGS
 from training.data.lesions.vocabulary import GRADES, lesion_masks
 from training.datasets.photograph import PhotographDataSet
 from training.datasets.prepared import mask_in_square
@@ -54,6 +56,25 @@ def test_lesions_and_grades(tmp_path):
     marked = wide.load("train", spec, tmp_path).masks["lesions"]
     assert (marked[masks == 1] == 1).all()
     assert (marked == 1).sum() > 1.5 * (masks == 1).sum()
+
+
+def test_findings_that_are_drawn(tmp_path):
+    """Of fifteen, six are known; they are there where their masks are."""
+    data = PhotographDataSet(10, 0, 0, width=192, outputs=("findings",))
+    assert data.task.trained == {"findings": Labels(FINDINGS)}
+    truth = data.load("train", PreprocessSpec(size=64), tmp_path).truth["findings"]
+    of = {code: truth[:, k] for k, code in enumerate(FINDINGS.codes)}
+    known = {code for code, values in of.items() if not np.isnan(values).all()}
+    assert known == {"HE", "EX", "SE", "VESSEL", "RNFLD", "GDISC"}
+    drawn = [
+        render_photograph((2027, 0, k), width=192, label="N", retinopathy=k % 5, glaucoma=k >= 5) for k in range(10)
+    ]
+    for n, each in enumerate(drawn):
+        assert of["HE"][n] == each.lesions["HE"].any()
+        assert of["RNFLD"][n] == each.defect_mask.any()
+        expected = float(n >= 5) if each.shows(each.disc_centre) else np.nan
+        np.testing.assert_equal(of["GDISC"][n], np.float32(expected))
+    assert of["RNFLD"][:5].sum() == 0 < of["RNFLD"].sum()
 
 
 def test_outputs_and_lesions_that_there_are_not():

@@ -18,6 +18,7 @@ STREAMS = (
     "staphyloma",
     "findings",
     "retinopathy",
+    "glaucoma",
 )
 VIEW_STREAMS = ("gaze", "field", "lids", "exposure", "noise")
 
