@@ -19,6 +19,7 @@ from keras_realmnet.presets import (
     BASELINE_PRESETS,
     LESION_GUIDED_PRESETS,
     NETWORKS,
+    PART,
     REALMNET_PRESETS,
     SCHEMES,
     frozen_part,
@@ -226,7 +227,8 @@ class Recipe:
         if self.lesion_run is not None:
             return self.lesion_run, "Lesion-Net"
         if self.part_run is not None:
-            return self.part_run, f"network of {frozen_part(self.preset, self.model_options)}"
+            part = frozen_part(self.preset, self.model_options)
+            return self.part_run, f"network of {self.model_options[PART]['output'] if part == PART else part}"
         return None
 
     @property

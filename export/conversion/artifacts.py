@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from export.conversion.body import CONVOLUTIONAL
 from export.conversion.quantize_litert import LITERT_ARTIFACTS
-from export.conversion.quantize_litert_convolutions import to_litert_int8_convolutional
+from export.conversion.quantize_litert_convolutions import to_litert_int8_convolutional, to_litert_int8_masks
 from export.conversion.quantize_onnx import to_onnx_int8, to_onnx_int8_dynamic
 from export.conversion.quantize_onnx_convolutions import to_onnx_int8_convolutional
 from export.conversion.to_litert import to_litert
@@ -86,6 +86,7 @@ ARTIFACTS = {
 CONVOLUTIONAL_ARTIFACTS = {
     **{name: ARTIFACTS[name] for name in ("float32", "float16")},
     "int8": Kind("litert", CONVOLUTIONAL, "float32", to_litert_int8_convolutional),
+    "int8-masks": Kind("litert", CONVOLUTIONAL, "float32", to_litert_int8_masks),
     **{name: ARTIFACTS[name] for name in ("onnx-float32", "onnx-float32-gpu", "onnx-float16-gpu")},
     "onnx-int8": Kind("onnxruntime", CONVOLUTIONAL, "onnx-float32-gpu", to_onnx_int8_convolutional),
     "onnx-int8-gpu": Kind(

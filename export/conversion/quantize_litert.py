@@ -22,6 +22,7 @@ from keras_realmnet.errors import RealMNetError
 __all__ = [
     "LAYER_GROUPS",
     "LITERT_ARTIFACTS",
+    "float16_weights",
     "matching",
     "operation_name",
     "quantize",
@@ -61,15 +62,19 @@ def to_litert_float16(float_model: Path, path: Path, calibration: NDArray[np.uin
 
     LiteRT expands them when it opens the model and computes in float32. No calibration.
     """
+    known, model = ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", "CONV_2D_TRANSPOSE"), read(float_model)
+    operations = [name for name in known if matching(model, ".*", name)]
+    return quantize(float_model, path, [(".*", name, float16_weights(), "float_casting") for name in operations])
+
+
+def float16_weights() -> Any:
+    """What the quantizer is told for weights in float16 and arithmetic in float32."""
     from litert_quantizer import qtyping
 
     weights = qtyping.TensorQuantizationConfig(num_bits=16, dtype=qtyping.TensorDataType.FLOAT)
-    config = qtyping.OpQuantizationConfig(
+    return qtyping.OpQuantizationConfig(
         weight_tensor_config=weights, compute_precision=qtyping.ComputePrecision.FLOAT, explicit_dequantize=True
     )
-    known, model = ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", "CONV_2D_TRANSPOSE"), read(float_model)
-    operations = [name for name in known if matching(model, ".*", name)]
-    return quantize(float_model, path, [(".*", name, config, "float_casting") for name in operations])
 
 
 def to_litert_int8(float_model: Path, path: Path, calibration: NDArray[np.uint8] | None = None) -> Path:

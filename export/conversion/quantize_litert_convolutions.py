@@ -1,5 +1,6 @@
 """From the float32 LiteRT model of a convolutional network to static int8: all between the pixels and the head."""
 
+import copy
 import re
 import tempfile
 from collections.abc import Collection, Sequence
@@ -11,10 +12,10 @@ from numpy.typing import NDArray
 
 from export.conversion.body import body_of
 from export.conversion.calibration import activation_ranges
-from export.conversion.quantize_litert import operation_name, quantize, read, with_room_for_biases
+from export.conversion.quantize_litert import float16_weights, operation_name, quantize, read, with_room_for_biases
 from keras_realmnet.errors import RealMNetError
 
-__all__ = ["to_litert_int8_convolutional", "with_corrected_biases"]
+__all__ = ["to_litert_int8_convolutional", "to_litert_int8_masks", "with_corrected_biases"]
 
 CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "CONV_2D_TRANSPOSE")
 
@@ -35,6 +36,22 @@ def to_litert_int8_convolutional(float_model: Path, path: Path, calibration: NDA
         ValueError: without calibration images.
         RealMNetError: `float_model` has nothing to quantize, or the result a number that cannot be represented.
     """
+    return _static(float_model, path, calibration, whole_float=False)
+
+
+def to_litert_int8_masks(float_model: Path, path: Path, calibration: NDArray[np.uint8] | None = None) -> Path:
+    """As `to_litert_int8_convolutional`, but what leads to an answer about the whole picture keeps float16 weights.
+
+    For networks that tell pixels and, from layers of their own, something else (`keras_realmnet.models.beside`): most
+    of the time goes into the pixels, whose rounding errors average out over a lesion; those of a grade do not.
+
+    Raises:
+        ValueError, RealMNetError: as there.
+    """
+    return _static(float_model, path, calibration, whole_float=True)
+
+
+def _static(float_model: Path, path: Path, calibration: NDArray[np.uint8] | None, whole_float: bool) -> Path:
     from litert_quantizer import qtyping
     from litert_quantizer.utils.tfl_flatbuffer_utils import get_op_scope
 
@@ -42,7 +59,8 @@ def to_litert_int8_convolutional(float_model: Path, path: Path, calibration: NDA
         raise ValueError("static int8 needs calibration images. Received: none")
     model = read(float_model)
     (subgraph,) = model.subgraphs
-    body = [subgraph.operators[number] for number in _body(model, subgraph)]
+    spared = _leading_to_whole(subgraph) if whole_float else set()
+    body = [subgraph.operators[number] for number in _body(model, subgraph) if number not in spared]
     operations = [operation for operation in body if operation_name(model, operation) is not None]
     if not operations:
         raise RealMNetError(f"{float_model}: nothing to quantize: no convolution before the layer that decides")
@@ -53,17 +71,68 @@ def to_litert_int8_convolutional(float_model: Path, path: Path, calibration: NDA
         activation_tensor_config=qtyping.TensorQuantizationConfig(num_bits=8, symmetric=False),
         compute_precision=qtyping.ComputePrecision.INTEGER,
     )
-    scopes = [f"^{re.escape(get_op_scope(operation, subgraph.tensors))}$" for operation in operations]
-    names = [str(operation_name(model, operation)) for operation in operations]
-    rules = [(scope, name, config, "min_max_uniform_quantize") for scope, name in zip(scopes, names, strict=True)]
+    half = [subgraph.operators[number] for number in sorted(spared)]
+    half = [operation for operation in half if operation_name(model, operation) in (*CONVOLUTIONS, "FULLY_CONNECTED")]
+    rules = [
+        (f"^{re.escape(get_op_scope(each, subgraph.tensors))}$", str(operation_name(model, each)), *how)
+        for chosen, how in (
+            (operations, (config, "min_max_uniform_quantize")),
+            (half, (float16_weights(), "float_casting")),
+        )
+        for each in chosen
+    ]
     ranges = activation_ranges(float_model, calibration, "min-max")
     for number in subgraph.inputs:  # pixels: with these ranges each whole number is itself
         pixels = {"min": np.zeros((1,) * 4, "float32"), "max": np.full((1,) * 4, 255, "float32")}
         ranges[subgraph.tensors[number].name.decode()] = pixels
     with tempfile.TemporaryDirectory() as folder:
-        corrected = with_corrected_biases(float_model, Path(folder) / "corrected.tflite", operations, calibration)
+        separate = with_own_constants(float_model, Path(folder) / "separate.tflite")
+        corrected = with_corrected_biases(separate, Path(folder) / "corrected.tflite", operations, calibration)
         ready = with_room_for_biases(corrected, Path(folder) / "float32.tflite", operations, ranges)
         return quantize(ready, path, rules, ranges)
+
+
+def _leading_to_whole(subgraph: Any) -> set[int]:
+    """The numbers of the operations that lead to an output without places: labels, grades, points."""
+    wanted = {number for number in subgraph.outputs if len(subgraph.tensors[number].shape) < 4}
+    found: set[int] = set()
+    for number, operation in reversed(list(enumerate(subgraph.operators))):
+        if wanted.intersection(operation.outputs):
+            found.add(number)
+            wanted.update(operation.inputs)
+    return found
+
+
+def with_own_constants(float_model: Path, path: Path) -> Path:
+    """Writes `float_model` so that no two convolutions or dense layers read the same weights or biases.
+
+    Two encoders with the same frozen layers share their constants in a model. What goes into them differs, and with it
+    how their biases are corrected, the scales of integer ones, and perhaps the precision.
+    """
+    from ai_edge_litert.tools.flatbuffer_utils import write_model
+
+    model = read(float_model)
+    (subgraph,) = model.subgraphs
+    used: set[int] = set()
+    for operation in subgraph.operators:
+        if operation_name(model, operation) not in (*CONVOLUTIONS, "FULLY_CONNECTED"):
+            continue
+        inputs = list(operation.inputs)
+        for place, number in enumerate(inputs):
+            tensor = subgraph.tensors[number] if number >= 0 else None
+            if tensor is None or model.buffers[tensor.buffer].data is None:
+                continue
+            if tensor.buffer in used:
+                tensor = copy.deepcopy(tensor)
+                model.buffers.append(copy.deepcopy(model.buffers[tensor.buffer]))
+                tensor.buffer = len(model.buffers) - 1
+                tensor.name += f"_{len(subgraph.tensors)}".encode()
+                subgraph.tensors.append(tensor)
+                inputs[place] = len(subgraph.tensors) - 1
+            used.add(tensor.buffer)
+        operation.inputs = np.array(inputs, np.int32)
+    write_model(model, str(path))
+    return path
 
 
 def with_corrected_biases(

@@ -170,6 +170,7 @@ def test_one_network_for_lesions_and_a_grade(tmp_path):
     recipe = small(with_data(load_recipe("lesions_grade_lite"), str(tmp_path)))
     recipe = replace(recipe, part_run=str(run), data=in_folds(recipe.data, None))
     assert fit(recipe, tmp_path / "run", cache=tmp_path / "cache") == {}
+    assert recipe.frozen_run == (str(run), "network of lesions")
     model, _ = load_run(tmp_path / "run")
     assert set(model.output) == set(read_task(tmp_path / "run").trained) == {"lesions", "grade"}
     images = recipe.data.load("train", recipe.spec(), tmp_path / "cache").images[:2]
