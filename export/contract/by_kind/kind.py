@@ -34,6 +34,10 @@ class KindContract(Generic[Of]):
     drawn_as: ClassVar[tuple[str, str]] = ("", "")
     decoding: ClassVar[Decoding | None] = None
 
+    def limits_for(self, output: Of) -> dict[str, dict[str, float | None]]:
+        """`limits`, where they differ among outputs of the kind: those of `output`."""
+        return self.limits
+
     def compare(self, name: str, task: Task, size: int, expected: Prediction, received: Prediction) -> Values:
         """The figures of two predictions of the same n images.
 

@@ -34,7 +34,7 @@ def contract_of(output: Output) -> KindContract[Any]:
 
 def limits_of(output: Output, precision: str) -> Mapping[str, float | None]:
     """{name: limit} of an output in an artifact of that precision. Raises RealMNetError as `precision_of`."""
-    limits = contract_of(output).limits
+    limits = contract_of(output).limits_for(output)
     return limits.get(precision) or limits[precision_of(precision)]
 
 
