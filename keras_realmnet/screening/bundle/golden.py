@@ -15,11 +15,13 @@ from keras_realmnet.screening.bundle.arrays import ArrayArchive
 from keras_realmnet.screening.bundle.artifact import Artifact
 from keras_realmnet.screening.bundle.document import refuse
 from keras_realmnet.screening.engines.base import Prediction
+from keras_realmnet.tasks.outputs import Masks
 from keras_realmnet.tasks.task import Task
 
 __all__ = ["GOLDEN_FILE", "golden_arrays", "golden_file", "read_golden"]
 
 GOLDEN_FILE = "golden.npz"
+ROUNDING = np.float32(4096)
 
 
 def read_golden(path: Path, artifact: Artifact, task: Task, size: int) -> tuple[np.ndarray, Prediction]:
@@ -41,9 +43,20 @@ def read_golden(path: Path, artifact: Artifact, task: Task, size: int) -> tuple[
     return image, prediction
 
 
-def golden_arrays(artifact: str, prediction: Prediction) -> dict[str, np.ndarray]:
-    """The arrays of an artifact, by their names in the file."""
-    return {f"{output}_{artifact}": values for output, values in prediction.items()}
+def golden_arrays(artifact: str, prediction: Prediction, task: Task) -> dict[str, np.ndarray]:
+    """The arrays of an artifact, by their names in the file.
+
+    Probabilities of pixels are rounded to 1 / 4096, much less than another machine may differ: the digits behind that
+    would be most of the file.
+    """
+    return {
+        f"{output}_{artifact}": _rounded(values) if isinstance(task.outputs[output], Masks) else values
+        for output, values in prediction.items()
+    }
+
+
+def _rounded(probability: np.ndarray) -> np.ndarray:
+    return np.asarray(np.round(probability * ROUNDING) / ROUNDING, probability.dtype)
 
 
 def golden_file(arrays: Mapping[str, np.ndarray]) -> bytes:

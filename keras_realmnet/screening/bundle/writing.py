@@ -140,7 +140,7 @@ def add_artifacts(
         image, _ = bundle.golden()
         golden = {"image": image}
         for name in bundle.artifacts.keys() - artifacts.keys():
-            golden.update(golden_arrays(name, bundle.golden(name)[1]))
+            golden.update(golden_arrays(name, bundle.golden(name)[1], bundle.task))
         for name, model in artifacts.items():
             document["artifacts"][name], outputs = _add(change, name, model, image, bundle.task, bundle.spec)
             golden.update(outputs)
@@ -197,7 +197,7 @@ def _add(
     for optional in ("device", "costs"):
         if entry[optional] is None:
             del entry[optional]
-    return entry, golden_arrays(name, prediction)
+    return entry, golden_arrays(name, prediction, task)
 
 
 def _add_golden(change: FolderChange, arrays: Mapping[str, np.ndarray]) -> dict[str, str]:
