@@ -17,6 +17,7 @@ from packaging.utils import canonicalize_name
 
 from edge_app.config import SHIPPED_BUNDLES
 from keras_realmnet import __version__
+from keras_realmnet.screening.bundle.bundle import Bundle
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("edge_app", "export", "keras_realmnet", "training")
@@ -141,11 +142,15 @@ def wheel(tracked, tmp_path_factory) -> Path:
     return made
 
 
+def default_model(folder: PurePath) -> str:
+    return Bundle.load(ROOT / folder).artifact().file
+
+
 def test_the_wheel_has_all_files_of_the_packages_the_samples_and_the_box_s_part_of_the_bundle(wheel, tracked):
     names = {PurePath(name) for name in zipfile.ZipFile(wheel).namelist()}
     received = {name for name in names if not name.parts[0].endswith(".dist-info")}
     folders = {name.parent for name in tracked if name.parts[0] == "bundles"}
-    bundle = {folder / name for folder in folders for name in ("bundle.json", "golden.npz", "int8.tflite")}
+    bundle = {folder / name for folder in folders for name in ("bundle.json", "golden.npz", default_model(folder))}
     images = {name for name in tracked if name.parts[0] == "samples" and name.suffix != ".md"}
     assert received == {name for name in tracked if name.parts[0] in PACKAGES} | images | bundle
 
