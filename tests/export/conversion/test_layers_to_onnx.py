@@ -266,7 +266,7 @@ def test_two_heads_with_class_maps(head):
 
 
 def test_every_layer_a_deploy_graph_may_have_has_a_rule():
-    replaced = {"BatchNormalization", "Normalization", "Rescaling", "WindowAttention"}
+    replaced = {"BatchNormalization", "Normalization", "Rescaling", "WindowAttention", "MeanProbability"}
     known = {kind.__name__ for kind in KNOWN}
     assert replaced < known
     assert known - replaced <= {kind.__name__ for kind in RULES}

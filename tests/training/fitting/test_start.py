@@ -114,7 +114,7 @@ def test_the_vessels_that_disc_and_cup_look_at_are_those_of_a_run(tmp_path, monk
     assert same(model.get_layer("vessels"), told)
     assert not model.get_layer("vessels").trainable_variables
     with pytest.raises(
-        ValueError, match=r"part_run is for a network of REFUGE2 .* Received: 'r' for 'grading_lesion_m"
+        ValueError, match=r"part_run is for a network with a frozen part: .* Received: 'r' for 'grading_lesion_m"
     ):
         replace(GRADES, part_run="r")
 
