@@ -20,8 +20,10 @@ from export.conversion.calibration import activation_ranges
 from keras_realmnet.errors import RealMNetError
 
 __all__ = [
+    "CONVOLUTIONS",
     "LAYER_GROUPS",
     "LITERT_ARTIFACTS",
+    "WEIGHTED",
     "float16_weights",
     "matching",
     "operation_name",
@@ -53,6 +55,8 @@ LAYER_GROUPS = {
     "mlp fc2": ("mlp_fc2", "FULLY_CONNECTED"),
     "head and class maps": ("(head|class_maps)_1/", "FULLY_CONNECTED"),
 }
+CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "CONV_2D_TRANSPOSE")
+WEIGHTED = ("FULLY_CONNECTED", *CONVOLUTIONS)  # operations with weights of their own
 LARGEST_BIAS = 2**30  # aimed at for an integer bias: half of what it can hold
 BACKBONE_DENSE = ("query, key, value", "attention proj", "mlp fc1", "mlp fc2")
 
@@ -62,8 +66,8 @@ def to_litert_float16(float_model: Path, path: Path, calibration: NDArray[np.uin
 
     LiteRT expands them when it opens the model and computes in float32. No calibration.
     """
-    known, model = ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D", "CONV_2D_TRANSPOSE"), read(float_model)
-    operations = [name for name in known if matching(model, ".*", name)]
+    model = read(float_model)
+    operations = [name for name in WEIGHTED if matching(model, ".*", name)]
     return quantize(float_model, path, [(".*", name, float16_weights(), "float_casting") for name in operations])
 
 

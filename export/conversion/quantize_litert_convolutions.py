@@ -12,12 +12,18 @@ from numpy.typing import NDArray
 
 from export.conversion.body import body_of
 from export.conversion.calibration import activation_ranges
-from export.conversion.quantize_litert import float16_weights, operation_name, quantize, read, with_room_for_biases
+from export.conversion.quantize_litert import (
+    CONVOLUTIONS,
+    WEIGHTED,
+    float16_weights,
+    operation_name,
+    quantize,
+    read,
+    with_room_for_biases,
+)
 from keras_realmnet.errors import RealMNetError
 
 __all__ = ["to_litert_int8_convolutional", "to_litert_int8_masks", "with_corrected_biases"]
-
-CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "CONV_2D_TRANSPOSE")
 
 
 def to_litert_int8_convolutional(float_model: Path, path: Path, calibration: NDArray[np.uint8] | None = None) -> Path:
@@ -72,7 +78,7 @@ def _static(float_model: Path, path: Path, calibration: NDArray[np.uint8] | None
         compute_precision=qtyping.ComputePrecision.INTEGER,
     )
     half = [subgraph.operators[number] for number in sorted(spared)]
-    half = [operation for operation in half if operation_name(model, operation) in (*CONVOLUTIONS, "FULLY_CONNECTED")]
+    half = [operation for operation in half if operation_name(model, operation) in WEIGHTED]
     rules = [
         (f"^{re.escape(get_op_scope(each, subgraph.tensors))}$", str(operation_name(model, each)), *how)
         for chosen, how in (
@@ -115,7 +121,7 @@ def with_own_constants(float_model: Path, path: Path) -> Path:
     (subgraph,) = model.subgraphs
     used: set[int] = set()
     for operation in subgraph.operators:
-        if operation_name(model, operation) not in (*CONVOLUTIONS, "FULLY_CONNECTED"):
+        if operation_name(model, operation) not in WEIGHTED:
             continue
         inputs = list(operation.inputs)
         for place, number in enumerate(inputs):

@@ -7,8 +7,8 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from keras import layers
 
 from export.conversion.artifacts import ArtifactMaker
-from export.conversion.quantize_litert import operation_name, read
-from export.conversion.quantize_litert_convolutions import CONVOLUTIONS, to_litert_int8_masks, with_own_constants
+from export.conversion.quantize_litert import WEIGHTED, operation_name, read
+from export.conversion.quantize_litert_convolutions import to_litert_int8_masks, with_own_constants
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.models.inverted_residuals import InvertedResiduals, Stage, inverted_residuals
 from keras_realmnet.screening.engines.litert import LiteRTRuntime
@@ -71,7 +71,7 @@ def constants(path):
     """Buffers that convolutions and dense layers read, each time one does."""
     model = read(path)
     (subgraph,) = model.subgraphs
-    weighted = [op for op in subgraph.operators if operation_name(model, op) in (*CONVOLUTIONS, "FULLY_CONNECTED")]
+    weighted = [op for op in subgraph.operators if operation_name(model, op) in WEIGHTED]
     buffers = [subgraph.tensors[number].buffer for op in weighted for number in op.inputs[1:] if number >= 0]
     return [buffer for buffer in buffers if model.buffers[buffer].data is not None]
 

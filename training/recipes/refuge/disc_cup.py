@@ -18,6 +18,19 @@ from training.datasets.glaucoma import GlaucomaDataSet
 from training.input.augmentation import Augmentation
 from training.recipe import Phase, Recipe
 
+AUGMENTATION = Augmentation(
+    affine=0.8,
+    rotation=30.0,
+    scale=(0.8, 1.2),
+    horizontal_flip=0.5,
+    vertical_flip=0.0,
+    jitter=0.5,
+    hue=0.05,
+    erase=0.0,
+    mixup=0.0,
+    cutmix=0.0,
+)
+
 RECIPE = Recipe(
     name="disc_cup",
     data=GlaucomaDataSet(outputs=("disc_cup",)),
@@ -30,18 +43,7 @@ RECIPE = Recipe(
     learning_rate=1e-4,
     warmup_epochs=1,
     weight_decay=0.0,
-    augmentation=Augmentation(
-        affine=0.8,
-        rotation=30.0,
-        scale=(0.8, 1.2),
-        horizontal_flip=0.5,
-        vertical_flip=0.0,
-        jitter=0.5,
-        hue=0.05,
-        erase=0.0,
-        mixup=0.0,
-        cutmix=0.0,
-    ),
+    augmentation=AUGMENTATION,
     validate_every=1,
     keep="val_dice",
 )

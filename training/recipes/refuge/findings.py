@@ -16,8 +16,8 @@ falls, epochs, augmentation, one network for all findings.
 """
 
 from training.datasets.photograph import PhotographDataSet
-from training.input.augmentation import Augmentation
 from training.recipe import Phase, Recipe
+from training.recipes.refuge.disc_cup import AUGMENTATION
 
 RECIPE = Recipe(
     name="findings",
@@ -35,16 +35,5 @@ RECIPE = Recipe(
     keep="val_loss",
     validation_loss=True,
     validate_every=1,
-    augmentation=Augmentation(
-        affine=0.8,
-        rotation=30.0,
-        scale=(0.8, 1.2),
-        horizontal_flip=0.5,
-        vertical_flip=0.0,
-        jitter=0.5,
-        hue=0.05,
-        erase=0.0,
-        mixup=0.0,
-        cutmix=0.0,
-    ),
+    augmentation=AUGMENTATION,
 )

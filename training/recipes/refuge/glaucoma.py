@@ -17,11 +17,13 @@ that falls to a tenth after ten epochs without a gain of the AUROC and begins an
 augmentation. Ours: the least learning rate, momentum, the number of epochs, how strong the augmentation is.
 """
 
+from dataclasses import replace
+
 from training.datasets.combined import CombinedDataSet
 from training.datasets.cross_validation import CrossValidation
 from training.datasets.glaucoma import GlaucomaDataSet
-from training.input.augmentation import Augmentation
 from training.recipe import Phase, Recipe
+from training.recipes.refuge.disc_cup import AUGMENTATION
 
 REFUGE = GlaucomaDataSet("REFUGE", outputs=("glaucoma",), train_on=("train", "validation", "test"))
 REFUGE2 = GlaucomaDataSet("REFUGE2", outputs=("glaucoma",), prefix="REFUGE2/")
@@ -43,17 +45,8 @@ RECIPE = Recipe(
     restart_below=1e-5,
     keep="val_macro_auroc",
     validate_every=1,
-    augmentation=Augmentation(
-        affine=0.8,
-        rotation=30.0,
-        scale=(0.8, 1.2),
-        horizontal_flip=0.5,
-        vertical_flip=0.0,
-        jitter=0.5,
-        hue=0.05,
-        erase=0.0,
-        mixup=0.0,
-        cutmix=0.0,
+    augmentation=replace(
+        AUGMENTATION,
         resize=0.2,
         elastic=0.2,
         sun_flare=0.2,
