@@ -170,6 +170,7 @@ ROOMS = """
     keras_realmnet.screening.quality          whether a picture can be judged
     keras_realmnet.tasks                      what a network is asked, and what its answer means
     keras_realmnet.screening.decision         what follows for a picture, an eye, a patient
+    keras_realmnet.screening.causes           why nothing was decided, over many pictures
     keras_realmnet.screening.strokes          lines and names on a picture
     keras_realmnet.screening.overlay          where it lies
     keras_realmnet.screening.record           what is known of a picture

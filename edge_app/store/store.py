@@ -1,12 +1,13 @@
 """All that the box knows and keeps, as one object: a class per concept, put together.
 
-A module per concept: what was taken in (`items`, `folders`), how it is screened (`queue`), results (`records`), what
-people say of them (`reviews`), what leaves (`outbox`), and what the box sets right by itself (`upkeep`). Each has its
-data classes and a class of steps over `database.Database`; `Store` has the steps of all. They are no parts of a store,
-as in `store.outbox.next()`, for there is one data base and one kind of transaction, and a step may change several
-concepts in one: `finish` ends an item's screening, keeps its record and fills the outbox. Such steps share functions
-that take the connection of the transaction under way (`put_record(db, …)`). A module uses only those before it, in this
-order: database, items, folders, outbox, records, reviews, queue, upkeep.
+A module per concept: what was taken in (`items`, `folders`), how it is screened (`queue`), results (`records`), how
+many of which there are (`tallies`), what people say of them (`reviews`), what leaves (`outbox`), and what the box sets
+right by itself (`upkeep`). Each has its data classes and a class of steps over `database.Database`; `Store` has the
+steps of all. They are no parts of a store, as in `store.outbox.next()`, for there is one data base and one kind of
+transaction, and a step may change several concepts in one: `finish` ends an item's screening, keeps its record and
+fills the outbox. Such steps share functions that take the connection of the transaction under way (`put_record(db,
+…)`). A module uses only those before it, in this order: database, items, folders, outbox, records, tallies, reviews,
+queue, upkeep.
 """
 
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from edge_app.store.outbox import DELIVERY_STATES, Outbox
 from edge_app.store.queue import Queue
 from edge_app.store.records import Records
 from edge_app.store.reviews import Reviews
+from edge_app.store.tallies import Tallies
 from edge_app.store.upkeep import Upkeep
 
 __all__ = ["Counts", "Store"]
@@ -34,7 +36,7 @@ class Counts:
     last_success: str | None
 
 
-class Store(Upkeep, Queue, Reviews, Records, Outbox, Folders, Items):
+class Store(Upkeep, Queue, Reviews, Tallies, Records, Outbox, Folders, Items):
     """What can be asked of a box's folder and data base, and done to them, by threads and processes: see `Database`."""
 
     def counts(self) -> Counts:

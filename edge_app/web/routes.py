@@ -6,7 +6,7 @@ from starlette.convertors import Convertor, register_url_convertor
 from starlette.responses import Response
 
 from edge_app.web.auth import Permission
-from edge_app.web.pages import account, audit, deliveries, health, item, pictures, quarantine, worklist
+from edge_app.web.pages import account, audit, decisions, deliveries, health, item, pictures, quarantine, worklist
 from edge_app.web.site import Visitor
 
 __all__ = ["MACHINES", "ROUTES", "Page"]
@@ -49,6 +49,7 @@ ROUTES: tuple[tuple[str, str, Permission | None, Page], ...] = (
     ("/deliveries", "GET", "view", deliveries.deliveries),
     ("/deliveries/{id:number}/retry", "POST", "retry_delivery", deliveries.retry_delivery),
     ("/deliveries/send", "POST", "retry_delivery", deliveries.send_deliveries),
+    ("/decisions", "GET", "view", decisions.decisions),
     ("/health", "GET", "view", health.health),
     ("/about", "GET", "view", health.about),
     ("/audit", "GET", "audit", audit.audit),

@@ -51,6 +51,7 @@ NAVIGATION: tuple[tuple[str, str, Permission], ...] = (
     ("/", "Worklist", "view"),
     ("/quarantine", "Quarantine", "view"),
     ("/deliveries", "Deliveries", "view"),
+    ("/decisions", "Decisions", "view"),
     ("/health", "Health", "view"),
     ("/audit", "Audit", "audit"),
     ("/about", "About", "view"),

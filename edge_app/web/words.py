@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 PERMISSION_NAMES: dict[Permission, str] = {
-    "view": "see worklist, results, quarantine, deliveries, health",
+    "view": "see worklist, results, quarantine, deliveries, decisions, health",
     "review": "agree, disagree, note",
     "set_eye": "set an eye that is unknown",
     "retry": "screen again what is in quarantine, or close it as done",

@@ -97,7 +97,7 @@ def to_the_last_byte(box: served.Box, disk: Path, statuses: Counter, kept: dict[
     assert refused, "the disk was never full"
     assert box.alive
     assert list((box.data / "incoming").iterdir()) == [], "half a file is left"
-    for path in ("/", "/items/1", "/items/1/report", "/quarantine", "/deliveries", "/health", "/about"):
+    for path in ("/", "/items/1", "/items/1/report", "/quarantine", "/deliveries", "/decisions", "/health", "/about"):
         assert "Research use only" in box.get(path), f"{path} cannot be read on a full disk"
     seconds = _space_returns(box, filler, kept)
     for one in refused:  # the scanner tries again

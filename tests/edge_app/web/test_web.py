@@ -187,7 +187,8 @@ def test_a_result_shows_decision_probabilities_quality_provenance_and_history(si
 
 def test_every_page_says_that_it_is_research(site, screened_box):
     item = screened_box.items["dicom"]
-    for path in ("/", f"/items/{item}", f"/items/{item}/report", "/quarantine", "/deliveries", "/health", "/about"):
+    others = ("/quarantine", "/deliveries", "/decisions", "/health", "/about")
+    for path in ("/", f"/items/{item}", f"/items/{item}/report", *others):
         assert "Research use only – not for clinical use" in text(site.get(path))
     assert f"this software {__version__} " in text(site.get("/health"))
 
@@ -640,3 +641,42 @@ def test_rows_follow_the_store(screened_box, store):
     assert worklist.rows(Filter()) == before
     store.set_eye(screened_box.items["dicom"], "OD", "somebody")
     assert worklist.rows(Filter()) != before
+
+
+# ---- decisions ---------------------------------------------------------------------------------------------------
+
+
+def test_decisions_are_counted_by_week_sender_and_model(site, store, screened_box):
+    page = site.get("/decisions")
+    shown = text(page)
+    results = [result.record for result in store.latest(100)]
+    for outcome in OUTCOMES:
+        number = sum(record.shown == outcome for record in results)
+        counted = sum(int(n) for n in re.findall(rf"(?<!\w){OUTCOME_NAMES[outcome]} (\d+)", shown))
+        assert counted == number, outcome
+    assert screened_box.bundle.name in shown
+    assert re.search(r"\d Too dark", shown)
+    assert "1 The picture is incomplete" in shown
+    decided = sum(record.analysed for record in results)
+    assert sum(int(n) for n in re.findall(r"(\d+) of \d+ \(\d+ %\) \d+ of", shown)) == decided
+
+
+def test_decisions_tell_nothing_of_a_patient(site, store, screened_box):
+    page = site.get("/decisions").text
+    for result in store.latest(100):
+        record = result.record
+        for value in (record.file, record.patient_name, record.patient_id):
+            assert not value or len(value) < 3 or value not in unescape(page)
+    assert "alert(" not in page
+
+
+def test_older_weeks_have_pages_of_their_own(site, store):
+    assert "Next" not in text(site.get("/decisions"))
+    with store.write() as db:
+        db.execute("UPDATE items SET received_at = ?", (timestamp(datetime.now(timezone.utc) - timedelta(weeks=10)),))
+    first, second = (site.get(f"/decisions?page={number}") for number in (1, 2))
+    assert "Nothing came in these weeks." in text(first)
+    assert "Next" in text(first)
+    assert "Refer" in text(second)
+    assert "Next" not in text(second)
+    assert text(site.get("/decisions?page=999999999")) == text(second)  # no page is before the first picture

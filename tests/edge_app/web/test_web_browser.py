@@ -280,7 +280,8 @@ def test_every_page_is_accessible_and_fits(
     page = tab(width)
     page.context.add_cookies([{"name": "theme", "value": theme, "url": address}])
     items = [frames, *(screened_box.items[name] for name in ("dicom", "B_OD_2025-01-31_1.png", "damaged"))]
-    paths = ["", "quarantine", "quarantine?show=closed", "deliveries?state=all", "health", "audit", "about"]
+    paths = ["", "quarantine", "quarantine?show=closed", "deliveries?state=all", "decisions"]
+    paths += ["health", "audit", "about"]
     paths += [f"items/{item}{part}" for item in items for part in ("", "/report")]
     for path in paths:
         page.goto(f"{address}/{path}")

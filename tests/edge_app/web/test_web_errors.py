@@ -360,7 +360,7 @@ def test_reading_goes_on_when_the_disk_is_full(site, screened_box, store, full):
         assert answer.status_code == 200
         assert NOT_RECORDED in text(answer.text)
     pictures = [f"/items/{item}/{name}" for name in ("preview.jpg", "thumbnail.jpg", "evidence.jpg", "maps/A3.png")]
-    for path in ("/", "/quarantine", "/deliveries", "/health", "/about", "/audit", *pictures):
+    for path in ("/", "/quarantine", "/deliveries", "/decisions", "/health", "/about", "/audit", *pictures):
         assert site.get(path).status_code == 200
     assert post(site, "/", query="B").status_code == 200
     assert len(list(store.trail())) == seen

@@ -439,7 +439,7 @@ class Page(HTMLParser):
 
 
 def _all_pages(visitor, items):
-    paths = ["/", "/quarantine", "/deliveries?state=all", "/health", "/about", "/audit", "/nowhere"]
+    paths = ["/", "/quarantine", "/deliveries?state=all", "/decisions", "/health", "/about", "/audit", "/nowhere"]
     paths += [f"/items/{item}" for item in items] + [f"/items/{item}/report" for item in items]
     return {path: visitor.get(path) for path in paths}
 
