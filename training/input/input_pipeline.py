@@ -17,6 +17,10 @@ from training.input.windows import Windows
 
 __all__ = ["EvaluationBatches", "TrainingBatches"]
 
+# Of Keras' threads. With one, Keras leaves it to tf.data to fetch ahead, whose tuning (AUTOTUNE) sleeps for up to a
+# minute, and each epoch's end waits until it wakes: 30 s of 80 where an epoch took 50.
+LEAST_THREADS = 2
+
 
 class TrainingBatches(keras.utils.PyDataset):
     """Shuffled, augmented batches: images float32 (batch, size, size, 3), 0-255, and their truth (batch, ...).
@@ -29,7 +33,7 @@ class TrainingBatches(keras.utils.PyDataset):
         data: what to draw from.
         size: side of the images in pixels.
         seed, epoch: where the order starts. Keras moves on to the next epoch after each, and once before the first.
-        workers: threads that prepare batches ahead; `None`: all cores but one.
+        workers: threads that prepare batches ahead, at least two; `None`: all cores but one.
         processes: worker processes that augment for these threads; 0: the threads do it. To be closed by `close`.
         batches: of an epoch; `None`: as many as there are.
         share: (k, n): this is process k of n that train together; it gives its n-th part of every batch.
@@ -56,7 +60,7 @@ class TrainingBatches(keras.utils.PyDataset):
         named: bool = False,
         windows: Windows | None = None,
     ):
-        threads = workers or processes or max(1, (os.cpu_count() or 1) - 1)
+        threads = max(LEAST_THREADS, workers or processes or (os.cpu_count() or 1) - 1)
         super().__init__(workers=threads, max_queue_size=max(8, 2 * threads))
         if len(data) < batch_size:
             raise ValueError(f"batch_size must be at most the number of images, {len(data)}. Received: {batch_size}")
@@ -102,7 +106,7 @@ class EvaluationBatches(keras.utils.PyDataset):
     """All images in their order, or a part of them, as they are: float32 (batch, size, size, 3), 0-255."""
 
     def __init__(self, data: ImageSet, size: int, batch_size: int, part: slice = slice(None)):
-        super().__init__()
+        super().__init__(workers=LEAST_THREADS, max_queue_size=2)
         self.data, self.size, self.batch_size = data, size, batch_size
         self.rows = range(len(data))[part]
 
