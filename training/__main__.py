@@ -9,7 +9,7 @@ from training.commands.annotations import annotate
 from training.commands.augmentations import augmentations
 from training.commands.data import check, download, imbalance, prepare, resample, split
 from training.commands.datasets import datasets
-from training.commands.fit import ensemble, fit, protocol, sweep
+from training.commands.fit import beside, ensemble, fit, protocol, sweep
 from training.commands.phantoms import phantom, phantom_study, samples
 from training.commands.prediction import predict, submit_refuge
 from training.commands.report import report
@@ -19,7 +19,7 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
 
 # In the order of the help.
 COMMANDS = (
-    *(fit, sweep, protocol, ensemble, augmentations),
+    *(fit, sweep, protocol, ensemble, beside, augmentations),
     *(evaluate, cross_validation, predict, score, submit_refuge, score_refuge, score_ratio, compare),
     *(datasets, check, split, imbalance, resample, prepare, annotate, download),
     *(phantom, phantom_study, samples),

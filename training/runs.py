@@ -20,6 +20,7 @@ from training.input.input_pipeline import EvaluationBatches
 from training.recipe import Recipe
 
 __all__ = [
+    "BESIDE_FILE",
     "CROSS_VALIDATION",
     "ENSEMBLE_FILE",
     "TASK_FILE",
@@ -44,6 +45,7 @@ __all__ = [
 TASK_FILE = "task.json"  # of a run folder: what the network answers
 CROSS_VALIDATION = "cross_validation.json"  # of a run folder: see `training.scoring.folds`
 ENSEMBLE_FILE = "ensemble.json"  # of that of an ensemble: what it is the mean of
+BESIDE_FILE = "beside.json"  # of that of two networks beside each other: which they were
 WEIGHTS_FILE = "weights.weights.h5"
 
 

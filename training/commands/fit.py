@@ -26,7 +26,7 @@ from training.commands.options import (
     writable,
 )
 
-__all__ = ["ensemble", "fit", "protocol", "sweep"]
+__all__ = ["beside", "ensemble", "fit", "protocol", "sweep"]
 
 
 def fit(
@@ -92,6 +92,34 @@ def ensemble(
     from training.studies.ensembles import write_ensemble
 
     write_ensemble(run_folders, out, cache=cache, replicates=bootstrap)
+    print(f"written: {out}")
+
+
+def beside(
+    main: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run, which sees pictures reduced.")],
+    part: Annotated[
+        Path, typer.Argument(metavar="PART", help="That of a run of masks, which sees pictures as they are.")
+    ],
+    out: Annotated[Path, typer.Option(callback=writable, help="Run folder of both.")],
+    reduction: Annotated[
+        int, typer.Option(min=1, help="How many times larger than those of RUN the pictures are, a side.")
+    ] = 2,
+    cache: Cache = Path("data/cache"),
+    bootstrap: Replicates = 1000,
+    backend: Backend = None,
+) -> None:
+    """Make one run of two that answer different questions, without training, and score it on held-out images.
+
+    One picture goes in: PART sees it as it is, RUN sees means of its pixels. The weights stay what they are; thresholds
+    of masks are chosen anew on the pictures that validate. The two folders are not needed any more.
+
+    [bold]Example[/bold]: python -m training beside runs/fundus_landmarks runs/vessels_photographs --reduction 4
+    --out runs/fundus_structures
+    """
+    use_backend(backend)
+    from training.studies.beside import write_beside
+
+    write_beside(main, part, out, reduction=reduction, cache=cache, replicates=bootstrap)
     print(f"written: {out}")
 
 

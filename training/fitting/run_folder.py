@@ -17,14 +17,14 @@ from keras_realmnet.tasks.task import Task
 from training.datasets.image_set import ImageSet
 from training.fitting.packages import versions
 from training.recipe import Recipe
-from training.runs import ENSEMBLE_FILE, TASK_FILE, read_recipe, read_task, recipe_json, recipe_of_run
+from training.runs import BESIDE_FILE, ENSEMBLE_FILE, TASK_FILE, read_recipe, read_task, recipe_json, recipe_of_run
 
 __all__ = ["OWN_FILES", "BeginRun", "check_same_data", "check_same_task", "known_recipe", "learned_from", "run_facts"]
 
 # What a run folder holds of ours, and what --no-resume deletes there.
 OWN_FILES = (
     *("recipe.json", "task.json", "run.json", "history.csv", "scores.json", "validation_scores.csv", "test_scores.csv"),
-    ENSEMBLE_FILE,
+    *(BESIDE_FILE, ENSEMBLE_FILE),
     *("scores_on_*.json", "scores_on_*.csv", "ratio_on_*.json", "ratio_on_*.csv"),
     *("recipe.tmp", "task.tmp", "run.tmp", "history.tmp", "scores.tmp", "unfinished.weights.h5"),
     *(

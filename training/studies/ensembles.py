@@ -1,12 +1,15 @@
 """Runs of the same question as one run: its network says the mean of what theirs say."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import keras
+
 from keras_realmnet.errors import DataSetError, RealMNetError
+from keras_realmnet.tasks.task import Task
 from training.datasets.data_set import DataSet
 from training.datasets.registry import data_to_dict, in_folds
 from training.fitting.checkpoints import save_whole
@@ -27,7 +30,7 @@ from training.runs import (
 from training.scoring.evaluate import evaluate, write_json
 from training.scoring.folds import but_for_the_fold
 
-__all__ = ["write_ensemble"]
+__all__ = ["member_facts", "score_run", "write_ensemble", "write_run"]
 
 
 def write_ensemble(
@@ -62,21 +65,41 @@ def write_ensemble(
     facts = run_facts(recipe, training_images(recipe, train), validation, recipe.spec())
     learned = dict.fromkeys(learned_from(replace(each, data=data)) for each in recipes)
     facts["training_data"] = "; ".join([*learned, f"the mean of {len(runs)} networks"])
-    members = [
-        {"run": str(run), "recipe": recipe_json(each), "weights_sha256": _sha256(run / WEIGHTS_FILE)}
-        for run, each in zip(runs, recipes, strict=True)
-    ]
+    members = [member_facts(run, each) for run, each in zip(runs, recipes, strict=True)]
     model = load_ensemble(recipes, task, [run / WEIGHTS_FILE for run in runs])
+    write_run(out, model, recipe, task, facts, {ENSEMBLE_FILE: {"members": members}})
+    return score_run(out, recipe, cache, replicates)
+
+
+def write_run(
+    out: Path,
+    model: keras.Model,
+    recipe: Recipe,
+    task: Task,
+    facts: Mapping[str, Any],
+    more: Mapping[str, Mapping[str, Any]] | None = None,
+) -> None:
+    """Makes the folder of a run of a network that was made of others; `more`: {file: JSON} beside what a run has."""
     out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "run.json", facts)
-    write_json(out / TASK_FILE, task.to_dict())
-    write_json(out / ENSEMBLE_FILE, {"members": members})
+    for name, content in {"run.json": facts, TASK_FILE: task.to_dict(), **(more or {})}.items():
+        write_json(out / name, dict(content))
     save_whole(model, out / WEIGHTS_FILE)
     write_json(out / "recipe.json", recipe_json(recipe))  # the last: with it the folder is a run
-    if data.load("test", recipe.spec(), cache) is None:
-        print("no picture is held out for a test: the ensemble has no scores")
+
+
+def score_run(out: Path, recipe: Recipe, cache: Path, replicates: int) -> dict[str, Any]:
+    """What `evaluate` finds of such a run; nothing where no picture is held out for a test, which is told."""
+    if recipe.data.load("test", recipe.spec(), cache) is None:
+        print("no picture is held out for a test: the run has no scores")
         return {}
     return evaluate(out, cache=cache, replicates=replicates)
+
+
+def member_facts(run: Path, recipe: Recipe) -> dict[str, Any]:
+    """What tells later which network became a part of another one."""
+    with (run / WEIGHTS_FILE).open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"run": str(run), "recipe": recipe_json(recipe), "weights_sha256": sha256}
 
 
 def _members(runs: Sequence[Path]) -> list[Recipe]:
@@ -107,8 +130,3 @@ def _data(recipes: Sequence[Recipe]) -> DataSet:
     """That of all members; with what each of several folds holds out, the others have learned: nothing is left."""
     datas = [recipe.data for recipe in recipes]
     return datas[0] if all(data == datas[0] for data in datas) else in_folds(datas[0], None)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -81,7 +81,7 @@ def test_an_ensemble_is_a_run_that_says_the_mean(runs, cache, tmp_path):
 def test_of_all_folds_nothing_is_held_out(folds, cache, tmp_path, capsys):
     out = tmp_path / "ensemble"
     assert write_ensemble(folds, out, cache=cache) == {}
-    assert "the ensemble has no scores" in capsys.readouterr().out
+    assert "the run has no scores" in capsys.readouterr().out
     with pytest.raises(DataSetError, match=r"ensemble: its cross_validation data has no test split to score"):
         evaluate(out, cache=cache)
     with pytest.raises(DataSetError, match=r"members of this ensemble have learned .* Found: "):
