@@ -110,7 +110,10 @@ def _parts(*datas: DataSet) -> tuple[tuple[DataSet, ...], tuple[int, ...]]:
     parts: list[DataSet] = []
     repeats: list[int] = []
     for data in datas:
-        combined = isinstance(data, CombinedDataSet)
-        parts += data.parts if combined else (data,)
-        repeats += data.repeats if combined else (1,)
+        if isinstance(data, CombinedDataSet):
+            parts += data.parts
+            repeats += data.repeats
+        else:
+            parts.append(data)
+            repeats.append(1)
     return tuple(parts), tuple(repeats)
