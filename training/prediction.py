@@ -69,7 +69,7 @@ def predict_pictures(
     try:
         with temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
-            for batch in _batches(_pictures(sources, spec, task.modality, only_gradable), recipe.batch_size):
+            for batch in _batches(_pictures(sources, spec, task, only_gradable), recipe.batch_size):
                 rows, names = _rows(asked, task, batch, features)
                 if not pictures:
                     writer.writerow([*ABOUT, *task_columns(task), *names])
@@ -163,17 +163,17 @@ def _with_features(model: keras.Model) -> keras.Model:
     return keras.Model(model.input, {"said": model.output, "features": vector})
 
 
-def _pictures(sources: Sequence[Path], spec: PreprocessSpec, modality: str, only_gradable: bool) -> Iterator[_Picture]:
+def _pictures(sources: Sequence[Path], spec: PreprocessSpec, task: Task, only_gradable: bool) -> Iterator[_Picture]:
     for source in sources:
         files = sorted(path for path in source.rglob("*") if path.is_file()) if source.is_dir() else [source]
         for file in files:
             if source.is_dir() and not may_be_image(file):
                 continue
             name = file.relative_to(source).as_posix() if source.is_dir() else str(file)
-            yield from _pictures_of(file, name, spec, modality, only_gradable)
+            yield from _pictures_of(file, name, spec, task, only_gradable)
 
 
-def _pictures_of(file: Path, name: str, spec: PreprocessSpec, modality: str, only_gradable: bool) -> Iterator[_Picture]:
+def _pictures_of(file: Path, name: str, spec: PreprocessSpec, task: Task, only_gradable: bool) -> Iterator[_Picture]:
     try:
         count = max(1, read_header(file).pictures)
     except UnreadableImage:  # which reading the picture tells
@@ -184,7 +184,7 @@ def _pictures_of(file: Path, name: str, spec: PreprocessSpec, modality: str, onl
         except UnreadableImage as error:
             yield _Picture(name, frame, "unreadable", error.problem)
             continue
-        quality = assess(image.pixels, image.source, modality)
+        quality = assess(image.pixels, image.source, task.modality, task.looked_for)
         told = name, frame, quality.verdict, " ".join(quality.reasons)
         if only_gradable and quality.verdict != "gradable":
             yield _Picture(*told)

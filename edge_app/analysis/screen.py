@@ -130,7 +130,8 @@ class Screener:
         except Exception as error:
             # Whatever was found before the failure stays, but no outcome and no probability does.
             facts.update(_header_facts(path, origin, frame) if "source" not in facts else {})
-            facts.update(triggered=(), findings=None, score=None, evidence=None, overlay=None, **_failure(error))
+            facts.update(triggered=(), findings=None, shortfalls=(), score=None, evidence=None, overlay=None)
+            facts.update(_failure(error))
         timings["total"] = round((perf_counter() - started) * 1000, 2)
         record = ScreeningRecord(**facts)
         if retryable(record):
@@ -163,7 +164,7 @@ class Screener:
             loaded = self.picture(path, origin, facts["frame"])
         facts.update(_source_facts(loaded.source))
         with timed("quality"):
-            quality = assess(loaded.pixels, loaded.source, bundle.task.modality)
+            quality = assess(loaded.pixels, loaded.source, bundle.task.modality, bundle.task.looked_for)
         facts["quality"] = dict(quality.measures)
 
         analysis = None
@@ -177,6 +178,7 @@ class Screener:
             analysis = Analysis({name: values[0] for name, values in predicted.items()}, square, geometry)
         decision = decide(analysis, quality, bundle.task)
         facts.update(outcome=decision.outcome, reasons=decision.reasons, triggered=decision.triggered)
+        facts["shortfalls"] = decision.shortfalls
         if analysis is not None:
             facts.update(findings=decision.findings, score=decision.score, evidence=decision.evidence)
 

@@ -38,6 +38,7 @@ def bundle_from_run(
     version: str = "1",
     artifacts: Sequence[str] = DEFAULT_ARTIFACTS,
     keep_source: bool = True,
+    needs: tuple[str, ...] = (),
 ) -> tuple[Bundle, dict[str, Parity]]:
     """Exports the run in the folder of `weights`, measures each artifact on its test images, writes the bundle.
 
@@ -50,17 +51,22 @@ def bundle_from_run(
         artifacts: some of `export.conversion.artifacts.ARTIFACTS`. "int8" is the default one where it is among them,
             else the first.
         keep_source: also put the Keras model into the bundle, from which `add` makes more artifacts.
+        needs: what a picture must show, see `Task.needs`, beside what the run's own task needs.
 
     Returns:
         The bundle, and per artifact how far it is from Keras.
 
     Raises:
         RealMNetError: `weights` does not belong to a finished run with, where it answers pathologic labels, an
-            operating point.
+            operating point; or there is no such need.
         BundleMismatch: an artifact differs from Keras by more than the limits of `export.contract`; nothing is written.
     """
     run = _Run.read(weights)
-    meaning = run.meaning
+    try:
+        task = replace(run.meaning.task, needs=tuple(dict.fromkeys((*run.meaning.task.needs, *needs))))
+    except ValueError as error:
+        raise RealMNetError(str(error)) from error
+    meaning = replace(run.meaning, task=task)
     offset = _map_offset(run.model, meaning.task, run.calibration)
     with tempfile.TemporaryDirectory() as folder:
         sources, parity, expected = make_and_measure(

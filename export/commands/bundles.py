@@ -23,6 +23,9 @@ def bundle(
     keep_source: Annotated[
         bool, typer.Option("--source/--no-source", help="Keep the Keras model, from which add makes more model files.")
     ] = True,
+    needs: Annotated[
+        list[str] | None, typer.Option(help="What a picture must show, else it is of insufficient quality: macula.")
+    ] = None,
 ) -> None:
     """Write a bundle: models for the box's engines, bundle.json, golden input and output.
 
@@ -38,7 +41,7 @@ def bundle(
     must_exist(weights)
     from export.bundling.from_run import bundle_from_run
 
-    made, parity = bundle_from_run(weights, out, name, version, names_of(artifacts), keep_source)
+    made, parity = bundle_from_run(weights, out, name, version, names_of(artifacts), keep_source, tuple(needs or ()))
     print_parity(parity)
     print_artifacts(made)
     print(f"written: {made.directory}")

@@ -76,7 +76,7 @@ def images_of_files(sources: Iterable[Path], bundle: Bundle) -> Images:
         except UnreadableImage:
             left_out += 1
             continue
-        if assess(image.pixels, image.source, bundle.task.modality).verdict != "gradable":
+        if assess(image.pixels, image.source, bundle.task.modality, bundle.task.looked_for).verdict != "gradable":
             left_out += 1
             continue
         if max(image.pixels.shape) < max(image.source.size):

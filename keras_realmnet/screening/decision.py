@@ -10,17 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_realmnet.screening.preprocessing import FieldGeometry
-from keras_realmnet.screening.quality import Quality
-from keras_realmnet.tasks.findings import Finding
+from keras_realmnet.screening.quality import Quality, Shortfall, fovea_away
+from keras_realmnet.tasks.findings import Finding, PointFinding
 from keras_realmnet.tasks.rules import OUTCOMES, Outcome
-from keras_realmnet.tasks.task import Task
+from keras_realmnet.tasks.task import FOVEA_CODE, Task
 
 __all__ = ["Analysis", "Decision", "Graded", "GradedImage", "Summary", "decide", "eye_summary", "patient_summary"]
 
 
 @dataclass(frozen=True)
 class Decision:
-    """The outcome for one image, why, and on which findings; see `rules.Verdict`. evidence: only with a class map."""
+    """The outcome for one image, why, and on which findings; see `rules.Verdict`. evidence: only with a class map.
+
+    shortfalls: of a picture's quality, see `Quality`.
+    """
 
     outcome: Outcome
     reasons: tuple[str, ...]
@@ -28,6 +31,7 @@ class Decision:
     evidence: str | None = None
     score: float | None = None
     findings: tuple[Finding, ...] = ()
+    shortfalls: tuple[Shortfall, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,22 +51,34 @@ def decide(analysis: Analysis | None, quality: Quality, task: Task) -> Decision:
     """The decision for one image.
 
     An image that is not gradable keeps the verdict and reasons of `quality`; what a network says of it, if anything,
-    is not looked at.
+    is not looked at. Where a task needs the macula and its network answers where the fovea is, a picture whose fovea
+    it finds too far from the middle of the field, or not at all, is insufficient, and no finding is told.
 
     Raises:
         ValueError: a gradable image without an analysis, or with one that is none of the task: a wrong shape, NaN, a
             probability outside of [0, 1].
     """
     if quality.verdict != "gradable":
-        return Decision(quality.verdict, tuple(quality.reasons))
+        return Decision(quality.verdict, tuple(quality.reasons), shortfalls=quality.shortfalls)
     if analysis is None:
         raise ValueError("a gradable image needs what the network says of it. Received: None")
     task.check({name: np.asarray(values)[None] for name, values in analysis.predicted.items()})
     findings = task.findings(analysis.predicted, analysis.geometry, analysis.image)
+    if "macula" in task.needs and task.locates_fovea:
+        away = fovea_away(_fovea(findings), analysis.geometry.box)
+        if away is not None:
+            shortfalls = () if away.shortfall is None else (away.shortfall,)
+            return Decision("insufficient", (away.text,), shortfalls=shortfalls)
     verdict = task.rule.decide(findings)
     explained = {each.code for each in findings if task.maps_of(each.output) is not None}
     evidence = verdict.evidence if verdict.evidence in explained else None
     return Decision(verdict.outcome, verdict.reasons, verdict.triggered, evidence, verdict.score, findings)
+
+
+def _fovea(findings: Sequence[Finding]) -> tuple[float, float] | None:
+    """Where the network finds the fovea, (x, y) in pixels of the picture; None where it does not."""
+    points = (each for each in findings if isinstance(each, PointFinding) and each.code == FOVEA_CODE)
+    return next(((each.x, each.y) for each in points if each.x is not None and each.y is not None), None)
 
 
 class GradedImage(Protocol):

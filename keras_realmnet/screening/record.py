@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from keras_realmnet.errors import ModelOutOfOrder, RealMNetError
+from keras_realmnet.screening.quality import Shortfall, shortfall_from_dict
 from keras_realmnet.screening.upgrade import Step, upgrade
 from keras_realmnet.tasks.findings import Finding, LabelFinding, MaskFinding, PointFinding, finding_from_dict
 from keras_realmnet.tasks.rules import OUTCOMES, Outcome
@@ -34,6 +35,7 @@ class ScreeningRecord:
     modality: the kind of picture the bundle screens, see `quality.MODALITIES`.
     evidence: code of the label whose class map the overlay shows; None without a class map.
     quality: measures by name, see `quality.assess`.
+    shortfalls: of these, what was beyond its limit, with it; the reasons say it in words.
     bundle_digest: digest of bundle.json, which covers the thresholds and the hash of every file of the bundle.
     model_sha256: of the artifact that ran (or would have run).
     spec_hash: of the preprocessing spec.
@@ -77,6 +79,7 @@ class ScreeningRecord:
     patient_id_issuer: str | None = None
     accession_number: str | None = None
     quality: dict[str, float] = field(default_factory=dict)
+    shortfalls: tuple[Shortfall, ...] = ()
     timings_ms: dict[str, float] = field(default_factory=dict)
     source: dict[str, Any] = field(default_factory=dict)
     overlay: str | None = None
@@ -138,7 +141,10 @@ class ScreeningRecord:
         """A mapping that `json.dumps(..., allow_nan=False)` takes: non-finite measures become None."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         found = None if self.findings is None else [finding.to_dict() for finding in self.findings]
-        document: dict[str, Any] = _plain({**values, "findings": found})
+        beyond = [shortfall.to_dict() for shortfall in self.shortfalls]
+        document: dict[str, Any] = _plain({**values, "findings": found, "shortfalls": beyond})
+        if not beyond:  # as every record before there were shortfalls
+            del document["shortfalls"]
         return document
 
     def to_json(self) -> str:
@@ -163,6 +169,7 @@ class ScreeningRecord:
         for name in ("reasons", "triggered", "warnings"):
             values[name] = tuple(values.get(name, ()))
         try:
+            values["shortfalls"] = tuple(map(shortfall_from_dict, values.get("shortfalls", ())))
             if values.get("findings") is not None:
                 values["findings"] = tuple(map(finding_from_dict, values["findings"]))
             return cls(**values)

@@ -23,9 +23,11 @@ from keras_realmnet.tasks.outputs import Features, Grades, Labels, Maps, Masks, 
 from keras_realmnet.tasks.rules import AnyAbove, NoReferral, OperatingPoint, Rule, rule_from_dict
 from keras_realmnet.tasks.vocabulary import NAME_LENGTH, LabelSet
 
-__all__ = ["CLASS_MAPS", "PROBABILITIES", "Task", "labels_task"]
+__all__ = ["CLASS_MAPS", "FOVEA_CODE", "NEEDS", "PROBABILITIES", "Task", "labels_task"]
 
 PROBABILITIES, CLASS_MAPS = "probabilities", "class_maps"  # outputs of a network that answers labels and explains them
+NEEDS = ("macula",)  # what a picture must show for a task to be answered
+FOVEA_CODE = "FOVEA"  # the code of the point that tells a network with points whether it shows the macula
 STRETCHED = ("uwf_red_green",)  # modalities whose projection stretches areas: no share of the field is stated there
 
 
@@ -35,7 +37,8 @@ class Task:
 
     name: qualifies what has no vocabulary of its own; at most 16 characters without blanks. modality: the kind of
     picture, see `quality.MODALITIES`. outputs: {name: output} of the deployed network. measures: what is computed from
-    the findings. rule: what decides.
+    the findings. rule: what decides. needs: what a picture must show beside the retina, of NEEDS; one that does not is
+    of insufficient quality for this task.
 
     fitted, reference: the places for what is fitted between output and rule (calibration, quantiles) and for statistics
     of reference images; this release knows none, both are empty.
@@ -50,6 +53,7 @@ class Task:
     measures: tuple[MeasureOf, ...] = ()
     fitted: Mapping[str, Any] = field(default_factory=dict)
     reference: Mapping[str, Any] = field(default_factory=dict)
+    needs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_.-]{1,16}", self.name):
@@ -72,6 +76,10 @@ class Task:
         for values, what in ((self.fitted, "fitted"), (self.reference, "reference")):
             if values:
                 raise ValueError(f"{what} must be empty: this release knows none. Received: {', '.join(values)}")
+        if not set(self.needs) <= set(NEEDS) or len(set(self.needs)) < len(self.needs):
+            raise ValueError(f"needs are of {', '.join(NEEDS)}, each once. Received: {self.needs!r}")
+        if self.needs and self.modality in STRETCHED and not self.locates_fovea:
+            raise ValueError(f"in pictures of {self.modality} only a point {FOVEA_CODE!r} tells where the macula is")
         self.rule.check(self.outputs, [measure.code for measure in self.measures])
 
     def _check_codes(self) -> None:
@@ -115,6 +123,16 @@ class Task:
     def condition(self) -> str:
         """What is looked for, in words that continue a sentence, see `LabelSet.condition`."""
         return next(iter(self.trained.values())).labels.condition
+
+    @property
+    def locates_fovea(self) -> bool:
+        """Whether the network's own point tells where the macula is."""
+        return any(isinstance(each, Points) and FOVEA_CODE in each.labels.codes for each in self.outputs.values())
+
+    @property
+    def looked_for(self) -> tuple[str, ...]:
+        """Of its needs, what is looked for before the network sees a picture: what its own points do not tell."""
+        return () if self.locates_fovea else self.needs
 
     @property
     def refers(self) -> bool:
@@ -209,19 +227,24 @@ class Task:
             "rule": self.rule.to_dict(),
             "fitted": dict(self.fitted),
             "reference": dict(self.reference),
+            **({"needs": list(self.needs)} if self.needs else {}),  # as every task before there were needs
         }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Task:
         """Raises ValueError for missing or unknown fields, and whatever no task can be."""
         expected = {"name", "modality", "outputs", "measures", "rule", "fitted", "reference"}
-        if set(values) != expected:
-            different = ", ".join(sorted(set(values) ^ expected))
+        if set(values) - {"needs"} != expected:
+            different = ", ".join(sorted((set(values) - {"needs"}) ^ expected))
             raise ValueError(f"a task has the fields {', '.join(sorted(expected))}. Missing or unknown: {different}")
         for name, kind in (("outputs", Mapping), ("fitted", Mapping), ("reference", Mapping), ("measures", list)):
             if not isinstance(values[name], kind):
                 raise ValueError(f"{name} of a task: another form expected. Received: {reprlib.repr(values[name])}")
+        needs = values.get("needs", ())
+        if not isinstance(needs, list | tuple):
+            raise ValueError(f"needs of a task: a list expected. Received: {reprlib.repr(needs)}")
         parts = {
+            "needs": tuple(needs),
             "outputs": {str(name): output_from_dict(output) for name, output in values["outputs"].items()},
             "rule": rule_from_dict(values["rule"]),
             "measures": tuple(map(measure_from_dict, values["measures"])),

@@ -1,6 +1,7 @@
 """Probabilities to outcomes: every outcome, every refusal, and how images of an eye and a patient are combined."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,12 +12,14 @@ from keras_realmnet.screening.decision import Analysis, decide, eye_summary, pat
 from keras_realmnet.screening.preprocessing import FieldGeometry
 from keras_realmnet.screening.quality import Quality
 from keras_realmnet.screening.record import ScreeningRecord
-from keras_realmnet.tasks.rules import OUTCOMES, OperatingPoint
-from keras_realmnet.tasks.task import labels_task
-from keras_realmnet.tasks.vocabulary import PALM, PSMM
+from keras_realmnet.tasks.outputs import Points
+from keras_realmnet.tasks.rules import OUTCOMES, NoReferral, OperatingPoint
+from keras_realmnet.tasks.task import FOVEA_CODE, Task, labels_task
+from keras_realmnet.tasks.vocabulary import PALM, PSMM, Label, LabelSet
 
 POINT = OperatingPoint({"S1": 0.5, "A2": 0.4, "A3": 0.3, "A4": 0.2}, chosen="by hand")
 TASK = labels_task(PSMM, "uwf_red_green", POINT)
+FOVEA = Label(FOVEA_CODE, "Fovea", "centre of the fovea")
 GRADABLE = Quality("gradable", (), {})
 
 
@@ -73,6 +76,29 @@ def test_harmless_labels_never_refer_and_triggered_codes_come_most_exceeding_fir
 def test_probabilities_of_an_ungradable_image_are_not_looked_at(verdict, probabilities):
     decision = decide(probabilities, Quality(verdict, ("too dark",), {}), TASK)
     assert (decision.outcome, decision.reasons, decision.triggered) == (verdict, ("too dark",), ())
+
+
+def test_a_network_that_answers_where_the_fovea_is_tells_whether_the_macula_is_seen():
+    task = Task(
+        "landmarks", "colour_fundus", {"points": Points(LabelSet("fundus", (FOVEA,)), confidence=True)}, NoReferral()
+    )
+    needing = replace(task, needs=("macula",))
+    square = np.full((100, 100, 3), 90, np.uint8)
+    for x, confidence, outcome, reason in [
+        (0.5, 0.9, "described", "Described"),
+        (0.7, 0.9, "described", "Described"),
+        (0.9, 0.9, "insufficient", "the fovea is 0.80 of the field's radius from its middle (at most 0.50)"),
+        (0.5, 0.2, "insufficient", "the fovea was not found"),
+    ]:
+        said = {"points": np.array([[x, 0.5, confidence]], np.float32)}
+        seen = Analysis(said, square, FieldGeometry((100, 100), (0, 0, 100, 100), 100))
+        decision = decide(seen, GRADABLE, needing)
+        assert decision.outcome == outcome
+        assert reason in decision.reasons[0]
+        assert decide(seen, GRADABLE, task).outcome == "described"
+        if outcome == "insufficient":
+            assert decision.findings == ()
+            assert decision.triggered == ()
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -1e-6, 1.0001])

@@ -1,11 +1,13 @@
 """Screening records survive JSON, and what is missing stays missing."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from keras_realmnet.errors import RealMNetError
+from keras_realmnet.screening.quality import Shortfall
 from keras_realmnet.screening.record import SCHEMA_VERSION, ScreeningRecord
 from keras_realmnet.tasks.findings import LabelFinding
 
@@ -36,6 +38,17 @@ def test_round_trip_through_json():
     assert "\n" not in line
     assert line.isascii()
     assert ScreeningRecord.from_dict(json.loads(line)) == RECORD
+
+
+def test_measures_beyond_their_limits_survive_and_their_absence_is_no_field():
+    assert "shortfalls" not in RECORD.to_dict()
+    poor = replace(RECORD, outcome="insufficient", shortfalls=(Shortfall("sharpness", 0.31, "at least", 0.42),))
+    document = json.loads(poor.to_json())
+    assert document["shortfalls"] == [{"measure": "sharpness", "value": 0.31, "bound": "at least", "limit": 0.42}]
+    assert ScreeningRecord.from_dict(document) == poor
+    for change in ({"bound": "near"}, {"value": "0.31"}, {"more": 1}):
+        with pytest.raises(RealMNetError, match=r"limit.*Received|numbers\. Received"):
+            ScreeningRecord.from_dict({**document, "shortfalls": [{**document["shortfalls"][0], **change}]})
 
 
 def test_missing_values_are_null():

@@ -58,6 +58,19 @@ def test_a_task_survives_json():
         assert Task.from_dict(json.loads(json.dumps(described.to_dict()))) == described
 
 
+def test_needs_are_optional_and_survive_json():
+    assert "needs" not in TASK.to_dict()
+    needing = replace(TASK, needs=("macula",))
+    assert Task.from_dict(json.loads(json.dumps(needing.to_dict()))) == needing
+    assert needing.looked_for == ("macula",)  # in the picture: its points are others
+    points = replace(LANDMARKS, labels=(replace(LANDMARKS.labels[0], code="FOVEA"), *LANDMARKS.labels[1:]))
+    locating = Task("landmarks", "colour_fundus", {"points": Points(points)}, NoReferral(), needs=("macula",))
+    assert locating.looked_for == ()
+    assert replace(locating, modality="uwf_red_green").needs == ("macula",)
+    with pytest.raises(ValueError, match="a list expected"):
+        Task.from_dict({**TASK.to_dict(), "needs": "macula"})
+
+
 def test_findings_survive_json():
     for finding in findings(answer()).values():
         assert finding_from_dict(json.loads(json.dumps(finding.to_dict()))) == finding
@@ -93,6 +106,7 @@ def test_the_answer_is_checked():
         ({"rule": MeasureAbove("area", 1.0, "by hand")}, "Received: 'area'"),
         ({"fitted": {"temperature": 2.0}}, "fitted must be empty"),
         ({"outputs": {**OUTPUTS, "more": Maps(of="grades")}}, "explains one output at most"),
+        ({"needs": ("cornea",)}, r"needs are of macula, each once\. Received: \('cornea',\)"),
     ],
 )
 def test_what_is_no_task_is_refused(changes, message):

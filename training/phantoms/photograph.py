@@ -81,6 +81,7 @@ def render_photograph(
     poor: bool | None = None,
     retinopathy: int | None = None,
     glaucoma: bool | None = None,
+    off: float | None = None,
 ) -> ColourPhantom:
     """One photograph of one synthetic eye.
 
@@ -96,9 +97,10 @@ def render_photograph(
             of it lies in the field may be less. None: findings of other eyes, without truth.
         glaucoma: True: a cup of three quarters of the disc's height or more, and in two of three eyes a wedge of
             missing nerve fibres, which the field may not show; False: a cup of .55 at most. None: a cup of any size.
+        off: how far beside the fovea the camera looks, in radii of the field; None: wherever cameras look.
 
     Raises:
-        ValueError: for a width, label, eye, view or grade out of range.
+        ValueError: for a width, label, eye, view, grade or `off` out of range.
     """
     if width < 64:
         raise ValueError(f"`width` must be at least 64 pixels. Received: {width!r}")
@@ -110,6 +112,8 @@ def render_photograph(
         raise ValueError(f"`view` must be 0 or more. Received: {view!r}")
     if retinopathy not in (None, 0, 1, 2, 3, 4):
         raise ValueError(f"`retinopathy` must be a grade from 0 to 4 or None. Received: {retinopathy!r}")
+    if off is not None and not 0 <= off <= 2:
+        raise ValueError(f"`off` must be a number of radii from 0 to 2, or None. Received: {off!r}")
     streams = Streams(seed, view)
     draw = streams["labels"]
     drawn = (str(draw.choice(PALM.codes)), str(draw.choice(["OD", "OS"])))
@@ -131,7 +135,7 @@ def render_photograph(
     drawn_poor, quality = bool(rng.random() < POOR), int(rng.integers(70, 96))
     poor = drawn_poor if poor is None else poor
     height = round(width * camera.form.aspect)
-    canvas = photograph_canvas(width, height, camera, eye, streams["gaze"], about, fovea)
+    canvas = photograph_canvas(width, height, camera, eye, streams["gaze"], about, fovea, off)
 
     picture, choroid, mottle = paint_background(canvas, streams, about, fovea, label)
     if pit is not None:

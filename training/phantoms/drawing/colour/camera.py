@@ -91,21 +91,31 @@ def draw_camera(rng: np.random.Generator) -> Camera:
 
 
 def photograph_canvas(
-    width: int, height: int, camera: Camera, eye: str, rng: np.random.Generator, disc: np.ndarray, fovea: np.ndarray
+    width: int,
+    height: int,
+    camera: Camera,
+    eye: str,
+    rng: np.random.Generator,
+    disc: np.ndarray,
+    fovea: np.ndarray,
+    off: float | None,
 ) -> Canvas:
     """The canvas of an eye in front of a camera, which looks at the fovea mostly, or between it and the disc, at the
-    disc, or beside both."""
+    disc, or beside both; or so many field radii (`off`) beside the fovea."""
     aim, size, closer, angle = rng.random(), rng.uniform(0.9, 1.12), rng.random(), math.radians(rng.normal(0, 3.5))
-    off, bearing = rng.normal(0, 0.012, 2), rng.uniform(0, 2 * math.pi)
-    if aim < 0.55:
-        target = fovea + off
+    shake, bearing = rng.normal(0, 0.012, 2), rng.uniform(0, 2 * math.pi)
+    towards = np.array([math.cos(bearing), math.sin(bearing)])
+    if off is not None:
+        target = fovea + off / (2 * FIELDS_PER_UNIT * size) * towards
+    elif aim < 0.55:
+        target = fovea + shake
     elif aim < 0.75:
-        target = fovea + rng.uniform(0.25, 0.65) * (disc - fovea) + off
+        target = fovea + rng.uniform(0.25, 0.65) * (disc - fovea) + shake
     elif aim < 0.9:
-        target = disc + off
+        target = disc + shake
         size *= 1.35 if closer < 0.4 else 1.0  # at 30 degrees
     else:
-        target = 0.5 * (disc + fovea) + rng.uniform(0.03, 0.09) * np.array([math.cos(bearing), math.sin(bearing)])
+        target = 0.5 * (disc + fovea) + rng.uniform(0.03, 0.09) * towards
     zoom = FIELDS_PER_UNIT * size * camera.diameter
     mirror = np.diag([1.0 if eye == "OD" else -1.0, 1.0])
     rotation = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
