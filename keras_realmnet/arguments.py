@@ -181,6 +181,7 @@ TINY_VIT: Mapping[str, Rule] = {
     "depths": _per_stage(count(1)),
     "num_heads": _per_stage(count(1)),
     "window_sizes": optional(_per_stage(Rule("a positive number or pair of positions", _side_or_sides(1)))),
+    "stage_2_windows": count(1),
     "drop_path_rate": RATE,
     "mlp_ratio": _POSITIVE,
     "mbconv_expand_ratio": _POSITIVE,

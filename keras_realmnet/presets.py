@@ -69,6 +69,14 @@ REALMNET_PRESETS: dict[str, dict] = {
     "realmnet_21m_224": {**_21M, "image_size": 224, "drop_path_rate": 0.5},
     "realmnet_21m_384": {**_21M, "image_size": 384, "drop_path_rate": 0.5},
     "realmnet_21m_512": {**_21M, "image_size": 512, "drop_path_rate": 0.5},
+    "realmnet_11m_224": {**_11M, "image_size": 224, "drop_path_rate": 0.5},
+    "realmnet_11m_384": {**_11M, "image_size": 384, "drop_path_rate": 0.5},
+    # Ours: the windows of stage 2, which are its whole map, halved.
+    "realmnet_5m_224_w7": {**_5M, "image_size": 224, "drop_path_rate": 0.5, "stage_2_windows": 2},
+    "realmnet_11m_224_w7": {**_11M, "image_size": 224, "drop_path_rate": 0.5, "stage_2_windows": 2},
+    "realmnet_11m_384_w12": {**_11M, "image_size": 384, "drop_path_rate": 0.5, "stage_2_windows": 2},
+    "realmnet_21m_384_w12": {**_21M, "image_size": 384, "drop_path_rate": 0.5, "stage_2_windows": 2},
+    "realmnet_21m_512_w16": {**_21M, "image_size": 512, "drop_path_rate": 0.5, "stage_2_windows": 2},
     # Ours: an encoder made for int8, with the convolution to 1280 channels that ImageNet's classifier looks at.
     "realmnet_lite0_224": {"architecture": "efficientnet_lite0", "image_size": 224, "drop_path_rate": 0.2, "top": True},
 }

@@ -11,7 +11,7 @@ import numpy as np
 from keras_realmnet import compat
 from keras_realmnet.errors import WeightsMismatch
 
-__all__ = ["TORCH_LEAVES", "load_timm_weights", "resize_attention_biases", "transfer_weights"]
+__all__ = ["TORCH_LEAVES", "fit_attention_biases", "load_timm_weights", "resize_attention_biases", "transfer_weights"]
 
 # What a reference checkpoint carries beside weights: an index table that follows from the window, a BatchNorm counter.
 _NOT_WEIGHTS = ("attention_bias_idxs", ".attn.ab", "num_batches_tracked")
@@ -41,7 +41,8 @@ def load_timm_weights(model, source):
         model: a `TinyViTBackbone`, `TinyViTImageClassifier` or `RealMNet`. A checkpoint's classifier that `model`
             does not have (`head.fc`, and for a backbone `head.norm`) is left out; nothing else may be.
         source: dict of arrays by timm's (or mmpretrain's) names in PyTorch layout, or the path of a `.safetensors`
-            file, read without PyTorch. Attention-bias tables of another window size are resized. For a `RealMNet`
+            file, read without PyTorch. Attention-bias tables of another image size are resized, those of larger
+            windows cut (`fit_attention_biases`); the windows of stage 3 are taken for its whole map. For a `RealMNet`
             head, `head.csra_heads.<h>.head.weight` is accepted.
 
     Returns:
@@ -65,16 +66,17 @@ def load_timm_weights(model, source):
         raise WeightsMismatch(
             f"The checkpoint does not fit {model.name}: missing {_shorten(missing)}; not used {_shorten(unknown)}."
         )
-    for value, target in [(_to_keras(name, arrays[name], target), target) for name, target in targets.items()]:
+    side = _side_of_last_map(arrays)
+    for value, target in [(_to_keras(name, arrays[name], target, side), target) for name, target in targets.items()]:
         target.assign(value)
     return model
 
 
 def transfer_weights(source, target):
-    """Copies every weight of `source` into `target`, the same network built for another input size.
+    """Copies every weight of `source` into `target`, the same network built for another input size or other windows.
 
-    Attention-bias tables are resized to the target's windows and position embeddings to its patches; everything else
-    must agree in name and shape.
+    Attention-bias tables are fitted to the target's windows (`fit_attention_biases`) and position embeddings to its
+    patches; everything else must agree in name and shape.
 
     Returns:
         `target`.
@@ -88,8 +90,8 @@ def transfer_weights(source, target):
     values = []
     for a, b in zip(old, new, strict=True):
         value = a.value()
-        if a.window is not None and b.window is not None:
-            value = _resized(a.variable.name, value, a.window, b.window)
+        if a.grid is not None and b.grid is not None:
+            value = _resized(a.variable.name, value, a.grid, b.grid)
         if value.shape != b.shape or a.variable.name != b.variable.name:
             raise WeightsMismatch(
                 f"{a.variable.path} {value.shape} of {source.name} does not fit "
@@ -113,26 +115,52 @@ def resize_attention_biases(table, window, new_window):
     return np.einsum("yh,nhw,xw->nyx", rows, table, columns).reshape(len(table), -1).astype("float32")
 
 
-def _resized(name, value, window, new_window):
-    """`value` of the variable `name`, laid out over a `window` (h, w), for `new_window`."""
+def fit_attention_biases(table, window, whole, new_window, new_whole):
+    """Attention-bias table (heads, h·w) of windows (h, w) of a map, for windows of the map of another image size.
+
+    A table has one bias for each distance of two positions, |Δy| and |Δx|, so what windows that are smaller need is a
+    part of it, exactly: a table is resized as the map is (`resize_attention_biases`), and then cut. Of larger windows
+    the distances that are not known have the bias of the largest that is.
+
+    Args:
+        window, new_window: (h, w) in positions. whole, new_whole: the maps that they are windows of, likewise.
+    """
+    stretched = tuple(round(side * new / old) for side, old, new in zip(window, whole, new_whole, strict=True))
+    known = resize_attention_biases(table, window, stretched).reshape(len(table), *stretched)
+    rows, columns = (np.minimum(np.arange(new), old - 1) for new, old in zip(new_window, stretched, strict=True))
+    return known[:, rows][:, :, columns].reshape(len(table), -1)
+
+
+def _resized(name, value, grid, new_grid):
+    """`value` of the variable `name`, laid out over a `_Grid`, for another one."""
     if name == "attention_biases":  # TinyViT: (heads, h·w)
-        return resize_attention_biases(value, window, new_window)
+        return fit_attention_biases(value, grid.window, grid.whole, new_grid.window, new_grid.whole)
     # Swin's relative_position_bias_table (h·w, heads); DeiT's position_embedding (1, tokens + h·w, dim).
     rows = value.reshape(-1, value.shape[-1])
-    tokens = len(rows) - math.prod(window)
-    rows = np.concatenate([rows[:tokens], resize_attention_biases(rows[tokens:].T, window, new_window).T])
+    tokens = len(rows) - math.prod(grid.window)
+    resized = resize_attention_biases(rows[tokens:].T, grid.window, new_grid.window).T
+    rows = np.concatenate([rows[:tokens], resized])
     return rows.reshape(*value.shape[:-2], *rows.shape)
 
 
-def _window(layer, variable):
-    """(h, w) of the grid that a variable's values are laid out over; None for one that is not."""
+@dataclass(frozen=True)
+class _Grid:
+    """What a variable's values are laid out over, (h, w), and the map that it is a window of."""
+
+    window: tuple[int, int]
+    whole: tuple[int, int]
+
+
+def _grid(layer, variable):
+    """The `_Grid` of a variable; None for one that has none."""
     if variable.name == "attention_biases":
-        return layer.window_size
+        return _Grid(layer.window_size, layer.map_size)
+    sides = None
     if variable.name == "relative_position_bias_table":
-        return 2 * layer.win_h - 1, 2 * layer.win_w - 1
+        sides = 2 * layer.win_h - 1, 2 * layer.win_w - 1
     if variable.name == "position_embedding":
-        return tuple(side // patch for side, patch in zip(layer.image_size, layer.patch_size, strict=True))
-    return None
+        sides = tuple(side // patch for side, patch in zip(layer.image_size, layer.patch_size, strict=True))
+    return None if sides is None else _Grid(sides, sides)
 
 
 def _bicubic(old, new):
@@ -175,12 +203,12 @@ def _from_mmpretrain(arrays):
 
 @dataclass(frozen=True)
 class _Target:
-    """Where an array goes: a variable, or the part of it at an index, and the grid its values are laid out over."""
+    """Where an array goes: a variable, or the part of it at an index, and what its values are laid out over."""
 
     layer_name: str
     variable: keras.Variable
     part: int | None = None
-    window: tuple[int, int] | None = None
+    grid: _Grid | None = None
 
     @property
     def shape(self):
@@ -200,7 +228,7 @@ class _Target:
 def _targets(model):
     for layer in compat.all_layers(model):
         for variable in compat.own_variables(layer):
-            yield _Target(layer.name, variable, window=_window(layer, variable))
+            yield _Target(layer.name, variable, grid=_grid(layer, variable))
 
 
 def _targets_by_timm_name(model):
@@ -221,13 +249,24 @@ def _timm_module(layer_name):
     return ".".join(words)
 
 
-def _to_keras(name, array, target):
+def _side_of_last_map(arrays):
+    """Of the checkpoint's stage 3, whose windows are its whole map; None where it has no square one."""
+    for name, array in arrays.items():
+        if name.startswith("stages.3.") and name.endswith(".attention_biases"):
+            side = math.isqrt(array.shape[1]) if array.ndim == 2 else 0
+            return side if side and side**2 == array.shape[1] else None
+    return None
+
+
+def _to_keras(name, array, target, side_of_last_map):
     """`array` in Keras' layout: PyTorch has OIHW convolutions and (out, in) linear layers."""
     shape, value = target.shape, array
-    if target.window is not None:
+    if target.grid is not None:
         side = math.isqrt(array.shape[1]) if array.ndim == 2 else 0
-        if array.shape != shape and array.ndim == 2 and side**2 == array.shape[1]:
-            value = resize_attention_biases(array, (side, side), target.window)
+        if side_of_last_map and side and side**2 == array.shape[1]:
+            whole = side_of_last_map * 2 ** (3 - int(name.split(".")[1]))  # each stage halves the map
+            window, whole = (side, side), (whole, whole)
+            value = fit_attention_biases(array, window, whole, target.grid.window, target.grid.whole)
     elif array.ndim == 4 and len(shape) == 4:
         value = array.transpose((2, 3, 0, 1) if array.shape[1] == 1 and shape[3] == 1 else (2, 3, 1, 0))
     elif array.ndim == 4 and array.shape[2:] == (1, 1):  # a 1×1 convolution that is a matrix here

@@ -8,7 +8,13 @@ from safetensors.numpy import save_file
 
 from keras_realmnet import RealMNet, ResidualAttentionHead, TinyViTBackbone, TinyViTImageClassifier
 from keras_realmnet.errors import WeightsMismatch
-from keras_realmnet.weights import load_timm_weights, resize_attention_biases, transfer_weights
+from keras_realmnet.models.tiny_vit import WindowAttention
+from keras_realmnet.weights import (
+    fit_attention_biases,
+    load_timm_weights,
+    resize_attention_biases,
+    transfer_weights,
+)
 
 TINY = {"embed_dims": (16, 32, 64, 64), "depths": (1, 1, 2, 1), "num_heads": (1, 1, 2, 2)}
 
@@ -151,6 +157,69 @@ def test_loading_at_another_size_resizes_the_attention_biases(checkpoint):
     np.testing.assert_allclose(table, expected)
     via_transfer = transfer_weights(load_timm_weights(classifier(64), checkpoint), classifier(96))
     np.testing.assert_allclose(outputs(via_transfer), outputs(model), rtol=1e-6)
+
+
+def halved(image_size):
+    """The classifier with two windows a side in stage 2."""
+    return TinyViTImageClassifier(TinyViTBackbone(image_size, stage_2_windows=2, **TINY), num_classes=10)
+
+
+def biases(model, stage):
+    return ops.convert_to_numpy(model.backbone.get_layer(f"stages_{stage}_blocks_0_attn").attention_biases)
+
+
+def test_smaller_windows_take_their_part_of_a_table(checkpoint):
+    """Of the same size exactly; of another, that of the table resized for its whole map; likewise by transfer."""
+    whole = checkpoint["stages.2.blocks.0.attn.attention_biases"].reshape(-1, 4, 4)
+    model = load_timm_weights(halved(64), checkpoint)
+    np.testing.assert_array_equal(biases(model, 2), whole[:, :2, :2].reshape(-1, 4))
+    np.testing.assert_array_equal(biases(model, 1), checkpoint["stages.1.blocks.0.attn.attention_biases"])
+    larger = load_timm_weights(halved(96), checkpoint)
+    resized = resize_attention_biases(whole.reshape(-1, 16), (4, 4), (6, 6)).reshape(-1, 6, 6)
+    np.testing.assert_allclose(biases(larger, 2), resized[:, :3, :3].reshape(-1, 9))
+    np.testing.assert_allclose(
+        outputs(transfer_weights(load_timm_weights(classifier(64), checkpoint), halved(96))), outputs(larger), rtol=1e-6
+    )
+    np.testing.assert_array_equal(outputs(transfer_weights(model, halved(64))), outputs(model))
+    own = {
+        **checkpoint,
+        "stages.2.blocks.0.attn.attention_biases": biases(model, 2),
+        "stages.2.blocks.1.attn.attention_biases": checkpoint["stages.2.blocks.1.attn.attention_biases"]
+        .reshape(-1, 4, 4)[:, :2, :2]
+        .reshape(-1, 4),
+    }
+    np.testing.assert_array_equal(outputs(load_timm_weights(halved(64), own)), outputs(model))  # of such a network
+
+
+def test_larger_windows_keep_what_is_known(checkpoint):
+    model = transfer_weights(load_timm_weights(halved(64), checkpoint), classifier(64))
+    table = biases(model, 2).reshape(-1, 4, 4)
+    known = checkpoint["stages.2.blocks.0.attn.attention_biases"].reshape(-1, 4, 4)[:, :2, :2]
+    np.testing.assert_array_equal(table[:, :2, :2], known)
+    np.testing.assert_array_equal(table[:, 2:, 3], np.repeat(known[:, 1:, 1], 2, axis=1))
+
+
+def test_a_part_of_the_biases_is_the_whole_network_that_looks_no_further_than_its_window():
+    """A layer with windows of 3 against one of 6 whose scores between two of these windows are -inf."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(0, 1, (2, 6, 6, 16)).astype("float32")
+    whole, part = WindowAttention(2, (6, 6)), WindowAttention(2, (3, 3))
+    for layer in (whole, part):
+        layer.build(x.shape)
+    values = [rng.normal(0, 0.5, weight.shape).astype("float32") for weight in whole.get_weights()]
+    whole.set_weights(values)
+    table = ops.convert_to_numpy(whole.attention_biases)
+    cut = fit_attention_biases(table, (6, 6), (6, 6), (3, 3), (6, 6))
+    part.set_weights([cut if value.shape == table.shape else value for value in values])
+    q, k, v = (ops.convert_to_numpy(each) for each in whole._queries_keys_values(x.reshape(2, 36, 16)))
+    y, column = np.divmod(np.arange(36), 6)
+    window = y // 3 * 2 + column // 3
+    scores = q @ k.transpose(0, 1, 3, 2) + table[:, whole.bias_index]
+    scores = np.where(window[:, None] == window, scores, -np.inf)
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    attended = (weights / weights.sum(-1, keepdims=True) @ v).transpose(0, 2, 1, 3).reshape(2, 36, 16)
+    expected = ops.convert_to_numpy(whole.proj(attended)).reshape(x.shape)
+    np.testing.assert_allclose(ops.convert_to_numpy(part(x)), expected, atol=1e-5)
 
 
 def test_transfer_refuses_another_network():

@@ -114,7 +114,8 @@ class WindowAttention(layers.Layer):
         self.window_size = tuple(int(side) for side in window_size)
 
     def build(self, input_shape):
-        _, _, _, dim = input_shape
+        _, height, width, dim = input_shape
+        self.map_size = (height, width)
         if dim % self.num_heads:
             raise ValueError(f"dim must be divisible by num_heads = {self.num_heads}. Received: dim = {dim}")
         self.head_dim = dim // self.num_heads
@@ -211,6 +212,8 @@ class TinyViTBackbone(Network):
         embed_dims, depths, num_heads: per stage; stage 0 is convolutional and its num_heads is not used.
         window_sizes: per stage, in positions (an int or a pair); the first is not used. `None` derives them from the
             image size: the whole map in stages 2 and 3, a quarter of its side in stage 1 (7, 7, 14, 7 at 224).
+        stage_2_windows: how many windows a side stage 2 has, where they are derived; 1 is published. 2 leave a quarter
+            of the attention's work and a fraction of its biases; the map, h/16 × w/16, must be divisible by it.
         drop_path_rate: rate of stochastic depth in the last block; it grows linearly from 0 in the first.
         frozen_stages: stages 0 … frozen_stages − 1, each with the merging that follows it, do not train and run
             their BatchNorm in inference mode; the stem always trains (as in the RealMNet reference).
@@ -234,6 +237,7 @@ class TinyViTBackbone(Network):
         depths=(2, 2, 6, 2),
         num_heads=(2, 4, 5, 10),
         window_sizes=None,
+        stage_2_windows=1,
         drop_path_rate=0.0,
         mlp_ratio=4.0,
         mbconv_expand_ratio=4.0,
@@ -247,6 +251,7 @@ class TinyViTBackbone(Network):
             "depths": depths,
             "num_heads": num_heads,
             "window_sizes": window_sizes,
+            "stage_2_windows": stage_2_windows,
             "drop_path_rate": drop_path_rate,
             "mlp_ratio": mlp_ratio,
             "mbconv_expand_ratio": mbconv_expand_ratio,
@@ -254,7 +259,13 @@ class TinyViTBackbone(Network):
         }
         check("TinyViTBackbone", TINY_VIT, arguments)
         height, width = _pair(image_size)
-        derived = [(height // stride, width // stride) for stride in (32, 32, 16, 32)]
+        derived = [(height // stride, width // stride) for stride in (32, 32, 16 * stage_2_windows, 32)]
+        undivided = any(side // 16 % stage_2_windows for side in (height, width))
+        if stage_2_windows > 1 and (undivided or window_sizes is not None):
+            raise ValueError(
+                f"stage_2_windows must divide the map of stage 2, {height // 16} × {width // 16}, and is for windows "
+                f"that are derived. Received: {stage_2_windows}, window_sizes={window_sizes!r}"
+            )
         windows = [_pair(window) for window in window_sizes] if window_sizes is not None else derived
         rates = np.linspace(0, drop_path_rate, sum(depths)).tolist()
 
@@ -281,6 +292,7 @@ class TinyViTBackbone(Network):
         self.depths = tuple(depths)
         self.num_heads = tuple(num_heads)
         self.window_sizes = None if window_sizes is None else tuple(windows)
+        self.stage_2_windows = int(stage_2_windows)
         self.drop_path_rate = float(drop_path_rate)
         self.mlp_ratio = float(mlp_ratio)
         self.mbconv_expand_ratio = float(mbconv_expand_ratio)
@@ -310,7 +322,8 @@ class TinyViTBackbone(Network):
         Args:
             load_weights: `False` for random weights, or what `keras_realmnet.load_timm_weights` takes.
             overrides: arguments of the constructor that differ from the preset: image_size, embed_dims, depths,
-                num_heads, window_sizes, drop_path_rate, mlp_ratio, mbconv_expand_ratio, frozen_stages, name, dtype.
+                num_heads, window_sizes, stage_2_windows, drop_path_rate, mlp_ratio, mbconv_expand_ratio, frozen_stages,
+                name, dtype.
 
         Raises:
             ValueError: for an unknown preset, or a value out of its range; TypeError for another argument.

@@ -177,6 +177,9 @@ def test_save_and_load_whole_model_and_weights(tmp_path):
         ({"depths": (1, 1)}, "4 entries"),
         ({"frozen_stages": 5}, "0 … 4. Received: 5"),
         ({"window_sizes": (7, 7)}, "window_sizes must be 4 entries"),
+        ({"stage_2_windows": 0}, "at least 1. Received: 0"),
+        ({"stage_2_windows": 3}, r"divide the map of stage 2, 14 × 14, .* Received: 3, window_sizes=None"),
+        ({"stage_2_windows": 2, "window_sizes": (7, 7, 7, 7)}, r"for windows that are derived\. Received: 2"),
     ],
 )
 def test_wrong_arguments_are_named(arguments, message):
