@@ -6,9 +6,15 @@ A picture counts as lost from an amount on that `training.phantoms.degradations`
 picture it prints the area under the ROC curve of the margin (see `quality.margin`) against that, with a 95 % interval
 by bootstrap over phantoms; in how many phantoms a stronger fault passed where a weaker one was refused; and how many
 pictures were refused at each strength. The picture shows one phantom and these shares.
+
+    python -m training.benchmarks.gradability --pictures PICTURES --modality colour_fundus --needs macula
+
+counts the verdicts on the pictures of folders instead, and what they were refused for.
 """
 
 import sys
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -19,10 +25,12 @@ import typer
 from sklearn.metrics import roc_auc_score
 
 from keras_realmnet.command_line import run
-from keras_realmnet.screening.quality import MODALITIES, MODALITY_NAMES, assess, margin
+from keras_realmnet.screening.causes import cause
+from keras_realmnet.screening.image_io import may_be_image, read_image
+from keras_realmnet.screening.quality import MODALITIES, MODALITY_NAMES, REDUCED_SIZE, assess, margin
 from training.phantoms.degradations import DEGRADATIONS, STRENGTHS, degraded
 
-__all__ = ["Graded", "gradability", "rows_of"]
+__all__ = ["Graded", "gradability", "rows_of", "verdicts"]
 
 RESAMPLES = 1000
 
@@ -82,6 +90,30 @@ def gradability(phantoms: int, width: int) -> list[Graded]:
     return [rows_of(*each, phantoms, width) for each in pairs if each != ("decentred", "uwf_red_green")]
 
 
+def verdicts(folder: Path, modality: str, needs: Sequence[str] = ()) -> tuple[Counter[str], Counter[str]]:
+    """How often each verdict was on the pictures of a folder, and each cause of a refusal. Raises as `read_image`."""
+    said, causes = Counter[str](), Counter[str]()
+    for file in sorted(path for path in folder.rglob("*") if path.is_file() and may_be_image(path)):
+        image = read_image(file, min_side=REDUCED_SIZE)
+        quality = assess(image.pixels, image.source, modality, needs)
+        said[quality.verdict] += 1
+        causes.update(cause(reason) for reason in quality.reasons)
+    return said, causes
+
+
+def _counted(folders: Sequence[Path], modality: str, needs: Sequence[str]) -> str:
+    lines = [
+        "| folder | pictures | gradable | insufficient | not analysed | refused for |",
+        "|---|---|---|---|---|---|",
+    ]
+    for folder in folders:
+        said, causes = verdicts(folder, modality, needs)
+        counts = " | ".join(str(said[each]) for each in ("gradable", "insufficient", "not_analysed"))
+        reasons = ", ".join(f"{reason} ({count})" for reason, count in causes.most_common())
+        lines.append(f"| {folder.name} | {said.total()} | {counts} | {reasons} |")
+    return "\n".join(lines)
+
+
 def _table(found: list[Graded]) -> str:
     lines = [
         "| picture | degradation | lost above | AUROC (95 % interval) | not monotone | refused at 0, 1, … 10, % |",
@@ -124,11 +156,19 @@ def _figure(found: list[Graded], path: Path, width: int) -> None:
 
 
 def main(
-    phantoms: Annotated[int, typer.Option(min=1, help="Phantoms for each degradation and kind of picture.")] = 16,
-    width: Annotated[int, typer.Option(min=200, help="Of a picture, in pixels.")] = 400,
+    phantoms: Annotated[int, typer.Option(min=1, help="Phantoms for each degradation and kind of picture.")] = 12,
+    width: Annotated[int, typer.Option(min=200, help="Of a picture, in pixels.")] = 512,
     out: Annotated[Path | None, typer.Option(help="Where the picture goes; none is drawn without.")] = None,
+    pictures: Annotated[
+        list[Path] | None, typer.Option(help="Folder of pictures to judge instead; repeatable.", exists=True)
+    ] = None,
+    modality: Annotated[str, typer.Option(help=f"Of these pictures: {', '.join(MODALITIES)}.")] = "colour_fundus",
+    needs: Annotated[list[str] | None, typer.Option(help="What these pictures must show: macula.")] = None,
 ) -> None:
-    """Degrade phantoms and print how well the gate's margin tells what is lost."""
+    """Degrade phantoms and print how well the gate's margin tells what is lost; or count verdicts on pictures."""
+    if pictures:
+        print(_counted(pictures, modality, needs or ()))
+        return
     found = gradability(phantoms, width)
     print(_table(found))
     if out is not None:

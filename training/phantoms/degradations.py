@@ -155,7 +155,7 @@ def _as_it_is(image: Image, field: np.ndarray, amount: float, rng: Rng) -> Image
 
 
 DEGRADATIONS = {
-    "blur": Degradation(0.15, "% of the width, sigma of a Gaussian", 0.75, _blur),
+    "blur": Degradation(0.2, "% of the width, sigma of a Gaussian", 1.0, _blur),
     "dark": Degradation(0.3, "halvings of the light", 1.5, _dark),
     "glare": Degradation(0.03, "of the field in a reflex", 0.15, _glare),
     "lashes": Degradation(0.09, "of the field covered", 0.45, _lashes),

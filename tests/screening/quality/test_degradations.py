@@ -26,7 +26,7 @@ def test_verdicts_are_monotone_and_name_the_fault(kind: str, modality: str) -> N
         return
     needs = ("macula",) if kind == "decentred" else ()
     judged = [
-        assess(degraded(kind, strength, 5, modality, width=320), None, modality, needs) for strength in (0, 4, 10)
+        assess(degraded(kind, strength, 5, modality, width=512), None, modality, needs) for strength in (0, 4, 10)
     ]
     assert judged[0].verdict == "gradable"
     assert judged[-1].verdict != "gradable"
@@ -42,7 +42,7 @@ def test_verdicts_are_monotone_and_name_the_fault(kind: str, modality: str) -> N
 
 
 def test_a_decentred_picture_is_gradable_where_the_macula_is_not_needed() -> None:
-    image = degraded("decentred", 10, 5, CAMERA, width=320)
+    image = degraded("decentred", 10, 5, CAMERA, width=512)
     assert assess(image, None, CAMERA).verdict == "gradable"
     refused = assess(image, None, CAMERA, ("macula",))
     assert refused.verdict == "insufficient"
