@@ -76,9 +76,9 @@ def screen(
 ) -> int:
     """Screen images: JPEG, PNG, TIFF, BMP and DICOM, told apart by content.
 
-    Each image becomes refer, negative, insufficient (quality) or not analysed, with its reason, or described where a
-    bundle decides on nothing; an image without a result is never shown as negative. An image that already has a record
-    of the same contents and model is not screened again.
+    Each image becomes refer, uncertain (a person must look, as at a referral), negative, insufficient (quality) or not
+    analysed, with its reason, or described where a bundle decides on nothing; an image without a result is never shown
+    as negative. An image that already has a record of the same contents and model is not screened again.
 
     With several bundles an image goes to each that is for its kind of picture, and has a result of each. One that is of
     no bundle's kind has one record, which says so. A bundle that fails its self-check is named, its results are shown
@@ -389,7 +389,9 @@ def _print_counts(
     console: Console, records: Sequence[ScreeningRecord], skipped: int, report: Path, several: bool
 ) -> None:
     counts = Counter(record.shown for record in records)
-    told = [shown for shown in SHOWN_NAMES if counts[shown] or shown not in ("described", "missing")]  # these are rare
+    told = [
+        shown for shown in SHOWN_NAMES if counts[shown] or shown not in ("uncertain", "described", "missing")
+    ]  # these are rare
     parts = [f"{counts[shown]} {SHOWN_NAMES[shown].lower()}" for shown in told]
     images = len({(record.folder, record.file, record.frame) for record in records})
     total = f"{images} image{'s' * (images != 1)}"

@@ -26,7 +26,7 @@ from pydantic_settings import EnvSettingsSource, SettingsError
 
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.image_io import DEFAULT_FILE_NAME_PATTERN
-from keras_realmnet.tasks.rules import OUTCOMES, Outcome
+from keras_realmnet.tasks.rules import OUTCOMES, Outcome, acted_on_as
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -172,6 +172,10 @@ class Destination(_TLS):
     results: tuple[ResultKind, ...] = ()
     outcomes: tuple[Outcome, ...] = OUTCOMES
     timeout_seconds: Seconds = 60
+
+    def takes(self, outcome: Outcome) -> bool:
+        """Whether results of this outcome go there; what is uncertain goes wherever referrals do, too."""
+        return outcome in self.outcomes or acted_on_as(outcome) in self.outcomes
 
     @model_validator(mode="after")
     def _complete(self) -> "Destination":

@@ -130,5 +130,9 @@ def _numbers(record: ScreeningRecord, code: str) -> str:
 def _meaning(record: ScreeningRecord, code: str) -> str:
     if code in record.triggered:
         return f"Violet: evidence for {code}, relative to the greatest in this image; not the extent of a lesion"
-    why = "not a grade that is referred" if isinstance(explained(record, code), GradeFinding) else "below its threshold"
+    if record.outcome == "uncertain":
+        return f"UNCERTAIN: a person must look. Violet: where the model looked for {code}"
+    finding = explained(record, code)
+    thresholded = isinstance(finding, LabelFinding) and finding.threshold is not None
+    why = "below its threshold" if thresholded else "not a grade that is referred"
     return f"NO FINDING: {why}. Violet: where the model looked for {code}"

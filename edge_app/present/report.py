@@ -13,6 +13,7 @@ from edge_app.present.terms import (
     EYES,
     SEX_NAMES,
     SHOWN_NAMES,
+    fitted_words,
     label_name,
     next_step,
     person_name,
@@ -27,6 +28,7 @@ from keras_realmnet.screening.bundle.artifact import Artifact
 from keras_realmnet.screening.bundle.bundle import Bundle
 from keras_realmnet.screening.quality import MODALITY_NAMES
 from keras_realmnet.screening.record import ScreeningRecord
+from keras_realmnet.tasks.task import Task
 
 __all__ = ["page_environment", "write_report"]
 
@@ -57,7 +59,7 @@ def write_report(
         "made_at": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         "visits": visits(records),
         "counts": Counter(record.shown for record in records),
-        "possible": set().union(*(_possible(bundle.task.refers) for bundle, _ in models)),
+        "possible": set().union(*(_possible(bundle.task) for bundle, _ in models)),
         "outcome_names": SHOWN_NAMES,
         "modality_names": MODALITY_NAMES,
         "actions": ACTIONS,
@@ -90,6 +92,7 @@ def page_environment() -> Environment:
         sex_names=SEX_NAMES,
         label_name=label_name,
         rule_words=rule_words,
+        fitted_words=fitted_words,
         lines_of=lines,
         grades_of=grades,
         signs_of=signs,
@@ -101,9 +104,10 @@ def page_environment() -> Environment:
     return environment
 
 
-def _possible(refers: bool) -> set[str]:
+def _possible(task: Task) -> set[str]:
     """The outcomes that are counted also where there is none."""
-    return {"insufficient", "not_analysed", *(("refer", "negative") if refers else ("described",))}
+    outcomes = {"insufficient", "not_analysed", *(("refer", "negative") if task.refers else ("described",))}
+    return {*outcomes, "uncertain"} if task.abstains else outcomes
 
 
 def _pictures(record: ScreeningRecord, overlays: Path) -> list[str]:

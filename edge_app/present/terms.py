@@ -11,7 +11,9 @@ from keras_realmnet.errors import ModelOutOfOrder
 from keras_realmnet.screening.quality import MODALITY_NAMES
 from keras_realmnet.screening.record import ScreeningRecord
 from keras_realmnet.tasks.findings import GradeFinding, LabelFinding
-from keras_realmnet.tasks.rules import OUTCOMES, AnyAbove, AnyOf, GradeFrom, MeasureAbove, Outcome, Rule
+from keras_realmnet.tasks.fitted.doubts import LabelSets, MissedRisk
+from keras_realmnet.tasks.rules import OUTCOMES, AnyAbove, AnyOf, GradeByCost, GradeFrom, MeasureAbove, Outcome, Rule
+from keras_realmnet.tasks.task import Task
 
 __all__ = [
     "ACTIONS",
@@ -24,6 +26,7 @@ __all__ = [
     "SEX_NAMES",
     "SHOWN_NAMES",
     "explained",
+    "fitted_words",
     "label_code",
     "label_name",
     "local_time",
@@ -38,6 +41,7 @@ __all__ = [
 
 OUTCOME_CODES: dict[Outcome, tuple[str, str]] = {  # {outcome: (code, meaning)}
     "refer": ("out:refer", "Refer"),
+    "uncertain": ("out:uncertain", "Uncertain: a person must look"),
     "negative": ("out:negative", "Negative: rescreen"),
     "described": ("out:described", "Described: nothing was decided"),
     "insufficient": ("out:insufficient", "Insufficient quality: retake or refer"),
@@ -45,6 +49,7 @@ OUTCOME_CODES: dict[Outcome, tuple[str, str]] = {  # {outcome: (code, meaning)}
 }
 QUALITY_CODES: dict[Outcome, tuple[str, str]] = {
     "refer": ("quality:gradable", "Gradable"),
+    "uncertain": ("quality:gradable", "Gradable"),
     "negative": ("quality:gradable", "Gradable"),
     "described": ("quality:gradable", "Gradable"),
     "insufficient": ("quality:poor", "Insufficient for screening"),
@@ -55,6 +60,7 @@ FOUND_CODES = {True: ("found:yes", "Found"), False: ("found:no", "Not found")}
 # What an eye, a visit or a record shows: its outcome, or that a result is missing, see `decision.Summary.shown`.
 SHOWN_NAMES = {
     "refer": "Refer",
+    "uncertain": "Uncertain",
     "insufficient": "Insufficient quality",
     "not_analysed": "Not analysed",
     "missing": "Result missing",
@@ -64,6 +70,7 @@ SHOWN_NAMES = {
 OUTCOME_NAMES = {outcome: SHOWN_NAMES[outcome] for outcome in OUTCOMES}
 OUTCOME_STYLES = {
     "refer": "bold red",
+    "uncertain": "red",
     "insufficient": "yellow",
     "not_analysed": "magenta",
     "negative": "green",
@@ -72,6 +79,7 @@ OUTCOME_STYLES = {
 # What follows from an outcome, as cleared screening systems put it; no result counts as a referral.
 ACTIONS = {
     "refer": "Refer to an ophthalmologist.",
+    "uncertain": "A person must look, as at a referral: the model is not certain. This is not a negative result.",
     "insufficient": "Take the picture again, or refer. This is not a negative result.",
     "not_analysed": "No result. This is not a negative result: take a suitable picture, or refer.",
     "negative": "Rescreen at the usual interval.",
@@ -127,11 +135,53 @@ def rule_words(rule: Rule) -> str:
         return " Or: ".join(rule_words(each) for each in rule.rules)
     if isinstance(rule, AnyAbove):
         return f"An image is referred when any of the labels {', '.join(rule.point.thresholds)} reaches its threshold."
+    if isinstance(rule, GradeByCost):
+        return _cost_words(rule)
     if isinstance(rule, GradeFrom):
         return f"An image is referred when its most probable grade is {rule.grade} or a later one."
     if isinstance(rule, MeasureAbove):
         return f"An image is referred when the measure {rule.measure} is {rule.threshold:g} or more."
     return "Findings are described; no image is referred, and none is negative."
+
+
+def _cost_words(rule: GradeByCost) -> str:
+    """With the costs, row by row: what a clinic that weighs misses otherwise would have set otherwise."""
+    beside = f", or when {' or '.join(rule.beside)} reaches its threshold" if rule.beside else ""
+    rows = "; ".join(
+        f"where {true} holds {', '.join(f'{cost:g}' for cost in row)}"
+        for true, row in zip(rule.grades, rule.costs, strict=True)
+    )
+    words = (
+        f"An image is referred when the grade with the least expected cost is {rule.from_code} or a later one{beside}. "
+        f"Saying {', '.join(rule.grades)} costs, in this order, {rows}."
+    )
+    if rule.exactly_one:
+        groups = " and ".join(", ".join(group) for group in rule.exactly_one)
+        words += (
+            f" It is uncertain instead of negative when the labels contradict each other: of {groups} one holds, and "
+            f"their probabilities are to add up to 1 within {rule.tolerance:g}."
+        )
+    return words
+
+
+def fitted_words(task: Task) -> list[str]:
+    """What stands between the network's answer and the rule, as sentences."""
+    said = []
+    if task.fitted.calibration:
+        said.append("Probabilities are calibrated.")
+    for doubt in task.fitted.doubts:
+        if isinstance(doubt, LabelSets):
+            said.append(
+                "An image is uncertain instead of negative when a label that is referred cannot be excluded: it is in "
+                f"the set of those that may hold, with a coverage of {100 * doubt.coverage:g} %."
+            )
+        elif isinstance(doubt, MissedRisk):
+            said.append(
+                "An image is uncertain instead of negative when what is referred has a probability of "
+                f"{doubt.limit:.2g} or more: so at most {100 * doubt.risk:g} % of the patients with it are negative, "
+                f"with a confidence of {100 * doubt.confidence:g} %, where patients are as those it was fitted on."
+            )
+    return said
 
 
 def picture(record: ScreeningRecord) -> str | None:

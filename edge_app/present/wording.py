@@ -162,6 +162,8 @@ def evidence_words(record: ScreeningRecord) -> str:
 
 def not_outlined_words(record: ScreeningRecord) -> str:
     """Why there is no picture with lines though there is a class map, as a sentence."""
+    if record.outcome == "uncertain":
+        return "The model is not certain: nothing is outlined, and that excludes nothing."
     if isinstance(explained(record, record.evidence or ""), GradeFinding):
         return "The grade is none that is referred: nothing is outlined."
     return "No label reaches its threshold: nothing is outlined."

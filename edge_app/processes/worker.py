@@ -281,7 +281,7 @@ def routes(record: ScreeningRecord, config: Config) -> list[tuple[str, str]]:
     return [
         (destination.name, kind)
         for destination in config.destination
-        if record.outcome in destination.outcomes
+        if destination.takes(record.outcome)
         for kind in destination.results
         if possible.get(kind, True)
     ]

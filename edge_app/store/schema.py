@@ -177,6 +177,10 @@ CREATE TABLE not_taken (
     PRIMARY KEY (folder, kind)
 ) WITHOUT ROWID;
 """,
+    # `uncertain` comes behind `refer` and before all others. An earlier release would not know it.
+    """
+UPDATE records SET rank = rank + 1 WHERE rank >= 1;
+""",
 )
 
 

@@ -8,7 +8,7 @@ from datetime import date, datetime, timedelta
 
 from edge_app.store.database import Database, timestamp
 from edge_app.store.items import DROPPED, FROM
-from keras_realmnet.screening.causes import UNGRADABLE, cause
+from keras_realmnet.screening.causes import UNDECIDED, UNGRADABLE, cause
 
 __all__ = ["OTHER_FATES", "Tallies", "Tally", "monday"]
 
@@ -51,8 +51,9 @@ class Tally:
 
     @property
     def decided(self) -> int:
-        """Those with an answer: all finished ones but the ungradable, the missing, and those in quarantine."""
-        return self.finished - sum(self.fates[fate] for fate in (*UNGRADABLE, "missing", "quarantined"))
+        """Those with an answer that decides: all finished ones but the uncertain, the ungradable, the missing, and
+        those in quarantine."""
+        return self.finished - sum(self.fates[fate] for fate in (*UNDECIDED, "missing", "quarantined"))
 
     @property
     def retakes(self) -> int:
@@ -79,7 +80,7 @@ class Tallies(Database):
             f"{ITEMS}, json_extract(record, '$.reasons'), items.reason {joined}"
             " AND (fate = 'quarantined' OR fate IN (SELECT value FROM json_each(?3)))"
         )
-        for *key, _, reasons, of_item in self.db.execute(undecided, (*values, json.dumps(UNGRADABLE))):
+        for *key, _, reasons, of_item in self.db.execute(undecided, (*values, json.dumps(UNDECIDED))):
             told = [of_item or ""] if reasons is None else json.loads(reasons)
             tally(*key).causes.update(set(map(cause, told)))
         for week, detail, number in self._dropped(values):

@@ -11,7 +11,7 @@ from edge_app.identity import by_person_and_day, plain_name
 from edge_app.store.database import timestamp
 from edge_app.store.store import Store
 from keras_realmnet.screening.decision import Graded, Summary, eye_summary, patient_summary
-from keras_realmnet.tasks.rules import OUTCOMES, Outcome
+from keras_realmnet.tasks.rules import OUTCOMES, Outcome, acted_on_as
 
 __all__ = ["EYE_UNKNOWN", "Filter", "Row", "Worklist"]
 
@@ -29,7 +29,7 @@ FROM records JOIN items ON items.id = item_id ORDER BY item_id
 class Filter:
     """query: parts of patient number, name, birth date, accession number, study date, file name; all must be found.
 
-    outcome: of the patient, or EYE_UNKNOWN, or "".
+    outcome: of the patient, or EYE_UNKNOWN, or ""; "refer" also finds who is uncertain: both are called back.
 
     since: ISO 8601 day in local time, or "".
     """
@@ -89,7 +89,7 @@ class Row:
             all(word in self.search_text for word in filter.query.split())
             and (
                 not filter.outcome
-                or self.outcome == filter.outcome
+                or filter.outcome in (self.outcome, acted_on_as(self.outcome))
                 or (filter.outcome == EYE_UNKNOWN and None in self.eyes)
             )
             and self.screened_at >= since

@@ -6,10 +6,12 @@ import re
 
 from keras_realmnet.tasks.rules import Outcome
 
-__all__ = ["UNGRADABLE", "cause"]
+__all__ = ["UNDECIDED", "UNGRADABLE", "cause"]
 
 # Outcomes of a picture on which nothing was decided. The first is remedied by taking the picture again.
 UNGRADABLE: tuple[Outcome, Outcome] = ("insufficient", "not_analysed")
+# Those that a person decides on.
+UNDECIDED: tuple[Outcome, ...] = ("uncertain", *UNGRADABLE)
 
 
 def cause(reason: str) -> str:

@@ -1,4 +1,4 @@
-"""From what a network says to what a clinician acts on: refer, negative, described, insufficient, or not analysed."""
+"""From what a network says to what a clinician acts on, for a picture, an eye and a patient: see `OUTCOMES`."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def decide(analysis: Analysis | None, quality: Quality, task: Task) -> Decision:
         if away is not None:
             shortfalls = () if away.shortfall is None else (away.shortfall,)
             return Decision("insufficient", (away.text,), shortfalls=shortfalls)
-    verdict = task.rule.decide(findings)
+    verdict = task.verdict(findings)
     explained = {each.code for each in findings if task.maps_of(each.output) is not None}
     evidence = verdict.evidence if verdict.evidence in explained else None
     return Decision(verdict.outcome, verdict.reasons, verdict.triggered, evidence, verdict.score, findings)
@@ -131,10 +131,12 @@ def eye_summary(records: Sequence[GradedImage]) -> Summary:
     """Combines the images of one eye of one visit: of each bundle, the worst grade on the best quality; then the worst.
 
     - refer: at least one image refers;
+    - uncertain: no image refers, at least one is uncertain: a person must look, whatever the others show;
     - not_analysed, with `missing`: the result of an image is missing (see `GradedImage.missing`), be it damaged or
       still waiting: the others are no retakes of it;
-    - negative (described, of a bundle that decides on nothing): no image refers and at least one gradable image is
-      negative (a good retake settles a poor first image; the ungraded images are named in the reasons);
+    - negative (described, of a bundle that decides on nothing): no image refers or is uncertain and at least one
+      gradable image is negative (a good retake settles a poor first image; the ungraded images are named in the
+      reasons);
     - insufficient: no gradable image, at least one of insufficient quality;
     - not_analysed: nothing was analysed, or there is no image at all.
 
@@ -158,8 +160,10 @@ def _of_one_bundle(records: Sequence[GradedImage]) -> Summary:
     unsettled = sum(outcome in ("insufficient", "not_analysed") for outcome in outcomes)
     mixed = 0 < unsettled < len(outcomes)
     ungraded = (f"{unsettled} of {len(outcomes)} images could not be analysed",) if mixed else ()
-    if "refer" in outcomes:
-        return Summary("refer", ungraded)
+    acted_on: tuple[Outcome, ...] = ("refer", "uncertain")
+    for outcome in acted_on:
+        if outcome in outcomes:
+            return Summary(outcome, ungraded)
     if missing := sum(record.missing for record in records):
         return Summary("not_analysed", (f"the result of {missing} of {len(outcomes)} images is missing",), True)
     known = all(record.eye is not None for record in records)
@@ -176,6 +180,7 @@ def patient_summary(records: Sequence[GradedImage]) -> Summary:
     """Combines all images of one patient's visit.
 
     - refer: either eye refers;
+    - uncertain: none refers, either eye is uncertain;
     - negative: both the right and the left eye are negative, and so is every image whose eye is unknown;
     - described: both are negative or described, and at least one was not decided on;
     - insufficient, not_analysed: otherwise, the worse of the eyes; an eye without an image counts as not analysed.
@@ -186,7 +191,7 @@ def patient_summary(records: Sequence[GradedImage]) -> Summary:
         images = [record for record in records if record.eye == eye]
         if images or eye is not None:
             summaries[eye] = eye_summary(images)
-    worst_first = ("refer", "insufficient", "not_analysed", "described", "negative")
+    worst_first = ("refer", "uncertain", "insufficient", "not_analysed", "described", "negative")
     outcome = min((summary.outcome for summary in summaries.values()), key=worst_first.index)
     reasons = [f"{names[eye]}: {reason}" for eye, summary in summaries.items() for reason in summary.reasons]
     missing = any(summary.missing for summary in summaries.values() if summary.outcome == outcome)

@@ -151,7 +151,9 @@ def evidence_of(task: Task, analysis: Analysis, decision: Decision, regions: boo
     if any(mark.found for mark in marks) and not is_finding:
         class_map = None
     title = f"{shown.code} {shown.name}: probability {shown.probability:.2f}"
-    if isinstance(shown, LabelFinding) and shown.threshold is not None:
+    if decision.outcome == "uncertain":
+        title += ", uncertain: a person must look"
+    elif isinstance(shown, LabelFinding) and shown.threshold is not None:
         title += f", {'reaches' if shown.reached else 'no finding, below'} threshold {shown.threshold:.2f}"
     return Evidence(title, analysis.geometry, class_map, is_finding, marks, eye)
 

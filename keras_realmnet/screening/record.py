@@ -94,8 +94,8 @@ class ScreeningRecord:
 
     @property
     def analysed(self) -> bool:
-        """Whether the model's answer became a result (refer, negative or described)."""
-        return self.outcome in ("refer", "negative", "described")
+        """Whether the model's answer became a result (refer, uncertain, negative or described)."""
+        return self.outcome in ("refer", "uncertain", "negative", "described")
 
     @property
     def labels(self) -> tuple[LabelFinding, ...]:

@@ -5,19 +5,23 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keras_realmnet.tasks.fields import by_kind, from_json
 from keras_realmnet.tasks.findings import Finding, GradeFinding, LabelFinding, Measure
+from keras_realmnet.tasks.grade_by_cost import GradeByCost
 from keras_realmnet.tasks.outputs import Grades, Labels, Output
+from keras_realmnet.tasks.rule import OUTCOMES, Outcome, Rule, Verdict, acted_on_as
 from keras_realmnet.tasks.vocabulary import LabelSet
 
 __all__ = [
     "OUTCOMES",
     "AnyAbove",
     "AnyOf",
+    "GradeByCost",
     "GradeFrom",
     "MeasureAbove",
     "NoReferral",
@@ -25,14 +29,9 @@ __all__ = [
     "Outcome",
     "Rule",
     "Verdict",
+    "acted_on_as",
     "rule_from_dict",
 ]
-
-Outcome = Literal["refer", "negative", "insufficient", "not_analysed", "described"]
-
-# Worst first: the order in which results are shown and patients are called back. `described`: there are findings and
-# nothing decides on them; it is never a negative result.
-OUTCOMES: tuple[Outcome, ...] = ("refer", "insufficient", "not_analysed", "negative", "described")
 
 
 @dataclass(frozen=True)
@@ -89,58 +88,6 @@ class OperatingPoint:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What a rule says of a gradable picture.
-
-    outcome: "refer", "negative", "described", or "not_analysed" where what the rule looks at was not found. reasons:
-    for people. triggered: codes of the findings that refer, the most exceeding first. evidence: code of the finding
-    that the rule looks at first, be it above its threshold or below. score: by how much it exceeds its threshold
-    (negative: by how much it stays below), which orders a worklist; None without a threshold.
-    """
-
-    outcome: Outcome
-    reasons: tuple[str, ...]
-    triggered: tuple[str, ...] = ()
-    evidence: str | None = None
-    score: float | None = None
-
-
-@dataclass(frozen=True)
-class Rule:
-    """Decides on the findings of one gradable picture."""
-
-    kind: ClassVar[str]
-
-    def check(self, outputs: Mapping[str, Output], measures: Sequence[str]) -> None:
-        """Raises ValueError where the rule looks at an output or a measure (by code) that the task has not."""
-        raise NotImplementedError
-
-    def decide(self, findings: Sequence[Finding]) -> Verdict:
-        raise NotImplementedError
-
-    def thresholds(self, output: str) -> dict[str, float]:
-        """{code: probability} of the labels of an output that the rule compares; empty for other outputs."""
-        return {}
-
-    def from_grade(self, output: str) -> str | None:
-        """The code of the grade of an output from which the rule refers; None for other outputs."""
-        return None
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-safe; `rule_from_dict` gives an equal rule back."""
-        raise NotImplementedError
-
-    @classmethod
-    def of_dict(cls, values: Mapping[str, Any]) -> Rule:
-        """Raises ValueError for missing or other fields, or other types."""
-        return from_json(cls, values, f"a rule of kind {cls.kind!r}")
-
-    def grounds(self) -> tuple[str, ...]:
-        """How and on which data its thresholds were chosen, for people."""
-        return ()
-
-
-@dataclass(frozen=True)
 class AnyAbove(Rule):
     """Refers when any pathologic label of `output` reaches its threshold."""
 
@@ -172,6 +119,12 @@ class AnyAbove(Rule):
 
     def thresholds(self, output: str) -> dict[str, float]:
         return dict(self.point.thresholds) if output == self.output else {}
+
+    def referred(self, output: str, labels: LabelSet) -> tuple[str, ...]:
+        return tuple(self.point.thresholds) if output == self.output else ()
+
+    def refers(self, output: str, probabilities: NDArray[Any], labels: LabelSet) -> NDArray[np.bool_] | None:
+        return self.point.refers(probabilities, labels) if output == self.output else None
 
     def to_dict(self) -> dict[str, Any]:
         return {"kind": self.kind, "output": self.output, **self.point.to_dict()}
@@ -220,6 +173,13 @@ class GradeFrom(Rule):
 
     def from_grade(self, output: str) -> str | None:
         return self.grade if output == self.output else None
+
+    def referred(self, output: str, labels: LabelSet) -> tuple[str, ...]:
+        return labels.codes[labels.codes.index(self.grade) :] if output == self.output else ()
+
+    def refers(self, output: str, probabilities: NDArray[Any], labels: LabelSet) -> NDArray[np.bool_] | None:
+        start = labels.codes.index(self.grade) if output == self.output else None
+        return None if start is None else np.asarray(probabilities.argmax(axis=1) >= start)
 
     def to_dict(self) -> dict[str, Any]:
         return {"kind": self.kind, "output": self.output, "grade": self.grade, "chosen": self.chosen}
@@ -273,8 +233,12 @@ class AnyOf(Rule):
     rules: tuple[Rule, ...]
 
     def __post_init__(self) -> None:
-        if len(self.rules) < 2 or not all(isinstance(each, AnyAbove | GradeFrom | MeasureAbove) for each in self.rules):
+        if len(self.rules) < 2 or not all(isinstance(each, REFERRING) for each in self.rules):
             raise ValueError(f"the rule {self.kind!r} combines two or more rules that refer. Received: {self.rules!r}")
+
+    @property
+    def abstains(self) -> bool:
+        return any(rule.abstains for rule in self.rules)
 
     def check(self, outputs: Mapping[str, Output], measures: Sequence[str]) -> None:
         for rule in self.rules:
@@ -298,6 +262,13 @@ class AnyOf(Rule):
 
     def from_grade(self, output: str) -> str | None:
         return next((grade for rule in self.rules if (grade := rule.from_grade(output)) is not None), None)
+
+    def referred(self, output: str, labels: LabelSet) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(code for rule in self.rules for code in rule.referred(output, labels)))
+
+    def refers(self, output: str, probabilities: NDArray[Any], labels: LabelSet) -> NDArray[np.bool_] | None:
+        found = [each for rule in self.rules if (each := rule.refers(output, probabilities, labels)) is not None]
+        return np.asarray(np.logical_or.reduce(found)) if found else None
 
     def to_dict(self) -> dict[str, Any]:
         return {"kind": self.kind, "rules": [rule.to_dict() for rule in self.rules]}
@@ -329,7 +300,8 @@ class NoReferral(Rule):
         return {"kind": self.kind}
 
 
-RULES: dict[str, type[Rule]] = {rule.kind: rule for rule in (AnyAbove, GradeFrom, MeasureAbove, AnyOf, NoReferral)}
+REFERRING = (AnyAbove, GradeByCost, GradeFrom, MeasureAbove)
+RULES: dict[str, type[Rule]] = {rule.kind: rule for rule in (*REFERRING, AnyOf, NoReferral)}
 
 
 def rule_from_dict(values: Any) -> Rule:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import reprlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,10 +17,11 @@ from keras_realmnet.screening.preprocessing import FieldGeometry, field_mask
 from keras_realmnet.screening.quality import MODALITIES
 from keras_realmnet.tasks.fields import from_json
 from keras_realmnet.tasks.findings import Finding, GradeFinding, LabelFinding, MaskFinding, PointFinding
+from keras_realmnet.tasks.fitted.fitted import Fitted
 from keras_realmnet.tasks.masks import found_masks, outlines_of, polygons
 from keras_realmnet.tasks.measures import MeasureOf, ShareOfField, measure_from_dict
 from keras_realmnet.tasks.outputs import Features, Grades, Labels, Maps, Masks, Output, Points, output_from_dict
-from keras_realmnet.tasks.rules import AnyAbove, NoReferral, OperatingPoint, Rule, rule_from_dict
+from keras_realmnet.tasks.rules import AnyAbove, NoReferral, OperatingPoint, Rule, Verdict, rule_from_dict
 from keras_realmnet.tasks.vocabulary import NAME_LENGTH, LabelSet
 
 __all__ = ["CLASS_MAPS", "FOVEA_CODE", "NEEDS", "PROBABILITIES", "Task", "labels_task"]
@@ -40,8 +41,8 @@ class Task:
     the findings. rule: what decides. needs: what a picture must show beside the retina, of NEEDS; one that does not is
     of insufficient quality for this task.
 
-    fitted, reference: the places for what is fitted between output and rule (calibration, quantiles) and for statistics
-    of reference images; this release knows none, both are empty.
+    fitted: what stands between output and rule: calibration, and what makes a negative result uncertain. reference: the
+    place for statistics of reference images; this release knows none, it is empty.
 
     Raises ValueError where the parts do not fit each other.
     """
@@ -51,7 +52,7 @@ class Task:
     outputs: Mapping[str, Output]
     rule: Rule
     measures: tuple[MeasureOf, ...] = ()
-    fitted: Mapping[str, Any] = field(default_factory=dict)
+    fitted: Fitted = field(default_factory=Fitted)
     reference: Mapping[str, Any] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
 
@@ -73,13 +74,13 @@ class Task:
         if sum(isinstance(output, Maps) for output in self.outputs.values()) > 1:
             raise ValueError(f"the task {self.name!r} explains one output at most")
         self._check_codes()
-        for values, what in ((self.fitted, "fitted"), (self.reference, "reference")):
-            if values:
-                raise ValueError(f"{what} must be empty: this release knows none. Received: {', '.join(values)}")
+        if self.reference:
+            raise ValueError(f"reference must be empty: this release knows none. Received: {', '.join(self.reference)}")
         if not set(self.needs) <= set(NEEDS) or len(set(self.needs)) < len(self.needs):
             raise ValueError(f"needs are of {', '.join(NEEDS)}, each once. Received: {self.needs!r}")
         if self.needs and self.modality in STRETCHED and not self.locates_fovea:
             raise ValueError(f"in pictures of {self.modality} only a point {FOVEA_CODE!r} tells where the macula is")
+        self.fitted.check(self.outputs)
         self.rule.check(self.outputs, [measure.code for measure in self.measures])
 
     def _check_codes(self) -> None:
@@ -140,6 +141,11 @@ class Task:
         return not isinstance(self.rule, NoReferral)
 
     @property
+    def abstains(self) -> bool:
+        """Whether a picture may be uncertain."""
+        return self.rule.abstains or (self.refers and bool(self.fitted.doubts))
+
+    @property
     def label_set(self) -> LabelSet:
         """The vocabulary of its output of labels. Raises ValueError where there is none."""
         found = next((each.labels for each in self.outputs.values() if isinstance(each, Labels)), None)
@@ -191,7 +197,7 @@ class Task:
     def findings(
         self, predicted: Mapping[str, NDArray[Any]], geometry: FieldGeometry, image: NDArray[np.uint8]
     ) -> tuple[Finding, ...]:
-        """What the network's answer means.
+        """What the network's answer means, with calibrated probabilities.
 
         Args:
             predicted: {output: its array for the image, without batch axis}.
@@ -201,8 +207,23 @@ class Task:
         found: list[Finding] = []
         for name, output in self.outputs.items():
             if not isinstance(output, Maps | Features):
-                found += self._findings_of(name, output, predicted[name], geometry, image)
+                found += self._findings_of(name, output, self.calibrated(name, predicted[name]), geometry, image)
         return (*found, *(measure.finding(self.name, found, geometry.centre) for measure in self.measures))
+
+    def calibrated(self, output: str, values: NDArray[Any]) -> NDArray[Any]:
+        """The network's answer for an output, with calibrated probabilities, (..., labels), where that is fitted."""
+        calibration = self.fitted.calibration.get(output)
+        known = self.trained.get(output)
+        return calibration.apply(known, values) if calibration and isinstance(known, Labels | Grades) else values
+
+    def verdict(self, findings: Sequence[Finding]) -> Verdict:
+        """What follows from the findings: what the rule says, but that no negative result is one that is doubted."""
+        verdict = self.rule.decide(findings)
+        if verdict.outcome != "negative":
+            return verdict
+        referred = [code for name, each in self.trained.items() for code in self.rule.referred(name, each.labels)]
+        doubts = self.fitted.why_uncertain(findings, referred)
+        return replace(verdict, outcome="uncertain", reasons=doubts) if doubts else verdict
 
     def _findings_of(
         self, name: str, output: Output, values: NDArray[Any], geometry: FieldGeometry, image: NDArray[np.uint8]
@@ -225,7 +246,7 @@ class Task:
             "outputs": {name: output.to_dict() for name, output in self.outputs.items()},
             "measures": [measure.to_dict() for measure in self.measures],
             "rule": self.rule.to_dict(),
-            "fitted": dict(self.fitted),
+            "fitted": self.fitted.to_dict(),
             "reference": dict(self.reference),
             **({"needs": list(self.needs)} if self.needs else {}),  # as every task before there were needs
         }
@@ -248,6 +269,7 @@ class Task:
             "outputs": {str(name): output_from_dict(output) for name, output in values["outputs"].items()},
             "rule": rule_from_dict(values["rule"]),
             "measures": tuple(map(measure_from_dict, values["measures"])),
+            "fitted": Fitted.from_dict(values["fitted"]),
         }
         return from_json(cls, {**values, **parts}, "a task")
 

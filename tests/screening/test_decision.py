@@ -8,10 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_realmnet.screening.decision import Analysis, decide, eye_summary, patient_summary
+from keras_realmnet.screening.decision import Analysis, Summary, decide, eye_summary, patient_summary
 from keras_realmnet.screening.preprocessing import FieldGeometry
 from keras_realmnet.screening.quality import Quality
 from keras_realmnet.screening.record import ScreeningRecord
+from keras_realmnet.tasks.fitted.calibration import Calibration, Platt
+from keras_realmnet.tasks.fitted.doubts import LabelSets, MissedRisk
+from keras_realmnet.tasks.fitted.fitted import Fitted
 from keras_realmnet.tasks.outputs import Points
 from keras_realmnet.tasks.rules import OUTCOMES, NoReferral, OperatingPoint
 from keras_realmnet.tasks.task import FOVEA_CODE, Task, labels_task
@@ -143,6 +146,8 @@ def test_the_rule_for_an_eye(outcomes):
     received = eye_summary([record(o) for o in outcomes]).outcome
     if "refer" in outcomes:
         assert received == "refer"
+    elif "uncertain" in outcomes:
+        assert received == "uncertain"
     elif "negative" in outcomes:
         assert received == "negative"
     elif "described" in outcomes:
@@ -172,6 +177,45 @@ def test_a_patient_is_negative_only_if_both_eyes_are():
     assert outcome(("negative", "OD"), ("negative", "OS"), ("refer", None)) == "refer"
     assert outcome() == "not_analysed"
     assert patient_summary([record("negative", "OD")]).reasons == ("left eye: no image",)
+
+
+def test_a_patient_with_an_uncertain_image_is_uncertain_unless_one_refers():
+    """A retake does not settle it, nor does a result that is missing outweigh it: a person must look."""
+    assert outcome(("uncertain", "OD"), ("negative", "OD"), ("negative", "OS")) == "uncertain"
+    assert outcome(("uncertain", "OD"), ("insufficient", "OS")) == "uncertain"
+    assert outcome(("uncertain", "OD")) == "uncertain"
+    assert outcome(("uncertain", "OD"), ("refer", "OS")) == "refer"
+    missing = replace(record("not_analysed"), error="ModelOutOfOrder")
+    assert eye_summary([record("uncertain"), missing]) == Summary("uncertain", ("1 of 2 images could not be analysed",))
+
+
+def test_what_is_doubted_is_never_negative():
+    """A referral stays one; a negative result of which something doubts becomes uncertain, with the reason."""
+    sets = LabelSets("probabilities", "by hand", (("A0", "A1", "A2", "A3", "A4"),), (0.2,), 0.9)
+    missed = MissedRisk("probabilities", "by hand", 0.1, 0.05, 0.95)
+    task = replace(TASK, fitted=Fitted(doubts=(sets, missed)))
+    assert task.abstains
+    assert decide(psmm(S0=0.9, A1=0.9), GRADABLE, task).outcome == "negative"
+    assert decide(psmm(S0=0.9, A1=0.1, A2=0.5), GRADABLE, task).outcome == "refer"
+    doubted = decide(psmm(S0=0.9, A1=0.9, A2=0.39), GRADABLE, task)
+    assert (doubted.outcome, doubted.triggered, doubted.evidence) == ("uncertain", (), "A2")
+    assert doubted.reasons == (
+        "What is referred cannot be excluded: Diffuse atrophy.",
+        "Too probable for a negative result: Diffuse atrophy, with a probability of 0.39; less than 0.1 is needed.",
+    )
+    unlike = decide(psmm(S0=0.9, S1=0.05, A0=0.09), GRADABLE, replace(TASK, fitted=Fitted(doubts=(sets,))))
+    assert unlike.outcome == "negative"  # its group's share is A0's alone
+    even = decide(psmm(S0=0.9), GRADABLE, replace(TASK, fitted=Fitted(doubts=(replace(sets, limits=(0.3,)),))))
+    assert even.reasons[0].startswith("No label fits: none of No myopic lesion")
+
+
+def test_the_rule_looks_at_calibrated_probabilities():
+    curves = dict.fromkeys(PSMM.codes, Platt(1.0, -2.0))  # σ(logit(.5) − 2) = .119
+    task = replace(TASK, fitted=Fitted({"probabilities": Calibration(curves, "by hand")}))
+    decision = decide(psmm(A4=0.5), GRADABLE, task)
+    assert decision.outcome == "negative"
+    assert {each.code: each.probability for each in decision.findings}["A4"] == pytest.approx(0.1192, abs=1e-4)
+    assert decide(psmm(A4=0.5), GRADABLE, TASK).outcome == "refer"
 
 
 def test_no_combination_without_a_negative_image_of_each_eye_is_negative():

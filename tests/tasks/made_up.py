@@ -1,8 +1,11 @@
 """A task with an output of every kind, for tests."""
 
+from keras_realmnet.tasks.fitted.calibration import Calibration, Isotonic, Platt, Temperature
+from keras_realmnet.tasks.fitted.doubts import LabelSets, MissedRisk
+from keras_realmnet.tasks.fitted.fitted import Fitted
 from keras_realmnet.tasks.measures import DistanceInDiameters, VerticalRatio
 from keras_realmnet.tasks.outputs import Features, Grades, Labels, Maps, Masks, Points
-from keras_realmnet.tasks.rules import AnyAbove, AnyOf, GradeFrom, MeasureAbove, OperatingPoint
+from keras_realmnet.tasks.rules import AnyAbove, AnyOf, GradeByCost, GradeFrom, MeasureAbove, OperatingPoint
 from keras_realmnet.tasks.task import Task
 from keras_realmnet.tasks.vocabulary import PALM, Concept, Label, LabelSet
 
@@ -47,5 +50,18 @@ RULE = AnyOf(
         GradeFrom("grades", "G2", "by hand"),
         MeasureAbove("vcdr", 0.7, "by hand"),
     )
+)
+BY_COST = GradeByCost(
+    "labels", ("N", "H", "P"), ((0, 1, 2), (1, 0, 1), (6, 5, 0)), "P", {}, (("N", "H", "P"),), 0.5, "by hand"
+)
+FITTED = Fitted(
+    {
+        "labels": Calibration({"N": Temperature(2.0), "H": Platt(0.5, 0.1), "P": Isotonic((0, 0.5), (0.1, 1))}, "so"),
+        "grades": Calibration(dict.fromkeys(GRADES.codes, Temperature(2.0)), "so"),
+    },
+    (
+        LabelSets("grades", "by hand", (GRADES.codes,), (0.25,), 0.9),
+        MissedRisk("labels", "by hand", 0.1, 0.05, 0.95),
+    ),
 )
 TASK = Task("all", "colour_fundus", OUTPUTS, RULE, MEASURES)

@@ -1,15 +1,23 @@
 """Every rule: when it refers, when it does not, and when it cannot say."""
 
+import json
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from keras_realmnet.tasks.findings import GradeFinding, LabelFinding, Measure
+from keras_realmnet.tasks.outputs import Labels
 from keras_realmnet.tasks.rules import (
+    OUTCOMES,
     AnyAbove,
     AnyOf,
+    GradeByCost,
     GradeFrom,
     MeasureAbove,
     NoReferral,
     OperatingPoint,
+    acted_on_as,
     rule_from_dict,
 )
 from keras_realmnet.tasks.vocabulary import PALM, PSMM
@@ -115,3 +123,102 @@ def test_a_rule_must_fit_the_outputs():
         with pytest.raises(ValueError, match="needs"):
             rule.check(TASK.outputs, [])
     assert PALM.pathologic_columns == [2]
+
+
+# ---- by cost ------------------------------------------------------------------------------------------------------
+
+GROUPS = (("S0", "S1"), ("A0", "A1", "A2", "A3", "A4"))
+COSTS = (  # the distance of the grades; 4 more for calling A2 … A4 one of A0 and A1, 1 more the other way round
+    (0, 1, 3, 4, 5),
+    (1, 0, 2, 3, 4),
+    (6, 5, 0, 1, 2),
+    (7, 6, 1, 0, 1),
+    (8, 7, 2, 1, 0),
+)
+BY_COST = GradeByCost("answer", GROUPS[1], COSTS, "A2", {"S1": 0.5}, GROUPS, 0.5, "by hand")
+
+# What the network says → outcome, what refers, a part of the reason. The decision table of pathologic myopia, which is
+# grade 2 or more, or a staphyloma.
+DECISIONS = [
+    ({"S0": 1, "A0": 1}, "negative", (), "Grade 0 of 0 to 4, No myopic lesion, has the least expected cost"),
+    ({"S0": 1, "A1": 1}, "negative", (), "Posterior staphyloma stays below its threshold"),
+    ({"S0": 1, "A2": 1}, "refer", ("A2",), "Diffuse atrophy, has the least expected cost: referred from Diffuse"),
+    ({"S0": 1, "A3": 1}, "refer", ("A3",), "Grade 3"),
+    ({"S0": 1, "A4": 1}, "refer", ("A4",), "Grade 4"),
+    ({"S1": 1, "A0": 1}, "refer", ("S1",), "Posterior staphyloma: a probability of 1.00 reaches the threshold of 0.50"),
+    ({"S1": 1, "A1": 1}, "refer", ("S1",), "Posterior staphyloma"),
+    ({"S1": 1, "A2": 1}, "refer", ("A2", "S1"), "Grade 2"),
+    ({"S1": 1, "A3": 1}, "refer", ("A3", "S1"), "Grade 3"),
+    ({"S1": 1, "A4": 1}, "refer", ("A4", "S1"), "Grade 4"),
+    # Saying A1 costs 5·p, saying A2 2·(1 − p): the latter is cheaper from p = 2/7 = .286 on.
+    ({"S0": 1, "A1": 0.72, "A2": 0.28}, "negative", (), "Tessellation only"),
+    ({"S0": 1, "A1": 0.71, "A2": 0.29}, "refer", ("A2",), "Diffuse atrophy"),
+    ({"S0": 0.51, "S1": 0.49, "A1": 1}, "negative", (), "Tessellation only"),
+    ({"S0": 0.5, "S1": 0.5, "A1": 1}, "refer", ("S1",), "a probability of 0.50 reaches"),
+    # Of two or no labels of which one holds nobody knows which: never negative.
+    ({"S0": 1, "A0": 1, "A1": 1}, "uncertain", (), "contradict each other: one of A0, A1, A2, A3, A4 holds"),
+    ({"S0": 1}, "refer", ("A2",), "Grade 2"),  # all grades alike
+    ({"A1": 1}, "uncertain", (), "one of S0, S1 holds, their probabilities add up to 0.00"),
+    ({"S0": 0.4, "A1": 0.6}, "uncertain", (), "add up to 0.40"),
+    ({"S0": 1, "A2": 1, "A3": 1}, "refer", ("A3",), "contradict each other"),
+]
+
+
+@pytest.mark.parametrize(("said", "outcome", "triggered", "reason"), DECISIONS)
+def test_the_decision_table_of_pathologic_myopia(said, outcome, triggered, reason):
+    verdict = BY_COST.decide(labels(**said))
+    assert (verdict.outcome, verdict.triggered) == (outcome, triggered)
+    assert any(reason in each for each in verdict.reasons), verdict.reasons
+    probabilities = np.array([[said.get(code, 0.0) for code in PSMM.codes]])
+    assert BY_COST.refers("answer", probabilities, PSMM)[0] == (outcome == "refer")
+    assert (verdict.score >= 0) == (outcome == "refer")
+
+
+def test_other_costs_are_another_decision():
+    """Where a miss costs no more than a false referral it takes half of the probability."""
+    even = replace(BY_COST, costs=tuple(tuple(abs(i - j) for j in range(5)) for i in range(5)))
+    assert even.decide(labels(S0=1, A1=0.6, A2=0.4)).outcome == "negative"
+    assert even.decide(labels(S0=1, A1=0.5, A2=0.5)).outcome == "refer"  # of equal costs the later grade
+    assert BY_COST.decide(labels(S0=1, A1=0.6, A2=0.4)).outcome == "refer"
+
+
+def test_a_rule_by_cost_is_data():
+    assert rule_from_dict(json.loads(json.dumps(BY_COST.to_dict()))) == BY_COST
+    assert BY_COST.thresholds("answer") == {"S1": 0.5}
+    assert set(BY_COST.referred("answer", PSMM)) == set(PSMM.pathologic)
+    assert BY_COST.abstains
+    assert AnyOf((BY_COST, MeasureAbove("m", 1.0, "by hand"))).abstains
+    BY_COST.check({"answer": Labels(PSMM)}, ())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"costs": COSTS[:4]}, "needs 5 rows of 5 numbers"),
+        ({"costs": ((1, *COSTS[0][1:]), *COSTS[1:])}, "0 where the grade is right"),
+        ({"from_code": "A0"}, "must be one of A1, A2"),
+        ({"beside": {"S1": 1.5}}, r"probabilities in \[0, 1\]"),
+        ({"tolerance": 0.0}, "`tolerance` must be above 0"),
+    ],
+)
+def test_what_is_no_rule_by_cost_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        replace(BY_COST, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"output": "else"}, "needs an output of labels"),
+        ({"beside": {}}, "must refer S1, A2, A3, A4"),
+        ({"from_code": "A1"}, "must refer S1, A2, A3, A4"),
+        ({"exactly_one": (("S0", "A0"),)}, "groups that exclude each other"),
+    ],
+)
+def test_a_rule_by_cost_must_fit_the_labels(changes, message):
+    with pytest.raises(ValueError, match=message):
+        replace(BY_COST, **changes).check({"answer": Labels(PSMM)}, ())
+
+
+def test_an_uncertain_result_goes_where_a_referral_goes():
+    assert [acted_on_as(outcome) for outcome in OUTCOMES] == ["refer", "refer", *OUTCOMES[2:]]

@@ -9,12 +9,15 @@ from pydicom.sr.codedict import codes
 
 from keras_realmnet.screening.preprocessing import FieldGeometry
 from keras_realmnet.tasks.findings import Finding, finding_from_dict
+from keras_realmnet.tasks.fitted.calibration import Calibration, Temperature
+from keras_realmnet.tasks.fitted.doubts import LabelSets, MissedRisk
+from keras_realmnet.tasks.fitted.fitted import Fitted
 from keras_realmnet.tasks.measures import VerticalRatio
 from keras_realmnet.tasks.outputs import KINDS, Features, Labels, Maps, Masks, Points
 from keras_realmnet.tasks.rules import RULES, MeasureAbove, NoReferral, OperatingPoint
 from keras_realmnet.tasks.task import Task, labels_task
 from keras_realmnet.tasks.vocabulary import LABEL_SETS, PALM, PSMM
-from tests.tasks.made_up import LANDMARKS, OUTPUTS, RULE, TASK
+from tests.tasks.made_up import BY_COST, FITTED, LANDMARKS, OUTPUTS, RULE, TASK
 
 SIZE = 64
 WIDE = FieldGeometry(source=(300, 420), box=(10, 20, 410, 280), size=SIZE)  # padded above and below
@@ -48,11 +51,13 @@ def test_every_kind_is_there():
     assert {output.kind for output in OUTPUTS.values()} == set(KINDS)
     kinds = {each.kind for each in findings(answer()).values()}
     assert kinds == {"label", "grade", "mask", "point", "measure"}
-    assert {rule.kind for rule in (RULE, *RULE.rules, NoReferral())} == set(RULES)
+    assert {rule.kind for rule in (RULE, *RULE.rules, BY_COST, NoReferral())} == set(RULES)
 
 
 def test_a_task_survives_json():
     assert Task.from_dict(json.loads(json.dumps(TASK.to_dict()))) == TASK
+    fitted = replace(TASK, rule=BY_COST, fitted=FITTED)
+    assert Task.from_dict(json.loads(json.dumps(fitted.to_dict()))) == fitted
     for label_set in LABEL_SETS.values():
         described = Task(label_set.name, "colour_fundus", {"answer": Labels(label_set)}, NoReferral())
         assert Task.from_dict(json.loads(json.dumps(described.to_dict()))) == described
@@ -104,7 +109,14 @@ def test_the_answer_is_checked():
         ({"measures": (VerticalRatio("ratio", "Ratio", "macula", "disc"),)}, "needs a mask 'macula'"),
         ({"measures": ()}, "needs a measure of the task. Received: 'vcdr'"),
         ({"rule": MeasureAbove("area", 1.0, "by hand")}, "Received: 'area'"),
-        ({"fitted": {"temperature": 2.0}}, "fitted must be empty"),
+        ({"reference": {"mean": 2.0}}, "reference must be empty"),
+        ({"fitted": Fitted({"labels": Calibration({"P": Temperature(2.0)}, "")})}, "a curve for each of N, H, P"),
+        ({"fitted": Fitted({"masks": Calibration({"disc": Temperature(2.0)}, "")})}, "needs labels or grades"),
+        ({"fitted": Fitted(doubts=(MissedRisk("points", "", 0.1, 0.05, 0.9),))}, "needs an output of labels or grades"),
+        (
+            {"fitted": Fitted(doubts=(LabelSets("labels", "", (("N", "P"),), (0.1,), 0.9),))},
+            "groups of which one label",
+        ),
         ({"outputs": {**OUTPUTS, "more": Maps(of="grades")}}, "explains one output at most"),
         ({"needs": ("cornea",)}, r"needs are of macula, each once\. Received: \('cornea',\)"),
     ],

@@ -13,7 +13,11 @@ from keras_realmnet.tasks.rules import OUTCOMES
 __all__ = ["worklist"]
 
 # The results that a filter of the worklist knows.
-CHOICES: dict[str, str] = {**{outcome: OUTCOME_NAMES[outcome] for outcome in OUTCOMES}, EYE_UNKNOWN: "Eye unknown"}
+CHOICES: dict[str, str] = {
+    **{outcome: OUTCOME_NAMES[outcome] for outcome in OUTCOMES},
+    "refer": f"{OUTCOME_NAMES['refer']} or {OUTCOME_NAMES['uncertain'].lower()}",  # both are called back
+    EYE_UNKNOWN: "Eye unknown",
+}
 
 
 def worklist(visitor: Visitor) -> Response:

@@ -42,7 +42,7 @@ class GradesContract(KindContract[Grades]):
     decoding = PROBABILITY_DECODING
 
     def compare(self, name: str, task: Task, size: int, expected: Prediction, received: Prediction) -> Values:
-        grades = [prediction[name].argmax(axis=1) for prediction in (expected, received)]
+        grades = [task.calibrated(name, each[name]).argmax(axis=1) for each in (expected, received)]
         figures = largest_mean_p99("probability", self.drawn(name, task, size, expected, received))
         return {**figures, "grades_changed": int((grades[0] != grades[1]).sum())}
 

@@ -9,7 +9,6 @@ from export.contract.by_kind.kind import Array, KindContract
 from export.conversion.body import CONVOLUTIONAL
 from keras_realmnet.screening.engines.base import Prediction
 from keras_realmnet.tasks.outputs import Labels
-from keras_realmnet.tasks.rules import OperatingPoint
 from keras_realmnet.tasks.task import Task
 
 __all__ = ["OF_PROBABILITIES", "PROBABILITY_CELLS", "PROBABILITY_DECODING", "LabelsContract"]
@@ -58,12 +57,11 @@ class LabelsContract(KindContract[Labels]):
 
     def compare(self, name: str, task: Task, size: int, expected: Prediction, received: Prediction) -> Values:
         figures = largest_mean_p99("probability", self.drawn(name, task, size, expected, received))
-        output, thresholds = task.trained[name], task.rule.thresholds(name)
-        if not thresholds:
-            return figures
-        point = OperatingPoint(thresholds, chosen="")
-        refers = [point.refers(prediction[name], output.labels) for prediction in (expected, received)]
-        return {**figures, "flips": int((refers[0] != refers[1]).sum())}
+        labels = task.trained[name].labels
+        of_keras, of_artifact = (
+            task.rule.refers(name, task.calibrated(name, each[name]), labels) for each in (expected, received)
+        )
+        return figures if of_keras is None else {**figures, "flips": int((of_keras != of_artifact).sum())}
 
     def drawn(self, name: str, task: Task, size: int, expected: Prediction, received: Prediction) -> Array:
         return np.abs(received[name].astype("float64") - expected[name])

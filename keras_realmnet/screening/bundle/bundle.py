@@ -113,7 +113,7 @@ class Bundle:
         for field in ("name", "version"):
             check_line(field, document[field])
         check_text("intended_use", document["intended_use"])
-        for chosen in task.rule.grounds():
+        for chosen in task.rule.grounds() + task.fitted.grounds():
             check_text("what the thresholds were chosen on (task.rule.chosen)", chosen)
         check_text("training_data.statement", document["training_data"].get("statement"))
         if document["default_artifact"] not in artifacts:

@@ -6,7 +6,7 @@ A file that replaces one of the same name has a longer name: a bundle changes at
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from keras_realmnet.screening.engines.registry import engine_class
 from keras_realmnet.screening.preprocessing import PreprocessSpec
 from keras_realmnet.tasks.task import Task
 
-__all__ = ["ArtifactSource", "add_artifacts", "put_back", "write_bundle"]
+__all__ = ["ArtifactSource", "add_artifacts", "put_back", "refit", "write_bundle"]
 
 
 @dataclass(frozen=True)
@@ -148,6 +148,32 @@ def add_artifacts(
         document["scores"].update(scores or {})
         document["versions"].update(versions or {})
         document["golden"] = _add_golden(change, golden)
+        _commit(change, directory, document)
+    return Bundle.load(directory)
+
+
+def refit(bundle: Bundle, task: Task, scores: Mapping[str, Any], version: str) -> Bundle:
+    """`bundle` with other numbers between output and rule, and another rule; models and golden output stay.
+
+    Args:
+        task: that of the bundle with another `fitted` and `rule`.
+        scores: JSON-safe, what was measured with it; in the place of those of the same name.
+        version: the new one: it decides otherwise.
+
+    Raises:
+        ValueError: a task that asks for anything else.
+        RealMNetError: the bundle in the folder is no longer `bundle`, or as `write_bundle`; nothing has changed.
+    """
+    if replace(task, fitted=bundle.task.fitted, rule=bundle.task.rule) != bundle.task:
+        raise ValueError(f"the task of {bundle.name!r} expected, with another rule alone. Received: {task.name!r}")
+    directory = bundle.directory
+    with FolderChange(directory, BUNDLE_FILE, named_files) as change:
+        path = directory / BUNDLE_FILE
+        document = parse(read(path), path)
+        if document["digest"] != bundle.digest:
+            raise RealMNetError(f"{path}: the bundle was changed since it was read; begin again")
+        document["task"], document["version"] = task.to_dict(), version
+        document["scores"].update(scores)
         _commit(change, directory, document)
     return Bundle.load(directory)
 

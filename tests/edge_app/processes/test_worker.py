@@ -445,7 +445,11 @@ def test_routes_follow_outcomes_and_what_a_result_can_be(tmp_path, tiny_bundle, 
     assert sent(file) == [("urgent", "fhir"), ("urgent", "json")]  # there is no DICOM image to refer to
     assert sent(network) == [("pacs", "sc"), ("pacs", "sr"), ("urgent", "fhir"), ("urgent", "json")]
     assert sent(poor) == [("pacs", "sr")]  # no evidence to show
-    assert routes(box.store.record(file.id).record, box.config) == [("urgent", "json"), ("urgent", "fhir")]
+    record = box.store.record(file.id).record
+    assert routes(record, box.config) == [("urgent", "json"), ("urgent", "fhir")]
+    uncertain = replace(record, outcome="uncertain", triggered=())
+    assert routes(uncertain, box.config) == routes(record, box.config)  # where referrals go a person looks
+    assert routes(replace(record, outcome="negative"), box.config) == []
 
 
 def test_a_study_that_names_two_patients_is_told_on_every_image(box, pictures):

@@ -64,7 +64,7 @@ def test_the_worklist_is_by_patient_and_day_and_worst_first(site, store):
     shown = rows(site.get("/"))
     assert len(shown) == 9
     names = [OUTCOME_NAMES[outcome] for outcome in OUTCOMES]
-    ranks = [2 if row[2] == "Incomplete" else names.index(row[2]) for row in shown]
+    ranks = [names.index("Not analysed" if row[2] == "Incomplete" else row[2]) for row in shown]
     assert ranks == sorted(ranks)
     for patient, day in (("A", "2025-01-31"), ("B", "2025-01-31"), ("C", "2025-01-31"), ("E", "2025-01-31")):
         [row] = [row for row in shown if row[:2] == [patient, day]]
