@@ -6,6 +6,7 @@ import sys
 import typer
 
 from export.commands.bundles import add, bundle
+from export.commands.calibration import calibrate
 from export.commands.contract import localize, sensitivity, verify
 from export.commands.models import onnx, tensorrt
 from export.commands.speed import benchmark
@@ -13,7 +14,8 @@ from keras_realmnet.command_line import ShowVersion, run
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", add_completion=False)
 
-COMMANDS = (bundle, add, onnx, tensorrt, verify, benchmark, sensitivity, localize)  # in the order of the help
+# In the order of the help.
+COMMANDS = (bundle, add, calibrate, onnx, tensorrt, verify, benchmark, sensitivity, localize)
 
 
 @app.callback()

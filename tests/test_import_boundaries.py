@@ -222,6 +222,7 @@ ROOMS = """
     training.scoring.pooled                   what those of a cross-validation said
     training.scoring.folds                    how good those of a cross-validation are
     training.scoring.vertical_ratio           how well a ratio tells an eye
+    training.calibrating                      what stands between what one says and what follows
     training.fitting                          how it becomes so
     training.report.plots                     figures, which know of no run
     training.report                           the page of finished runs

@@ -22,7 +22,7 @@ from keras_realmnet.tasks.findings import Finding, GradeFinding, LabelFinding, M
 from keras_realmnet.tasks.guidance import deployed
 from keras_realmnet.tasks.outputs import Grades, Labels, Masks, Points
 from keras_realmnet.tasks.task import Task
-from training.runs import activated, load_run, read_task
+from training.runs import activated, fitted_task, load_run
 
 __all__ = ["predict_pictures", "task_columns"]
 
@@ -61,7 +61,7 @@ def predict_pictures(
             network has no feature map.
     """
     model, recipe = load_run(run)
-    task = deployed(read_task(run))
+    task = deployed(fitted_task(run))
     spec = recipe.spec()
     asked = _with_features(model) if features else model
     pictures = unreadable = 0

@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.models.ensemble import ensemble_network
 from keras_realmnet.models.networks import build
+from keras_realmnet.screening.bundle.folder_change import sha256_of
+from keras_realmnet.tasks.fitted.fitted import Fitted
 from keras_realmnet.tasks.outputs import Masks, Output
+from keras_realmnet.tasks.rules import rule_from_dict
 from keras_realmnet.tasks.task import Task
 from training.datasets.image_set import ImageSet
 from training.input.input_pipeline import EvaluationBatches
@@ -21,6 +24,7 @@ from training.recipe import Recipe
 
 __all__ = [
     "BESIDE_FILE",
+    "CALIBRATION_FILE",
     "CROSS_VALIDATION",
     "ENSEMBLE_FILE",
     "TASK_FILE",
@@ -29,6 +33,7 @@ __all__ = [
     "answers",
     "build_model",
     "cross_validated",
+    "fitted_task",
     "load_ensemble",
     "load_run",
     "members_of",
@@ -44,6 +49,7 @@ __all__ = [
 
 TASK_FILE = "task.json"  # of a run folder: what the network answers
 CROSS_VALIDATION = "cross_validation.json"  # of a run folder: see `training.scoring.folds`
+CALIBRATION_FILE = "calibration.json"  # of a run folder: see `training.calibrating.runs`
 ENSEMBLE_FILE = "ensemble.json"  # of that of an ensemble: what it is the mean of
 BESIDE_FILE = "beside.json"  # of that of two networks beside each other: which they were
 WEIGHTS_FILE = "weights.weights.h5"
@@ -180,6 +186,26 @@ def read_task(run: Path) -> Task:
             raise RealMNetError(f"{path}: not a task as fit writes it ({error})") from error
     chosen = {name: point["thresholds"] for name, point in cross_validated(run, "mask_thresholds").items()}
     return with_thresholds(task, chosen)
+
+
+def fitted_task(run: Path) -> Task:
+    """What the network of a run answers and decides by, as a bundle holds it: `read_task` with what was fitted for it.
+
+    Raises:
+        RealMNetError: as `read_task`; calibration.json is none, or was fitted for other weights.
+    """
+    task, path = read_task(run), Path(run) / CALIBRATION_FILE
+    if not path.is_file():
+        return task
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        weights, rule, fitted = document["weights_sha256"], document["rule"], document["fitted"]
+        fitted_one = replace(task, rule=rule_from_dict(rule), fitted=Fitted.from_dict(fitted))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RealMNetError(f"{path}: not what calibrate writes ({error})") from error
+    if weights != sha256_of(Path(run) / WEIGHTS_FILE):
+        raise RealMNetError(f"{path}: fitted for other weights than {WEIGHTS_FILE} has; calibrate again")
+    return fitted_one
 
 
 def cross_validated(run: Path, points: str) -> dict[str, Any]:

@@ -145,14 +145,14 @@ def _task(run: Path, scores: dict[str, Any] | None) -> Task:
 
     Raises RealMNetError where pathologic labels have no thresholds.
     """
-    from training.runs import read_task
+    from training.runs import fitted_task
 
-    task = deployed(read_task(run))
+    task = deployed(fitted_task(run))
     if not task.refers and scores and scores.get("operating_point"):
         (name,) = task.trained
         task = replace(task, rule=AnyAbove(name, OperatingPoint.from_dict(scores["operating_point"])))
     for name, output in task.trained.items():
-        if isinstance(output, Labels) and output.labels.pathologic and not task.rule.thresholds(name):
+        if isinstance(output, Labels) and output.labels.pathologic and not task.rule.referred(name, output.labels):
             raise RealMNetError(f"{run}: the run has no operating point: it had no validation images to choose one on")
     return task
 
