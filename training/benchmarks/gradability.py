@@ -25,6 +25,7 @@ import typer
 from sklearn.metrics import roc_auc_score
 
 from keras_realmnet.command_line import run
+from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.causes import cause
 from keras_realmnet.screening.image_io import may_be_image, read_image
 from keras_realmnet.screening.quality import MODALITIES, MODALITY_NAMES, REDUCED_SIZE, assess, margin
@@ -107,6 +108,8 @@ def _counted(folders: Sequence[Path], modality: str, needs: Sequence[str]) -> st
         "|---|---|---|---|---|---|",
     ]
     for folder in folders:
+        if not folder.is_dir():
+            raise RealMNetError(f"{folder}: a folder of pictures expected")
         said, causes = verdicts(folder, modality, needs)
         counts = " | ".join(str(said[each]) for each in ("gradable", "insufficient", "not_analysed"))
         reasons = ", ".join(f"{reason} ({count})" for reason, count in causes.most_common())
@@ -134,7 +137,7 @@ def _figure(found: list[Graded], path: Path, width: int) -> None:
     from matplotlib.figure import Figure
 
     shown = (0, 2, 4, 6, 8, 10)
-    figure = Figure(figsize=(12, 1.45 * len(found)), layout="constrained")
+    figure = Figure(figsize=(11, 1.3 * len(found)), layout="constrained")
     axes = figure.subplots(len(found), len(shown) + 1, width_ratios=[1] * len(shown) + [1.6])
     for row, each in zip(axes, found, strict=True):
         for axis, strength in zip(row, shown, strict=False):
@@ -152,15 +155,19 @@ def _figure(found: list[Graded], path: Path, width: int) -> None:
     for axis, strength in zip(axes[0], shown, strict=False):
         axis.set_title(f"strength {strength}", fontsize=9)
     axes[0][-1].set_title("refused, %; shaded: lost", fontsize=9)
-    figure.savefig(path, dpi=90)
+    figure.savefig(path, dpi=80)
 
 
+app = typer.Typer(help="How well the gate of quality tells faults.", rich_markup_mode="rich")
+
+
+@app.command()
 def main(
     phantoms: Annotated[int, typer.Option(min=1, help="Phantoms for each degradation and kind of picture.")] = 12,
     width: Annotated[int, typer.Option(min=200, help="Of a picture, in pixels.")] = 512,
     out: Annotated[Path | None, typer.Option(help="Where the picture goes; none is drawn without.")] = None,
     pictures: Annotated[
-        list[Path] | None, typer.Option(help="Folder of pictures to judge instead; repeatable.", exists=True)
+        list[Path] | None, typer.Option(help="Folder of pictures to judge instead; repeatable.")
     ] = None,
     modality: Annotated[str, typer.Option(help=f"Of these pictures: {', '.join(MODALITIES)}.")] = "colour_fundus",
     needs: Annotated[list[str] | None, typer.Option(help="What these pictures must show: macula.")] = None,
@@ -176,6 +183,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app = typer.Typer()
-    app.command()(main)
     sys.exit(run(app, "python -m training.benchmarks.gradability"))

@@ -121,12 +121,10 @@ def _lashes(image: Image, field: np.ndarray, amount: float, rng: Rng) -> Image:
         for root, length, lean, lower in zip(roots, lengths, leans, sides, strict=True):
             column = int((root + 1) / 2 * (width - 1))
             start = float(edges[lower][column])
-            tip = start + length
-            ends = [(s if not lower else 1 - s) * height for s in (start - 0.05, tip)]
-            points = np.array([[column, ends[0]], [column + lean * length * height, ends[1]]])
-            cv2.line(
-                sheet, *(tuple(int(v) for v in each) for each in points), 255, max(1, round(0.006 * width)), cv2.LINE_AA
-            )
+            root_y, tip_y = ((1 - at if lower else at) * height for at in (start - 0.05, start + length))
+            tip_x = int(column + lean * length * height)
+            thickness = max(1, round(0.006 * width))
+            cv2.line(sheet, (column, int(root_y)), (tip_x, int(tip_y)), 255, thickness, cv2.LINE_AA)
         return np.asarray(cv2.GaussianBlur(sheet, (0, 0), 0.004 * width), np.float32) / 255
 
     low, high = 0.0, 1.6

@@ -33,6 +33,7 @@ MAX_BRIGHT = 6.0  # standard deviations: brighter than that tells no more
 DISC_WEIGHT = 0.5
 RIM = 0.85  # field radii: from here inwards, over FADE, dark counts as the fovea's; further out it is the rim's
 FADE = 0.15
+WIDE = 4.0  # px
 
 
 def macula_distance(red: NDArray[Any], green: NDArray[Any], inside: NDArray[Any]) -> float:
@@ -56,9 +57,8 @@ def macula_distance(red: NDArray[Any], green: NDArray[Any], inside: NDArray[Any]
 
     def around(values: NDArray[Any], radii: float) -> NDArray[Any]:
         """The mean of what is in the field, by a Gaussian of so many radii."""
-        sigma = radii * RADIUS
-        weight = np.maximum(cv2.GaussianBlur(field, (0, 0), sigma), 0.05)
-        return np.asarray(cv2.GaussianBlur(values * field, (0, 0), sigma) / weight)
+        weighted = _blurred(cv2.merge((values * field, field)), radii * RADIUS)
+        return np.asarray(weighted[..., 0] / np.maximum(weighted[..., 1], 0.05))
 
     def standard(values: NDArray[Any]) -> NDArray[Any]:
         mean, deviation = (float(each[0, 0]) for each in cv2.meanStdDev(values, mask=field.astype(np.uint8)))
@@ -89,6 +89,15 @@ def fovea_away(point: tuple[float, float] | None, box: tuple[int, int, int, int]
 def _from_middle(side: int) -> NDArray[np.float32]:
     line = (np.arange(side, dtype=np.float32) - (side - 1) / 2) / RADIUS
     return np.hypot(line, line[:, None])
+
+
+def _blurred(values: NDArray[Any], sigma: float) -> NDArray[Any]:
+    """By a Gaussian; a wide one on a copy of half the size."""
+    if sigma < WIDE:
+        return np.asarray(cv2.GaussianBlur(values, (0, 0), sigma))
+    height, width = values.shape[:2]
+    half = cv2.resize(values, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(cv2.GaussianBlur(half, (0, 0), sigma / 2), (width, height)))
 
 
 def _moved(values: NDArray[Any], x: float, y: float) -> NDArray[Any]:
