@@ -33,7 +33,7 @@ from training.phantoms.degradations import DEGRADATIONS, STRENGTHS, degraded
 
 __all__ = ["Graded", "gradability", "rows_of", "verdicts"]
 
-RESAMPLES = 1000
+RESAMPLES = 200
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def degraded(kind: str, strength: int, seed: int, modality: str, width: int = 51
     """The phantom of a seed with a fault: uint8 RGB (h, w, 3); the same place and side of it at all strengths.
 
     Args:
-        kind: one of `DEGRADATIONS`.
+        kind: one of `DEGRADATIONS`; a decentred photograph is of a healthy eye.
         strength: 0 (none) to 10.
         seed: of the phantom, and of where the fault lies.
         modality: "uwf_red_green" (an ultra-widefield phantom) or "colour_fundus" (a photograph, drawn without faults).
@@ -63,15 +63,19 @@ def degraded(kind: str, strength: int, seed: int, modality: str, width: int = 51
         raise ValueError(
             f"`modality` must be 'colour_fundus', or 'uwf_red_green' for what is not decentred. Received: {modality!r}"
         )
-    image, field = _drawn(seed, modality, width, amount if kind == "decentred" else 0.0)
+    image, field = _drawn(seed, modality, width, amount if kind == "decentred" else None)
     return degradation.apply(image, field, amount, np.random.default_rng([seed, 77])) if strength else image
 
 
 @lru_cache(maxsize=64)
-def _drawn(seed: int, modality: str, width: int, off: float) -> tuple[Image, np.ndarray]:
-    """A phantom without a fault, and its field, bool (h, w); `off`: how far a photograph looks beside the fovea."""
+def _drawn(seed: int, modality: str, width: int, off: float | None) -> tuple[Image, np.ndarray]:
+    """A phantom without a fault, and its field, bool (h, w).
+
+    `off`: how far beside the fovea of a healthy eye a photograph looks; None: on the fovea of an eye of any class.
+    """
     if modality == "colour_fundus":
-        photograph = render_photograph(seed, width=width, poor=False, off=off)
+        label = None if off is None else "N"
+        photograph = render_photograph(seed, width=width, label=label, poor=False, off=off or 0.0)
         return photograph.image, photograph.field_mask
     phantom = render(seed, width=width)
     return phantom.image, phantom.field_mask
