@@ -20,7 +20,7 @@ CORNER = 12  # a corner of the frame is this part of its sides
 
 # Lids, lashes and the shadows of both are searched on a copy of a quarter of the size.
 COVER_SIZE = 128  # px, long side of that copy
-COVER_REACH = 21  # px of it: what is dark beside something bright within this reach is covered
+COVER_REACH = 21  # px of it, ten to each side: what is dark beside something bright within this reach is covered
 USUAL = (
     0.6  # quantile of what is brighter than the mean: brighter things, as reflexes, make their surroundings no darker
 )
