@@ -56,6 +56,23 @@ def test_a_bundle_of_photographs_is_small_and_states_what_it_learned_from(folder
         assert all(re.search(r"\(.*–.*\)", value) for name, value in scores.items() if name not in said)
 
 
+@pytest.mark.parametrize("name", ["palm-lite", "realmnet-demo"])
+def test_a_bundle_tells_which_pictures_it_knows(name):
+    bundle = Bundle.load(ROOT / "bundles" / name)
+    reference = bundle.task.reference
+    said = reference.pictures
+    assert "no real image" in said or any(f"{source} (" in said and "CC BY 4.0" in said for source in MAY_BE_SHIPPED)
+    assert (bundle.directory / "bundle.json").stat().st_size <= 300e3
+    assert reference.refuse_above is None
+    assert reference.false_alarm_rate == 0.05
+    beyond = sum(distance > reference.threshold for distance in reference.distances)
+    assert 0 < beyond <= 0.05 * (len(reference.distances) + 1)
+    runtime = open_runtime(bundle, threads=1)
+    size = bundle.spec.size
+    noise = np.random.default_rng(0).integers(0, 256, (1, size, size, 3), np.uint8)
+    assert reference.note(float(reference.distance(runtime.predict(noise)["features"])[0])) is not None
+
+
 def test_what_is_known_of_pixels_takes_no_more_room_than_it_must():
     """Rounded to 1 / 4096, the golden masks of 1.3 million pixels are small; a grade is as it was."""
     bundle = Bundle.load(ROOT / "bundles" / "lesions-lite")

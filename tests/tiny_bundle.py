@@ -34,7 +34,8 @@ def network() -> keras.Model:
     maps = conv(cells)  # (1, 8, 8, classes)
     conv.set_weights([kernel, bias])
     probabilities = keras.layers.Activation("sigmoid", name="probabilities")(keras.layers.GlobalMaxPooling2D()(maps))
-    return keras.Model(images, {"probabilities": probabilities, "class_maps": maps})
+    features = keras.layers.Flatten(name="features")(keras.layers.AveragePooling2D(2)(cells))  # (1, 48)
+    return keras.Model(images, {"probabilities": probabilities, "class_maps": maps, "features": features})
 
 
 def build(directory: Path) -> None:

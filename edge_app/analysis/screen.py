@@ -130,8 +130,8 @@ class Screener:
         except Exception as error:
             # Whatever was found before the failure stays, but no outcome and no probability does.
             facts.update(_header_facts(path, origin, frame) if "source" not in facts else {})
-            facts.update(triggered=(), findings=None, shortfalls=(), score=None, evidence=None, overlay=None)
-            facts.update(_failure(error))
+            nothing = dict.fromkeys(("findings", "score", "evidence", "overlay", "distance", "distance_limit"))
+            facts.update(triggered=(), shortfalls=(), **nothing, **_failure(error))
         timings["total"] = round((perf_counter() - started) * 1000, 2)
         record = ScreeningRecord(**facts)
         if retryable(record):
@@ -179,8 +179,15 @@ class Screener:
         decision = decide(analysis, quality, bundle.task)
         facts.update(outcome=decision.outcome, reasons=decision.reasons, triggered=decision.triggered)
         facts["shortfalls"] = decision.shortfalls
+        if decision.distance is not None and bundle.task.reference is not None:
+            facts.update(distance=decision.distance, distance_limit=bundle.task.reference.threshold)
+        if decision.outcome == "not_analysed":  # also by the distance of its features
+            analysis = None
         if analysis is not None:
             facts.update(findings=decision.findings, score=decision.score, evidence=decision.evidence)
+            if decision.distance is not None and bundle.task.reference is not None:
+                note = bundle.task.reference.note(decision.distance)
+                facts["warnings"] = (*facts["warnings"], *filter(None, (note,)))
 
         if on_analysed is not None:
             on_analysed(loaded.pixels, analysis)

@@ -1,6 +1,6 @@
 """The box in numbers for Prometheus: no label and no value tells anything about a patient."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -8,9 +8,11 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from edge_app.config import Config
+from edge_app.health.drift import IMAGES, SUM_LIMIT, drifts
 from edge_app.store.durable import free_bytes
 from edge_app.store.items import Item
 from edge_app.store.store import Store
+from keras_realmnet.screening.bundle.bundle import Bundle
 
 __all__ = ["Metrics"]
 
@@ -20,9 +22,10 @@ LATENCY_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200)
 class Metrics:
     """What the box does, counted from its start; and its state, read from the store when it is asked."""
 
-    def __init__(self, config: Config, store: Store):
+    def __init__(self, config: Config, store: Store, bundles: Sequence[Bundle] = ()):
         self._registry = CollectorRegistry()
         self._registry.register(_State(config, store))
+        self._registry.register(_Drift(store, bundles))
         self._latency = Histogram(
             "realmnet_box_latency_seconds",
             "From the receipt of an image to its result",
@@ -55,6 +58,37 @@ class _Models(Collector):
         for name, broken in self._out_of_order().items():
             family.add_metric([name], float(not broken))
         yield family
+
+
+class _Drift(Collector):
+    """Of each bundle with a reference and each sender, see `drift.Drift`."""
+
+    def __init__(self, store: Store, bundles: Sequence[Bundle]):
+        self._store, self._bundles = store, bundles
+
+    def collect(self) -> Iterator[Metric]:
+        labels = ["bundle", "sender"]
+        warning = GaugeMetricFamily(
+            "realmnet_box_drift_warning",
+            "1: pictures are no longer like the bundle's reference; 0: they are",
+            labels=labels,
+        )
+        total = GaugeMetricFamily(
+            "realmnet_box_drift_distance_sum",
+            f"Cumulative sum of feature distances; a change above {SUM_LIMIT}",
+            labels=labels,
+        )
+        index = GaugeMetricFamily(
+            "realmnet_box_drift_index",
+            f"Population stability index of the last {IMAGES} pictures, by its limit: a change above 1",
+            labels=[*labels, "measure"],
+        )
+        for each in drifts(self._store, self._bundles):
+            warning.add_metric([each.bundle, each.sender], float(bool(each.changed)))
+            total.add_metric([each.bundle, each.sender], each.sum)
+            for name, (value, limit) in each.indices.items():
+                index.add_metric([each.bundle, each.sender, name], value / limit)
+        yield from (warning, total, index)
 
 
 class _State(Collector):

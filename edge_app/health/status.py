@@ -9,7 +9,9 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from edge_app.analysis.models import described
 from edge_app.config import Config
+from edge_app.health import drift
 from edge_app.present.terms import OUTCOME_NAMES, OUTCOME_STYLES, local_time
 from edge_app.store.durable import free_bytes, has_room
 from edge_app.store.records import Result
@@ -91,9 +93,17 @@ def show(config: Config, console: Console, patients: bool) -> int:
         found.append(f"{counts.deliveries['dead']} deliveries were given up: see the outbox on the web page")
     health = Text("\n".join(found), "bold red") if found else Text("healthy", "bold green")
     numbers = _numbers(config, counts, waiting)
-    skipped = [Text(f"{line}\n", "yellow") for line in skipped_files(store)]
-    console.print(Group(health, Text(), numbers, Text(), *skipped, _results(store.latest(RESULTS), patients)))
+    noted = [*skipped_files(store), *_drift_warnings(config, store)]
+    notes = [Text(f"{line}\n", "yellow") for line in noted]
+    console.print(Group(health, Text(), numbers, Text(), *notes, _results(store.latest(RESULTS), patients)))
     return 1 if found else 0
+
+
+def _drift_warnings(config: Config, store: Store) -> list[str]:
+    try:
+        return drift.warnings(drift.drifts(store, described(config.installed)))
+    except RealMNetError as error:
+        return [f"whether pictures have changed cannot be told: {error}"]
 
 
 def _numbers(config: Config, counts: Counts, oldest_delivery: float | None) -> Table:

@@ -20,7 +20,7 @@ COLUMNS = (
     *("screened_at", "received_at", "received_from", "study_instance_uid", "sop_instance_uid", "file", "sha256"),
     *("bundle_name", "bundle_version", "bundle_digest", "artifact", "model_sha256"),
     *("frame", "pictures", "patient_name", "birth_date", "sex", "patient_id_issuer", "accession_number"),
-    *("condition", "modality", "task"),
+    *("condition", "modality", "task", "distance", "distance_limit"),
 )
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would calculate instead of show
 

@@ -92,7 +92,7 @@ class Box:
         stack.enter_context(lock_data_dir(config.data_dir))
         self.store.check()
         _recover(self.store)
-        self.metrics = Metrics(config, self.store)
+        self.metrics = Metrics(config, self.store, self.bundles)
         if config.web.enabled:
             from edge_app.web import server as web
 

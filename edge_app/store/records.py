@@ -6,7 +6,7 @@ for.
 
 import json
 import sqlite3
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +17,9 @@ from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.record import ScreeningRecord
 from keras_realmnet.tasks.rules import OUTCOMES
 
-__all__ = ["Records", "Result", "put_record", "put_revision"]
+__all__ = ["Measured", "Records", "Result", "put_record", "put_revision"]
+
+SENDERS = 10  # `measured` looks back for as many busy ones
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,18 @@ class Result:
     record: ScreeningRecord
     revision: int
     score: float | None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is measured of a picture, and what came of it; nothing of whose it is.
+
+    quality, distance: see `ScreeningRecord`; the latter is None where it was not analysed.
+    """
+
+    outcome: str
+    distance: float | None
+    quality: Mapping[str, float | None]
 
 
 class Records(Database):
@@ -125,6 +139,21 @@ class Records(Database):
         )
         return {row[0]: row[1] for row in rows}
 
+    def measured(self, bundle_digest: str, number: int) -> dict[str, list[Measured]]:
+        """{sender: its last pictures} that a bundle has screened, at most so many of each, in the order of receipt."""
+        rows = self.db.execute(
+            "SELECT * FROM (SELECT *, row_number() OVER (PARTITION BY sender ORDER BY item_id DESC) AS back FROM"
+            " (SELECT records.*, iif(source = 'upload', 'uploads', source || ' ' || origin) AS sender FROM records"
+            " JOIN items ON items.id = item_id WHERE bundle_digest = ? ORDER BY item_id DESC LIMIT ?))"
+            " WHERE back <= ? ORDER BY item_id",
+            (bundle_digest, SENDERS * number, number),
+        )
+        found: dict[str, list[Measured]] = {}
+        for row in rows:
+            pictures = found.setdefault(row["sender"], [])
+            pictures.append(Measured(row["outcome"], row["distance"], json.loads(row["quality"])))
+        return found
+
     def revise(self, item_id: int, change: Callable[[ScreeningRecord], ScreeningRecord], actor: str) -> int:
         """Replaces a record by a changed one; returns its revision. Results that left before leave anew."""
         with self.write() as db:
@@ -178,6 +207,9 @@ def put_record(db: sqlite3.Connection, item_id: int, record: ScreeningRecord) ->
         study_uid=item.study_uid or record.source.get("study_instance_uid"),
         screened_at=record.screened_at,
         score=record.score,
+        bundle_digest=record.bundle_digest,
+        distance=record.distance,
+        quality=json.dumps(record.to_dict()["quality"]),
     )
     return int(revision)
 

@@ -181,6 +181,13 @@ CREATE TABLE not_taken (
     """
 UPDATE records SET rank = rank + 1 WHERE rank >= 1;
 """,
+    # What `health.drift` compares with the reference of a bundle; earlier releases measured no distance.
+    """
+ALTER TABLE records ADD COLUMN bundle_digest TEXT;
+ALTER TABLE records ADD COLUMN distance REAL;
+ALTER TABLE records ADD COLUMN quality TEXT;
+CREATE INDEX records_bundle ON records (bundle_digest, item_id);
+""",
 )
 
 

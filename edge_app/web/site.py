@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from edge_app.config import Config
+from edge_app.health import drift
 from edge_app.logs import error_place
 from edge_app.present.report import page_environment
 from edge_app.present.terms import ACTIONS, EYES, SHOWN_NAMES, local_time
@@ -67,6 +68,7 @@ class Site:
     bundles: Sequence[Bundle]
     problems: Callable[[], Sequence[str]]
     _searches: OrderedDict[str, tuple[Filter, int]] = field(default_factory=OrderedDict)
+    _warned: tuple[int, list[str]] = (-1, [])
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
@@ -98,6 +100,13 @@ class Site:
             origin=lambda item: f"{SOURCES[item.source]} {item.origin}",
             review_text=review_text,
         )
+
+    def drift_warnings(self) -> list[str]:
+        """As `drift.warnings`, found again where the store has changed."""
+        changes = self.store.changes()
+        if self._warned[0] != changes:
+            self._warned = changes, drift.warnings(drift.drifts(self.store, self.bundles))
+        return self._warned[1]
 
     def message(
         self, status: int, request: Request | None = None, heading: str | None = None, text: str | None = None
@@ -178,6 +187,7 @@ class Visitor:
             navigation=[(path, name) for path, name, needed in NAVIGATION if user is not None and user.may(needed)],
             attention={} if user is None else self._attention(),
             out_of_order={} if user is None else self.site.store.out_of_order(),
+            changed=[] if user is None else self.site.drift_warnings(),
             not_recorded=context.pop("not_recorded", ""),
             message=context.pop("message", DONE.get(self.request.query_params.get("done", "")) if status < 400 else ""),
             message_kind=context.pop("message_kind", "good"),

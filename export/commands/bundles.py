@@ -9,7 +9,7 @@ from export.commands.options import must_exist, names_of, tell
 from export.commands.tables import print_artifacts, print_parity
 from keras_realmnet.errors import RealMNetError
 
-__all__ = ["add", "bundle"]
+__all__ = ["add", "bundle", "reference"]
 
 
 def bundle(
@@ -120,3 +120,68 @@ def add(
         old, new = (measured_on(bundle.scores.get(against_keras(name))) for bundle in (before, made))
         print(f"{name}: replaced; measured before: {old}; now: {new}")
     print(f"added to {made.directory}: {', '.join(parity)}; its digest is now {made.digest[:16]}…")
+
+
+def reference(
+    directory: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of the bundle.")],
+    images: Annotated[
+        list[Path] | None, typer.Option(help="Image files or folders like those the network knows; repeatable.")
+    ] = None,
+    held_out: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Others like them, that the network did not learn from; repeatable. Every second one is held out."
+        ),
+    ] = None,
+    statement: Annotated[str, typer.Option(help="Which pictures these are, in words.")] = "image files",
+    recipe: Annotated[str | None, typer.Option(help="Recipe that draws its pictures, instead.")] = None,
+    false_alarm_rate: Annotated[
+        float, typer.Option(help="Share of pictures like them that exceed the threshold.")
+    ] = 0.05,
+    components: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Directions of features with a variance of their own. Default: as held out ones tell."
+        ),
+    ] = None,
+    refuse_above: Annotated[
+        float | None, typer.Option(help="Distance beyond which a picture has no result. Default: none is refused.")
+    ] = None,
+) -> None:
+    """Tell a bundle which pictures its network knows, so that the box says where one is unlike them, or many are.
+
+    The threshold comes from pictures that are held out: every second one of --held-out, or else of --images. All others
+    are fitted. Kept are statistics of the features that the network computes from pictures, of their quality and of
+    their outcomes (docs/distribution.md). What the bundle had of that is replaced. Features become an output of every
+    model file that is there. Pictures are read and judged as on the box.
+
+    With pictures of one's own clinic, drift is seen from these on; what the network learned from does not change.
+
+    [bold]Examples[/bold]
+
+    python -m export reference bundles/realmnet-demo --recipe phantom_5m_224
+
+    python -m export reference bundles/palm-lite --images palm224/train --held-out palm224/val
+
+    python -m export reference bundles/mine --images our_pictures/ --statement "our camera, spring 2026"
+    """
+    if (images is None) == (recipe is None) or (recipe is not None and held_out is not None):
+        raise typer.BadParameter("--images, with or without --held-out, or --recipe: one of the two")
+    for path in [*(images or []), *(held_out or [])]:
+        must_exist(path)
+    from export.bundling.reference_pictures import drawn_data, reference_of_drawings, reference_of_files
+    from keras_realmnet.screening.bundle.bundle import Bundle
+    from keras_realmnet.screening.bundle.writing import add_reference
+
+    loaded = Bundle.load(directory)
+    options = {"false_alarm_rate": false_alarm_rate, "components": components, "refuse_above": refuse_above}
+    if recipe is not None:
+        found = reference_of_drawings(loaded, drawn_data(recipe), **options)
+    else:
+        found = reference_of_files(loaded, images or [], held_out or [], statement, **options)
+    made = add_reference(loaded, found)
+    print(
+        f"{found.pictures}; {len(found.components)} components, threshold {found.threshold:.3f} "
+        f"at a false-alarm rate of {false_alarm_rate:.0%}"
+    )
+    print(f"written: {made.directory}; its digest is now {made.digest[:16]}…")

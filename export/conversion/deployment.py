@@ -8,11 +8,9 @@ from keras_realmnet import compat
 from keras_realmnet.models.heads import LinearHead, ResidualAttentionHead
 from keras_realmnet.tasks.guidance import MAP_ACTIVATION
 from keras_realmnet.tasks.outputs import Features, Grades, Labels, Maps
-from keras_realmnet.tasks.task import CLASS_MAPS, Task
+from keras_realmnet.tasks.task import CLASS_MAPS, FEATURES, Task
 
 __all__ = ["deployment_of", "explained_output", "gives", "head_of", "maps_in_words", "with_class_maps"]
-
-FEATURES = "features"
 
 
 def deployment_of(model: keras.Model, task: Task) -> dict[str, Any]:

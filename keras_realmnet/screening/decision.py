@@ -23,6 +23,7 @@ class Decision:
     """The outcome for one image, why, and on which findings; see `rules.Verdict`. evidence: only with a class map.
 
     shortfalls: of a picture's quality, see `Quality`.
+    distance: from the pictures that the network knows; None where the task has no `reference`.
     """
 
     outcome: Outcome
@@ -32,6 +33,7 @@ class Decision:
     score: float | None = None
     findings: tuple[Finding, ...] = ()
     shortfalls: tuple[Shortfall, ...] = ()
+    distance: float | None = None
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ def decide(analysis: Analysis | None, quality: Quality, task: Task) -> Decision:
 
     An image that is not gradable keeps the verdict and reasons of `quality`; what a network says of it, if anything,
     is not looked at. Where a task needs the macula and its network answers where the fovea is, a picture whose fovea
-    it finds too far from the middle of the field, or not at all, is insufficient, and no finding is told.
+    it finds too far from the middle of the field, or not at all, is insufficient, and no finding is told. What the
+    task's reference refuses, as too far from what the network knows, is not analysed.
 
     Raises:
         ValueError: a gradable image without an analysis, or with one that is none of the task: a wrong shape, NaN, a
@@ -63,16 +66,23 @@ def decide(analysis: Analysis | None, quality: Quality, task: Task) -> Decision:
     if analysis is None:
         raise ValueError("a gradable image needs what the network says of it. Received: None")
     task.check({name: np.asarray(values)[None] for name, values in analysis.predicted.items()})
+    distance = None
+    if task.reference is not None:
+        distance = float(task.reference.distance(analysis.predicted[task.reference.output]))
+        if task.reference.refuses(distance):
+            return Decision("not_analysed", (f"{task.reference.note(distance)}.",), distance=distance)
     findings = task.findings(analysis.predicted, analysis.geometry, analysis.image)
     if "macula" in task.needs and task.locates_fovea:
         away = fovea_away(_fovea(findings), analysis.geometry.box)
         if away is not None:
             shortfalls = () if away.shortfall is None else (away.shortfall,)
-            return Decision("insufficient", (away.text,), shortfalls=shortfalls)
+            return Decision("insufficient", (away.text,), shortfalls=shortfalls, distance=distance)
     verdict = task.verdict(findings)
     explained = {each.code for each in findings if task.maps_of(each.output) is not None}
     evidence = verdict.evidence if verdict.evidence in explained else None
-    return Decision(verdict.outcome, verdict.reasons, verdict.triggered, evidence, verdict.score, findings)
+    return Decision(
+        verdict.outcome, verdict.reasons, verdict.triggered, evidence, verdict.score, findings, distance=distance
+    )
 
 
 def _fovea(findings: Sequence[Finding]) -> tuple[float, float] | None:

@@ -36,6 +36,8 @@ class ScreeningRecord:
     evidence: code of the label whose class map the overlay shows; None without a class map.
     quality: measures by name, see `quality.assess`.
     shortfalls: of these, what was beyond its limit, with it; the reasons say it in words.
+    distance, distance_limit: how far the picture's features are from those of the pictures that the model knows, and
+        the threshold, see `reference.Reference`; None where the bundle has no reference.
     bundle_digest: digest of bundle.json, which covers the thresholds and the hash of every file of the bundle.
     model_sha256: of the artifact that ran (or would have run).
     spec_hash: of the preprocessing spec.
@@ -85,6 +87,8 @@ class ScreeningRecord:
     overlay: str | None = None
     error: str | None = None
     duplicate_of: str | None = None
+    distance: float | None = None
+    distance_limit: float | None = None
     schema: int = SCHEMA_VERSION
 
     @property

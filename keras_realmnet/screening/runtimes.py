@@ -68,8 +68,8 @@ def self_check(bundle: Bundle, runtime: Runtime, artifact: str | None = None) ->
     chosen = bundle.artifact(artifact)
     image, golden = bundle.golden(chosen.name)
     prediction = runtime.predict(image)
-    for name, output in bundle.task.outputs.items():
-        received, expected = prediction[name], golden[name]
+    for name, expected in golden.items():
+        output, received = bundle.task.outputs[name], prediction[name]
         if received.shape != expected.shape:
             raise BundleMismatch(f"{chosen.file}: golden {name} have the shape {expected.shape}, got {received.shape}")
         difference = float(np.abs(received - expected).max()) / output.scale(expected)

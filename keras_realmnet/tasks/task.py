@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import reprlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,12 +21,14 @@ from keras_realmnet.tasks.fitted.fitted import Fitted
 from keras_realmnet.tasks.masks import found_masks, outlines_of, polygons
 from keras_realmnet.tasks.measures import MeasureOf, ShareOfField, measure_from_dict
 from keras_realmnet.tasks.outputs import Features, Grades, Labels, Maps, Masks, Output, Points, output_from_dict
+from keras_realmnet.tasks.reference import Reference, reference_from_dict
 from keras_realmnet.tasks.rules import AnyAbove, NoReferral, OperatingPoint, Rule, Verdict, rule_from_dict
 from keras_realmnet.tasks.vocabulary import NAME_LENGTH, LabelSet
 
-__all__ = ["CLASS_MAPS", "FOVEA_CODE", "NEEDS", "PROBABILITIES", "Task", "labels_task"]
+__all__ = ["CLASS_MAPS", "FEATURES", "FOVEA_CODE", "NEEDS", "PROBABILITIES", "Task", "labels_task"]
 
 PROBABILITIES, CLASS_MAPS = "probabilities", "class_maps"  # outputs of a network that answers labels and explains them
+FEATURES = "features"  # and of one that also tells what it decides on
 NEEDS = ("macula",)  # what a picture must show for a task to be answered
 FOVEA_CODE = "FOVEA"  # the code of the point that tells a network with points whether it shows the macula
 STRETCHED = ("uwf_red_green",)  # modalities whose projection stretches areas: no share of the field is stated there
@@ -41,8 +43,8 @@ class Task:
     the findings. rule: what decides. needs: what a picture must show beside the retina, of NEEDS; one that does not is
     of insufficient quality for this task.
 
-    fitted: what stands between output and rule: calibration, and what makes a negative result uncertain. reference: the
-    place for statistics of reference images; this release knows none, it is empty.
+    fitted: what stands between output and rule: calibration, and what makes a negative result uncertain. reference:
+    statistics of the pictures that the network knows, None where there are none.
 
     Raises ValueError where the parts do not fit each other.
     """
@@ -53,7 +55,7 @@ class Task:
     rule: Rule
     measures: tuple[MeasureOf, ...] = ()
     fitted: Fitted = field(default_factory=Fitted)
-    reference: Mapping[str, Any] = field(default_factory=dict)
+    reference: Reference | None = None
     needs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -74,8 +76,8 @@ class Task:
         if sum(isinstance(output, Maps) for output in self.outputs.values()) > 1:
             raise ValueError(f"the task {self.name!r} explains one output at most")
         self._check_codes()
-        if self.reference:
-            raise ValueError(f"reference must be empty: this release knows none. Received: {', '.join(self.reference)}")
+        if self.reference is not None and not isinstance(self.outputs.get(self.reference.output), Features):
+            raise ValueError(f"a reference needs an output of features. Received: {self.reference.output!r}")
         if not set(self.needs) <= set(NEEDS) or len(set(self.needs)) < len(self.needs):
             raise ValueError(f"needs are of {', '.join(NEEDS)}, each once. Received: {self.needs!r}")
         if self.needs and self.modality in STRETCHED and not self.locates_fovea:
@@ -183,9 +185,14 @@ class Task:
         """The name of the output that explains this one; None where none does."""
         return next((name for name, each in self.outputs.items() if isinstance(each, Maps) and each.of == output), None)
 
-    def check(self, predicted: Mapping[str, NDArray[Any]]) -> None:
-        """Raises ValueError, naming the output, for an answer of n images that is none of this task."""
+    def check(self, predicted: Mapping[str, NDArray[Any]], outputs: Collection[str] | None = None) -> None:
+        """Raises ValueError, naming the output, for an answer of n images that is none of this task.
+
+        `outputs`: those of its outputs that are looked at; None: all.
+        """
         for name, output in self.outputs.items():
+            if outputs is not None and name not in outputs:
+                continue
             if name not in predicted:
                 raise ValueError(f"the network gives no {name}")
             try:
@@ -247,7 +254,7 @@ class Task:
             "measures": [measure.to_dict() for measure in self.measures],
             "rule": self.rule.to_dict(),
             "fitted": self.fitted.to_dict(),
-            "reference": dict(self.reference),
+            "reference": {} if self.reference is None else self.reference.to_dict(),
             **({"needs": list(self.needs)} if self.needs else {}),  # as every task before there were needs
         }
 
@@ -270,6 +277,7 @@ class Task:
             "rule": rule_from_dict(values["rule"]),
             "measures": tuple(map(measure_from_dict, values["measures"])),
             "fitted": Fitted.from_dict(values["fitted"]),
+            "reference": reference_from_dict(values["reference"]) if values["reference"] else None,
         }
         return from_json(cls, {**values, **parts}, "a task")
 

@@ -109,7 +109,6 @@ def test_the_answer_is_checked():
         ({"measures": (VerticalRatio("ratio", "Ratio", "macula", "disc"),)}, "needs a mask 'macula'"),
         ({"measures": ()}, "needs a measure of the task. Received: 'vcdr'"),
         ({"rule": MeasureAbove("area", 1.0, "by hand")}, "Received: 'area'"),
-        ({"reference": {"mean": 2.0}}, "reference must be empty"),
         ({"fitted": Fitted({"labels": Calibration({"P": Temperature(2.0)}, "")})}, "a curve for each of N, H, P"),
         ({"fitted": Fitted({"masks": Calibration({"disc": Temperature(2.0)}, "")})}, "needs labels or grades"),
         ({"fitted": Fitted(doubts=(MissedRisk("points", "", 0.1, 0.05, 0.9),))}, "needs an output of labels or grades"),

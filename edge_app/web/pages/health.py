@@ -5,6 +5,7 @@ from platform import python_version
 
 from starlette.responses import Response
 
+from edge_app.health.drift import drifts
 from edge_app.health.status import skipped_files
 from edge_app.store.database import seconds_since
 from edge_app.store.durable import free_bytes
@@ -25,6 +26,7 @@ def health(visitor: Visitor) -> Response:
         "health.html.j2",
         problems=site.problems(),
         skipped_files=skipped_files(site.store),
+        drifts=drifts(site.store, site.bundles),
         dropped=site.store.dropped(),
         tiles=[
             (f"{counts.items['pending'] + counts.items['screening']:,}", "waiting or being screened"),

@@ -9,6 +9,7 @@ from typing import Any
 
 from keras_realmnet.screening.bundle.form import check_file_name, check_line
 from keras_realmnet.screening.preprocessing import PreprocessSpec
+from keras_realmnet.tasks.outputs import Features
 from keras_realmnet.tasks.task import Task
 
 __all__ = ["MAX_SIZE", "Artifact", "Costs", "artifact_from_dict", "check_artifact_name", "check_fits"]
@@ -54,7 +55,8 @@ class Artifact:
 
     engine: a name of `engines.registry.ENGINES`. precision: "float32", "int8", ... as the exporter names it.
     input_shape: (batch, size, size, 3); `None` for a batch of any size.
-    output_shapes: {output: shape for one image, (1, ...)}, of each output of the task.
+    output_shapes: {output: shape for one image, (1, ...)}, of each output of the task; of features only where they were
+        asked for while its file was there. The golden output is of these.
     tolerance: largest difference the golden check allows, see `runtimes.self_check`.
     device: where alone the model runs, as `EngineRuntime.this_device` says it, or `None`.
     costs: `None` in bundles that do not state them, as older ones.
@@ -114,7 +116,8 @@ def check_fits(artifact: Artifact, task: Task, spec: PreprocessSpec) -> None:
         raise ValueError(
             f"{artifact.name}: the images are {spec.size} × {spec.size} px; input shape {artifact.input_shape}"
         )
-    if set(artifact.output_shapes) != set(task.outputs):
+    optional = {name for name, output in task.outputs.items() if isinstance(output, Features)}
+    if set(artifact.output_shapes) | optional != set(task.outputs):
         raise ValueError(
             f"{artifact.name}: the task {task.name!r} has the outputs {', '.join(task.outputs)}. "
             f"Received: {', '.join(artifact.output_shapes)}"

@@ -37,7 +37,7 @@ def read_golden(path: Path, artifact: Artifact, task: Task, size: int) -> tuple[
                 output: arrays.read(f"{output}_{artifact.name}", "float32", shape)
                 for output, shape in artifact.output_shapes.items()
             }
-        task.check(prediction)
+        task.check(prediction, artifact.output_shapes)
     except ValueError as error:
         refuse(path, error)
     return image, prediction

@@ -29,9 +29,11 @@ from keras_realmnet.screening.bundle.folder_change import FolderChange
 from keras_realmnet.screening.bundle.golden import GOLDEN_FILE, golden_arrays, golden_file
 from keras_realmnet.screening.engines.registry import engine_class
 from keras_realmnet.screening.preprocessing import PreprocessSpec
+from keras_realmnet.tasks.outputs import Features
+from keras_realmnet.tasks.reference import Reference
 from keras_realmnet.tasks.task import Task
 
-__all__ = ["ArtifactSource", "add_artifacts", "put_back", "refit", "write_bundle"]
+__all__ = ["ArtifactSource", "add_artifacts", "add_reference", "put_back", "refit", "write_bundle"]
 
 
 @dataclass(frozen=True)
@@ -133,10 +135,7 @@ def add_artifacts(
     directory = bundle.directory
     _check_names(artifacts)
     with FolderChange(directory, BUNDLE_FILE, named_files) as change:
-        path = directory / BUNDLE_FILE
-        document = parse(read(path), path)
-        if document["digest"] != bundle.digest:
-            raise RealMNetError(f"{path}: the bundle was changed since it was read; begin again")
+        document = _unchanged(bundle)
         image, _ = bundle.golden()
         golden = {"image": image}
         for name in bundle.artifacts.keys() - artifacts.keys():
@@ -168,12 +167,38 @@ def refit(bundle: Bundle, task: Task, scores: Mapping[str, Any], version: str) -
         raise ValueError(f"the task of {bundle.name!r} expected, with another rule alone. Received: {task.name!r}")
     directory = bundle.directory
     with FolderChange(directory, BUNDLE_FILE, named_files) as change:
-        path = directory / BUNDLE_FILE
-        document = parse(read(path), path)
-        if document["digest"] != bundle.digest:
-            raise RealMNetError(f"{path}: the bundle was changed since it was read; begin again")
+        document = _unchanged(bundle)
         document["task"], document["version"] = task.to_dict(), version
         document["scores"].update(scores)
+        _commit(change, directory, document)
+    return Bundle.load(directory)
+
+
+def add_reference(bundle: Bundle, reference: Reference) -> Bundle:
+    """`bundle` after its folder was given a reference, in the place of one it has, and its artifacts the output of
+    features that this compares; everything else stays as it is. Of an artifact whose file is not there, features will
+    not be among what the golden check compares.
+
+    Raises:
+        BundleMismatch: a model gives no such output.
+        RealMNetError: the bundle in the folder is no longer `bundle`, or as `write_bundle`; nothing has changed.
+    """
+    directory, name = bundle.directory, reference.output
+    task = replace(bundle.task, outputs={**bundle.task.outputs, name: Features()}, reference=reference)
+    with FolderChange(directory, BUNDLE_FILE, named_files) as change:
+        document = _unchanged(bundle)
+        image, _ = bundle.golden()
+        golden = {"image": image}
+        for artifact in bundle.artifacts.values():
+            known = bundle.golden(artifact.name)[1]
+            if artifact.name not in bundle.absent:
+                runtime = engine_class(artifact.engine)(bundle.model_file(artifact.name), outputs=(name,))
+                known = {**known, name: runtime.predict(image)[name]}
+            golden.update(golden_arrays(artifact.name, known, task))
+            shapes = {output: list(values.shape) for output, values in known.items()}
+            document["artifacts"][artifact.name]["output_shapes"] = shapes
+        document["task"] = task.to_dict()
+        document["golden"] = _add_golden(change, golden)
         _commit(change, directory, document)
     return Bundle.load(directory)
 
@@ -228,6 +253,15 @@ def _add(
 
 def _add_golden(change: FolderChange, arrays: Mapping[str, np.ndarray]) -> dict[str, str]:
     return dict(zip(FILE, change.add(GOLDEN_FILE, golden_file(arrays)), strict=True))
+
+
+def _unchanged(bundle: Bundle) -> dict[str, Any]:
+    """The document of a bundle's folder. Raises RealMNetError where it is no longer that bundle's."""
+    path = bundle.directory / BUNDLE_FILE
+    document = parse(read(path), path)
+    if document["digest"] != bundle.digest:
+        raise RealMNetError(f"{path}: the bundle was changed since it was read; begin again")
+    return document
 
 
 def _commit(change: FolderChange, directory: Path, document: dict[str, Any]) -> None:
