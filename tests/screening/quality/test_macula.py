@@ -40,7 +40,7 @@ def test_macula_centred_photographs_show_it(shared: Path) -> None:
     for row in chosen:
         image = read_image(folder / "images" / row["image"], min_side=REDUCED_SIZE)
         refused += assess(image.pixels, image.source, CAMERA, ("macula",)).verdict != "gradable"
-    assert refused <= 1, f"{refused} of {len(chosen)}"
+    assert refused <= 2, f"{refused} of {len(chosen)}"  # 10 of all 366, see docs/gradability.md
 
 
 def test_the_distance_on_phantoms_is_the_drawn_one() -> None:
