@@ -59,9 +59,9 @@ def verdicts(task: Task, predicted: Mapping[str, Array]) -> Iterator[Verdict]:
         raise DataSetError(f"decisions of labels and grades alone expected. Received: also {', '.join(others)}")
     geometry = FieldGeometry((SQUARE, SQUARE), (0, 0, SQUARE, SQUARE), SQUARE)
     blank = np.zeros((SQUARE, SQUARE, 3), np.uint8)
-    asked = replace(task, outputs=dict(task.trained))  # without maps, which decide nothing
     for k in range(len(next(iter(predicted.values())))):
-        yield asked.verdict(asked.findings({name: values[k] for name, values in predicted.items()}, geometry, blank))
+        said = {name: values[k] for name, values in predicted.items()}  # no maps, no features, which decide nothing
+        yield task.verdict(task.findings(said, geometry, blank))
 
 
 def decisions(task: Task, images: Validation) -> dict[str, Any]:
