@@ -111,7 +111,8 @@ def _widened(lesion: NDArray[np.bool_], geometry: FieldGeometry, cells: int) -> 
 def _draw(case: PhantomCase, width: int, spec: PreprocessSpec) -> _Truth:
     phantom = case.render(width)
     square, geometry = preprocess(phantom.image, spec)
-    carried = {code for code, present in zip(PhantomDataSet.task.label_set.codes, case.labels, strict=True) if present}
+    codes = PhantomDataSet().task.label_set.codes
+    carried = {code for code, present in zip(codes, case.labels, strict=True) if present}
     masks = {code: phantom.lesion_masks[name] for code, name in LESION_OF.items() if code in carried}
     return _Truth(square, geometry, phantom.field_mask, {code: mask for code, mask in masks.items() if mask.any()})
 
@@ -132,7 +133,7 @@ def _found(explained: Any, truths: Sequence[_Truth], patients: Sequence[str]) ->
     probabilities = 1 / (1 + np.exp(-logits))
     for i, (truth, patient) in enumerate(zip(truths, patients, strict=True)):
         for code, lesion in truth.lesions.items():
-            k = PhantomDataSet.task.label_set.codes.index(code)
+            k = PhantomDataSet().task.label_set.codes.index(code)
             if probabilities[i, k] < FOUND:
                 continue
             of_label = {kind: of_kind[i, ..., k] for kind, of_kind in zip(KINDS, maps, strict=True)}

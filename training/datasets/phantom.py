@@ -9,15 +9,19 @@ from typing import ClassVar
 import numpy as np
 
 from keras_realmnet.arguments import check as check_arguments
-from keras_realmnet.arguments import count
+from keras_realmnet.arguments import count, one_of
 from keras_realmnet.screening.preprocessing import PreprocessSpec, preprocess
+from keras_realmnet.tasks.outputs import Labels, Output
+from keras_realmnet.tasks.rules import NoReferral
 from keras_realmnet.tasks.task import PROBABILITIES, Task
 from keras_realmnet.tasks.vocabulary import PSMM
+from training.datasets.boundary import BOUNDARY, BOUNDARY_MASKS
 from training.datasets.cache import cached_images
-from training.datasets.data_set import SPLITS, check_split, task_of_labels
+from training.datasets.data_set import SPLITS, check_split
 from training.datasets.image_set import ImageSet
-from training.datasets.prepared import Prepared
+from training.datasets.prepared import Prepared, mask_in_square
 from training.phantoms.cohorts import PhantomCase, cohort
+from training.phantoms.phantom import Phantom
 
 __all__ = ["PhantomDataSet", "drawing_code_hash"]
 
@@ -29,7 +33,9 @@ _FIELDS = {
     "test_patients": count(0),
     "width": count(32),
     "seed": count(0),
+    "boundary": one_of("kept", "masked"),
 }
+_KNOWN: dict[str, Output] = {PROBABILITIES: Labels(PSMM), BOUNDARY: BOUNDARY_MASKS}
 
 
 @dataclass(frozen=True)
@@ -38,24 +44,44 @@ class PhantomDataSet:
 
     Half of the patients of each split follow PSMM's imbalance, half carry every grade equally often, so that the rare
     grades are learned and measured on more than a handful of images. A patient has five images on average.
+
+    `outputs`: what is known of them, some of
+
+    - "probabilities": the labels of PSMM.
+    - "boundary": masks of the device border, and of lids and lashes where they take a third of the light or more.
+
+    `boundary`: "masked" makes these pixels black, as a network that has found all of them would; "kept" leaves them.
     """
 
     kind: ClassVar[str] = "phantom"
-    task: ClassVar[Task] = task_of_labels(PSMM, "uwf_red_green")
 
     train_patients: int = 1200
     validation_patients: int = 80
     test_patients: int = 140
     width: int = 320  # px, of the drawn image, before preprocessing
     seed: int = 2025
+    outputs: tuple[str, ...] = (PROBABILITIES,)
+    boundary: str = "kept"
 
     def __post_init__(self) -> None:
-        check_arguments("phantom data", _FIELDS, vars(self))
+        check_arguments("phantom data", _FIELDS, {name: getattr(self, name) for name in _FIELDS})
+        outputs = tuple(self.outputs)  # JSON has lists
+        object.__setattr__(self, "outputs", outputs)
+        if not outputs or not set(outputs) <= set(_KNOWN) or len(set(outputs)) < len(outputs):
+            raise ValueError(f"outputs must be some of {', '.join(_KNOWN)}, each once. Received: {outputs!r}")
+        if BOUNDARY in outputs and self.boundary == "masked":
+            raise ValueError("boundary='masked' leaves no boundary to find. Received: the output boundary, too")
+
+    @property
+    def task(self) -> Task:
+        name = PSMM.name if PROBABILITIES in self.outputs else BOUNDARY
+        return Task(name, "uwf_red_green", {each: _KNOWN[each] for each in self.outputs}, NoReferral())
 
     def describe(self) -> str:
         return (
             f"{self.train_patients} synthetic patients (about {5 * self.train_patients} drawn red/green ultra-widefield"
-            f" images, {self.width} px wide, seed {self.seed}); no real image"
+            f" images, {self.width} px wide, seed {self.seed}"
+            f"{', without device border, lids and lashes' if self.boundary == 'masked' else ''}); no real image"
         )
 
     def cases(self, split: str) -> tuple[list[PhantomCase], list[str]]:
@@ -73,13 +99,14 @@ class PhantomDataSet:
 
     def load(self, split: str, spec: PreprocessSpec, cache: Path) -> ImageSet:
         cases, owners = self.cases(split)
+        labels = np.array([case.labels for case in cases], np.float32)
         return cached_images(
             f"phantom-{split}",
-            partial(_render, width=self.width, spec=spec),
+            partial(_render, data=self, spec=spec),
             cases,
             identity={**asdict(self), "split": split, "code": drawing_code_hash()},
             task=self.task,
-            truth={PROBABILITIES: np.array([case.labels for case in cases], np.float32)},
+            truth={PROBABILITIES: labels} if PROBABILITIES in self.outputs else {},
             names=tuple(
                 f"{owner}_{case.eye}_{case.date}_{case.index}" for owner, case in zip(owners, cases, strict=True)
             ),
@@ -89,8 +116,20 @@ class PhantomDataSet:
         )
 
 
-def _render(case: PhantomCase, width: int, spec: PreprocessSpec) -> Prepared:
-    return Prepared(preprocess(case.render(width).image, spec)[0])
+def _render(case: PhantomCase, data: PhantomDataSet, spec: PreprocessSpec) -> Prepared:
+    phantom = case.render(data.width)
+    pixels, geometry = preprocess(phantom.image, spec)
+    mask = mask_in_square(_boundary(phantom), geometry)
+    if data.boundary == "masked":
+        pixels[mask != 0] = 0
+    return Prepared(pixels, geometry, masks={BOUNDARY: mask} if BOUNDARY in data.outputs else {})
+
+
+def _boundary(phantom: Phantom) -> np.ndarray:
+    """uint8 (h, w): 0 retina, k + 1 the label k of `BOUNDARY_MASKS`."""
+    codes = BOUNDARY_MASKS.labels.codes
+    border, lashes = (np.uint8(1 + codes.index(code)) for code in ("BORDER", "LASHES"))
+    return np.where(phantom.field_mask, np.where(phantom.lid_mask, lashes, 0), border).astype(np.uint8)
 
 
 def drawing_code_hash(folder: Path = PHANTOMS) -> str:

@@ -38,13 +38,14 @@ class Phantom:
 
     `image` is uint8 RGB (h, w, 3); `labels` uint8 (7,) in the order of `PSMM.codes`; `eye` "OD" or "OS"; all masks
     are bool (h, w), including those of lesions the eye does not have (all False); `fovea` is (x, y) in pixels.
-    The truth is what lies on the retina: lashes may cover some of it. Masks end at the field.
+    The truth is what lies on the retina: lids and lashes, `lid_mask`, may cover some of it. Masks end at the field.
     """
 
     image: np.ndarray
     labels: np.ndarray
     eye: str
     field_mask: np.ndarray
+    lid_mask: np.ndarray
     disc_mask: np.ndarray
     cup_mask: np.ndarray
     artery_mask: np.ndarray
@@ -121,13 +122,14 @@ def render(
     artery_mask, vein_mask = paint_vessels(canvas, picture, streams["vessels"], disc, fovea, pit)
     lesions |= paint_findings(canvas, picture, streams["findings"], fovea)
 
-    image, field = expose(canvas, picture, streams)
+    image, field, lids = expose(canvas, picture, streams)
     x, y = canvas.to_pixels(fovea)
     return Phantom(
         image=image,
         labels=label_vector(staphyloma, grade),
         eye=eye,
         field_mask=field,
+        lid_mask=lids & field,
         disc_mask=disc_mask & field,
         cup_mask=cup_mask & field,
         artery_mask=artery_mask & field,

@@ -64,12 +64,15 @@ class MasksKind(TrainedKind[Masks]):
         """See `MaskScorer`. What is found is found as on the box, by `keras_realmnet.tasks.masks.found_masks`.
 
         Where nothing is known of a pixel, the network is taken to find nothing there. "true_height", "found_height",
-        (n, labels): of what is true and what is found, in fractions of the side; 0 without a pixel.
+        (n, labels): of what is true and what is found, in fractions of the side; 0 without a pixel. "rest", int (n, 3),
+        of exclusive masks: the pixels without a label that none is found at, those that none is found at, and those
+        without one.
         """
         shape = len(truth), len(output.labels)
         hit, found, true = (np.zeros(shape, np.int64) for _ in range(3))
         known, peak = np.zeros(shape, np.bool_), np.zeros(shape, np.float32)
         true_height, found_height = np.zeros(shape), np.zeros(shape)
+        rest = np.zeros((len(truth), 3), np.int64)
         ranked = np.zeros((*shape, LEVELS, 2), np.int32)
         for n, (mask, probability) in enumerate(zip(truth, predicted, strict=True)):
             asked, present = pixels_of_labels(output, mask)
@@ -79,12 +82,16 @@ class MasksKind(TrainedKind[Masks]):
             said = found_masks(output, inside).astype(np.bool_) & asked
             known[n], peak[n] = asked.any(axis=(0, 1)), inside.max(axis=(0, 1))
             hit[n], found[n], true[n] = (each.sum(axis=(0, 1)) for each in (said & present, said, present))
+            if output.exclusive:
+                none_said, none = (asked[..., 0] & ~each.any(axis=-1) for each in (said, present))
+                rest[n] = [each.sum() for each in (none_said & none, none_said, none)]
             for k in range(len(output.labels)):
                 where, there = asked[..., k], present[..., k]
                 true_height[n, k], found_height[n, k] = height(there), height(said[..., k])
                 of_pixel = 2 * level[..., k][where] + there[where]
                 ranked[n, k] = np.bincount(of_pixel, minlength=2 * LEVELS).reshape(LEVELS, 2)
         pixels = {"hit": hit, "found": found, "true": true, "known": known, "peak": peak, "ranked": ranked}
+        pixels |= {"rest": rest} if output.exclusive else {}
         return {**pixels, "true_height": true_height, "found_height": found_height}
 
     def scorer(self, output: Masks, cases: Cases, units: Array) -> Scorer:

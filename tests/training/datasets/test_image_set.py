@@ -22,7 +22,7 @@ def test_a_set_follows_its_resampled_table():
         },
         names=("a_1.jpg", "a_2.jpg", "b_1.jpg"),
         patients=("a", "a", "b"),
-        task=PhantomDataSet.task,
+        task=PhantomDataSet().task,
         sha256="of the pixels, labels and names",
         rows=np.array([4, 0, 2]),
     )

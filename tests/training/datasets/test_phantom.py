@@ -1,9 +1,12 @@
 import shutil
+from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from tests.training.datasets.drawn import SPEC
 from training.datasets import phantom
+from training.datasets.boundary import BOUNDARY_MASKS
 from training.datasets.phantom import PHANTOMS, PhantomDataSet, drawing_code_hash
 
 
@@ -22,6 +25,33 @@ def test_phantoms(tmp_path, monkeypatch):
     assert len(set(patients)) == len(patients)  # no patient in two splits
     pixels = {image.tobytes() for images in data.values() for image in images.images}
     assert len(pixels) == sum(len(images) for images in data.values())  # no image twice, within or across splits
+
+
+def test_the_boundary_is_an_output_or_is_made_black(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 1)  # in this process
+    plain = PhantomDataSet(train_patients=2, validation_patients=0, test_patients=0, width=96)
+    known = replace(plain, outputs=["boundary"])
+    both, masked = replace(plain, outputs=("probabilities", "boundary")), replace(plain, boundary="masked")
+    images, found, all_known, black = (each.load("train", SPEC, tmp_path) for each in (plain, known, both, masked))
+    mask = found.truth_of("boundary")
+    assert known.task.outputs == {"boundary": BOUNDARY_MASKS}
+    assert found.truth == {}
+    assert mask.shape == (len(images), 32, 32)
+    assert set(np.unique(mask)) == {0, 1, 2, 255}  # retina, border, lashes, beside the picture
+    assert not images.images[mask == 255].any()
+    np.testing.assert_array_equal(found.images, images.images)
+    np.testing.assert_array_equal(all_known.truth_of("boundary"), mask)
+    np.testing.assert_array_equal(all_known.labels, images.labels)
+    np.testing.assert_array_equal(black.images, np.where(mask[..., None] == 0, images.images, 0))
+    assert masked.task == plain.task
+    assert "without device border" in masked.describe()
+    for values, message in (
+        ({"outputs": ("lids",)}, "outputs must be some of probabilities, boundary, each once"),
+        ({"boundary": "cut"}, "boundary must be kept or masked"),
+        ({"outputs": ("boundary",), "boundary": "masked"}, "leaves no boundary to find"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            replace(plain, **values)
 
 
 def test_the_hash_of_the_drawing_code_covers_every_module(tmp_path):

@@ -42,7 +42,7 @@ def images(count: int = 96) -> ImageSet:
     labels[np.arange(count), 2 + rng.integers(0, 5, count)] = 1
     pixels = rng.integers(0, 160, (count, 64, 64, 3)) + 80 * labels[:, None, None, 1:4]  # a class is a colour
     names = tuple(map(str, range(count)))
-    return ImageSet(pixels.astype(np.uint8), {PROBABILITIES: labels}, names, names, PhantomDataSet.task, "0" * 64)
+    return ImageSet(pixels.astype(np.uint8), {PROBABILITIES: labels}, names, names, PhantomDataSet().task, "0" * 64)
 
 
 def new_model(recipe: Recipe, steps_per_epoch: int) -> keras.Model:

@@ -33,6 +33,6 @@ def image_set(labels, table):
         truth={PROBABILITIES: labels.astype(np.float32)},
         names=tuple(table.names.tolist()),
         patients=tuple(table.patients.tolist()),
-        task=PhantomDataSet.task,
+        task=PhantomDataSet().task,
         sha256="",
     )

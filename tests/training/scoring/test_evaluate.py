@@ -37,7 +37,7 @@ def test_a_run_is_scored_at_every_level(tmp_path, capsys):
     found = evaluate(run, cache=tmp_path, replicates=20)
     assert json.loads((run / "scores.json").read_text()) == json.loads(json.dumps(found))
     assert found["operating_point"] is None  # two validation patients do not have every pathologic label
-    assert read_task(run) == PhantomDataSet.task
+    assert read_task(run) == PhantomDataSet().task
     assert "no operating point: " in capsys.readouterr().out
     assert found["patients"] == found["patient"]["cases"] == 20
     assert found["patient"]["cases"] < found["eye"]["cases"] < found["image"]["cases"] == found["images"]

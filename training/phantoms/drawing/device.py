@@ -9,9 +9,15 @@ from training.phantoms.drawing.streams import Streams
 
 __all__ = ["add_lids", "expose"]
 
+HIDDEN = 1 / 3  # of the light; lashes, which are out of focus, take up to .9 of it in their middle
 
-def expose(canvas: Canvas, picture: Picture, streams: Streams) -> tuple[np.ndarray, np.ndarray]:
-    """Seen through the device: light, lids, field, focus, noise. The image, uint8 RGB (h, w, 3), and its field mask."""
+
+def expose(canvas: Canvas, picture: Picture, streams: Streams) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Seen through the device: light, lids, field, focus, noise.
+
+    The image, uint8 RGB (h, w, 3), its field mask, and the mask of lids and lashes, where they take more than HIDDEN of
+    the light, also outside of the field; bool (h, w) both.
+    """
     small = canvas.reduced()
     veils = [_light(small, streams["exposure"]), _lids(small, streams["lids"])]
     gain_red = canvas.enlarged(veils[0][0].red * veils[1][0].red)
@@ -53,7 +59,8 @@ def expose(canvas: Canvas, picture: Picture, streams: Streams) -> tuple[np.ndarr
         plane = np.clip(plane + noise, 0, 1)
         planes.append(cv2.pow(plane, gamma))
     planes.append(np.float32(blue[0]) * inside + np.float32(blue[1]) * planes[1])
-    return cv2.convertScaleAbs(cv2.merge(planes), alpha=255), span < 1
+    lids = canvas.enlarged(veils[1][0].red) < 1 - HIDDEN
+    return cv2.convertScaleAbs(cv2.merge(planes), alpha=255), span < 1, lids
 
 
 def _light(canvas: Canvas, rng: np.random.Generator) -> tuple[Picture, Picture]:

@@ -25,6 +25,9 @@ SCORE_NAMES: Mapping[str, Mapping[str, str]] = {
         "aupr": "AUPR",
         "pixel_auroc": "Pixel AUROC",
         "pixel_f1": "Pixel F1",
+        "pixel_accuracy": "Pixel accuracy",
+        "pixel_iou": "Pixel IoU (mIoU)",
+        "pixel_iou_two": "Pixel IoU, labelled or not",
         "dice": "Dice",
         "iou": "IoU",
         "image_f1": "Image F1",
@@ -53,8 +56,9 @@ NOTES = {
         "AUPR: average precision of all pixels of all test images in one ranking, pixel AUROC of the same; pixels of "
         "which nothing is known, as outside of the field of view, are left out. Pixel F1: of all these pixels, at "
         "the network's threshold. Dice, IoU: means over the images that have the label. Image F1, AUROC: whether an "
-        "image has the label at all, by its highest pixel, from .5 on. Means are over the labels that some test image "
-        "has."
+        "image has the label at all, by its highest pixel, from .5 on. Pixel accuracy and IoU, of masks that exclude "
+        "each other: of all pixels together, those without a label as a class of their own. Means are over the labels "
+        "that some test image has."
     ),
     MARKED: (
         "AIR, activation in region: the share of the activation map's sum that lies in the regions in which the "

@@ -75,6 +75,7 @@ class MaskScorer:
     "hit", "found", "true", int (n, labels): pixels that are both, that are found, that are true. "known", bool (n,
     labels): whether anything is known of the image. "peak", (n, labels): the highest probability of any pixel.
     "ranked", int (n, labels, LEVELS, 2): pixels by the level of their probability, those without and those with the
+    label. "rest", int (n, 3), of masks that exclude each other alone: "hit", "found" and "true" of the pixels without a
     label. "error_CODE", (n,), may be missing: of a measure of the masks what is said minus what is true, NaN where that
     is not known.
 
@@ -87,6 +88,11 @@ class MaskScorer:
     - image_f1_CODE: of whether an image has a pixel of it, which is said from a peak of IMAGE_THRESHOLD on.
       image_auroc_CODE: of the peaks.
     - pixel_f1, aupr, pixel_auroc, image_f1, image_auroc: means over the labels that some image has (and some has not).
+    - Of masks that exclude each other also pixel_accuracy: of all pixels of all images together, the share that is told
+      right; pixel_iou_CODE, and pixel_iou_rest of the pixels without a label: intersection over union of all pixels
+      together; pixel_iou: their mean over what some image has, the rest included (the mIoU of semantic segmentation).
+      pixel_iou_any: of the pixels with whichever label; pixel_iou_two: the mean of that and pixel_iou_rest, the mIoU of
+      whether a pixel has a label.
     - mean_error_CODE: the mean absolute error of a measure.
     """
 
@@ -106,6 +112,7 @@ class MaskScorer:
             "both": said & there,
         }
         self.sums = {name: sums_by_unit(values, units) for name, values in columns.items()}
+        self.rest = sums_by_unit(cases["rest"].astype(np.float64), units) if "rest" in cases else None  # (3, units)
         self.ranked = sums_by_unit(cases["ranked"][:, :, ::-1], units)  # (labels, LEVELS, 2, units), highest first
         self.has_positive = there.any(axis=0)
         self.has_both = self.has_positive & (known & ~there).any(axis=0)
@@ -145,4 +152,25 @@ class MaskScorer:
         of_labels = {
             f"{name}_{code}": values[k] for name, values in by_label.items() for k, code in enumerate(self.codes)
         }
-        return means | of_labels | self.errors(weights)
+        return means | of_labels | self._exclusive(total, weights) | self.errors(weights)
+
+    def _exclusive(self, total: Mapping[str, Array], weights: Array) -> dict[str, Array]:
+        """The scores that masks have which exclude each other; `total`: of labels, (labels, replicates) each."""
+        if self.rest is None:
+            return {}
+        hit, found, true = (
+            np.concatenate([total[name], row[None]])
+            for name, row in zip(("hit", "found", "true"), self.rest @ weights, strict=True)
+        )
+        iou = ratio(hit, np.where(true > 0, found + true - hit, 0))
+        there = np.append(self.has_positive, self.rest[2].any())
+        pixels = true.sum(axis=0)
+        both, either = pixels - found[-1] - true[-1] + hit[-1], pixels - hit[-1]  # of those with a label
+        labelled = ratio(both, np.where(pixels > true[-1], either, 0))
+        return {
+            "pixel_accuracy": ratio(hit.sum(axis=0), pixels),
+            "pixel_iou": mean_of(list(iou), there),
+            **{f"pixel_iou_{code}": values for code, values in zip((*self.codes, "rest"), iou, strict=True)},
+            "pixel_iou_any": labelled,
+            "pixel_iou_two": (labelled + iou[-1]) / 2,
+        }

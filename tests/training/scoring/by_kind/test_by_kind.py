@@ -1,5 +1,7 @@
 """Scores of grades, masks and points against scikit-learn and NumPy, and their bootstrap against repeated cases."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn import metrics
@@ -152,9 +154,32 @@ def test_masks_are_scored_as_by_scikit_learn(output):
         assert found[name] == pytest.approx(np.mean([found[f"{name}_{code}"] for code in output.labels.codes]))
     nothing = np.where(truth == IGNORE, truth, 0).astype(np.uint8)
     _, empty = cases_and_values(output, nothing, predicted)
-    assert np.isnan(list(empty.values())).all()
-    assert len(empty) == 7 * (1 + labels)
+    classes = {"pixel_accuracy", "pixel_iou", "pixel_iou_rest"} if output.exclusive else set()
+    assert {name for name, value in empty.items() if not np.isnan(value)} == classes
+    assert len(empty) == 7 * (1 + labels) + (5 + labels if output.exclusive else 0)
     assert kind_of(output).curves(output, kind_of(output).cases(output, nothing, predicted)) == {}
+
+
+def test_masks_that_exclude_each_other_are_also_scored_as_classes():
+    """scikit-learn's accuracy and Jaccard scores of all pixels, the rest as a class; and of labelled or not."""
+    rng = np.random.default_rng(4)
+    output = replace(SPOTS, exclusive=True)
+    truth = rng.integers(0, len(output.labels) + 1, (5, 12, 12)).astype(np.uint8)
+    truth[:, :2] = IGNORE
+    logits = rng.normal(size=(*truth.shape, output.channels)) + 3 * (truth[..., None] == np.arange(output.channels))
+    predicted = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
+    _, found = cases_and_values(output, truth, predicted.astype(np.float32))
+    known = truth != IGNORE
+    y = truth[known]
+    said = np.where(predicted[..., 1:].max(axis=-1) >= 0.5, 1 + predicted[..., 1:].argmax(axis=-1), 0)[known]
+    assert found["pixel_accuracy"] == pytest.approx(metrics.accuracy_score(y, said))
+    iou = metrics.jaccard_score(y, said, average=None)
+    classes = ("rest", *output.labels.codes)
+    assert [found[f"pixel_iou_{code}"] for code in classes] == pytest.approx(iou)
+    assert found["pixel_iou"] == pytest.approx(iou.mean())
+    labelled = metrics.jaccard_score(y > 0, said > 0)
+    assert found["pixel_iou_any"] == pytest.approx(labelled)
+    assert found["pixel_iou_two"] == pytest.approx((labelled + iou[0]) / 2)
 
 
 def saturated(rng, n=6, side=40):
