@@ -219,6 +219,7 @@ ROOMS = """
     training.submission                       what several say, as a challenge takes it
     training.scoring.figures                  how good one is after an epoch
     training.scoring.evaluate                 how good that of a run is
+    training.scoring.clinic.run_pictures      what the box would decide on a run's pictures
     training.scoring.pooled                   what those of a cross-validation said
     training.scoring.folds                    how good those of a cross-validation are
     training.scoring.vertical_ratio           how well a ratio tells an eye

@@ -22,6 +22,7 @@ from keras_realmnet.screening.bundle.bundle import Bundle
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("edge_app", "export", "keras_realmnet", "training")
 OURS = "keras-realmnet"
+PARTS = ("bundle.json", "golden.npz", "README.md", "sbom.cdx.json")  # of a bundle, in the wheel; and its default model
 
 
 # ---- dependencies ----
@@ -150,7 +151,7 @@ def test_the_wheel_has_all_files_of_the_packages_the_samples_and_the_box_s_part_
     names = {PurePath(name) for name in zipfile.ZipFile(wheel).namelist()}
     received = {name for name in names if not name.parts[0].endswith(".dist-info")}
     folders = {name.parent for name in tracked if name.parts[0] == "bundles"}
-    bundle = {folder / name for folder in folders for name in ("bundle.json", "golden.npz", default_model(folder))}
+    bundle = {folder / name for folder in folders for name in (*PARTS, default_model(folder))}
     images = {name for name in tracked if name.parts[0] == "samples" and name.suffix != ".md"}
     assert received == {name for name in tracked if name.parts[0] in PACKAGES} | images | bundle
 

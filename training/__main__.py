@@ -8,6 +8,7 @@ from keras_realmnet.command_line import ShowVersion, run
 from training.commands.annotations import annotate
 from training.commands.augmentations import augmentations
 from training.commands.calibration import calibrate
+from training.commands.clinic import clinic
 from training.commands.data import check, download, imbalance, prepare, resample, split
 from training.commands.datasets import datasets
 from training.commands.fit import beside, ensemble, fit, protocol, sweep
@@ -21,7 +22,7 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
 # In the order of the help.
 COMMANDS = (
     *(fit, sweep, protocol, ensemble, beside, augmentations),
-    *(evaluate, cross_validation, calibrate, predict, score, submit_refuge, score_refuge, score_ratio, compare),
+    *(evaluate, cross_validation, calibrate, clinic, predict, score, submit_refuge, score_refuge, score_ratio, compare),
     *(datasets, check, split, imbalance, resample, prepare, annotate, download),
     *(phantom, phantom_study, samples),
     report,

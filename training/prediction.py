@@ -22,7 +22,7 @@ from keras_realmnet.tasks.findings import Finding, GradeFinding, LabelFinding, M
 from keras_realmnet.tasks.guidance import deployed
 from keras_realmnet.tasks.outputs import Grades, Labels, Masks, Points
 from keras_realmnet.tasks.task import Task
-from training.runs import activated, fitted_task, load_run
+from training.runs import answers_of, fitted_task, load_run
 
 __all__ = ["predict_pictures", "task_columns"]
 
@@ -139,8 +139,7 @@ def _rows(asked: keras.Model, task: Task, batch: Sequence[_Picture], features: b
         answer = asked.predict(np.stack(squares).astype(np.float32), batch_size=len(squares), verbose=0)
         if features:
             vectors, answer = answer["features"], answer["said"]
-        named = answer if isinstance(answer, dict) else {next(iter(task.trained)): answer}
-        said = {name: activated(output, np.asarray(named[name])) for name, output in task.trained.items()}
+        said = answers_of(task, answer)
     rows, k = [], 0
     for each in batch:
         row: list[Any] = [each.name, each.frame, each.quality, each.remarks]

@@ -31,6 +31,7 @@ __all__ = [
     "WEIGHTS_FILE",
     "activated",
     "answers",
+    "answers_of",
     "build_model",
     "cross_validated",
     "fitted_task",
@@ -93,6 +94,12 @@ def activated(output: Output, values: NDArray[Any]) -> NDArray[np.float32]:
         return (1 / (1 + np.exp(-values))).astype(np.float32)
     values = np.exp(values - values.max(axis=-1, keepdims=True))
     return (values / values.sum(axis=-1, keepdims=True)).astype(np.float32)
+
+
+def answers_of(task: Task, said: Any) -> dict[str, NDArray[np.float32]]:
+    """What a model's `predict` returned as a deployed network gives it, {output: (n, ...)}: after the activation."""
+    named = said if isinstance(said, dict) else {next(iter(task.trained)): said}
+    return {name: activated(output, np.asarray(named[name])) for name, output in task.trained.items()}
 
 
 def predict_parts(

@@ -39,9 +39,11 @@ def bundle(
     python -m export bundle --weights runs/phantom_5m_160 --out bundles/mine --artifacts int8,onnx-int8,onnx-float16-gpu
     """
     must_exist(weights)
+    from export.bundling.cards.keeping import write_cards
     from export.bundling.from_run import bundle_from_run
 
     made, parity = bundle_from_run(weights, out, name, version, names_of(artifacts), keep_source, tuple(needs or ()))
+    write_cards(made)
     print_parity(parity)
     print_artifacts(made)
     print(f"written: {made.directory}")
@@ -91,6 +93,7 @@ def add(
         if path is not None:
             must_exist(path)
     from export.bundling.adding import add_to_bundle, make_again
+    from export.bundling.cards.keeping import write_cards
     from export.bundling.provenance import measured_on
     from keras_realmnet.screening.bundle.bundle import Bundle, against_keras
 
@@ -110,6 +113,7 @@ def add(
         if not names:
             return
     made, parity, used = add_to_bundle(before, names, images or [], data, run_folder, source, tell)
+    write_cards(made)
     print_parity(parity, used.left_out)
     print_artifacts(made)
     for name, found in parity.items():
@@ -169,6 +173,7 @@ def reference(
         raise typer.BadParameter("--images, with or without --held-out, or --recipe: one of the two")
     for path in [*(images or []), *(held_out or [])]:
         must_exist(path)
+    from export.bundling.cards.keeping import write_cards
     from export.bundling.reference_pictures import drawn_data, reference_of_drawings, reference_of_files
     from keras_realmnet.screening.bundle.bundle import Bundle
     from keras_realmnet.screening.bundle.writing import add_reference
@@ -180,6 +185,7 @@ def reference(
     else:
         found = reference_of_files(loaded, images or [], held_out or [], statement, **options)
     made = add_reference(loaded, found)
+    write_cards(made)
     print(
         f"{found.pictures}; {len(found.components)} components, threshold {found.threshold:.3f} "
         f"at a false-alarm rate of {false_alarm_rate:.0%}"

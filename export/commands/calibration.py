@@ -60,6 +60,7 @@ def calibrate(
         raise typer.BadParameter("--recipe or --run names the data: one of them")
     must_exist(directory)
     from export.bundling.calibrating import calibrate_bundle, measure_bundle, write_calibration
+    from export.bundling.cards.keeping import write_cards
     from export.contract.images import CACHE, data_of_run
     from keras_realmnet.screening.bundle.bundle import Bundle
     from training.calibrating.fitting import Settings
@@ -88,6 +89,7 @@ def calibrate(
     _write(out, {"rule": fitting.task.rule.to_dict(), "fitted": fitting.task.fitted.to_dict(), **measured})
     if write:
         made = write_calibration(bundle, fitting, measured, write)
+        write_cards(made)
         print(f"written: {directory}, version {made.version}; its digest is now {made.digest[:16]}…")
 
 

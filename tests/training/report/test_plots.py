@@ -9,7 +9,9 @@ from PIL import Image
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from keras_realmnet.tasks.vocabulary import PALM, PSMM
+from tests.training.scoring.clinic.made_up import cohort as screened
 from training.report.plots.class_maps import Example, class_maps
+from training.report.plots.clinic import flow_and_causes
 from training.report.plots.data import age_and_sex, label_chord, label_counts, label_sankey
 from training.report.plots.files import jpeg, png, svg
 from training.report.plots.learning import learning_curves
@@ -17,6 +19,7 @@ from training.report.plots.predictions import Bins, confusion, precision_recall_
 from training.report.plots.scores import class_bars, metric_bars, radar
 from training.report.plots.style import looks_of
 from training.scoring.bootstrap import Interval
+from training.scoring.clinic.figures import clinic_figures
 
 NOTHING = Interval(None, None, None, 0)
 RUNS = ("first", "second")
@@ -70,6 +73,7 @@ def drawn(name, cohort):
         "precision_recall_curves": lambda: precision_recall_curves(panels, LOOKS),
         "reliability": lambda: reliability({"A1": dict.fromkeys(RUNS, bins)}, LOOKS),
         "confusion": lambda: confusion(dict.fromkeys(RUNS, np.eye(5, dtype=int)), PSMM.codes[2:], PSMM),
+        "flow_and_causes": lambda: flow_and_causes(clinic_figures(screened(rp=30, nn=50, ip=3, xn=2))),
         "class_maps": lambda: class_maps({"S0": {"found": example, "missed": None}}),
     }
     return makers[name]()
@@ -88,6 +92,7 @@ NAMES = [
     "precision_recall_curves",
     "reliability",
     "confusion",
+    "flow_and_causes",
     "class_maps",
 ]
 

@@ -13,7 +13,20 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-__all__ = ["DPI", "FAINT", "INK", "NEUTRAL", "SOFT", "STYLE", "WIDTH", "Look", "laid_out", "legend", "looks_of"]
+__all__ = [
+    "DPI",
+    "FAINT",
+    "INK",
+    "NEUTRAL",
+    "OKABE_ITO",
+    "SOFT",
+    "STYLE",
+    "WIDTH",
+    "Look",
+    "laid_out",
+    "legend",
+    "looks_of",
+]
 
 P = ParamSpec("P")
 

@@ -1,0 +1,1 @@
+"""What accompanies a bundle: a card for people and a list of parts for machines, made of the bundle alone."""
