@@ -1,5 +1,6 @@
 """What of a network an artifact gives, for the task that it answers."""
 
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -77,4 +78,4 @@ def with_class_maps(model: keras.Model, task: Task) -> Task:
         outputs[name] = output
         if name == of:
             outputs[CLASS_MAPS] = Maps(of=of)
-    return Task(task.name, task.modality, outputs, task.rule, task.measures, task.fitted, task.reference)
+    return replace(task, outputs=outputs)
