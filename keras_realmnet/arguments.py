@@ -14,6 +14,7 @@ __all__ = [
     "BASELINES",
     "BESIDE",
     "CLASSES",
+    "DEEPLAB",
     "EDGE",
     "ENCODERS",
     "GUIDED",
@@ -302,6 +303,9 @@ BESIDE: Mapping[str, Rule] = {
 VESSEL_LITE: Mapping[str, Rule] = {"widths": _per_stage(count(1)), "colours": one_of("green", "rgb")}
 VESSEL_UNET: Mapping[str, Rule] = {"filters": count(1), "levels": count(2)}
 VESSEL_GAN: Mapping[str, Rule] = {**VESSEL_UNET, "adversarial_weight": number(0)}
+
+# Of keras_realmnet.models.deeplab.
+DEEPLAB: Mapping[str, Rule] = {"stride": one_of(8, 16, 32), "depths": _per_stage(count(1))}
 
 # Of keras_realmnet.models.guided: as published, and on an encoder made for int8.
 _GUIDED: Mapping[str, Rule] = {

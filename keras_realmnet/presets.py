@@ -6,6 +6,7 @@ from typing import Any
 from keras_realmnet.arguments import (
     BASELINES,
     BESIDE,
+    DEEPLAB,
     EDGE,
     ENCODERS,
     GUIDED,
@@ -27,6 +28,7 @@ from keras_realmnet.arguments import (
 __all__ = [
     "BASELINE_PRESETS",
     "BESIDE_PRESETS",
+    "DEEPLAB_PRESETS",
     "EDGE_PRESETS",
     "FINDINGS",
     "GRADING_PRESETS",
@@ -162,6 +164,10 @@ VESSEL_GAN_PRESETS: dict[str, dict] = {
     f"vessel_gan_{kind}": {"discriminator": kind, "image_size": 640} for kind in ("pixel", "patch1", "patch2", "image")
 }
 
+# What tells the boundary of ultra-widefield pictures in the study of RealMNet; see keras_realmnet.models.deeplab. The
+# size is ours: that of the network which then sees them.
+DEEPLAB_PRESETS: dict[str, dict] = {"deeplab_v3_resnet50": {"image_size": 384}}
+
 # Of quantization-aware training, by the artifact (`export.conversion.quantize_litert`) that the network is to become:
 # which convolutions are int8 beside the backbone's dense layers.
 SCHEMES = {
@@ -191,6 +197,7 @@ NETWORKS = (
     *REFUGE_PRESETS,
     *VESSEL_PRESETS,
     *VESSEL_GAN_PRESETS,
+    *DEEPLAB_PRESETS,
     *BESIDE_PRESETS,
 )
 
@@ -241,6 +248,8 @@ def network_options(name: str) -> Mapping[str, Rule]:
         return VESSEL_LITE if name == "vessel_lite" else VESSEL_UNET
     if name in VESSEL_GAN_PRESETS:
         return VESSEL_GAN
+    if name in DEEPLAB_PRESETS:
+        return DEEPLAB
     if name in BASELINE_PRESETS:
         return {"drop_path_rate": RATE, **BASELINES[BASELINE_PRESETS[name]["architecture"]]}
     if name in REALMNET_PRESETS:

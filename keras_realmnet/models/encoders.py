@@ -14,17 +14,17 @@ from keras_realmnet.models.inverted_residuals import NETWORKS, inverted_residual
 from keras_realmnet.models.network import Network, precision
 from keras_realmnet.models.tiny_vit import TinyViTBackbone
 
-__all__ = ["STRIDES", "Encoder"]
+__all__ = ["IMAGENET", "STRIDES", "Encoder", "hub_resnet"]
 
 STRIDES = (2, 4, 8, 16, 32)
 
 # (mean, deviation) per channel of RGB pixel values 0–255 that a network's published weights have been trained with.
-_IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 _CAFFE = ((123.68, 116.779, 103.939), (1.0, 1.0, 1.0))
 _SCALING = {
     "efficientnet_lite0": ((127.0,) * 3, (128.0,) * 3),
-    "mobilenet_v2": _IMAGENET,
-    "resnet34": _IMAGENET,
+    "mobilenet_v2": IMAGENET,
+    "resnet34": IMAGENET,
     "resnet50": _CAFFE,
     "vgg19": _CAFFE,
     "inception_v3": ((127.5,) * 3, (127.5,) * 3),
@@ -70,7 +70,7 @@ class Encoder(Network):
         weights = None if load_weights is None or load_weights is False else load_weights
         with precision(dtype):
             inputs = keras.Input((height, width, 3), name="images")
-            x, scaling = inputs, _SCALING.get(architecture, _IMAGENET)
+            x, scaling = inputs, _SCALING.get(architecture, IMAGENET)
             if scaling is not None:
                 mean, deviation = scaling
                 variance = tuple(value**2 for value in deviation)
@@ -121,28 +121,45 @@ def _tiny_vit(x, architecture, options, weights):
 
 
 def _resnet34(x, architecture, options, weights):
+    network = hub_resnet(architecture, x.shape[1:], weights=weights)
+    pyramid = network.pyramid_outputs
+    maps = [network.get_layer("conv1_relu").output, *(pyramid[f"P{level}"] for level in (2, 3, 4, 5))]
+    return keras.Model(network.inputs, maps, name=architecture)(x)
+
+
+_HUB = {
+    "resnet34": ("basic_block", "hf://timm/resnet34.a1_in1k"),
+    "resnet50": ("bottleneck_block", "resnet_50_imagenet"),
+}
+
+
+def hub_resnet(architecture, image_shape, depths=(3, 4, 6, 3), strides=(1, 2, 2, 2), weights=None):
+    """keras-hub's ResNet34 or ResNet50, which takes (h, w, 3) as ImageNet is standardized; `strides`: of its stages.
+
+    weights: None for random ones, "imagenet", or a preset by folder or handle. Raises WeightsMismatch.
+    """
     import keras_hub  # takes its time
 
+    block, imagenet = _HUB[architecture]
     network = keras_hub.models.ResNetBackbone(
         input_conv_filters=[64],
         input_conv_kernel_sizes=[7],
         stackwise_num_filters=[64, 128, 256, 512],
-        stackwise_num_blocks=[3, 4, 6, 3],
-        stackwise_num_strides=[1, 2, 2, 2],
-        block_type="basic_block",
-        image_shape=tuple(x.shape[1:]),
-        name="resnet34",
+        stackwise_num_blocks=list(depths),
+        stackwise_num_strides=list(strides),
+        block_type=block,
+        image_shape=tuple(image_shape),
+        name=architecture,
     )
     if weights is not None:
-        handle = "hf://timm/resnet34.a1_in1k" if weights == "imagenet" else str(weights)
+        handle = imagenet if weights == "imagenet" else str(weights)
         try:
             source = keras_hub.models.ResNetBackbone.from_preset(handle)
             network.set_weights(source.get_weights())
         except Exception as error:  # keras-hub has its own for each way of downloading
-            raise WeightsMismatch(f"{handle}: expected keras-hub's preset of a ResNet34. {_one_line(error)}") from error
-    pyramid = network.pyramid_outputs
-    maps = [network.get_layer("conv1_relu").output, *(pyramid[f"P{level}"] for level in (2, 3, 4, 5))]
-    return keras.Model(network.inputs, maps, name="resnet34")(x)
+            expected = f"keras-hub's preset of a ResNet{architecture[-2:]}"
+            raise WeightsMismatch(f"{handle}: expected {expected}. {_one_line(error)}") from error
+    return network
 
 
 _TAPS = {

@@ -7,6 +7,7 @@ import keras
 
 from keras_realmnet.arguments import HEADS, check
 from keras_realmnet.models.beside import beside_network
+from keras_realmnet.models.deeplab import deeplab_v3
 from keras_realmnet.models.edge import HEAD_CLASSES, edge_network
 from keras_realmnet.models.guided.network import guided_network
 from keras_realmnet.models.lesions.grading import attention_branch_network, lesion_guided_network, plain_network
@@ -21,6 +22,7 @@ from keras_realmnet.models.vessels.segmentation import vessel_lite, vessel_unet
 from keras_realmnet.presets import (
     BASELINE_PRESETS,
     BESIDE_PRESETS,
+    DEEPLAB_PRESETS,
     EDGE_PRESETS,
     GRADING_PRESETS,
     GUIDED_PRESETS,
@@ -49,7 +51,8 @@ def build(
     Args:
         name: a row of `keras_realmnet.presets`: realmnet_…, a baseline, palm_classifier, palm_fovea, palm_disc,
             edge_lite0, edge_mobilenet_v2, one that tells lesions (lesion_net_…, fcn_…, unet, deeplab_v3_plus, danet),
-            grading_…, guided_…, refuge_…, vessels (vessel_lite, vessel_unet, vessel_gan_…), or beside.
+            grading_…, guided_…, refuge_…, vessels (vessel_lite, vessel_unet, vessel_gan_…), deeplab_v3_resnet50, or
+            beside.
         outputs: a task's, {name: what it is}. Maps and features are not the network's: `deploy_graph` adds them.
         image_size: pixels, one number or (height, width); `None`: the preset's.
         load_weights: `False` for random weights, or what the network's own documentation says, "imagenet" for one.
@@ -92,6 +95,8 @@ def build(
         return make(key, output.channels, **{**VESSEL_PRESETS[name], **options, **common}, name=name)
     if name in VESSEL_GAN_PRESETS:
         return VesselGAN(key, output.channels, **{**VESSEL_GAN_PRESETS[name], **options, **common}, name=name)
+    if name in DEEPLAB_PRESETS:
+        return deeplab_v3(key, output.channels, **{**DEEPLAB_PRESETS[name], **options, **common}, name=name)
     if name in LESION_GUIDED_PRESETS:
         return _lesion_guided(name, ends, {**LESION_GUIDED_PRESETS[name], **options, **common})
     if name in GUIDED_PRESETS:
@@ -173,7 +178,7 @@ def check_answers(name: str, outputs: Mapping[str, Output]) -> None:
         expected, fits = "one output of labels", _one(ends, Labels)
     elif name == "refuge_fovea":
         expected, fits = "one output of points", _one(ends, Points)
-    elif name in (*LESION_PRESETS, *VESSEL_PRESETS):
+    elif name in (*LESION_PRESETS, *VESSEL_PRESETS, *DEEPLAB_PRESETS):
         expected, fits = "one output of masks", _one(ends, Masks)
     elif name == "refuge_disc_cup" or name in VESSEL_GAN_PRESETS:
         expected, fits = "one output of masks that are not exclusive", _one(ends, Masks) and not ends[0].exclusive

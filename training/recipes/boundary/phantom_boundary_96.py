@@ -22,7 +22,7 @@ from training.recipes.phantom import phantom_lite0_224
 RECIPE = replace(
     phantom_lite0_224.RECIPE,
     name="phantom_boundary_96",
-    data=PhantomDataSet(train_patients=150, validation_patients=0, test_patients=60),
+    data=PhantomDataSet(train_patients=150, validation_patients=16, test_patients=60),
     phases=(Phase(epochs=3, size=96),),
     ema_momentum=0.98,
 )
