@@ -8,7 +8,8 @@ import typer
 from export.commands.bundles import add, bundle, reference
 from export.commands.calibration import calibrate
 from export.commands.cards import card
-from export.commands.contract import localize, sensitivity, verify
+from export.commands.contract import sensitivity, verify
+from export.commands.explanations import explanations
 from export.commands.models import onnx, tensorrt
 from export.commands.speed import benchmark
 from keras_realmnet.command_line import ShowVersion, run
@@ -16,7 +17,7 @@ from keras_realmnet.command_line import ShowVersion, run
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", add_completion=False)
 
 # In the order of the help.
-COMMANDS = (bundle, add, reference, calibrate, card, onnx, tensorrt, verify, benchmark, sensitivity, localize)
+COMMANDS = (bundle, add, reference, calibrate, card, onnx, tensorrt, verify, benchmark, sensitivity, explanations)
 
 
 @app.callback()

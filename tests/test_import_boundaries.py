@@ -235,6 +235,7 @@ ROOMS = """
     export.compat                             what is used inside LiteRT
     export.conversion                         a network becomes files of engines
     export.contract                           whether such a file does what the network does
+    export.explanations                       whether its class maps can be trusted
     export.speed.images                       what is timed on
     export.speed.board                        what is told of the machine
     export.speed.network_facts                what is counted in a model file

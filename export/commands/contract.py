@@ -1,4 +1,4 @@
-"""Commands that measure how far artifacts are from Keras, what int8 does, and where class maps point."""
+"""Commands that measure how far artifacts are from Keras, and what int8 does."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +8,7 @@ import typer
 from export.commands.options import must_exist, tell
 from export.commands.tables import console, print_artifacts, print_parity
 
-__all__ = ["localize", "sensitivity", "verify"]
+__all__ = ["sensitivity", "verify"]
 
 
 def verify(
@@ -117,26 +117,4 @@ def sensitivity(
     found = report.sensitivities(model, pixels, calibration, tell=tell)
     report.write_report(found, len(pixels), out)
     console().print(report.table(found, len(pixels)))
-    print(f"written: {out}")
-
-
-def localize(
-    directory: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of a bundle with its Keras model.")],
-    out: Annotated[Path, typer.Option(help="Folder for localization.json and localization.png.")],
-    patients: Annotated[int, typer.Option(min=1, help="Synthetic patients, of about five images.")] = 140,
-    bootstrap: Annotated[int, typer.Option(min=0, help="Resamples for the intervals; 0 for none.")] = 1000,
-) -> None:
-    """How often class maps point at the lesion, on held-out phantoms: where their lesions are is known.
-
-    [bold]Example[/bold]
-
-    python -m export localize bundles/realmnet-demo --out reports/localization
-    """
-    from export.contract.localization import localize, table, write
-    from keras_realmnet.screening.bundle.bundle import Bundle
-    from training.datasets.phantom import PhantomDataSet
-
-    found = localize(Bundle.load(directory), PhantomDataSet(test_patients=patients), bootstrap)
-    write(found, out)
-    console().print(table(found))
     print(f"written: {out}")

@@ -83,7 +83,7 @@ class _Head(layers.Layer):
 
         "grad_cam": relu of the features weighted by the logit's mean gradient (arXiv 1610.02391). What speaks against
         the label counts, and rounding moves the map no more than the scores. "grad_cam_plus_plus": see there; it
-        leaves out what speaks against. `python -m export localize` compares them (docs/explanations.md).
+        leaves out what speaks against. `python -m export explanations` compares them (docs/explanations.md).
 
         Raises:
             ValueError: for another explanation.

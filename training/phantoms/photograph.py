@@ -46,6 +46,9 @@ class ColourPhantom:
     `training.data.lesions.vocabulary`, and `grade` is what the lesions in the field make it, 0 to 4; else there is no
     mask and no grade.
 
+    `atrophy_mask` is where chorioretinal atrophy lies, bool (h, w), within the field; nowhere without pathologic
+    myopia. The crescent beside the disc, which other eyes have, too, is not part of it.
+
     Of an eye that was drawn with or without glaucoma, `defect_mask` is where nerve fibres are missing, as that of the
     disc, and `glaucoma` says which it is; else they are None.
     """
@@ -56,6 +59,7 @@ class ColourPhantom:
     disc_mask: np.ndarray
     cup_mask: np.ndarray
     field_mask: np.ndarray
+    atrophy_mask: np.ndarray
     label: str
     eye: str
     poor: bool
@@ -140,8 +144,9 @@ def render_photograph(
     picture, choroid, mottle = paint_background(canvas, streams, about, fovea, label)
     if pit is not None:
         paint_staphyloma(canvas, picture, pit)
+    atrophy = np.zeros((height, width), bool)
     if pathologic:
-        paint_lesions(canvas, picture, streams, about, fovea, grade, choroid, mottle)
+        atrophy = paint_lesions(canvas, picture, streams, about, fovea, grade, choroid, mottle)
     disc_mask, cup_mask = paint_disc(canvas, picture, anatomy, disc, choroid, mottle)
     wedge = np.zeros_like(disc_mask)
     if glaucoma and nerve.random() < 2 / 3:
@@ -170,6 +175,7 @@ def render_photograph(
         disc_mask=(disc_mask & field_seen).astype(np.uint8),
         cup_mask=(cup_mask & field_seen).astype(np.uint8),
         field_mask=field_seen,
+        atrophy_mask=atrophy & field_seen,
         label=label,
         eye=eye,
         poor=poor,

@@ -68,6 +68,22 @@ def test_the_disc_is_where_its_truth_says(photographs):
         assert not photograph.disc_mask[~photograph.field_mask].any()
 
 
+def test_atrophy_is_where_its_truth_says(photographs):
+    """Paler than the rest, within the field, and of pathologic eyes alone."""
+    paler = []
+    for photograph in photographs:
+        atrophy = photograph.atrophy_mask
+        assert (atrophy.shape, atrophy.dtype) == (photograph.field_mask.shape, bool)
+        assert not (atrophy & ~photograph.field_mask).any()
+        assert photograph.label == "P" or not atrophy.any()
+        beside = photograph.field_mask & ~atrophy & (photograph.disc_mask == 0)
+        if atrophy.any():
+            green = photograph.image[..., 1]
+            paler.append(np.median(green[atrophy]) / np.median(green[beside]))
+    assert len(paler) >= 5
+    assert np.median(paler) > 1.15
+
+
 def test_sizes_are_those_of_real_eyes(photographs):
     """Discs 0.11 to 0.25 of the field wide, and about as far from the fovea as in IDRiD: 0.34 to 0.43 (5 to 95 %)."""
     distances = []

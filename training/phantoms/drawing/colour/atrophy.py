@@ -42,8 +42,9 @@ def paint_lesions(
     grade: int,
     choroid: np.ndarray,
     mottle: np.ndarray,
-) -> None:
-    """Chorioretinal atrophy of META-PM category 2 (diffuse), 3 (patchy) or 4 (of the macula)."""
+) -> np.ndarray:
+    """Chorioretinal atrophy of META-PM category 2 (diffuse), 3 (patchy) or 4 (of the macula); its mask, bool (h, w)."""
+    mask = np.zeros((canvas.height, canvas.width), bool)
     rng = streams["atrophy"]
     ragged = canvas.texture(rng, 60) + 0.5 * canvas.texture(rng, 130)
     if grade == 2 or rng.random() < 0.5:
@@ -55,11 +56,12 @@ def paint_lesions(
         dx, dy = canvas.x - np.float32(about[0]), canvas.y - np.float32(about[1])
         u = (np.float32(math.cos(tilt)) * dx + np.float32(math.sin(tilt)) * dy) / np.float32(axes[0])
         v = (np.float32(math.cos(tilt)) * dy - np.float32(math.sin(tilt)) * dx) / np.float32(axes[1])
-        extent = (1 - smoothstep(0.4, 1.4, np.hypot(u, v) + 0.1 * ragged)) * (1 - 0.3 * choroid)
-        weight = np.float32(rng.uniform(0.3, 0.7)) * extent
+        extent = 1 - smoothstep(0.4, 1.4, np.hypot(u, v) + 0.1 * ragged)
+        mask |= extent > 0.5
+        weight = np.float32(rng.uniform(0.3, 0.7)) * (extent * (1 - 0.3 * choroid))
         picture.blend(weight, 0.8 + 0.04 * mottle, np.float32(rng.uniform(0.38, 0.52)) + 0.04 * mottle)
     if grade == 2:
-        return
+        return mask
     rng = streams["patches"]
     contours = patch_contours(rng, disc, fovea) if grade == 3 or rng.random() < 0.5 else []
     if grade == 4:
@@ -69,3 +71,4 @@ def paint_lesions(
         canvas.outline(sheet, contour)
     inside = canvas.coverage(sheet, 0.004 * canvas.zoom) + np.float32(rng.uniform(0.04, 0.13)) * ragged
     bare(picture, rng, smoothstep(0.42, 0.56, inside), 1 - smoothstep(0.5, 1.0, inside), choroid, mottle, ragged)
+    return np.asarray(mask | (inside > 0.5))
