@@ -1,8 +1,9 @@
 """Vessels for the box to ship: vessels_lite on two cameras, CHASE_DB1 and HRF, both CC BY 4.0.
 
 Command:  python -m training fit --recipe vessels_photographs --data FUNDUS --out runs/vessels_photographs
-Duration: not measured; a step takes .28 s of a core, its windows included, and there are 1,008
-Score:    not run yet
+Duration: 5 minutes of one core (TensorFlow)
+Score:    F1 .812 on 3 held-out pictures of 2 people, AUROC .979; unseen .787 on 6 of IDRiD, .624 (95 % interval .598 to
+          .647) on 21 of AV-WIDE (docs/refuge.md)
 
 FUNDUS holds chase_db1/ (images/, vessel/) and hrf/ (images/, masks/ or manual1/). HRF's pictures with labels of
 arteries and veins and IDRiD's masks of vessels are not among them: these labels state no licence, and nobody knows
