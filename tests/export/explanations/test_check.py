@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,33 @@ from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.bundle.bundle import Bundle
 
 DEMO, PALM = "bundles/realmnet-demo", "bundles/palm-lite"
+
+
+@pytest.mark.slow
+def test_maps_of_the_shipped_bundle_lie_on_lesions_and_tell_what_it_used(tmp_path, capsys):
+    arguments = ["--patients", "2", "--curves", "4", "--bootstrap", "100", "--threads", "1"]
+    assert main(["explanations", DEMO, "--out", str(tmp_path), *arguments]) == 0
+    found = json.loads((tmp_path / "explanations.json").read_text())
+    assert found["artifact"] == "int8"
+    pointing = found["pointing"]
+    assert set(pointing) <= {*LESION_OF, "all"}
+    of_all = pointing.pop("all")
+    assert of_all["maps"] == sum(each["maps"] for each in pointing.values()) >= 10
+    hits, energy = ({name: share["value"] for name, share in of_all[of].items()} for of in ("hits", "energy"))
+    assert list(hits) == ["class maps", "not moved back", "Grad-CAM++", "centre", "random"]
+    assert hits["class maps"] > hits["Grad-CAM++"]
+    assert hits["class maps"] > 2 * hits["random"]
+    assert energy["class maps"] > energy["random"]
+    assert of_all["hit_differences"]["random"]["value"] == pytest.approx(hits["class maps"] - hits["random"])
+    curves = found["curves"]["all"]
+    assert curves["maps"] == 4
+    assert curves["deletion"]["map"]["value"] < curves["deletion"]["random"]["value"]
+    similar = found["randomization"]
+    assert similar["trained"]["spearman"]["value"] == pytest.approx(1)
+    assert similar["all layers"]["spearman"]["value"] < 0.7
+    assert "Grad-CAM++" in capsys.readouterr().out
+    for name in ("curves.png", "examples.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
 
 
 def test_photographs_are_drawn_for_a_bundle_that_screens_them_and_are_the_same_again():
