@@ -181,7 +181,8 @@ def figure(found: Explanations) -> Figure:
             curve = getattr(of_all, f"{name}_curve")[order]
             axis.plot(changed, curve, color=look.colour, marker=look.marker, markersize=2.5, label=order)
         areas = ", ".join(f"{order} {area.value:.2f}" for order, area in getattr(of_all, name).items())
-        axis.set(title=name, xlabel=f"share of the field {done}\narea: {areas}", ylim=(0, 1))
+        axis.set(title=name, ylim=(0, 1))
+        axis.set_xlabel(f"share of the field {done}\narea: {areas}", fontsize=7)
         axis.grid(axis="y")
     axes[0].set_ylabel("mean probability")
     legend(drawing, axes[0], looks)
@@ -194,11 +195,11 @@ def figure(found: Explanations) -> Figure:
             axes[2].plot(places, values, color=look.colour, marker=look.marker, linestyle=look.dash, label=title)
         if OTHER in found.randomization:
             other = found.randomization[OTHER].spearman.value
-            axes[2].axhline(other, color=NEUTRAL, linestyle=":", linewidth=1, label="Spearman, another picture")
+            axes[2].axhline(other, color=NEUTRAL, linestyle=":", linewidth=1, label="Spearman, of another picture")
         axes[2].set_xticks(places, list(stages), rotation=35, ha="right")
         axes[2].set(title="weights in disorder", ylim=(min(0.0, axes[2].get_ylim()[0]), 1.05))
         axes[2].grid(axis="y")
-        axes[2].legend(fontsize=7)
+        drawing.legend(*axes[2].get_legend_handles_labels(), loc="outside upper right", ncols=2, fontsize=7)
     return drawing
 
 
