@@ -87,7 +87,8 @@ def test_a_bundle_gets_an_onnx_model_from_its_own_keras_model(place, capsys):
     for name in after.artifacts:
         self_check(after, open_runtime(after, name), name)
     files = {artifact.file for artifact in after.artifacts.values()}
-    assert set(contents()) == {"bundle.json", "source.keras", after.golden_file} | files
+    cards = {"README.md", "sbom.cdx.json"}
+    assert set(contents()) == {"bundle.json", "source.keras", after.golden_file} | cards | files
 
 
 def test_an_artifact_whose_file_is_not_there_is_made_again(place, capsys, monkeypatch):
