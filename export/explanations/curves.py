@@ -139,8 +139,8 @@ def curves(answer: Answer, seen: Sequence[Seen], replicates: int, blur: float = 
 
 
 def _group(probabilities: NDArray[np.float64], patients: Sequence[str], replicates: int) -> Curves:
-    areas = np.trapezoid(probabilities, dx=1 / STEPS, axis=-1)  # (maps, 2, orders)
-    mean = np.asarray(probabilities.mean(axis=0))
+    areas = np.asarray(np.trapezoid(probabilities, dx=1 / STEPS, axis=-1))  # (maps, 2, orders)
+    mean = probabilities.mean(axis=0)
     measured: dict[str, Any] = {}
     for k, name in enumerate(("deletion", "insertion")):
         found = means(np.concatenate([areas[:, k], areas[:, k, :1] - areas[:, k, 1:]], axis=1), patients, replicates)
