@@ -1,11 +1,12 @@
 """Batches for Keras: NumPy and OpenCV only, the same on every backend.
 
 What a batch holds depends on (seed, epoch, index) alone, never on the number of workers or on what ran before: a
-resumed run sees exactly what the uninterrupted one would have seen. Keras' threads fetch batches ahead of the model
-(OpenCV and NumPy release the interpreter lock while they work); on machines with many cores worker processes augment.
+resumed run sees exactly what the uninterrupted one would have seen. Threads fetch batches ahead of the model (OpenCV
+and NumPy release the interpreter lock while they work); on machines with many cores worker processes augment.
 """
 
 import os
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import keras
 import numpy as np
@@ -17,9 +18,22 @@ from training.input.windows import Windows
 
 __all__ = ["EvaluationBatches", "TrainingBatches"]
 
-# Of Keras' threads. With one, Keras leaves it to tf.data to fetch ahead, whose tuning (AUTOTUNE) sleeps for up to a
-# minute, and each epoch's end waits until it wakes: 30 s of 80 where an epoch took 50.
 LEAST_THREADS = 2
+
+
+def _keras_fetches() -> bool:
+    """Whether Keras may fetch ahead in threads of its own: on TensorFlow with one device.
+
+    With one thread there, it leaves that to tf.data, whose tuning (AUTOTUNE) sleeps for up to a minute, and each
+    epoch's end waits until it wakes: 30 s of 80 where an epoch took 50. Elsewhere, on PyTorch, JAX and several devices,
+    it looks at the first batch before it begins, and gives what its threads had ready then, of the epoch before, as the
+    first batches: there it gets one thread, which is none, and `TrainingBatches` fetches ahead itself.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow
+
+    return not tensorflow.distribute.has_strategy()
 
 
 class TrainingBatches(keras.utils.PyDataset):
@@ -61,7 +75,8 @@ class TrainingBatches(keras.utils.PyDataset):
         windows: Windows | None = None,
     ):
         threads = max(LEAST_THREADS, workers or processes or (os.cpu_count() or 1) - 1)
-        super().__init__(workers=threads, max_queue_size=max(8, 2 * threads))
+        keras_fetches = _keras_fetches()
+        super().__init__(workers=threads if keras_fetches else 1, max_queue_size=max(8, 2 * threads))
         if len(data) < batch_size:
             raise ValueError(f"batch_size must be at most the number of images, {len(data)}. Received: {batch_size}")
         if not named and len(data.task.trained) > 1:
@@ -74,6 +89,8 @@ class TrainingBatches(keras.utils.PyDataset):
         source = AugmentedImages.of(data, size, augmentation, seed, windows)
         self._pool = WorkerPool(source, processes) if processes else None
         self._augmented = self._pool or source
+        self._threads = None if keras_fetches else ThreadPoolExecutor(threads)
+        self._ahead: dict[tuple[int, int], Future] = {}
 
     def __len__(self) -> int:
         return self.batches
@@ -82,22 +99,32 @@ class TrainingBatches(keras.utils.PyDataset):
         self.epoch += 1
 
     def close(self) -> None:
-        """Ends the worker processes, if there are any."""
+        """Ends the threads and worker processes, if there are any."""
+        if self._threads is not None:
+            self._threads.shutdown(cancel_futures=True)
         if self._pool is not None:
             self._pool.close()
 
     def __getitem__(self, batch: int):
+        if self._threads is None:
+            return self._batch(self.epoch, batch)
+        end = max(batch + 1, min(len(self), batch + self.max_queue_size))
+        wanted = [(self.epoch, each) for each in range(batch, end)]
+        self._ahead = {each: self._ahead.get(each) or self._threads.submit(self._batch, *each) for each in wanted}
+        return self._ahead.pop(wanted[0]).result()
+
+    def _batch(self, epoch: int, batch: int):
         # Separate streams: order of the epoch, each image, each batch.
-        order = np.random.default_rng((self.seed, self.epoch, 0)).permutation(len(self.data))
+        order = np.random.default_rng((self.seed, epoch, 0)).permutation(len(self.data))
         chosen = order[batch * self.batch_size : (batch + 1) * self.batch_size]
         process, processes = self.share
         chosen = np.array_split(chosen, processes)[process]
-        pixels, moved = self._augmented.batch(self.epoch, chosen)
+        pixels, moved = self._augmented.batch(epoch, chosen)
         images = pixels.astype(np.float32)
         truth: Targets = {
             name: moved[name] if name in moved else self.data.truth[name][chosen] for name in self.data.task.trained
         }
-        rng = np.random.default_rng((self.seed, self.epoch, 2, batch, *([process] if processes > 1 else [])))
+        rng = np.random.default_rng((self.seed, epoch, 2, batch, *([process] if processes > 1 else [])))
         images, truth = mix_batch(images, truth, rng, self.augmentation)
         return images, truth if self.named else next(iter(truth.values()))
 
@@ -106,7 +133,7 @@ class EvaluationBatches(keras.utils.PyDataset):
     """All images in their order, or a part of them, as they are: float32 (batch, size, size, 3), 0-255."""
 
     def __init__(self, data: ImageSet, size: int, batch_size: int, part: slice = slice(None)):
-        super().__init__(workers=LEAST_THREADS, max_queue_size=2)
+        super().__init__(workers=LEAST_THREADS if _keras_fetches() else 1, max_queue_size=2)
         self.data, self.size, self.batch_size = data, size, batch_size
         self.rows = range(len(data))[part]
 
