@@ -22,7 +22,7 @@ from keras_realmnet.tasks.findings import Finding, GradeFinding, LabelFinding, M
 from keras_realmnet.tasks.guidance import deployed
 from keras_realmnet.tasks.outputs import Grades, Labels, Masks, Points
 from keras_realmnet.tasks.task import Task
-from training.runs import answers_of, fitted_task, load_run
+from training.runs import answers_of, fitted_task, in_batches, load_run
 
 __all__ = ["predict_pictures", "task_columns"]
 
@@ -69,7 +69,7 @@ def predict_pictures(
     try:
         with temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
-            for batch in _batches(_pictures(sources, spec, task, only_gradable), recipe.batch_size):
+            for batch in in_batches(_pictures(sources, spec, task, only_gradable), recipe.batch_size):
                 rows, names = _rows(asked, task, batch, features)
                 if not pictures:
                     writer.writerow([*ABOUT, *task_columns(task), *names])
@@ -193,14 +193,3 @@ def _pictures_of(file: Path, name: str, spec: PreprocessSpec, task: Task, only_g
         factor = height // decoded.source[0]  # 2 where a large picture was decoded at half its size
         x0, y0, x1, y1 = (side * factor for side in decoded.box)
         yield _Picture(*told, square, FieldGeometry((height, width), (x0, y0, x1, y1), spec.size))
-
-
-def _batches(pictures: Iterable[_Picture], size: int) -> Iterator[list[_Picture]]:
-    batch: list[_Picture] = []
-    for each in pictures:
-        batch.append(each)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch

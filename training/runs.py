@@ -1,10 +1,11 @@
 """A run folder read again: its recipe, its network, what that network says of images."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
@@ -35,6 +36,7 @@ __all__ = [
     "build_model",
     "cross_validated",
     "fitted_task",
+    "in_batches",
     "load_ensemble",
     "load_run",
     "members_of",
@@ -83,6 +85,16 @@ def answers(
         said = model.predict(EvaluationBatches(data, model.image_size[0], batch_size, part), verbose=0)
         named = said if isinstance(said, dict) else {next(iter(data.task.trained)): said}
         yield part, {name: np.asarray(values) for name, values in named.items()}
+
+
+Item = TypeVar("Item")
+
+
+def in_batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Lists of `size` items, as they come; the last one may be shorter."""
+    items = iter(items)
+    while batch := list(islice(items, size)):
+        yield batch
 
 
 def activated(output: Output, values: NDArray[Any]) -> NDArray[np.float32]:

@@ -8,6 +8,7 @@ import typer
 
 from export.commands.options import must_exist, tell
 from keras_realmnet.errors import RealMNetError
+from training.commands.options import ByCost, Confidence, Coverage, FalseCost, MissCost, Risk, Sensitivity, Splits
 
 __all__ = ["calibrate"]
 
@@ -23,20 +24,14 @@ def calibrate(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A field of the recipe, as data.validation_patients=400."),
     ] = None,
-    sensitivity: Annotated[
-        float, typer.Option(help="Of patients, of each threshold of a label: at least this.")
-    ] = 0.95,
-    confidence: Annotated[float, typer.Option(help="Of its lower bound (Clopper and Pearson), and of --risk.")] = 0.95,
-    coverage: Annotated[float, typer.Option(help="Of the sets of labels that may hold.")] = 0.95,
-    risk: Annotated[
-        float, typer.Option(help="Of the patients with something to refer, so many may be negative.")
-    ] = 0.05,
-    miss_cost: Annotated[float, typer.Option(help="Of not referring what is to be referred, beyond the grades.")] = 4.0,
-    false_cost: Annotated[float, typer.Option(help="Of referring what is not, beyond the distance of grades.")] = 1.0,
-    by_cost: Annotated[
-        bool, typer.Option("--by-cost/--by-thresholds", help="Decide on ordered labels by expected cost.")
-    ] = True,
-    splits: Annotated[int, typer.Option(min=0, help="Random splits on which the coverage is counted.")] = 0,
+    sensitivity: Sensitivity = 0.95,
+    confidence: Confidence = 0.95,
+    coverage: Coverage = 0.95,
+    risk: Risk = 0.05,
+    miss_cost: MissCost = 4.0,
+    false_cost: FalseCost = 1.0,
+    by_cost: ByCost = True,
+    splits: Splits = 0,
     bootstrap: Annotated[int, typer.Option(min=0, help="Resamples for the intervals; 0 for none.")] = 1000,
     measure: Annotated[bool, typer.Option("--measure", help="Fit nothing: measure the bundle as it is.")] = False,
     out: Annotated[Path | None, typer.Option(help="File for all that was measured (json).")] = None,

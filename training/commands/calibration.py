@@ -5,7 +5,21 @@ from typing import Annotated
 
 import typer
 
-from training.commands.options import Backend, Cache, Data, Replicates, use_backend
+from training.commands.options import (
+    Backend,
+    ByCost,
+    Cache,
+    Confidence,
+    Coverage,
+    Data,
+    FalseCost,
+    MissCost,
+    Replicates,
+    Risk,
+    Sensitivity,
+    Splits,
+    use_backend,
+)
 
 __all__ = ["calibrate"]
 
@@ -13,20 +27,14 @@ __all__ = ["calibrate"]
 def calibrate(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="Folder that fit wrote, and evaluate scored.")],
     data: Data = None,
-    sensitivity: Annotated[
-        float, typer.Option(help="Of patients, of each threshold of a label: at least this.")
-    ] = 0.95,
-    confidence: Annotated[float, typer.Option(help="Of its lower bound (Clopper and Pearson), and of --risk.")] = 0.95,
-    coverage: Annotated[float, typer.Option(help="Of the sets of labels that may hold.")] = 0.95,
-    risk: Annotated[
-        float, typer.Option(help="Of the patients with something to refer, so many may be negative.")
-    ] = 0.05,
-    miss_cost: Annotated[float, typer.Option(help="Of not referring what is to be referred, beyond the grades.")] = 4.0,
-    false_cost: Annotated[float, typer.Option(help="Of referring what is not, beyond the distance of grades.")] = 1.0,
-    by_cost: Annotated[
-        bool, typer.Option("--by-cost/--by-thresholds", help="Decide on ordered labels by expected cost.")
-    ] = True,
-    splits: Annotated[int, typer.Option(min=0, help="Random splits on which the coverage is counted.")] = 0,
+    sensitivity: Sensitivity = 0.95,
+    confidence: Confidence = 0.95,
+    coverage: Coverage = 0.95,
+    risk: Risk = 0.05,
+    miss_cost: MissCost = 4.0,
+    false_cost: FalseCost = 1.0,
+    by_cost: ByCost = True,
+    splits: Splits = 0,
     cache: Cache = Path("data/cache"),
     bootstrap: Replicates = 1000,
     backend: Backend = None,

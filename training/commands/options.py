@@ -20,16 +20,24 @@ if TYPE_CHECKING:
 __all__ = [
     "Augmenters",
     "Backend",
+    "ByCost",
     "Cache",
     "Columns",
+    "Confidence",
+    "Coverage",
     "Data",
     "Devices",
     "Epochs",
+    "FalseCost",
     "Fold",
     "Labels",
+    "MissCost",
     "OwnVocabulary",
     "Replicates",
+    "Risk",
+    "Sensitivity",
     "Settings",
+    "Splits",
     "Table",
     "Track",
     "Vocabulary",
@@ -70,6 +78,16 @@ Track = Annotated[str | None, typer.Option(help="wandb: send the numbers to Weig
 Replicates = Annotated[int, typer.Option(min=0, help="Resamples for the intervals; 0 for none.")]
 Labels = Annotated[list[Path], typer.Option(help="Label list (csv); repeatable.")]
 Vocabulary = Annotated[str, typer.Option("--label-set", help="Vocabulary of the labels: psmm, palm or peripheral.")]
+
+# Of what stands between a network and a decision; a run and a bundle are calibrated by the same.
+Sensitivity = Annotated[float, typer.Option(help="Of patients, of each threshold of a label: at least this.")]
+Confidence = Annotated[float, typer.Option(help="Of its lower bound (Clopper and Pearson), and of --risk.")]
+Coverage = Annotated[float, typer.Option(help="Of the sets of labels that may hold.")]
+Risk = Annotated[float, typer.Option(help="Of the patients with something to refer, so many may be negative.")]
+MissCost = Annotated[float, typer.Option(help="Of not referring what is to be referred, beyond the grades.")]
+FalseCost = Annotated[float, typer.Option(help="Of referring what is not, beyond the distance of grades.")]
+ByCost = Annotated[bool, typer.Option("--by-cost/--by-thresholds", help="Decide on ordered labels by expected cost.")]
+Splits = Annotated[int, typer.Option(min=0, help="Random splits on which the coverage is counted.")]
 
 
 def writable(folder: Path | None) -> Path | None:

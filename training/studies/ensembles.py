@@ -1,6 +1,5 @@
 """Runs of the same question as one run: its network says the mean of what theirs say."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import keras
 
 from keras_realmnet.errors import DataSetError, RealMNetError
+from keras_realmnet.screening.bundle.folder_change import sha256_of
 from keras_realmnet.tasks.task import Task
 from training.datasets.data_set import DataSet
 from training.datasets.registry import data_to_dict, in_folds
@@ -97,9 +97,7 @@ def score_run(out: Path, recipe: Recipe, cache: Path, replicates: int) -> dict[s
 
 def member_facts(run: Path, recipe: Recipe) -> dict[str, Any]:
     """What tells later which network became a part of another one."""
-    with (run / WEIGHTS_FILE).open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"run": str(run), "recipe": recipe_json(recipe), "weights_sha256": sha256}
+    return {"run": str(run), "recipe": recipe_json(recipe), "weights_sha256": sha256_of(run / WEIGHTS_FILE)}
 
 
 def _members(runs: Sequence[Path]) -> list[Recipe]:

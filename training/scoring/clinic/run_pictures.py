@@ -19,7 +19,7 @@ from keras_realmnet.tasks.task import Task
 from training.datasets.image_set import ImageSet
 from training.datasets.originals import Original, originals_of_test
 from training.recipe import with_data
-from training.runs import answers_of, fitted_task, load_run
+from training.runs import answers_of, fitted_task, in_batches, load_run
 from training.scoring.arrays import Array
 from training.scoring.clinic.figures import Judged, margin_of
 from training.scoring.levels import eyes
@@ -58,7 +58,7 @@ def judge_test_pictures(run: Path, data: str | None = None, cache: Path = Path("
     truth, eye = referable(task, images), eyes(images.names)
     opened = (_open(each, spec, task) for each in originals_of_test(recipe.data, spec, cache))
     found: list[Judged] = []
-    for batch in _batches(opened, recipe.batch_size):
+    for batch in in_batches(opened, recipe.batch_size):
         for each, decision in zip(batch, _decided(model, task, batch), strict=True):
             k = len(found)
             found.append(
@@ -128,14 +128,3 @@ def _decided(model: keras.Model, task: Task, batch: Sequence[_Opened]) -> Iterat
             analysis = Analysis({name: values[k] for name, values in said.items()}, each.square, each.geometry)
             k += 1
         yield decide(analysis, each.quality, task)
-
-
-def _batches(opened: Iterator[_Opened], size: int) -> Iterator[list[_Opened]]:
-    batch: list[_Opened] = []
-    for each in opened:
-        batch.append(each)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
