@@ -59,6 +59,7 @@ NETWORKS = {
         ("disc", "lesions", "dr", "marks"),
         {"point_head": "offset_maps"},  # the other one is in the shipped bundle
         {"marks": "ConfidenceOffsets"},
+        epochs=20,
     ),
 }
 
