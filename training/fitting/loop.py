@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from keras_realmnet.deploy.quantization import fake_quantize
 from keras_realmnet.errors import RealMNetError
@@ -133,9 +134,18 @@ def _train_phase(
         windows=recipe.windows,
     )
     try:
+        _make_means_of_losses(model, batches)
         model.fit(batches, epochs=end, initial_epoch=epoch, shuffle=False, callbacks=all_callbacks, verbose=verbose)
     finally:
         batches.close()
+
+
+def _make_means_of_losses(model: keras.Model, batches: TrainingBatches) -> None:
+    """TensorFlow traces a step once more if the first time makes variables, as the means of several losses are."""
+    if keras.backend.backend() == "tensorflow" and isinstance(model.output, dict):
+        _, truth = batches[0]
+        said = {end: np.zeros((1, *output.shape[1:]), np.float32) for end, output in model.output.items()}
+        model.compute_loss(y={name: values[:1] for name, values in truth.items()}, y_pred=said)
 
 
 def _callbacks(

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from keras_realmnet.errors import RealMNetError
+from keras_realmnet.models.network import Network
 from keras_realmnet.tasks.task import Task
 from tests.training.fitting.marked import Drawn, MarkedDataSet
 from tests.training.tasks.vocabularies import DISC, SEVERITY, task, vocabulary
@@ -48,10 +49,14 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("marked")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(registry.DATA_SETS, "marked", MarkedDataSet)
+        traced, step = [], Network.train_step
+        patch.setattr(Network, "train_step", lambda self, data: traced.append(self) or step(self, data))
         result = fit(RECIPE, folder / "run", cache=folder / "cache")
         model, recipe = load_run(folder / "run")
         data = recipe.data.load("test", recipe.spec(), folder / "cache")
-        yield SimpleNamespace(folder=folder / "run", result=result, model=model, recipe=recipe, data=data)
+        yield SimpleNamespace(
+            folder=folder / "run", result=result, model=model, recipe=recipe, data=data, traced=len(traced)
+        )
 
 
 def test_the_run_folder_says_what_was_learned(run):
@@ -68,6 +73,10 @@ def test_the_run_folder_says_what_was_learned(run):
     left = {path.name for path in run.folder.iterdir() if path.is_file()}
     tables = {"history.csv", "validation_scores.csv", "test_scores.csv"}
     assert left == {"recipe.json", "task.json", "run.json", "weights.weights.h5", "scores.json", *tables}
+
+
+def test_tensorflow_traces_the_step_once(run):
+    assert run.traced == 1  # the variables of several losses were there before
 
 
 def test_history_has_the_figures_of_each_output(run):
