@@ -143,6 +143,7 @@ def weights_of(model):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("eager")
 def test_a_run_that_keeps_its_best_epoch_survives_an_interruption(tmp_path):
     """Whatever the figures are: the weights are those of the best epoch, and a killed run ends with the same."""
     data, validation = images(), images(6, seed=1)

@@ -9,17 +9,13 @@ from training.fitting.fit import fit
 from training.recipe import Phase, load_recipe
 from training.runs import read_task
 
-pytestmark = pytest.mark.tensorflow_only
+pytestmark = [pytest.mark.tensorflow_only, pytest.mark.usefixtures("eager")]
 
 
 @pytest.fixture(autouse=True)
-def eager(monkeypatch):
-    """Tracing a graph takes longer than the few steps of it; pictures are drawn in this process."""
-    tensorflow = pytest.importorskip("tensorflow")
+def in_this_process(monkeypatch):
+    """Pictures are drawn here: another process takes longer to start than they take."""
     monkeypatch.setattr("os.cpu_count", lambda: 1)
-    tensorflow.config.run_functions_eagerly(True)
-    yield
-    tensorflow.config.run_functions_eagerly(False)
 
 
 def test_the_small_network_learns(tmp_path):

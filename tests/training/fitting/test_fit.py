@@ -255,6 +255,7 @@ def test_what_a_recipe_trains_on():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("eager")
 def test_weights_and_biases_gets_the_numbers(tmp_path, monkeypatch):
     """Without a network their library writes what it would send into the run folder."""
     monkeypatch.setenv("WANDB_MODE", "offline")
@@ -358,6 +359,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.usefixtures("eager")
 def test_starting_over_deletes_the_runs_own_files_and_no_other(tmp_path, palm):
     recipe, out = with_data(QUICK, str(palm)), tmp_path / "run"
     fit(recipe, out, cache=tmp_path / "cache")
@@ -435,6 +437,7 @@ def test_a_failed_start_changes_nothing(tmp_path, palm, wrong, before):
             fit(replace(bad, seed=5, data=PalmDataSet(str(tmp_path / "nowhere"))), out, cache=tmp_path / "cache")
 
 
+@pytest.mark.usefixtures("eager")
 def test_an_unfinished_run_does_not_go_on_with_other_data(tmp_path, palm):
     recipe, out = replace(with_data(QUICK, str(palm)), phases=(Phase(2, 64),)), tmp_path / "run"
     fit(recipe, out, cache=tmp_path / "cache")

@@ -21,7 +21,7 @@ from training.recipe import Phase, Recipe, load_recipe, with_data
 from training.runs import load_run, read_task
 from training.scoring.figures import figures_of
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("eager")]
 
 
 @pytest.fixture(scope="module")
@@ -30,15 +30,6 @@ def folder(tmp_path_factory):
     write_palm(root / "PALM")
     write_landmarks(root / "landmarks")
     return root
-
-
-@pytest.fixture(autouse=True)
-def eager():
-    """Tracing a graph takes longer than the few steps of it."""
-    tensorflow = pytest.importorskip("tensorflow")
-    tensorflow.config.run_functions_eagerly(True)
-    yield
-    tensorflow.config.run_functions_eagerly(False)
 
 
 def small(recipe: Recipe) -> Recipe:

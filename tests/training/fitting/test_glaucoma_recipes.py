@@ -15,17 +15,8 @@ from training.recipe import Phase, load_recipe
 from training.runs import load_run
 from training.studies.ensembles import write_ensemble
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("eager")]
 SMALL = {"filters": 2, "blocks": 0, "branch_filters": 2}
-
-
-@pytest.fixture(autouse=True)
-def eager():
-    """Tracing a graph takes longer than the few steps of it."""
-    tensorflow = pytest.importorskip("tensorflow")
-    tensorflow.config.run_functions_eagerly(True)
-    yield
-    tensorflow.config.run_functions_eagerly(False)
 
 
 def write_pictures(root):

@@ -20,18 +20,9 @@ from training.runs import read_task
 from training.scoring.folds import score_folds
 from training.scoring.pooled import compare_pooled
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("eager")]
 PUBLISHED = {"filters": 2, "pyramid_filters": 4}
 EDGE = {"encoder": "mobilenet_v2", "pyramid_filters": 4, "map_stride": 16}
-
-
-@pytest.fixture(autouse=True)
-def eager():
-    """Tracing a graph takes longer than the few steps of it."""
-    tensorflow = pytest.importorskip("tensorflow")
-    tensorflow.config.run_functions_eagerly(True)
-    yield
-    tensorflow.config.run_functions_eagerly(False)
 
 
 def small(recipe: Recipe, **changes) -> Recipe:

@@ -33,15 +33,6 @@ def folder(tmp_path_factory):
     return root
 
 
-@pytest.fixture
-def eager():
-    """Tracing a graph takes longer than the few steps of it."""
-    tensorflow = pytest.importorskip("tensorflow")
-    tensorflow.config.run_functions_eagerly(True)
-    yield
-    tensorflow.config.run_functions_eagerly(False)
-
-
 def loaded(data, recipe, folder):
     return [data.load(split, recipe.spec(64), folder / "cache") for split in SPLITS]
 

@@ -56,6 +56,10 @@ class Heartbeat(keras.callbacks.Callback):
 
 
 def main(out: Path, largest_file: int | None = None) -> None:
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow
+
+        tensorflow.config.run_functions_eagerly(True)  # tracing a graph takes longer than these few steps
     out.mkdir(exist_ok=True)
     if largest_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))

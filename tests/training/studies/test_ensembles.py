@@ -18,6 +18,8 @@ from training.scoring.evaluate import evaluate, evaluate_on
 from training.scoring.folds import score_folds
 from training.studies.ensembles import write_ensemble
 
+pytestmark = pytest.mark.usefixtures("eager")
+
 DRAWN = PhantomDataSet(train_patients=6, validation_patients=4, test_patients=3, width=96)
 TINY = Recipe(
     name="tiny",
@@ -28,15 +30,6 @@ TINY = Recipe(
     batch_size=4,
     augmentation=Augmentation.none(),
 )
-
-
-@pytest.fixture(autouse=True)
-def eager():
-    """Tracing a graph takes longer than the few batches of it."""
-    tensorflow = pytest.importorskip("tensorflow")
-    tensorflow.config.run_functions_eagerly(True)
-    yield
-    tensorflow.config.run_functions_eagerly(False)
 
 
 @pytest.fixture(scope="module")
