@@ -1,8 +1,8 @@
 """IDRiD's vessels, which the networks of CHASE_DB1 have not seen: another camera, diabetic retinopathy.
 
 Command:  python -m training evaluate runs/vessels_lite --recipe vessels_idrid --data IDRID_VESSEL
-Duration: not measured
-Score:    not run yet; what was seen of it, docs/refuge.md
+Duration: half a minute on one of 2 busy cores (TensorFlow)
+Score:    vessels_lite: F1 .788 (95 % interval .769 to .804), AUROC .989, on 6 pictures (docs/refuge.md)
 
 IDRID_VESSEL holds images/ and masks/, whose origin is not known: weights that have learned from them are not shipped.
 """
