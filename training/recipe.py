@@ -76,7 +76,6 @@ _FIELDS: Mapping[str, Rule] = {
     "patience": optional(count(1)),
     "drop_after": optional(count(1)),
     "restart_below": optional(_POSITIVE),
-    "threshold_draws": count(0),
     "seed": count(0),
 }
 
@@ -148,9 +147,6 @@ class Recipe:
     drop_after: int | None = None
     restart_below: float | None = None  # where a fall would end below it, the learning rate is the first one again
     loss_options_after_drop: Mapping[str, Any] = field(default_factory=dict)  # that change when it falls first
-    # So often each validation picture is altered by the augmentation, as other cameras may show it, where thresholds of
-    # masks are chosen; 0: on the pictures as they are.
-    threshold_draws: int = 0
     seed: int = 42
 
     def __post_init__(self) -> None:

@@ -21,7 +21,7 @@ from training.input.windows import Places, Windows, cut, places_of
 from training.tasks.kinds import kind_of
 from training.tasks.motion import IGNORE
 
-__all__ = ["AugmentedImages", "WorkerPool", "altered"]
+__all__ = ["AugmentedImages", "WorkerPool"]
 
 Batch = tuple[NDArray[np.uint8], dict[str, NDArray[Any]]]
 
@@ -94,17 +94,6 @@ class AugmentedImages:
             masks = {name: output for name, output in self.outputs.items() if isinstance(output, Masks)}  # all of them
             self._places[row] = places_of(truth, masks)
         return self._places[row]
-
-
-def altered(data: ImageSet, settings: Augmentation, seed: int, draw: int = 0) -> ImageSet:
-    """All images of a set, augmented as other cameras may show them, with their truth; in memory and at their size."""
-    side = data.pixels.shape[1]
-    pixels, moved = AugmentedImages.of(data, side, settings, seed).batch(draw, range(len(data)))
-    truth = {name: moved.get(name, values) for name, values in data.truth.items()}
-    masks = {name: moved[name] for name in data.masks}
-    return replace(
-        data, pixels=pixels, truth=truth, masks=masks, rows=np.arange(len(data)), sides=None, longer_sides=None
-    )
 
 
 class WorkerPool:

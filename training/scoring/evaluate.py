@@ -23,7 +23,6 @@ from training.datasets.combined import CombinedDataSet
 from training.datasets.data_set import DataSet
 from training.datasets.image_set import ImageSet
 from training.datasets.landmarks import DISC
-from training.input.augment_workers import altered
 from training.recipe import Recipe, with_data
 from training.runs import (
     CROSS_VALIDATION,
@@ -327,7 +326,7 @@ def _with_mask_thresholds(
     """The run's task with thresholds of masks, and of each output what `choose_mask_thresholds` found.
 
     They are those of cross-validation, or are chosen on `images`, the validation split or, where it is the `same`, the
-    test split, altered where the recipe says so; without any they stay as they are.
+    test split; without any they stay as they are.
     """
     task, chosen = read_task(run), cross_validated(run, "mask_thresholds")
     if images is None:
@@ -335,18 +334,11 @@ def _with_mask_thresholds(
     waiting = {n: output for n, output in task.trained.items() if chosen_by_pixels(output) and n not in chosen}
     if not waiting:
         return task, chosen
+    cases = cases_of(model, images, recipe.batch_size, answered=task.trained)
     on = f"{len(images)} {'held-out' if same else 'validation'} images of {len(set(images.patients))} patients"
-    seen = [images]
-    if recipe.threshold_draws:
-        on += f", each altered {recipe.threshold_draws} times"
-        seen = [altered(images, recipe.augmentation, recipe.seed, draw) for draw in range(recipe.threshold_draws)]
-    of_each = [cases_of(model, each, recipe.batch_size, answered=task.trained) for each in seen]
     for name, output in waiting.items():
-        ranked = [ranked_pixels(output, cases[name]) for cases in of_each]
         try:
-            chosen[name] = choose_mask_thresholds(
-                {code: np.sum([each[code] for each in ranked], axis=0) for code in ranked[0]}, on
-            )
+            chosen[name] = choose_mask_thresholds(ranked_pixels(output, cases[name]), on)
         except DataSetError as error:  # the other scores stand
             print(f"no threshold: {error}")
     return with_thresholds(task, {name: each["thresholds"] for name, each in chosen.items()}), chosen

@@ -7,7 +7,7 @@ from keras_realmnet.tasks.task import PROBABILITIES
 from tests.training.tasks.vocabularies import DISC, LANDMARKS, task
 from training.datasets.image_set import ImageSet
 from training.datasets.palm import PalmDataSet
-from training.input.augment_workers import AugmentedImages, WorkerPool, altered
+from training.input.augment_workers import AugmentedImages, WorkerPool
 from training.input.augmentation import Augmentation
 from training.input.input_pipeline import TrainingBatches
 from training.tasks.motion import IGNORE
@@ -43,31 +43,6 @@ def test_worker_processes_change_nothing(data):
         pool.close()
     plain = AugmentedImages.of(data, 32, Augmentation.none(), seed=3)
     np.testing.assert_array_equal(plain.batch(0, range(18))[0], data.images)
-
-
-def test_an_altered_set_has_each_picture_and_its_truth_moved_alike():
-    rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 256, (5, 32, 32, 3)).astype(np.uint8)
-    mask = (pixels[..., 0] > 127).astype(np.uint8)
-    points = rng.uniform(0, 1, (4, 2, 3)).astype(np.float32)
-    points[..., 2] = 1
-    names = tuple("abcd")
-    known = task(disc=DISC, marks=LANDMARKS)
-    data = ImageSet(
-        pixels, {"marks": points}, names, names, known, "0" * 64, rows=np.array([4, 0, 2, 2]), masks={"disc": mask}
-    )
-    still = altered(data, Augmentation.none(), seed=0)
-    np.testing.assert_array_equal(still.images, data.images)
-    np.testing.assert_array_equal(still.truth_of("disc"), data.truth_of("disc"))
-    np.testing.assert_array_equal(still.truth["marks"], points)
-    turned = altered(data, replace(Augmentation.none(), horizontal_flip=1.0), seed=0)
-    np.testing.assert_array_equal(turned.images, data.images[:, :, ::-1])
-    np.testing.assert_array_equal(turned.truth_of("disc"), data.truth_of("disc")[:, :, ::-1])
-    np.testing.assert_allclose(turned.truth["marks"][..., 1], points[..., 1])
-    noisy = replace(Augmentation.none(), noise=1.0)
-    first, second = (altered(data, noisy, seed=0, draw=draw).images for draw in (0, 1))
-    assert (first != second).any()
-    assert (first[2] != first[3]).any()  # a picture that is there twice is altered twice
 
 
 def test_batches_from_processes_are_those_from_threads(data):

@@ -15,7 +15,6 @@ from training.datasets.cross_validation import CrossValidation
 from training.datasets.vessels import VesselDataSet
 from training.fitting.run_folder import check_same_task
 from training.fitting.start import initial_model
-from training.input.augment_workers import altered
 from training.input.augmentation import Augmentation
 from training.recipe import Phase, Recipe
 from training.report.evaluated_runs import read_runs
@@ -88,20 +87,6 @@ def test_a_run_finds_by_the_threshold_with_the_best_f1_of_the_pictures_that_vali
     assert scores["scores"]["pixel_f1"]["value"] == pytest.approx(f1_score(y, said >= threshold))
     assert scores["scores"]["pixel_auroc"]["value"] == pytest.approx(roc_auc_score(y, said), abs=0.01)
     assert evaluate(run, cache=cache, replicates=20) == json.loads(json.dumps(scores))  # again: the same
-
-
-def test_a_threshold_for_other_cameras_is_chosen_on_altered_pictures(recipe, tmp_path, runs):
-    _, cache = runs
-    darker = replace(Augmentation.none(), gamma=1.0, gamma_exponent=(1.4, 1.4), horizontal_flip=1.0)
-    run = random_run(tmp_path / "run", replace(recipe, augmentation=darker, threshold_draws=2), 1)
-    chosen = evaluate(run, cache=cache, replicates=20)["mask_thresholds"]["vessels"]
-    assert chosen["chosen"] == "the best F1 of pixels on 2 validation images of 1 patients, each altered 2 times"
-    model, altering = load_run(run)
-    images = altered(altering.data.load("validation", altering.spec(), cache), darker, altering.seed)
-    truth, said = images.truth_of("vessels"), predict(model, images, 4)["vessels"]
-    y, said = truth[truth != 255], said[truth != 255]
-    best = max(f1_score(y, said >= each) for each in np.quantile(said, np.linspace(0, 0.999, 200)))
-    assert f1_score(y, said >= chosen["thresholds"]["VES"]) > best - 0.01
 
 
 def test_folds_are_scored_by_their_own_thresholds_and_choose_one_for_the_network_of_all(runs, recipe):
