@@ -4,7 +4,7 @@
 PYTHON ?= python3
 WORKERS ?= 2
 # What PyTorch and JAX repeat: all numerics, and of each kind of network one; TensorFlow runs every network.
-NEUTRAL = -m "not tensorflow_only" tests/losses tests/models tests/test_keras_compat.py tests/test_weights.py
+NEUTRAL = -m "not long and not tensorflow_only" tests/losses tests/models tests/test_keras_compat.py tests/test_weights.py
 
 # Some machines ask Python to keep no compiled modules: each program that a test starts would compile ours again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -25,8 +25,9 @@ test: .venv/ready
 	KERAS_BACKEND=torch .venv/bin/python -m pytest -n $(WORKERS) --dist worksteal $(NEUTRAL)
 	KERAS_BACKEND=jax .venv/bin/python -m pytest -n $(WORKERS) --dist worksteal $(NEUTRAL)
 
-## the proofs of docs/proofs.md at their full counts: hours
+## what is long: the tests on several devices and others, then the proofs of docs/proofs.md at their full counts: hours
 soak: .venv/ready
+	.venv/bin/python -m pytest -m long tests
 	.venv/bin/python tests/proofs/fuzz.py --count 10000
 	.venv/bin/python tests/proofs/frames.py --count 10000
 	.venv/bin/python tests/proofs/idempotency.py --count 1000

@@ -12,9 +12,14 @@ from keras_realmnet.tasks.task import Task
 
 __all__ = ["PointsContract"]
 
+SIDE = 256
+
 
 class PointsContract(KindContract[Points]):
-    """Distances between the places that Keras and the artifact give, in pixels of the model's square.
+    """Distances between the places that Keras and the artifact give, in 256ths of the side.
+
+    That is what the first network of points saw. A larger picture, which another network needs beside, or which is
+    looked at reduced, asks for no more of a place in the eye.
 
     Of points with a confidence those count that either finds: elsewhere the place says nothing. `found_changed`: images
     in which a point is found by one alone.
@@ -25,9 +30,9 @@ class PointsContract(KindContract[Points]):
     """
 
     figures: ClassVar = {
-        "max_pixels": AtMost("largest distance of a point in model pixels", "max_pixels"),
-        "mean_pixels": AtMost("mean distance of points in model pixels", "mean_pixels"),
-        "p99_pixels": AtMost("99th percentile of the distances of points in model pixels", "p99_pixels"),
+        "max_pixels": AtMost("largest distance of a point in 256ths of the side", "max_pixels"),
+        "mean_pixels": AtMost("mean distance of points in 256ths of the side", "mean_pixels"),
+        "p99_pixels": AtMost("99th percentile of the distances of points in 256ths of the side", "p99_pixels"),
         "found_changed": Share("images' found points", "change_rate"),
     }
     changes: ClassVar = {"mean_distance": Change("mean_distance", "mean distance", "mean distance")}
@@ -42,8 +47,10 @@ class PointsContract(KindContract[Points]):
         "mean, px": lambda values, _: f"{values['mean_pixels']:.2g}",
         "found or not changed": lambda values, images: f"{values['found_changed']} of {images}",
     }
-    drawn_as = ("distance to Keras, model pixels", "images × points")
-    decoding = Decoding("max_pixels", 0.5, "move a point by up to … model pixels", "largest distance of a point, px")
+    drawn_as = ("distance to Keras, 256ths of the side", "images × points")
+    decoding = Decoding(
+        "max_pixels", 0.5, "move a point by up to … 256ths of the side", "largest distance of a point, 256ths"
+    )
 
     def compare(self, name: str, task: Task, size: int, expected: Prediction, received: Prediction) -> Values:
         distance = self.drawn(name, task, size, expected, received)
@@ -52,7 +59,7 @@ class PointsContract(KindContract[Points]):
         return {**largest_mean_p99("pixels", distance[~np.isnan(distance)]), "found_changed": int(changed.sum())}
 
     def drawn(self, name: str, task: Task, size: int, expected: Prediction, received: Prediction) -> Array:
-        apart = (received[name][..., :2].astype("float64") - expected[name][..., :2]) * size
+        apart = (received[name][..., :2].astype("float64") - expected[name][..., :2]) * SIDE
         either = _found(task.outputs[name], expected[name]) | _found(task.outputs[name], received[name])
         return np.where(either, np.hypot(apart[..., 0], apart[..., 1]), np.nan)
 

@@ -169,12 +169,12 @@ def test_a_rim_may_move_by_a_pixel_and_no_part_may_go():
     assert measure({"m": spots}, {"m": fewer}, task, image)["dice"] == pytest.approx(2 / 3)
 
 
-def test_points_are_compared_in_pixels_of_the_square_where_one_is_found():
+def test_points_are_compared_in_256ths_of_the_side_where_one_is_found():
     expected, images = made_up()
 
     def moved(values):
-        values[0, 0, 0] += 3 / SIZE
-        values[0, 0, 1] += 4 / SIZE
+        values[0, 0, 0] += 3 / 256
+        values[0, 0, 1] += 4 / 256
         values[1, 1, 2] = 0.1  # not found any more
         return values
 
@@ -186,7 +186,7 @@ def test_points_are_compared_in_pixels_of_the_square_where_one_is_found():
     away = changed(lost, marks=lambda values: values + np.array([0.5, 0, 0]))
     assert measure(lost, away, TASK, images, replicates=0).values["marks"]["max_pixels"] == 0
     told = measure(expected, changed(expected, marks=moved), TASK, images, replicates=0).violations("float32")
-    assert "marks: largest distance of a point in model pixels is 5, allowed 0.05" in told
+    assert "marks: largest distance of a point in 256ths of the side is 5, allowed 0.05" in told
     assert "marks: 1 of 40 images' found points changed, allowed 0" in told
 
 

@@ -46,14 +46,14 @@ def test_the_backends_start_alike(one_jax_device):
         np.testing.assert_allclose(losses, on_tensorflow, atol=1e-3)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_four_jax_devices_are_one(one_jax_device):
     """The global batch is one, BatchNorm's statistics too: the losses are those of one device."""
     four = first_losses(8, backend="jax", devices=4, XLA_FLAGS="--xla_force_host_platform_device_count=4")
     np.testing.assert_allclose(four, one_jax_device[:8], atol=1e-3)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_jax_processes_are_one(one_jax_device):
     """As on two machines: each feeds its half of every batch, and both see the losses of one device."""
     with socket.socket() as free:
@@ -86,7 +86,7 @@ print(json.dumps([first_losses.main(2, 2, 1), first_losses.halves()]))
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="TensorFlow's own strategy")
 def test_tensorflow_devices_normalize_their_own_part():
     """Two devices, half a batch each: the first loss is the mean of the halves', each normalized by itself."""
