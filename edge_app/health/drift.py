@@ -56,9 +56,12 @@ class Drift:
         """A line for people; None where nothing has changed."""
         if not self.changed:
             return None
+        names = ", ".join(name.replace("_", " ") for name in self.changed)
+        camera = self.changed != (OUTCOMES,)  # else the pictures look as ever
+        look = "camera, lens and export settings" if camera else "who is photographed, and at the results"
         return (
-            f"pictures from {self.sender} are no longer like the reference pictures of {self.bundle}: "
-            f"{', '.join(name.replace('_', ' ') for name in self.changed)}. Look at camera, lens and export settings"
+            f"pictures from {self.sender} are no longer like the reference pictures of {self.bundle}: {names}. "
+            f"Look at {look}"
         )
 
 

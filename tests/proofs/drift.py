@@ -2,6 +2,7 @@
 
     python tests/proofs/drift.py bundles/realmnet-demo --recipe phantom_5m_224
     python tests/proofs/drift.py bundles/palm-lite --same palm224/val --every-second --changed idrid=idrid_fovea_dr
+    python tests/proofs/drift.py bundles/palm-lite --mix 0.1:0.3
 
 Pictures like those of a bundle's reference, some altered as another camera would show them (of a recipe, those of its
 validation split), and others, go once through the path of the box: quality, features, outcome. Streams of them are
@@ -10,6 +11,10 @@ feature distances, of each index, and of the outcomes. Stated: the mean number o
 next in streams without a change (average run length, from all alarms and pictures of the streams), and after a change
 behind pictures without one the median and the 90th percentile of the pictures until it is found, and the share that
 is found within 500.
+
+With `--mix BEFORE:AFTER` only the share of referrals changes, all pictures look the same: a box whose reference is its
+clinic's own, of as many pictures as the bundle's. Each stream has a reference of its own, drawn from the share before,
+since that is known only as well as so many pictures tell. Independent of any picture, so that none is read.
 """
 
 import argparse
@@ -35,6 +40,7 @@ from keras_realmnet.screening.bundle.bundle import Bundle
 from keras_realmnet.tasks.reference import Reference
 
 WITHIN = 500  # pictures after the change
+MIX_WITHIN = 2000  # the same of a change of outcomes alone, which is found later
 
 
 class Stream:
@@ -77,11 +83,36 @@ def alarms(before: Stream, after: Stream, streams: int, length: int, seed: int) 
 
 
 def _index(bins: np.ndarray, usual: np.ndarray, lead: int) -> np.ndarray:
-    """Whether the index of the last `IMAGES` passes its limit after each picture behind the lead."""
-    one_hot = np.eye(len(usual), dtype=np.int32)[bins]
-    sums = one_hot.cumsum(axis=1)
+    """Whether the index of the last `IMAGES` passes its limit after each picture behind the lead. `usual`: counts
+    (bins,), or (streams, 1, bins) of references of the same size."""
+    number = usual.shape[-1]
+    sums = np.eye(number, dtype=np.int32)[bins].cumsum(axis=1)
     counts = sums[:, lead:] - sums[:, : sums.shape[1] - lead]
-    return drift.psi(usual, counts) > drift.psi_limit(len(usual), int(usual.sum()), drift.IMAGES)
+    limit = drift.psi_limit(number, int(usual.sum(axis=-1).max()), drift.IMAGES)
+    return np.asarray(drift.psi(usual, counts) > limit)
+
+
+def mix_warnings(before: float, after: float, usual: int, streams: int, length: int, seed: int) -> np.ndarray:
+    """Whether the index of outcomes warns after each picture (streams, length), where the share of referrals goes from
+    `before`, in a reference of `usual` pictures and in the lead, to `after`."""
+    rng = np.random.default_rng(seed)
+    referred = rng.binomial(usual, before, size=(streams, 1, 1))
+    lead = rng.random((streams, drift.IMAGES)) < before
+    drawn = np.concatenate([lead, rng.random((streams, length)) < after], axis=1)
+    return _index(drawn.astype(np.intp), np.concatenate([usual - referred, referred], axis=-1), drift.IMAGES)
+
+
+def report_mix(before: float, after: float, usual: int, streams: int, length: int) -> None:
+    limit = drift.psi_limit(2, usual, drift.IMAGES)
+    without = mix_warnings(before, before, usual, streams, length, seed=0)
+    first = until_found(mix_warnings(before, after, usual, streams, MIX_WITHIN, seed=1))
+    said = [f"within {within:,}: {(first <= within).mean():.0%}" for within in (100, 200, WITHIN, MIX_WITHIN)]
+    median, most = (f"{when:,.0f}" for when in np.quantile(first, (0.5, 0.9), method="higher"))
+    print(
+        f"referrals {before:.0%} to {after:.0%}, a reference of {usual} (limit {limit:.2f}): one false alarm in "
+        f"{run_length(without):,.0f} of {without.size:,} pictures, warned of {without.any(axis=1).mean():.1%} of "
+        f"{streams} streams; found after {median} pictures in the median, {most} in 9 of 10; {', '.join(said)}"
+    )
 
 
 def run_length(warns: np.ndarray) -> float:
@@ -126,14 +157,20 @@ def main() -> None:
     parser.add_argument("--same", type=Path, action="append", help="pictures like those of the reference")
     parser.add_argument("--every-second", action="store_true", help="of them, as `export reference` holds them out")
     parser.add_argument("--changed", action="append", default=[], help="NAME=FOLDER of another camera")
+    parser.add_argument("--mix", action="append", default=[], help="BEFORE:AFTER, shares of referrals; no pictures")
     parser.add_argument("--most", type=int, default=10**6, help="of a recipe, pictures of each split")
     parser.add_argument("--streams", type=int, default=200)
     parser.add_argument("--length", type=int, default=5000)
     options = parser.parse_args()
     bundle = Bundle.load(options.bundle)
     reference = bundle.task.reference
-    if reference is None or (options.recipe is None) == (options.same is None):
-        parser.error("a bundle with a reference is needed, and --same or --recipe")
+    if reference is None or sum(map(bool, (options.recipe, options.same, options.mix))) != 1:
+        parser.error("a bundle with a reference is needed, and --same, --recipe or --mix")
+    for mix in options.mix:
+        before, after = map(float, mix.split(":"))
+        report_mix(before, after, sum(reference.outcomes.values()), options.streams, options.length)
+    if options.mix:
+        return
     output, runtime = open_with_features(bundle)
 
     def described(pictures: Iterable[Picture]) -> Described:

@@ -147,6 +147,21 @@ def test_a_change_of_camera_is_told_and_metered_without_a_patient(tmp_path, fill
     store.close()
 
 
+def test_a_change_of_outcomes_alone_is_told_and_metered(tmp_path, fill, reference):
+    store = Store(tmp_path / "box")
+    fill(store, drift.IMAGES, refer=0.6)
+    [found] = drift.drifts(store, [Bundle(reference)])
+    assert found.changed == ("outcomes",)
+    assert found.warning.endswith("of tiny: outcomes. Look at who is photographed, and at the results")
+    text = Metrics(Config(data_dir=tmp_path / "box"), store, [Bundle(reference)]).render().decode()
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    assert {s.labels["measure"] for s in samples if s.name == "realmnet_box_drift_index" and s.value > 1} == {
+        "outcomes"
+    }
+    assert [s.value for s in samples if s.name == "realmnet_box_drift_warning"] == [1]
+    store.close()
+
+
 def test_a_bundle_without_a_reference_is_not_compared(tmp_path, fill):
     store = Store(tmp_path / "box")
     fill(store, 3)
