@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from export.commands.bundles import add, bundle, reference
+from export.commands.bundles import add, bundle, needs, reference
 from export.commands.calibration import calibrate
 from export.commands.cards import card
 from export.commands.contract import sensitivity, verify
@@ -17,7 +17,20 @@ from keras_realmnet.command_line import ShowVersion, run
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", add_completion=False)
 
 # In the order of the help.
-COMMANDS = (bundle, add, reference, calibrate, card, onnx, tensorrt, verify, benchmark, sensitivity, explanations)
+COMMANDS = (
+    bundle,
+    add,
+    needs,
+    reference,
+    calibrate,
+    card,
+    onnx,
+    tensorrt,
+    verify,
+    benchmark,
+    sensitivity,
+    explanations,
+)
 
 
 @app.callback()

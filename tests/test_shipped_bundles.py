@@ -73,6 +73,12 @@ def test_a_bundle_tells_which_pictures_it_knows(name):
     assert reference.note(float(reference.distance(runtime.predict(noise)["features"])[0])) is not None
 
 
+def test_the_grade_of_macula_centred_photographs_needs_the_macula():
+    needs = {path.name: Bundle.load(path).task.needs for path in BUNDLES}
+    assert needs.pop("lesions-lite") == ("macula",)
+    assert set(needs.values()) == {()}
+
+
 def test_what_is_known_of_pixels_takes_no_more_room_than_it_must():
     """Rounded to 1 / 4096, the golden masks of 1.3 million pixels are small; a grade is as it was."""
     bundle = Bundle.load(ROOT / "bundles" / "lesions-lite")

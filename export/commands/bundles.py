@@ -9,7 +9,7 @@ from export.commands.options import must_exist, names_of, tell
 from export.commands.tables import print_artifacts, print_parity
 from keras_realmnet.errors import RealMNetError
 
-__all__ = ["add", "bundle", "reference"]
+__all__ = ["add", "bundle", "needs", "reference"]
 
 
 def bundle(
@@ -191,3 +191,35 @@ def reference(
         f"at a false-alarm rate of {false_alarm_rate:.0%}"
     )
     print(f"written: {made.directory}; its digest is now {made.digest[:16]}…")
+
+
+def needs(
+    directory: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of the bundle.")],
+    version: Annotated[str, typer.Option(help="New version of the bundle: it decides otherwise.")],
+    shown: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NEED]...", help="What a picture must show: macula. Without: nothing."),
+    ] = None,
+) -> None:
+    """Tell a bundle what a picture must show, else it is of insufficient quality for this bundle (docs/gradability.md).
+
+    Only bundle.json and what follows from it are written anew; models and golden output stay, byte for byte.
+
+    [bold]Example[/bold]
+
+    python -m export needs bundles/mine macula --version 2
+    """
+    from dataclasses import replace
+
+    from export.bundling.cards.keeping import write_cards
+    from keras_realmnet.screening.bundle.bundle import Bundle
+    from keras_realmnet.screening.bundle.writing import refit
+
+    before = Bundle.load(directory)
+    try:
+        task = replace(before.task, needs=tuple(shown or ()))
+    except ValueError as error:
+        raise RealMNetError(f"{directory}: {error}") from error
+    made = refit(before, task, {}, version)
+    write_cards(made)
+    print(f"written: {directory}, version {made.version}; its digest is now {made.digest[:16]}…")

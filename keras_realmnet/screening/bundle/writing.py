@@ -152,10 +152,10 @@ def add_artifacts(
 
 
 def refit(bundle: Bundle, task: Task, scores: Mapping[str, Any], version: str) -> Bundle:
-    """`bundle` with other numbers between output and rule, and another rule; models and golden output stay.
+    """`bundle` with other numbers between output and rule, another rule, other needs; models and golden output stay.
 
     Args:
-        task: that of the bundle with another `fitted` and `rule`.
+        task: that of the bundle with another `fitted`, `rule` and `needs`.
         scores: JSON-safe, what was measured with it; in the place of those of the same name.
         version: the new one: it decides otherwise.
 
@@ -163,8 +163,10 @@ def refit(bundle: Bundle, task: Task, scores: Mapping[str, Any], version: str) -
         ValueError: a task that asks for anything else.
         RealMNetError: the bundle in the folder is no longer `bundle`, or as `write_bundle`; nothing has changed.
     """
-    if replace(task, fitted=bundle.task.fitted, rule=bundle.task.rule) != bundle.task:
-        raise ValueError(f"the task of {bundle.name!r} expected, with another rule alone. Received: {task.name!r}")
+    if replace(task, fitted=bundle.task.fitted, rule=bundle.task.rule, needs=bundle.task.needs) != bundle.task:
+        raise ValueError(
+            f"the task of {bundle.name!r} expected, with another rule or other needs alone. Received: {task.name!r}"
+        )
     directory = bundle.directory
     with FolderChange(directory, BUNDLE_FILE, named_files) as change:
         document = _unchanged(bundle)

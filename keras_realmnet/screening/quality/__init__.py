@@ -6,7 +6,7 @@ ever a negative result. The thresholds separate the pictures named beside them; 
 clinic, and no reader study stands behind them.
 """
 
-from keras_realmnet.screening.quality.gate import assess, fitting, margin
+from keras_realmnet.screening.quality.gate import assess, fitting, gate_facts, margin
 from keras_realmnet.screening.quality.kind import MODALITIES, MODALITY_NAMES
 from keras_realmnet.screening.quality.macula import fovea_away
 from keras_realmnet.screening.quality.measures import REDUCED_SIZE
@@ -22,6 +22,7 @@ __all__ = [
     "assess",
     "fitting",
     "fovea_away",
+    "gate_facts",
     "margin",
     "shortfall_from_dict",
 ]

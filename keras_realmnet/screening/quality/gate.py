@@ -1,18 +1,21 @@
 """The gate: measures held against limits. Another kind of picture first, then what the right kind shows."""
 
 from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from keras_realmnet.screening.image_io import ImageSource
 from keras_realmnet.screening.quality.content import content_limits, content_reasons
-from keras_realmnet.screening.quality.kind import ASPECT, MODALITIES, kind_reasons
+from keras_realmnet.screening.quality.kind import ASPECT, MODALITIES, kind_limits, kind_reasons
 from keras_realmnet.screening.quality.macula import MACULA, macula_distance
 from keras_realmnet.screening.quality.measures import look, measure
 from keras_realmnet.screening.quality.verdict import Quality
 
-__all__ = ["assess", "fitting", "margin"]
+__all__ = ["assess", "fitting", "gate_facts", "margin"]
+
+VERSION = 2  # raise it where what is measured, or judged by no `Limit`, changes: figures of before are then told as old
 
 
 def assess(image: NDArray[np.uint8], source: ImageSource | None, modality: str, needs: Collection[str] = ()) -> Quality:
@@ -57,6 +60,12 @@ def margin(measures: Mapping[str, float], modality: str) -> float:
     limits = [*content_limits(modality), *ASPECT]
     limits += [MACULA] if MACULA.measure in measures else []
     return min(limit.margin(measures) for limit in limits)
+
+
+def gate_facts(modality: str, needs: Collection[str] = ()) -> dict[str, Any]:
+    """What verdicts follow from beside the picture, JSON-safe: "version", and "limits" as (measure, bound, limit)."""
+    limits = [*kind_limits(modality), *content_limits(modality), *([MACULA] if "macula" in needs else [])]
+    return {"version": VERSION, "limits": [[each.measure, each.bound, each.limit] for each in limits]}
 
 
 def fitting(image: NDArray[np.uint8], source: ImageSource | None, modalities: Iterable[str]) -> tuple[str, ...]:

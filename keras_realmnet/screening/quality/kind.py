@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from keras_realmnet.screening.image_io import ImageSource
 from keras_realmnet.screening.quality.verdict import Limit, Reason, Shortfall
 
-__all__ = ["MODALITIES", "MODALITY_NAMES", "kind_reasons"]
+__all__ = ["ASPECT", "MODALITIES", "MODALITY_NAMES", "kind_limits", "kind_reasons"]
 
 MODALITY_NAMES = {  # what a model was trained for, and how people call one such picture
     "uwf_red_green": "red/green ultra-widefield picture",
@@ -86,6 +86,11 @@ SINGLE_CHANNELS = {"RED", "GREEN", "BLUE"}  # as a value of ImageType: one chann
 UWF_MANUFACTURER = "OPTOS"
 # Ophthalmic and external-camera photography, other, secondary capture.
 PHOTOGRAPHIC_MODALITIES = {"OP", "XC", "OT", "SC"}
+
+
+def kind_limits(modality: str) -> tuple[Limit, ...]:
+    """What every picture of a modality keeps, beside ranges that hold together."""
+    return (*COMMON, *ASPECT, *((CORNERS,) if modality == "colour_fundus" else ()))
 
 
 def kind_reasons(measures: Mapping[str, float], source: ImageSource | None, modality: str) -> list[Reason]:

@@ -68,7 +68,7 @@ def test_a_bundle_is_calibrated_by_its_own_engine(bundle, cache):
     self_check(made, open_runtime(made))
     with pytest.raises(RealMNetError, match="was changed since it was read"):
         refit(bundle, fitting.task, {}, "again")
-    with pytest.raises(ValueError, match="with another rule alone"):
+    with pytest.raises(ValueError, match="with another rule or other needs alone"):
         refit(made, replace(made.task, modality="colour_fundus"), {}, "again")
 
 

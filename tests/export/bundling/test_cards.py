@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,8 @@ from export.bundling.cards.sbom import REQUIREMENTS, SBOM_FILE, pinned, sbom
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.bundle.bundle import Bundle
 from keras_realmnet.screening.bundle.writing import add_artifacts
+from keras_realmnet.screening.quality import gate
+from keras_realmnet.screening.quality.content import BRIGHTNESS, content_limits
 from tests.training.scoring.clinic.made_up import cohort
 from training.scoring.clinic.figures import clinic_figures
 from training.scoring.clinic.kept import CLINIC_FILE, keep_in_bundle, read_kept
@@ -120,6 +123,34 @@ def test_a_card_shows_the_clinic_figures_and_says_where_they_are_of_an_earlier_s
     path.write_text("[]")
     with pytest.raises(RealMNetError, match=r"clinic\.json: not what the command clinic writes"):
         model_card(bundle)
+
+
+def test_figures_of_before_a_change_of_the_gate_are_told_as_old(bundle, monkeypatch):
+    keep_in_bundle(bundle, bundle.default_artifact, "one picture made up", clinic_figures(cohort(rp=1)))
+    assert "measure again" not in model_card(bundle)
+    stricter = replace(BRIGHTNESS, limit=BRIGHTNESS.limit + 1)
+    with monkeypatch.context() as patched:
+        patched.setattr(gate, "content_limits", lambda modality: (stricter, *content_limits(modality)[1:]))
+        assert "measure again" in model_card(bundle)
+    monkeypatch.setattr(gate, "VERSION", gate.VERSION + 1)
+    assert "measure again" in model_card(bundle)
+
+
+def test_the_command_tells_a_bundle_what_a_picture_must_show(bundle, capsys, tmp_path):
+    assert main(["needs", str(bundle.directory), "macula", "--version", "2"]) == 2
+    assert "only a point 'FOVEA' tells where the macula is" in capsys.readouterr().err
+    folder = shutil.copytree(BUNDLES[0].parent / "palm-lite", tmp_path / "palm")
+    files = {path: path.read_bytes() for path in (folder / "int8.tflite", folder / "golden.npz")}
+    before = Bundle.load(folder)
+    assert main(["needs", str(folder), "macula", "--version", "2"]) == 0
+    made = Bundle.load(folder)
+    assert (made.version, made.task) == ("2", replace(before.task, needs=("macula",)))
+    assert made.digest[:16] in capsys.readouterr().out
+    assert stale_cards(made) == []
+    assert "A picture must show the macula" in (folder / CARD_FILE).read_text("utf-8")
+    assert main(["needs", str(folder), "--version", "3"]) == 0
+    assert Bundle.load(folder).task == before.task
+    assert {path: path.read_bytes() for path in files} == files
 
 
 def test_the_command_writes_both_and_checks_them(bundle, capsys):

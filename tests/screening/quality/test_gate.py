@@ -1,5 +1,7 @@
 """The gate: other kinds of pictures are not analysed, poor ones are insufficient, good ones pass."""
 
+import hashlib
+import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +11,19 @@ import numpy as np
 import pytest
 
 from keras_realmnet.screening.image_io import ImageSource, read_image
-from keras_realmnet.screening.quality import MODALITIES, REDUCED_SIZE, Quality, Shortfall, assess, fitting
+from keras_realmnet.screening.quality import (
+    MODALITIES,
+    REDUCED_SIZE,
+    Quality,
+    Shortfall,
+    assess,
+    fitting,
+    gate,
+    gate_facts,
+    kind,
+    macula,
+)
+from keras_realmnet.screening.quality import measures as measuring
 from training.phantoms.cohorts import EXPORT_SIZES
 from training.phantoms.phantom import render
 
@@ -50,6 +64,42 @@ def test_phantoms_of_all_sizes_are_gradable(width: int) -> None:
         assert quality.measures["blue_ratio"] < 0.22
         assert all(isinstance(value, float) and np.isfinite(value) for value in quality.measures.values())
         assert assess(image, None, CAMERA).verdict == "not_analysed"
+
+
+def test_facts_of_the_gate_are_its_version_and_its_limits() -> None:
+    plain, needing = gate_facts(CAMERA), gate_facts(CAMERA, ("macula",))
+    assert plain["version"] == needing["version"] == gate.VERSION
+    assert [each for each in needing["limits"] if each not in plain["limits"]] == [["macula_distance", "at most", 0.53]]
+    assert ["sharpness", "at least", 0.43] in plain["limits"]
+    assert ["sharpness", "at least", 0.37] in gate_facts(UWF)["limits"]
+
+
+def test_what_is_measured_is_that_of_the_version() -> None:
+    """Where one of these changes, `gate.VERSION` must rise, and the new measures and constants stand here."""
+    measures = assess(camera_picture(), None, CAMERA, ("macula",)).measures
+    known = {
+        "brightness": 148.896,
+        "saturation": 0.705,
+        "green_ratio": 0.531,
+        "blue_ratio": 0.559,
+        "roundness": 1.0,
+        "uncovered": 0.991,
+        "circle": 0.978,
+        "sharpness": 0.963,
+        "vessel_contrast": 24.773,
+        "readable": 1.0,
+        "contrast_upper_left": 10.036,
+        "macula_distance": 0.42,
+    }
+    assert {name: measures[name] for name in known} == pytest.approx(known, rel=5e-3)
+    numbers = {
+        f"{module.__name__}.{name}": value
+        for module in (kind, macula, measuring)
+        for name, value in vars(module).items()
+        if name.isupper() and np.array(value).dtype.kind in "if"
+    }
+    digest = hashlib.sha256(json.dumps(numbers, sort_keys=True).encode()).hexdigest()
+    assert (gate.VERSION, digest[:16]) == (2, "03c3202c12b40b04")
 
 
 def test_measures_of_a_known_picture() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.bundle.bundle import Bundle
+from keras_realmnet.screening.quality import gate_facts
 
 __all__ = ["CLINIC_FILE", "decides", "keep_in_bundle", "read_kept", "write_kept"]
 
@@ -18,13 +19,15 @@ CLINIC_FILE = "clinic.json"
 
 
 def decides(bundle: Bundle, artifact: str | None = None) -> str:
-    """SHA-256 over all of a bundle that its decisions follow from: the model, its input, and what its answer means.
+    """SHA-256 over all that a bundle's decisions follow from: gate, model, its input, and what its answer means.
 
-    A reference that refuses no picture, and outputs for that or for explanations, are no part of it.
+    The gate is that of the program as it is; what it refuses is a retake. A reference that refuses no picture, and
+    outputs for that or for explanations, are no part of it.
     """
     task, reference = bundle.task, bundle.task.reference
     told = task.to_dict()
     parts = {
+        "gate": gate_facts(task.modality, task.needs),
         "model": bundle.artifact(artifact).sha256,
         "preprocessing": bundle.spec.hash,
         "outputs": {name: output.to_dict() for name, output in task.trained.items()},
