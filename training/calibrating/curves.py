@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 
 from keras_realmnet.errors import DataSetError
-from keras_realmnet.tasks.fitted.calibration import Calibration, Curve, Isotonic, Platt, Temperature, logit
+from keras_realmnet.tasks.fitted.calibration import SMALLEST, Calibration, Curve, Isotonic, Platt, Temperature, logit
 from keras_realmnet.tasks.outputs import Grades, Labels
 from training.scoring.arrays import Array
 
@@ -81,24 +81,26 @@ def choose_calibration(
     on: str,
     methods: Sequence[str] = METHODS,
 ) -> tuple[Calibration | None, Mapping[str, Any]]:
-    """The kind of curve with the least Brier score on images of patients that it was not fitted on, fitted on all.
+    """The kind of curve with the least log loss on images of patients that it was not fitted on, fitted on all.
+
+    The log loss, which curves are fitted by, punishes sure errors most: a curve that says never where something is.
 
     Args:
         predicted, truth: (n, labels). patients: (n,). on: what the images are, for people.
 
     Returns:
-        The calibration, None where the network's own probabilities have the least; and the Brier score, the mean over
+        The calibration, None where the network's own probabilities have the least; and the log loss, the mean over
         labels, of each method and of "none".
     """
     patients = np.asarray(patients)
     folds = list(GroupKFold(FOLDS, shuffle=True, random_state=0).split(predicted, groups=patients))
-    scores = {"none": _brier(predicted, truth)}
+    scores = {"none": _log_loss(predicted, truth)}
     for method in methods:
         held_out = np.empty(predicted.shape, np.float64)
         for learned, left in folds:
             fold = fit_calibration(output, method, predicted[learned], truth[learned])
             held_out[left] = fold.apply(output, predicted[left])
-        scores[method] = _brier(held_out, truth)
+        scores[method] = _log_loss(held_out, truth)
     best = min(scores, key=lambda name: scores[name])
     if best == "none":
         return None, scores
@@ -106,9 +108,10 @@ def choose_calibration(
     fitted = fit_calibration(output, best, predicted, truth)
     left = [code for code, curve in fitted.curves.items() if curve == AS_IT_IS]
     but = f"; too few images for {', '.join(left)}, which stays as it is" if left else ""
-    chosen = f"{best}, of the least Brier score in {FOLDS} folds by patient ({told}){but}, on {on}"
+    chosen = f"{best}, of the least log loss in {FOLDS} folds by patient ({told}){but}, on {on}"
     return replace(fitted, chosen=chosen), scores
 
 
-def _brier(predicted: Array, truth: Array) -> float:
-    return float(np.nanmean(np.nanmean((predicted - truth) ** 2, axis=0)))
+def _log_loss(predicted: Array, truth: Array) -> float:
+    given = np.clip(np.where(truth == 1, predicted, 1 - predicted), SMALLEST, 1)  # to what is true
+    return float(np.nanmean(np.nanmean(np.where(np.isnan(truth), np.nan, -np.log(given)), axis=0)))

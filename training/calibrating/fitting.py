@@ -126,7 +126,7 @@ def fit_task(task: Task, validation: Validation, settings: Settings = Settings()
         found, scores = choose_calibration(
             output, first.predicted[name], first.truth[name], first.patients, str(first), settings.methods
         )
-        report[f"brier of {name}, cross-validated"] = dict(scores)
+        report[f"log loss of {name}, cross-validated"] = dict(scores)
         if found is not None:
             curves[name] = found
     calibrated = replace(task, fitted=Fitted(curves))

@@ -41,7 +41,7 @@ def calibrate(
 ) -> None:
     """Fit calibration, thresholds and what makes a negative result uncertain, on validation images.
 
-    Temperature, Platt or isotonic, whichever has the least Brier score in folds by patient. Writes calibration.json
+    Temperature, Platt or isotonic, whichever has the least log loss in folds by patient. Writes calibration.json
     into the run folder, which a bundle of the run takes in, and measures on the test images: calibration error and
     Brier score before and after, decisions of patients, coverage. A result that is not certain enough to be negative
     is uncertain: a person must look.

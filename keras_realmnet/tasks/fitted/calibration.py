@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from keras_realmnet.tasks.fields import by_kind, from_json
 from keras_realmnet.tasks.outputs import Grades, Labels
 
-__all__ = ["CURVES", "Calibration", "Curve", "Isotonic", "Platt", "Temperature", "logit"]
+__all__ = ["CURVES", "SMALLEST", "Calibration", "Curve", "Isotonic", "Platt", "Temperature", "logit"]
 
 SMALLEST = 1e-7  # a sigmoid in float32 is 1 from there to 1 on: its logit would be infinite
 
