@@ -1,8 +1,9 @@
 """One finding of drawn photographs, guided by simulated annotators, for the box: EfficientNet-Lite0, 256 px.
 
 Command:  python -m training fit --recipe guided_phantom --out runs/guided_phantom
-Duration: not measured; made for a quarter of an hour on one core
-Score:    not run yet
+Duration: 12 minutes on one of 2 busy cores (TensorFlow)
+Score:    exudates, 300 held-out drawings: AUROC .978 (95 % interval .959 to .992) and activation in region, of true
+          positives, .930 (.911 to .945); without guidance .981 (.963 to .994) and .477 (.446 to .508) (docs/guided.md)
 
 Hard exudates lie in the macula; haemorrhages are spread over all regions: --set data.finding=HE.
 
