@@ -1,8 +1,9 @@
 """Optic disc and cup for the box, by cross-validation on Drishti-GS: EfficientNet-Lite0 from ImageNet, 320 px.
 
 Command:  python -m training fit --recipe disc_cup_lite --data DRISHTI_GS --fold 1/5 --out runs/disc_cup_lite_1
-Duration: not measured; made for six minutes a fold on one core
-Score:    not run yet
+Duration: 9 to 21 minutes a fold on one of 2 very busy cores (TensorFlow)
+Score:    5 folds, 71 pictures: Dice of the disc .952 (95 % interval .946 to .958), of the cup .887 (.867 to .903); mean
+          error of the vertical ratio .084 (.066 to .103) (docs/refuge.md)
 
 DRISHTI_GS is for research use only: weights that have learned from it are not shipped. The cup is looked for inside of
 the disc; the ratio of their heights is a measure of the task, so the box states it.
