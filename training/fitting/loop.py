@@ -142,10 +142,10 @@ def _train_phase(
 
 def _make_means_of_losses(model: keras.Model, batches: TrainingBatches) -> None:
     """TensorFlow traces a step once more if the first time makes variables, as the means of several losses are."""
-    if keras.backend.backend() == "tensorflow" and isinstance(model.output, dict):
-        _, truth = batches[0]
+    if keras.backend.backend() == "tensorflow" and isinstance(model.output, dict) and len(model.output) > 1:
+        images, truth = batches[0]
         said = {end: np.zeros((1, *output.shape[1:]), np.float32) for end, output in model.output.items()}
-        model.compute_loss(y={name: values[:1] for name, values in truth.items()}, y_pred=said)
+        model.compute_loss(images[:1], {name: each[:1] for name, each in truth.items()}, said, training=False)
 
 
 def _callbacks(
