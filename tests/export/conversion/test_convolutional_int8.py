@@ -209,7 +209,7 @@ def test_what_cannot_be_quantized_is_refused(pictures, tmp_path, classifier):
         to_onnx_int8_convolutional(newest, tmp_path / "no.onnx", pictures, target="openvino")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_imagenet_features_of_fundus_photographs_stay_near(shared, tmp_path):
     """Of EfficientNet-Lite0 with its ImageNet weights, calibrated on 32 of PALM's photographs, measured on 32 others.
 

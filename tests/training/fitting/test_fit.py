@@ -148,7 +148,7 @@ def steps_done(out: Path) -> int:
     return len(log.read_text().splitlines()) if log.is_file() else 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_killed_or_out_of_disk_a_run_ends_with_the_same_weights(tmp_path):
     """18 steps in three epochs; SIGKILL at a random one, then no room for a checkpoint, then to the end."""
     whole = tiny_run(tmp_path / "whole")

@@ -171,6 +171,7 @@ def test_one_network_for_lesions_and_a_grade(tmp_path):
     assert set(graded._compile_config.config["loss"]) == {"grade"}
 
 
+@pytest.mark.long
 def test_lesion_net_and_the_grades_beside_it_as_published(guided, folder, tmp_path):
     """On a smaller encoder; the second epoch brings no gain: the learning rate falls, and the loss becomes the dual."""
     lesions = load_recipe("lesion_net_16s")
