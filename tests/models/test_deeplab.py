@@ -94,6 +94,7 @@ def test_what_is_not_halved_is_dilated(stride, side):
     assert convolutions(model) == expected
 
 
+@pytest.mark.long
 def test_it_learns_is_saved_and_deployed(tmp_path):
     model = made(32, depths=[1, 1, 1, 1])
     pixels = images(2, 32)
