@@ -70,7 +70,7 @@ def clinic(tmp_path_factory):
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_from_pictures_to_a_bundle_that_screens(clinic):
     steps = {words[2]: words for words in commands(blocks("sh")[0])}
     assert list(steps) == ["datasets", "fit", "evaluate", "predict", "bundle", "screen"]
