@@ -18,7 +18,9 @@ __all__ = ["OutlineCoding", "enclosed"]
 Array = NDArray[Any]
 
 LEAST, SHARE = 20, 0.25  # a line differs from the picture by so much of 255, and by this share of what differs most
-GAPS = (1, 2, 4, 8, 16)  # px to either side by which lines are thickened so that they close, one after the other
+# Pixels to either side by which lines are thickened so that they close, one after the other; first not at all, or a
+# rim as narrow as a line would close, too.
+GAPS = (0, 1, 2, 4, 8, 16)
 CLOSED = 0.9  # of the convex hull of all lines, what the outer one encloses: less, and it has a gap
 SPECK = 0.1  # of the longest line's extent: what is shorter is noise of compression
 REGION = 0.02  # of the disc's area: what is smaller is no cup, but lies between lines that touch
