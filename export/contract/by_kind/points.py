@@ -12,7 +12,7 @@ from keras_realmnet.tasks.task import Task
 
 __all__ = ["PointsContract"]
 
-SIDE = 256
+SIDE = 256  # of which distances are parts, whatever the model's square has
 
 
 class PointsContract(KindContract[Points]):
@@ -24,8 +24,8 @@ class PointsContract(KindContract[Points]):
     Of points with a confidence those count that either finds: elsewhere the place says nothing. `found_changed`: images
     in which a point is found by one alone.
 
-    int8 moves a point by a quarter of a pixel in the mean. Where a point can hardly be seen its heat map is wide, and
-    int8 weights alone move it by pixels, away from Keras but not from the truth (docs/palm.md): so the mean has the
+    int8 moves a point by a quarter of one in the mean. Where a point can hardly be seen its heat map is wide, and int8
+    weights alone move it by several, away from Keras but not from the truth (docs/palm.md): so the mean has the
     narrow limit, and the 99th percentile a wider one.
     """
 
@@ -42,9 +42,9 @@ class PointsContract(KindContract[Points]):
         "int8": {"max_pixels": None, "mean_pixels": 0.5, "p99_pixels": 2.0, "change_rate": 0.005},
     }
     cells: ClassVar = {
-        "max, px": lambda values, _: f"{values['max_pixels']:.2g}",
-        "99 %, px": lambda values, _: f"{values['p99_pixels']:.2g}",
-        "mean, px": lambda values, _: f"{values['mean_pixels']:.2g}",
+        "max, 1/256": lambda values, _: f"{values['max_pixels']:.2g}",
+        "99 %, 1/256": lambda values, _: f"{values['p99_pixels']:.2g}",
+        "mean, 1/256": lambda values, _: f"{values['mean_pixels']:.2g}",
         "found or not changed": lambda values, images: f"{values['found_changed']} of {images}",
     }
     drawn_as = ("distance to Keras, 256ths of the side", "images × points")
