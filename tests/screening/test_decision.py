@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from keras_realmnet.screening.decision import Analysis, Summary, decide, eye_summary, patient_summary
 from keras_realmnet.screening.preprocessing import FieldGeometry
 from keras_realmnet.screening.quality import Quality
+from keras_realmnet.screening.quality.macula import MACULA
 from keras_realmnet.screening.record import ScreeningRecord
 from keras_realmnet.tasks.fitted.calibration import Calibration, Platt
 from keras_realmnet.tasks.fitted.doubts import LabelSets, MissedRisk
@@ -90,7 +91,7 @@ def test_a_network_that_answers_where_the_fovea_is_tells_whether_the_macula_is_s
     for x, confidence, outcome, reason in [
         (0.5, 0.9, "described", "Described"),
         (0.7, 0.9, "described", "Described"),
-        (0.9, 0.9, "insufficient", "the fovea is 0.80 of the field's radius from its middle (at most 0.50)"),
+        (0.9, 0.9, "insufficient", f"the fovea is 0.80 of the field's radius from its middle (at most {MACULA.limit:.2f})"),
         (0.5, 0.2, "insufficient", "the fovea was not found"),
     ]:
         said = {"points": np.array([[x, 0.5, confidence]], np.float32)}
