@@ -1,7 +1,7 @@
 """Masks as a DICOM Segmentation on the source image's pixels: BINARY, one segment for each label of the task.
 
 The segments are filled from the outlines that the record holds, so that a record suffices to make them: to a fraction
-of a pixel of the network's mask, without holes.
+of a pixel of the network's mask, with the holes of what branches.
 """
 
 from collections.abc import Sequence
@@ -51,7 +51,7 @@ def segmentation(record: ScreeningRecord, source: Dataset, revision: int = 1) ->
         raise RealMNetError("A segmentation needs a mask; none was found in this image")
     evidence = evidence_of(source)
     width, height = int(record.source["width"]), int(record.source["height"])
-    segments = [filled(mask.outlines, (height, width)) for mask in masks]
+    segments = [filled(mask.borders, (height, width)) for mask in masks]
     document: Any = SegmentationObject(
         [_stand_in(evidence, source, (height, width))],
         np.stack(segments, axis=-1)[None],
@@ -76,15 +76,15 @@ def segmentation(record: ScreeningRecord, source: Dataset, revision: int = 1) ->
     return finished(document, record, source)
 
 
-def filled(outlines: Sequence[Polygon], size_hw: tuple[int, int]) -> NDArray[np.uint8]:
-    """1 for every pixel whose centre lies inside of a polygon, uint8 of shape (h, w).
+def filled(borders: Sequence[Polygon], size_hw: tuple[int, int]) -> NDArray[np.uint8]:
+    """1 for every pixel whose centre lies inside of an odd number of polygons, uint8 of shape (h, w).
 
     OpenCV's fillPoly also fills the pixels that the outline only touches: a disc of 5 pixels' radius grows by 29 %.
     """
     height, width = size_hw
     crossings = np.zeros((height, width + 1), np.uint8)
-    for outline in outlines:
-        corners = np.array(outline, np.float64)
+    for border in borders:
+        corners = np.array(border, np.float64)
         for (x0, y0), (x1, y1) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
             if y0 > y1:
                 x0, y0, x1, y1 = x1, y1, x0, y0

@@ -61,7 +61,7 @@ def lines(record: ScreeningRecord) -> list[Line]:
         if isinstance(each, PointFinding):
             line = replace(line, form="cross")
         elif isinstance(each, MaskFinding) and line.style is not None:
-            form = line.style.form if len(each.outlines) > 1 else None
+            form = line.style.form if each.in_parts else None
             line = replace(line, form=form, where=_where(each, findings), share=_share(each))
         table.append(line)
     return table
@@ -105,7 +105,7 @@ def _share(mask: MaskFinding) -> str:
 
 def has_parts(record: ScreeningRecord) -> bool:
     """Whether lesions are marked that are seen on a large picture only: masks of several parts."""
-    return any(isinstance(each, MaskFinding) and len(each.outlines) > 1 for each in record.located)
+    return any(isinstance(each, MaskFinding) and each.in_parts for each in record.located)
 
 
 @singledispatch
@@ -124,7 +124,7 @@ def _grade(grade: GradeFinding) -> tuple[str, str, bool]:
 def _mask(mask: MaskFinding) -> tuple[str, str, bool]:
     if not mask.found:
         return FOUND_CODES[False][1], "", False
-    parts = f"Found, {len(mask.outlines)} parts" if len(mask.outlines) > 1 else FOUND_CODES[True][1]
+    parts = f"Found, {len(mask.outlines)} parts" if mask.in_parts else FOUND_CODES[True][1]
     certainty = "" if mask.probability is None else f"mean probability {mask.probability:.2f}"
     return ", ".join(filter(None, (parts, _share(mask)))), certainty, True
 

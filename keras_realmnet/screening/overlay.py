@@ -3,8 +3,9 @@
 A line is drawn around the evidence for a label that reaches its threshold, and for no other: what the rule did not
 find is not outlined as if it had. Structures, lesions and landmarks are marked wherever they were found. Lines can be
 read by the colour-blind and on a black-and-white print, and leave the colours of the retina inside of them as they
-are. Where the model looked for a label that stays below its threshold, and where evidence is to be seen by degrees
-(the page's class maps, the heat map), the image is tinted; never under marks, which are findings.
+are; only what branches, as vessels do, is laid over with its colour. Where the model looked for a label that stays
+below its threshold, and where evidence is to be seen by degrees (the page's class maps, the heat map), the image is
+tinted; never under marks, which are findings.
 """
 
 import io
@@ -30,6 +31,7 @@ from keras_realmnet.tasks.task import Task
 
 __all__ = [
     "COLOUR",
+    "COVERED",
     "DIMMED",
     "LEVELS",
     "Evidence",
@@ -88,6 +90,7 @@ GAP = 12  # px between the panels
 LINE, THIN = 2.0, 1.4  # px in a picture of PANEL px, of a line; THIN where there are many
 AROUND = 5.0  # px in a picture of PANEL px between the parts of a mask and the line around them
 METRICS = {"round": cv2.DIST_L2, "square": cv2.DIST_C, "diamond": cv2.DIST_L1}
+COVERED = 0.6  # opacity of the colour over what branches
 CROSS = 14.0  # px in a picture of PANEL px, half an arm of the cross at a point
 BETWEEN = STYLES[2].colour  # of the lines between regions
 NAME = 22.0  # px in a picture of PANEL px, height of a name beside a finding
@@ -232,9 +235,9 @@ def draw_marks(
     """Draws findings that have a place into `picture`, uint8 RGB or RGBA (h, w, channels), a copy of one of that size.
 
     A line along the border of a mask of one part, in the mask's style (see `styled`), lines around those of a mask of
-    several, and a cross for each point, on black. A microaneurysm of a few pixels is seen so, and is not painted over;
-    one line runs around parts that lie together. The name stands beside a point, and beside a mask of one part; what a
-    mask of several parts is, a legend tells.
+    several, the style's colour over a mask that branches, and a cross for each point, on black. A microaneurysm of a
+    few pixels is seen so, and is not painted over; one line runs around parts that lie together. The name stands beside
+    a point, and beside a mask of one part; what another mask is, a legend tells.
 
     Args:
         findings: all of the picture; those without a place are passed over, but a mask keeps its style.
@@ -248,7 +251,10 @@ def draw_marks(
     lines: list[tuple[NDArray[np.float64], Style, float]] = []  # each with its width in pixels of a picture of PANEL px
     for finding, style in styled(findings):
         if isinstance(finding, MaskFinding) and finding.found:
-            parts = [(np.array(outline) + 0.5) * factor - 0.5 for outline in finding.outlines]
+            parts = [(np.array(outline) + 0.5) * factor - 0.5 for outline in finding.borders]
+            if finding.holes is not None:
+                _cover(picture, parts, style.colour)
+                continue
             if len(parts) == 1:
                 x, y = parts[0].T
                 names.append((x.min(), x.max(), y.min(), finding.name))
@@ -269,6 +275,19 @@ def draw_marks(
         for dash in dashes(line, style.dash * unit):
             draw_line(picture, dash, (*style.colour, *opaque), inner)
     write_names(picture, names, NAME * unit)
+
+
+def _cover(picture: NDArray[np.uint8], borders: Sequence[NDArray[np.float64]], colour: Colour) -> None:
+    """Lays a colour over what lies inside of an odd number of polygons, (n, 2) each."""
+    part = 1 << (bits := 4)  # of a pixel
+    inside = np.zeros(picture.shape[:2], np.uint8)
+    cv2.fillPoly(inside, [np.round(border * part).astype(np.int32) for border in borders], 255, cv2.LINE_AA, bits)
+    weight = (inside * np.float32(COVERED / 255))[..., None]
+    if picture.shape[2] == 3:
+        picture[...] = picture * (1 - weight) + np.array(colour, np.float32) * weight + 0.5
+    else:  # over a picture that lies below
+        picture[inside > 0, :3] = colour
+        picture[..., 3] = np.maximum(picture[..., 3], weight[..., 0] * 255 + 0.5)
 
 
 def draw_regions(picture: NDArray[np.uint8], eye: Eye, source: tuple[int, int]) -> None:

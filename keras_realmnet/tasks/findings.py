@@ -104,7 +104,9 @@ class GradeFinding(Finding):
 class MaskFinding(Finding):
     """Where a structure or a kind of lesion lies.
 
-    outlines: of each part, holes not drawn; none where nothing was found. share: of the illuminated field that it
+    outlines: of each part; none where nothing was found. holes: the borders of what a structure that branches encloses
+    and is not; None of any other, whose parts have none. A pixel is inside where an odd number of all of them is
+    around it. share: of the illuminated field that it
     covers, 0 to 1; None in pictures whose projection stretches areas. probability: the mean inside of it; None where
     nothing was found.
     """
@@ -114,10 +116,21 @@ class MaskFinding(Finding):
     outlines: tuple[Polygon, ...]
     share: float | None = None
     probability: float | None = None
+    holes: tuple[Polygon, ...] | None = None
 
     @property
     def found(self) -> bool:
         return bool(self.outlines)
+
+    @property
+    def borders(self) -> tuple[Polygon, ...]:
+        """All polygons, of parts and of holes."""
+        return self.outlines + (self.holes or ())
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether there are several parts that are told one by one, as lesions are."""
+        return len(self.outlines) > 1 and self.holes is None
 
 
 @dataclass(frozen=True)
@@ -182,11 +195,12 @@ def finding_from_dict(values: Any) -> Finding:
         fields["concept"] = from_json(Concept, fields["concept"], "a concept")
     if fields.get("signs") is not None:
         fields["signs"] = _codes(fields["signs"])
-    try:
-        if "outlines" in fields:
-            fields["outlines"] = tuple(tuple((x, y) for x, y in outline) for outline in fields["outlines"])
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"outlines are lists of corners (x, y): {error}") from error
+    for name in ("outlines", "holes"):
+        if fields.get(name) is not None:
+            try:
+                fields[name] = tuple(tuple((x, y) for x, y in outline) for outline in fields[name])
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{name} are lists of corners (x, y): {error}") from error
     return from_json(kind, fields, f"a finding of kind {kind.kind!r}")
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from keras_realmnet.tasks.findings import Polygon
 from keras_realmnet.tasks.outputs import Masks
 
-__all__ = ["binary_mask", "found_masks", "outlines_of", "polygons"]
+__all__ = ["binary_mask", "borders_of", "found_masks", "outlines_of", "polygons"]
 
 CORNER = 0.35  # px of the mask: how far an outline may run from the mask's border
 
@@ -46,16 +46,25 @@ def binary_mask(probability: NDArray[Any], threshold: float, single: bool) -> ND
     return np.asarray(cv2.drawContours(np.zeros_like(mask), contours, -1, 1, cv2.FILLED), np.uint8)
 
 
-def outlines_of(mask: NDArray[np.uint8]) -> list[NDArray[np.float64]]:
+def borders_of(mask: NDArray[np.uint8]) -> tuple[list[NDArray[np.float64]], list[NDArray[np.float64]]]:
+    """The borders of all parts of a mask (h, w), those in holes of others too, and of all holes; as `outlines_of`."""
+    _, beside = cv2.connectedComponents(np.pad(1 - mask, 1, constant_values=1), connectivity=4)
+    holes = ((beside != beside[0, 0]) & (beside != 0))[1:-1, 1:-1].astype(np.uint8)
+    return outlines_of(mask, nested=True), outlines_of(holes, nested=True)
+
+
+def outlines_of(mask: NDArray[np.uint8], nested: bool = False) -> list[NDArray[np.float64]]:
     """The border of each part of a mask (h, w): corners (n, 2), x and y in its pixels, along the pixels' outer edges.
 
-    What lies in a hole of another part is inside of that part's border and has none.
+    Not `nested`: what lies in a hole of another part is inside of that part's border and has none.
 
     Each is traced enlarged four times, so that a part of one pixel has an area, too; a corner is left out where the
     border is straight to within CORNER.
     """
     fine = 4
-    parts, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    parts, links = cv2.findContours(mask, cv2.RETR_CCOMP if nested else cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    if parts and nested:
+        parts = [part for part, (*_, parent) in zip(parts, links[0], strict=True) if parent < 0]  # not those of holes
     outlines = []
     for part in parts:
         left, top, width, height = cv2.boundingRect(part)

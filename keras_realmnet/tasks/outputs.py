@@ -119,7 +119,8 @@ class Masks(Output):
     largest part counts, without holes. `threshold`: the probability from which a pixel belongs to it, one for all
     labels or one for each, in their order (`thresholds`). `within`: pairs of codes, (inner, outer): the inner structure
     lies inside of the outer one, as the cup in the disc, and a pixel of it belongs to both; so they are not exclusive.
-    `masks.found_masks` does all of that.
+    `masks.found_masks` does all of that. `branching`: structures that enclose what they are not, as vessels do: what is
+    found has holes, and pictures show what it covers instead of a line around it.
     """
 
     kind: ClassVar[str] = "masks"
@@ -130,6 +131,7 @@ class Masks(Output):
     single: bool = False
     threshold: Thresholds = 0.5
     within: tuple[tuple[str, str], ...] = ()
+    branching: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.threshold, list):  # JSON's
@@ -140,6 +142,8 @@ class Masks(Output):
                 f"`threshold` must lie in (0, 1), one number or one for each of {', '.join(self.labels.codes)}. "
                 f"Received: {self.threshold!r}"
             )
+        if self.branching and self.single:
+            raise ValueError("masks are `single`, whose holes are filled, or `branching`, not both")
         object.__setattr__(self, "within", tuple(map(tuple, self.within)))  # JSON has lists
         inner, outer = ([pair[k] for pair in self.within if len(pair) == 2] for k in (0, 1))
         known = set(self.labels.codes)
@@ -173,9 +177,9 @@ class Masks(Output):
         return 1, None, None, self.channels
 
     def to_dict(self) -> dict[str, Any]:
-        """As of any output; without `within` where there is none, so that earlier releases read it."""
-        values = super().to_dict()
-        return values if self.within else {name: value for name, value in values.items() if name != "within"}
+        """As of any output; without `within` and `branching` where they say nothing: earlier releases read it."""
+        silent = {name for name in ("within", "branching") if not getattr(self, name)}
+        return {name: value for name, value in super().to_dict().items() if name not in silent}
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from keras_realmnet.screening.quality import MODALITIES
 from keras_realmnet.tasks.fields import from_json
 from keras_realmnet.tasks.findings import Finding, GradeFinding, LabelFinding, MaskFinding, PointFinding
 from keras_realmnet.tasks.fitted.fitted import Fitted
-from keras_realmnet.tasks.masks import found_masks, outlines_of, polygons
+from keras_realmnet.tasks.masks import borders_of, found_masks, outlines_of, polygons
 from keras_realmnet.tasks.measures import MeasureOf, ShareOfField, measure_from_dict
 from keras_realmnet.tasks.outputs import Features, Grades, Labels, Maps, Masks, Output, Points, output_from_dict
 from keras_realmnet.tasks.reference import Reference, reference_from_dict
@@ -357,12 +357,14 @@ def _masks(
         share = None
         if field_of_view is not None and field_of_view.any():
             share = float(mask[field_of_view].sum() / field_of_view.sum())
+        outlines, holes = borders_of(mask) if output.branching else (outlines_of(mask), None)
         yield MaskFinding(
             output=name,
             vocabulary=output.labels.name,
             code=label.code,
             name=label.name,
-            outlines=polygons([geometry.to_source(corners) for corners in outlines_of(mask)]),
+            outlines=polygons([geometry.to_source(corners) for corners in outlines]),
+            holes=None if holes is None else polygons([geometry.to_source(corners) for corners in holes]),
             share=share,
             probability=float(inside[..., k][mask > 0].mean()) if mask.any() else None,
             concept=label.concept,

@@ -86,12 +86,13 @@ def test_a_network_that_answers_where_the_fovea_is_tells_whether_the_macula_is_s
     task = Task(
         "landmarks", "colour_fundus", {"points": Points(LabelSet("fundus", (FOVEA,)), confidence=True)}, NoReferral()
     )
+    away = f"the fovea is 0.80 of the field's radius from its middle (at most {MACULA.limit:.2f})"
     needing = replace(task, needs=("macula",))
     square = np.full((100, 100, 3), 90, np.uint8)
     for x, confidence, outcome, reason in [
         (0.5, 0.9, "described", "Described"),
         (0.7, 0.9, "described", "Described"),
-        (0.9, 0.9, "insufficient", f"the fovea is 0.80 of the field's radius from its middle (at most {MACULA.limit:.2f})"),
+        (0.9, 0.9, "insufficient", away),
         (0.5, 0.2, "insufficient", "the fovea was not found"),
     ]:
         said = {"points": np.array([[x, 0.5, confidence]], np.float32)}

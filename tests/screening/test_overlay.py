@@ -1,6 +1,7 @@
 """The overlay picture: layout, and a contour where the class map is high and nowhere else."""
 
 import io
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.image_io import read_image
 from keras_realmnet.screening.overlay import (
     COLOUR,
+    COVERED,
     DENSEST,
     GAP,
     LESIONS,
@@ -205,6 +207,27 @@ def test_a_lesion_has_its_own_style_whatever_else_is_there():
 def several(code: str, places: list[tuple[float, float]], side: float) -> MaskFinding:
     outlines = [box_mask(code, x, y, side).outlines[0] for x, y in places]
     return MaskFinding("masks", "set", code, code, tuple(outlines), share=0.0123)
+
+
+def test_what_branches_is_covered_and_what_it_encloses_is_not():
+    """A frame of 10 px of 60, on grey and on a transparent layer; it has no name and no line."""
+    frame = replace(box_mask("VES", 100, 100, 60), holes=box_mask("VES", 110, 110, 40).outlines)
+    assert not frame.in_parts
+    [(_, style)] = styled([frame])
+    for factor in (1, 2):
+        height, width = SIZE[0] * factor, SIZE[1] * factor
+        picture = marked(np.full((height, width, 3), 90, np.uint8), (frame,), SIZE)
+        layer = np.zeros((height, width, 4), np.uint8)
+        draw_marks(layer, (frame,), SIZE)
+        for drawn in ((picture != 90).any(axis=-1), layer[..., 3] > 0):
+            assert drawn[104 * factor, 130 * factor]
+            assert not drawn[130 * factor, 130 * factor]
+        assert layer[..., 3].sum() / (COVERED * 255) == pytest.approx(
+            (60**2 - 40**2) * factor**2, rel=0.15
+        )  # a line more
+        covered = COVERED * np.array(style.colour) + (1 - COVERED) * 90
+        np.testing.assert_allclose(picture[104 * factor, 130 * factor], covered, atol=1)
+        np.testing.assert_allclose(layer[104 * factor, 130 * factor], [*style.colour, COVERED * 255], atol=1)
 
 
 @pytest.mark.parametrize("code", ["MA", "HE", "EX"])

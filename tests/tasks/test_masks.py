@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from edge_app.present.segmentation import filled
 from keras_realmnet.screening.preprocessing import FieldGeometry
-from keras_realmnet.tasks.masks import binary_mask, found_masks, outlines_of
+from keras_realmnet.tasks.masks import binary_mask, borders_of, found_masks, outlines_of, polygons
 from keras_realmnet.tasks.measures import VerticalRatio
 from keras_realmnet.tasks.outputs import Masks, output_from_dict
 from keras_realmnet.tasks.rules import NoReferral
@@ -39,6 +40,37 @@ def test_outlines_enclose_what_the_mask_holds(width, height, seed, density):
     assert len(outlines) == len(contours)
     cv2.drawContours(filled, contours, -1, 1, cv2.FILLED)
     assert (inside == (filled > 0)).mean() > 0.97  # corners of a chessboard touch
+
+
+@settings(max_examples=60)
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 10_000), st.floats(0.02, 0.98))
+def test_borders_of_what_branches_give_its_mask_back(width, height, seed, density):
+    """With parts in holes, and holes in these; an odd number of borders is around a pixel of the mask."""
+    mask = (np.random.default_rng(seed).random((height, width)) < density).astype(np.uint8)
+    outlines, holes = borders_of(mask)
+    assert len(outlines) == ndimage.label(mask, TOUCHING)[1]
+    beside, _ = ndimage.label(np.pad(1 - mask, 1, constant_values=1))
+    assert len(holes) == ndimage.label(beside > beside[0, 0], TOUCHING)[1]
+    wrong = (filled(polygons([*outlines, *holes]), mask.shape) != mask).sum()
+    assert wrong <= max(3, 0.03 * mask.size)  # corners of a chessboard touch
+
+
+def test_a_ring_with_a_dot_in_it_is_drawn_again_as_it_was():
+    mask = np.zeros((40, 40), np.uint8)
+    cv2.circle(mask, (20, 20), 15, 1, 3)
+    mask[19:22, 18:23] = 1
+    outlines, holes = borders_of(mask)
+    assert (len(outlines), len(holes)) == (2, 1)
+    np.testing.assert_array_equal(filled(polygons([*outlines, *holes]), mask.shape), mask)
+    assert [part.tolist() for part in outlines_of(mask)] == [outlines[0].tolist()]
+
+
+def test_masks_branch_or_are_single():
+    with pytest.raises(ValueError, match="`single`, whose holes are filled, or `branching`"):
+        Masks(DISC, single=True, branching=True)
+    branching = Masks(DISC, branching=True)
+    assert output_from_dict(branching.to_dict()) == branching
+    assert "branching" not in Masks(DISC).to_dict()
 
 
 def test_a_single_structure_is_its_largest_part_without_holes():

@@ -170,4 +170,4 @@ def _output(output: LabelsOutput | GradesOutput | MasksOutput | PointsOutput, vo
     if isinstance(output, PointsOutput):
         return Points(labels, confidence=output.confidence)
     within = tuple((inner.code, outer.code) for inner, outer in output.within)
-    return Masks(labels, exclusive=output.exclusive, single=output.single, within=within)
+    return Masks(labels, exclusive=output.exclusive, single=output.single, within=within, branching=output.branching)

@@ -28,7 +28,13 @@ from training.tasks.motion import IGNORE
 __all__ = ["VesselDataSet"]
 
 OUTPUT = "vessels"
-_FIELDS = {"layout": one_of(*LAYOUTS), "observer": count(1), "held_out": number(0, 1, below=True), "seed": count(0)}
+_FIELDS = {
+    "layout": one_of(*LAYOUTS),
+    "observer": count(1),
+    "held_out": number(0, 1, below=True),
+    "seed": count(0),
+    "outside": one_of("unknown", "background"),
+}
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,9 @@ class VesselDataSet:
 
     Outside of the field of view nothing is known: of its mask, or where there is none of the illuminated field as the
     box finds it. `observer`: whose masks, 1 or, where there is a second, 2.
+
+    `outside`: "background" teaches that there are no vessels outside of the field of view. A network that never learns
+    it calls the field's rim a vessel. Only the training split is so; what validates and tests knows nothing there.
 
     The sets are the layout's. Where it has none, a share `held_out` of the patients is dealt to validation and test by
     `seed`, half each; 0: all pictures train, which is what cross-validation cuts into folds. Both eyes of a patient
@@ -50,6 +59,7 @@ class VesselDataSet:
     observer: int = 1
     held_out: float = 0.0
     seed: int = 42
+    outside: str = "unknown"
 
     def __post_init__(self) -> None:
         check_arguments("vessel data", _FIELDS, {name: getattr(self, name) for name in _FIELDS})
@@ -82,11 +92,12 @@ class VesselDataSet:
         nothing = [table.names[k] for k in np.flatnonzero(~known).tolist()]
         tell((*table.notices, *noticed(("pictures of which nothing is known, left out", nothing))))
         masks = {"vessels": mask_identity(table.vessels), "fields": mask_identity(table.fields)}
+        outside = 0 if split == "train" and self.outside == "background" else IGNORE
         images = cached_images(
             f"vessels-{self.layout}",
-            partial(_prepared, spec=spec, vessels=table.vessels, fields=table.fields),
+            partial(_prepared, spec=spec, vessels=table.vessels, fields=table.fields, outside=outside),
             list(zip(table.paths, range(len(table)), strict=True)),
-            identity={"files": file_identity(table.paths), **masks},
+            identity={"files": file_identity(table.paths), **masks, "outside": outside},
             task=self.task,
             truth={},
             names=table.names,
@@ -98,8 +109,10 @@ class VesselDataSet:
         return images.select(rows) if len(rows) else None
 
 
-def _prepared(source: tuple[Path, int], spec: PreprocessSpec, vessels: MaskTruth, fields: MaskTruth) -> Prepared:
-    """The picture of a file and its mask, of which `source` names the row; 255 outside of the field of view.
+def _prepared(
+    source: tuple[Path, int], spec: PreprocessSpec, vessels: MaskTruth, fields: MaskTruth, outside: int
+) -> Prepared:
+    """The picture of a file and its mask, of which `source` names the row; `outside` outside of the field of view.
 
     Raises UnreadableImage and DataSetError, as `read_image` and `MaskTruth.read`.
     """
@@ -109,7 +122,7 @@ def _prepared(source: tuple[Path, int], spec: PreprocessSpec, vessels: MaskTruth
     size = image.source.size
     mask = mask_in_square(vessels.read(row, size), geometry)
     if fields.known[row, 0]:
-        outside = mask_in_square(fields.read(row, size), geometry) != 1
+        inside = mask_in_square(fields.read(row, size), geometry) == 1
     else:
-        outside = ~field_mask(pixels)[..., None]
-    return Prepared(pixels, geometry, size[::-1], {OUTPUT: np.where(outside, IGNORE, mask).astype(np.uint8)})
+        inside = field_mask(pixels)[..., None]
+    return Prepared(pixels, geometry, size[::-1], {OUTPUT: np.where(inside, mask, outside).astype(np.uint8)})

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -54,6 +56,8 @@ def test_outside_of_the_field_of_view_nothing_is_known(tmp_path):
         assert mask.shape == (1, SIDE, SIDE, 1)
         np.testing.assert_array_equal(mask[0, ..., 0], np.where(inside, vessel, IGNORE))
         assert data.load("test", SPEC, tmp_path / "cache") is None
+        learned = replace(data, outside="background").load("train", SPEC, tmp_path / "cache")
+        np.testing.assert_array_equal(learned.truth_of("vessels")[0, ..., 0], inside & vessel)
     assert (VesselDataSet("x", "av_wide").task.modality, VesselDataSet("x", "av_wide").task.measures) == (
         "uwf_red_green",
         (),
@@ -74,6 +78,15 @@ def test_both_eyes_of_a_child_are_in_one_set(chase, tmp_path):
     for parts in (sets, (train, test)):
         patients = [set(images.patients) for images in parts]
         assert sum(map(len, patients)) == len(set().union(*patients)) == 6
+
+
+def test_only_what_trains_knows_that_there_is_nothing_outside(chase, tmp_path):
+    data = replace(chase, held_out=0.4, outside="background")
+    known = {}
+    for split in ("train", "validation", "test"):
+        masks = data.load(split, SPEC, tmp_path / "cache").truth_of("vessels")
+        known[split] = bool((masks != IGNORE).all())
+    assert known == {"train": True, "validation": False, "test": False}
 
 
 def test_a_picture_that_two_data_sets_have_is_not_on_both_sides(tmp_path):
@@ -102,6 +115,7 @@ def test_the_second_observer_is_another_truth(chase, tmp_path):
     [
         ({"layout": "stare"}, r"layout must be drive, .* or folders\. Received: 'stare'"),
         ({"layout": "hrf", "observer": 2}, r"the layout hrf has masks of 1 observer\. Received: observer=2"),
+        ({"outside": "black"}, r"outside must be unknown or background\. Received: 'black'"),
         ({"observer": 0}, r"observer must be a whole number, at least 1\. Received: 0"),
         ({"layout": "drive", "held_out": 0.3}, r"the layout drive has sets of its own\. Received: held_out=0.3"),
     ],

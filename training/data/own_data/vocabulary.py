@@ -55,6 +55,7 @@
     name = "drawn"
     kind = "masks"
     exclusive = false
+    branching = false                   # true, of vessels: what is found encloses what it is not
     folder = "shapes"                   # 17.jpg has 17.json, as LabelMe writes it (training/data/files/shapes.py)
     ignore_shapes = ["unsure"]          # optional: names of shapes where nothing is known
     other_shapes = ["laser scar"]       # optional: of what is not asked for
@@ -266,6 +267,7 @@ class MasksOutput(_Output):
     suffix: Line | None = None
     without_mask: Absent = "unknown"
     single: bool = False
+    branching: bool = False
 
     @model_validator(mode="after")
     def _one_way(self) -> "MasksOutput":

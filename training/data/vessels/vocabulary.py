@@ -9,7 +9,7 @@ __all__ = ["VESSELS", "measures_of"]
 
 # No concept for those of the retina alone is in DICOM's dictionary; its Segmentation states the retina as the site.
 VESSEL = Label("VES", "Retinal vessels", "blood vessels of the retina", Concept("SCT", "59820001", "Blood Vessel"))
-VESSELS = Masks(LabelSet("vessels", (VESSEL,), condition="the vessels of the retina"))
+VESSELS = Masks(LabelSet("vessels", (VESSEL,), condition="the vessels of the retina"), branching=True)
 
 
 def measures_of(modality: str) -> tuple[MeasureOf, ...]:

@@ -11,7 +11,7 @@ where these masks are from; so weights that have learned from them are not shipp
 
 A child of CHASE_DB1 and an eye of HRF validate, as many are tested. The threshold is chosen on the former as the box
 sees pictures, whole and at 960 px, of both cameras together. HRF's eyes are those of vessels_hrf_av, under the same
-ids.
+ids. It learns that there are no vessels beside the field, as the box sees what is there, too.
 
 Ours.
 """
@@ -30,8 +30,8 @@ RECIPE = replace(
     data=CombinedDataSet(
         "vessels",
         parts=(
-            VesselDataSet("chase_db1", layout="chase_db1_folders", held_out=0.2),
-            VesselDataSet("hrf", layout="hrf", held_out=0.34),
+            VesselDataSet("chase_db1", layout="chase_db1_folders", held_out=0.2, outside="background"),
+            VesselDataSet("hrf", layout="hrf", held_out=0.34, outside="background"),
         ),
         repeats=(1, 2),  # fewer pictures, and finer vessels
     ),
