@@ -9,6 +9,10 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from training.memory import keep_freed_memory
+
+keep_freed_memory()  # training in tests takes less time, too
+
 # How long an example takes says what else this machine does, not whether the example is right.
 hypothesis.settings.register_profile("no deadline", deadline=None)
 hypothesis.settings.load_profile("no deadline")

@@ -16,6 +16,7 @@ from training.commands.phantoms import phantom, phantom_study, samples
 from training.commands.prediction import predict, submit_refuge
 from training.commands.report import report
 from training.commands.scores import compare, cross_validation, evaluate, score, score_ratio, score_refuge
+from training.memory import keep_freed_memory
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
 
@@ -43,4 +44,5 @@ def main(args: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     sys.exit(main())

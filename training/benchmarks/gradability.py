@@ -163,7 +163,7 @@ app = typer.Typer(help="How well the gate of quality tells faults.", rich_markup
 
 @app.command()
 def main(
-    phantoms: Annotated[int, typer.Option(min=1, help="Phantoms for each degradation and kind of picture.")] = 12,
+    phantoms: Annotated[int, typer.Option(min=1, help="Phantoms for each degradation and kind of picture.")] = 24,
     width: Annotated[int, typer.Option(min=200, help="Of a picture, in pixels.")] = 512,
     out: Annotated[Path | None, typer.Option(help="Where the picture goes; none is drawn without.")] = None,
     pictures: Annotated[
