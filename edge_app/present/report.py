@@ -32,8 +32,6 @@ from keras_realmnet.tasks.task import Task
 
 __all__ = ["page_environment", "write_report"]
 
-PICTURE = 640  # px, longest side of a picture inside of the report
-
 
 def write_report(
     path: Path,
@@ -119,7 +117,7 @@ def _pictures(record: ScreeningRecord, overlays: Path) -> list[str]:
     if record.overlay is None or Path(record.overlay).name != record.overlay:
         return []
     try:
-        pictures = overlay.panels(overlays / record.overlay, record.panels, PICTURE)
+        pictures = overlay.panels(overlays / record.overlay, record.panels, overlay.SHOWN)
     except RealMNetError:
         return []
     shown = pictures if record.evidence in record.triggered or record.located else pictures[:1]

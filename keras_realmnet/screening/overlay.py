@@ -18,12 +18,21 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.decision import Analysis, Decision
 from keras_realmnet.screening.preprocessing import FieldGeometry
-from keras_realmnet.screening.strokes import BLACK, Colour, dashes, draw_line, stroke_widths, write_centred, write_names
+from keras_realmnet.screening.strokes import (
+    BLACK,
+    Colour,
+    dashes,
+    draw_line,
+    font_of,
+    stroke_widths,
+    write_centred,
+    write_names,
+)
 from keras_realmnet.tasks.findings import Finding, GradeFinding, LabelFinding, MaskFinding, PointFinding, percent
 from keras_realmnet.tasks.outputs import Grades, Labels
 from keras_realmnet.tasks.regions import Eye, eye_in, region_lines, region_names_at
@@ -34,6 +43,7 @@ __all__ = [
     "COVERED",
     "DIMMED",
     "LEVELS",
+    "SHOWN",
     "Evidence",
     "Style",
     "draw",
@@ -83,7 +93,10 @@ LESIONS = {
     for code in codes.split()
 }
 
-PANEL = 1000  # px, longest side of the image in the overlay file
+PANEL = (
+    1000  # px, longest side of the image in the overlay file where something is marked: lines around lesions are thin
+)
+SHOWN = 640  # px, of any other: as large as a report shows it
 TITLE = 60  # px, height of the line of text above the panels
 MARGIN = 12  # px, left and right of it
 GAP = 12  # px between the panels
@@ -163,16 +176,15 @@ def evidence_of(task: Task, analysis: Analysis, decision: Decision, regions: boo
 
 def draw(path: Path, image: NDArray[np.uint8], evidence: Evidence | None) -> None:
     """Writes the overlay JPEG: what it shows, the image (uint8 RGB, (h, w, 3)) and, given `evidence`, its place."""
-    height, width = image.shape[:2]
-    scale = min(1.0, PANEL / max(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    longest = PANEL if evidence is not None and any(mark.found for mark in evidence.marks) else SHOWN
+    small = _reduced(image, longest)
+    size = small.shape[1], small.shape[0]
     shown = [small]
     if evidence is not None and evidence.visible:
         right = small
         if evidence.class_map is not None:
-            mark = outlined if evidence.finding else tinted
-            right = mark(small, strength(evidence.class_map, evidence.geometry, small.shape[:2]))
+            weight = strength(evidence.class_map, evidence.geometry, small.shape[:2])
+            right = outlined(small, weight, longest / PANEL) if evidence.finding else tinted(small, weight)
         if evidence.eye is not None:
             right = np.array(right)
             draw_regions(right, evidence.eye, evidence.geometry.source)
@@ -187,11 +199,27 @@ def draw(path: Path, image: NDArray[np.uint8], evidence: Evidence | None) -> Non
         rows.append([(style, mask.name + shares[mask.code]) for mask, style in masks])
         rows[1] += [(None, "(of the field)")] if any(shares.values()) else []
     for number, row in enumerate(rows):
-        _write_row(canvas, row, (TITLE * (number + 0.5) / len(rows)), 24 if len(rows) == 1 else 20)
+        _write_row(canvas[:TITLE], row, (TITLE * (number + 0.5) / len(rows)), 24 if len(rows) == 1 else 20)
     temporary = path.with_suffix(".part")
     # At full resolution in colour, too: thin lines are told apart by it.
     Image.fromarray(canvas).save(temporary, "JPEG", quality=QUALITY, subsampling=0)
     temporary.replace(path)
+
+
+def _reduced(image: NDArray[np.uint8], longest: int) -> NDArray[np.uint8]:
+    """`image` with its longest side at most `longest` px.
+
+    Halved as often as that is possible, which OpenCV does in a tenth of the time of other averages; the rest, by less
+    than two, is interpolated.
+    """
+    height, width = image.shape[:2]
+    scale = min(1.0, longest / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    while min(height, width) >= 2 and max(height, width) >= 2 * longest:
+        height, width = height // 2, width // 2
+        halves = cv2.resize(image[: 2 * height, : 2 * width], (width, height), interpolation=cv2.INTER_AREA)
+        image = np.asarray(halves, np.uint8)
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
 def legend(findings: Sequence[Finding]) -> list[tuple[MaskFinding, Style]]:
@@ -202,7 +230,7 @@ def legend(findings: Sequence[Finding]) -> list[tuple[MaskFinding, Style]]:
 def _write_row(canvas: NDArray[np.uint8], row: Sequence[tuple[Style | None, str]], middle: float, height: int) -> None:
     """Texts side by side, each behind the form of its style, `height` pixels high, or less where they need it."""
     for size in range(height, 0, -1):
-        font = ImageFont.load_default(size=size)
+        font = font_of(size)
         widths = [font.getlength(text) + (0 if style is None else 1.5 * size) + size for style, text in row]
         if sum(widths) - size <= canvas.shape[1] - 2 * MARGIN:
             break
@@ -274,7 +302,8 @@ def draw_marks(
         draw_line(picture, line, (*BLACK, *opaque), outer)
         for dash in dashes(line, style.dash * unit):
             draw_line(picture, dash, (*style.colour, *opaque), inner)
-    write_names(picture, names, NAME * unit)
+    if names:
+        write_names(picture, names, NAME * unit)
 
 
 def _cover(picture: NDArray[np.uint8], borders: Sequence[NDArray[np.float64]], colour: Colour) -> None:
@@ -371,24 +400,31 @@ def strength(class_map: NDArray[Any], geometry: FieldGeometry, size_hw: tuple[in
     return smooth / peak if peak > 0.0 else np.zeros(size_hw, np.float32)
 
 
-def draw_levels(picture: NDArray[np.uint8], evidence: NDArray[np.float32], black: Colour, white: Colour) -> None:
-    """Draws a line around each of LEVELS of `evidence`, seen on dark and on bright, into `picture` (h, w, channels)."""
+def draw_levels(
+    picture: NDArray[np.uint8], evidence: NDArray[np.float32], black: Colour, white: Colour, size: float = 1.0
+) -> None:
+    """Draws a line around each of LEVELS of `evidence`, seen on dark and on bright, into `picture` (h, w, channels).
+
+    size: of the lines; 1 in a picture of PANEL px.
+    """
     for level, thickness in zip(LEVELS, (1, 3), strict=True):
         lines, _ = cv2.findContours((evidence >= level).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-        for colour, width in ((black, thickness + 4), (white, thickness)):
+        lines = [cv2.approxPolyDP(line, 0.5, closed=True) for line in lines]  # a thick line takes time by its corners
+        inner = max(1, round(thickness * size))
+        for colour, width in ((black, inner + round(4 * size)), (white, inner)):
             cv2.drawContours(picture, lines, -1, colour, width, cv2.LINE_AA)
 
 
-def outlined(image: NDArray[np.uint8], evidence: NDArray[np.float32]) -> NDArray[np.uint8]:
+def outlined(image: NDArray[np.uint8], evidence: NDArray[np.float32], size: float = 1.0) -> NDArray[np.uint8]:
     """`image` dimmed where there is less than half of the most `evidence` (see `strength`), with a line at each level.
 
-    The image itself where there is no positive evidence anywhere.
+    The image itself where there is no positive evidence anywhere. size: of the lines, see `draw_levels`.
     """
     if not evidence.any():
         return image
     picture = np.asarray(cv2.convertScaleAbs(image, alpha=DIMMED), np.uint8)
     cv2.copyTo(image, (evidence >= LEVELS[0]).astype(np.uint8), picture)
-    draw_levels(picture, evidence, (0, 0, 0), (255, 255, 255))
+    draw_levels(picture, evidence, (0, 0, 0), (255, 255, 255), size)
     return picture
 
 
@@ -399,5 +435,5 @@ def opacity(evidence: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 def tinted(image: NDArray[np.uint8], evidence: NDArray[np.float32]) -> NDArray[np.uint8]:
     """`image`, uint8 RGB of shape (h, w, 3), with COLOUR laid over it by `opacity`."""
-    weight = opacity(evidence)[..., None] / np.float32(255)
-    return np.asarray(image * (1 - weight) + np.array(COLOUR, np.float32) * weight + 0.5, np.uint8)
+    weight = opacity(evidence) / np.float32(255)
+    return np.asarray(cv2.blendLinear(image, np.full_like(image, COLOUR), 1 - weight, weight), np.uint8)

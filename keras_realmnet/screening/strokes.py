@@ -1,18 +1,25 @@
 """Lines and names on a picture, seen on dark and on bright."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-__all__ = ["BLACK", "Colour", "dashes", "draw_line", "stroke_widths", "write_centred", "write_names"]
+__all__ = ["BLACK", "Colour", "dashes", "draw_line", "font_of", "stroke_widths", "write_centred", "write_names"]
 
 Colour = tuple[int, ...]
 
 BLACK = (0, 0, 0)
 FEWEST = 4  # dashes of a line: a shorter one has none, its form tells whose it is
+
+
+@lru_cache(maxsize=64)
+def font_of(height: float) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Letters of that height in pixels. Kept, since opening the font takes longer than writing a line with it."""
+    return ImageFont.load_default(size=height)
 
 
 def stroke_widths(width: float) -> tuple[int, int]:
@@ -46,7 +53,7 @@ def write_names(picture: NDArray[np.uint8], names: Sequence[tuple[float, float, 
 
     To the right of it, or to the left where there is no room. height: of the letters, in pixels.
     """
-    font = ImageFont.load_default(size=height)
+    font = font_of(height)
     canvas = Image.fromarray(picture)
     pen, taken = ImageDraw.Draw(canvas), list[tuple[float, float, float]]()
     for begin, end, top, text in names:
@@ -64,7 +71,7 @@ def write_names(picture: NDArray[np.uint8], names: Sequence[tuple[float, float, 
 
 def write_centred(picture: NDArray[np.uint8], names: Mapping[str, tuple[float, float]], height: float) -> None:
     """Each name about its place, x and y, where that lies in the picture and the name has room there."""
-    font = ImageFont.load_default(size=height)
+    font = font_of(height)
     canvas = Image.fromarray(picture)
     pen, around = ImageDraw.Draw(canvas), max(1, round(height / 10))
     for text, (x, y) in names.items():
