@@ -436,4 +436,5 @@ def opacity(evidence: NDArray[np.float32]) -> NDArray[np.uint8]:
 def tinted(image: NDArray[np.uint8], evidence: NDArray[np.float32]) -> NDArray[np.uint8]:
     """`image`, uint8 RGB of shape (h, w, 3), with COLOUR laid over it by `opacity`."""
     weight = opacity(evidence) / np.float32(255)
-    return np.asarray(cv2.blendLinear(image, np.full_like(image, COLOUR), 1 - weight, weight), np.uint8)
+    layer = cv2.merge([np.full(weight.shape, value, np.uint8) for value in COLOUR])
+    return np.asarray(cv2.blendLinear(image, layer, 1 - weight, weight), np.uint8)
