@@ -9,6 +9,11 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+from keras_realmnet.screening.huge_pages import start_again
+
+if __name__ == "__main__" and sys.argv[1:2] == ["screen"]:  # before all that takes time to import
+    start_again()
+
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

@@ -5,14 +5,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edge_app.analysis.screen import FileOrigin, OnAnalysed, Screener
 from edge_app.config import InstalledBundle
 from keras_realmnet.errors import ModelOutOfOrder, RealMNetError
 from keras_realmnet.screening.bundle.artifact import Artifact
 from keras_realmnet.screening.bundle.bundle import Bundle
 from keras_realmnet.screening.engines.base import Prediction
-from keras_realmnet.screening.image_io import LoadedImage, read_image
-from keras_realmnet.screening.quality import fitting
+from keras_realmnet.screening.image_io import ImageSource, LoadedImage, read_image
+from keras_realmnet.screening.quality import Measured, measured
 from keras_realmnet.screening.record import ScreeningRecord
 
 __all__ = ["Models", "described"]
@@ -47,9 +50,10 @@ class Models:
         self._screeners = {screener.bundle.name: replace(screener, regions=regions) for screener in screeners}
         self.out_of_order = dict(out_of_order or {})
         self.regions = regions
-        self._last = LastPicture(read_image)
+        self._last, self._measure = LastPicture(read_image), LastMeasured()
         if len(screeners) > 1:  # they look at the same picture one after the other
-            self._screeners = {name: replace(each, read=self._last) for name, each in self._screeners.items()}
+            once = {"read": self._last, "measure": self._measure}
+            self._screeners = {name: replace(each, **once) for name, each in self._screeners.items()}
 
     @classmethod
     def open(cls, installed: Sequence[InstalledBundle], threads: int | None = None, regions: bool = False) -> "Models":
@@ -101,7 +105,7 @@ class Models:
         modalities = {name: screener.bundle.task.modality for name, screener in self._screeners.items()}
         try:
             picture = next(iter(self._screeners.values())).picture(path, origin, frame)
-            kinds = fitting(picture.pixels, picture.source, dict.fromkeys(modalities.values()))
+            kinds = self._measure(picture.pixels, picture.source).kinds(dict.fromkeys(modalities.values()))
         except Exception:  # the record will say why
             return (self.of(own).bundle.name,)
         return tuple(name for name, kind in modalities.items() if kind in kinds) or (self.first,)
@@ -160,4 +164,18 @@ class LastPicture:
             self._asked = asked
         if isinstance(self._answer, Exception):
             raise self._answer
+        return self._answer
+
+
+class LastMeasured:
+    """Measures pictures and keeps what it found in the last one until another is asked for."""
+
+    def __init__(self) -> None:
+        self._asked: tuple[tuple[int, ...], ImageSource] | None = None
+        self._answer: Measured | None = None
+
+    def __call__(self, pixels: NDArray[np.uint8], source: ImageSource) -> Measured:
+        asked = pixels.shape, source  # which tells the file's contents and the picture in it; not the pixels: memory
+        if self._answer is None or asked != self._asked:
+            self._answer, self._asked = measured(pixels, source), asked
         return self._answer

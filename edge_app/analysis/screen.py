@@ -31,7 +31,7 @@ from keras_realmnet.screening.image_io import (
     read_image,
 )
 from keras_realmnet.screening.preprocessing import preprocess
-from keras_realmnet.screening.quality import assess
+from keras_realmnet.screening.quality import Measured, measured
 from keras_realmnet.screening.record import ScreeningRecord
 from keras_realmnet.screening.runtimes import Runtime, open_runtime, self_check
 
@@ -69,13 +69,15 @@ class FileOrigin:
 class Screener:
     """A verified bundle with one opened artifact, ready to screen.
 
-    `read`: what reads a picture, as `read_image`. `regions`: whether overlays show the regions of the posterior pole.
+    `read`: what reads a picture, as `read_image`. `measure`: what measures it for the verdict on its quality, as
+    `measured`. `regions`: whether overlays show the regions of the posterior pole.
     """
 
     bundle: Bundle
     runtime: Runtime
     artifact: str
     read: Callable[..., LoadedImage] = read_image
+    measure: Callable[[NDArray[np.uint8], ImageSource], Measured] = measured
     regions: bool = False
 
     @classmethod
@@ -164,7 +166,8 @@ class Screener:
             loaded = self.picture(path, origin, facts["frame"])
         facts.update(_source_facts(loaded.source))
         with timed("quality"):
-            quality = assess(loaded.pixels, loaded.source, bundle.task.modality, bundle.task.looked_for)
+            seen = self.measure(loaded.pixels, loaded.source)
+            quality = seen.quality(bundle.task.modality, bundle.task.looked_for)
         facts["quality"] = dict(quality.measures)
 
         analysis = None

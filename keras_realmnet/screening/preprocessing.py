@@ -182,13 +182,14 @@ def find_field(image: NDArray[np.uint8], threshold: int) -> Box:
     )
     reduced = cv2.resize(samples, (columns, rows), interpolation=cv2.INTER_AREA)
     mask = cv2.morphologyEx(_bright(reduced, threshold), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-    _, _, parts, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    parts = parts[1:]  # the first is the background
-    if len(parts) == 0 or parts[:, cv2.CC_STAT_AREA].max() < MIN_FIELD * rows * columns:
+    count, parts = cv2.connectedComponents(mask, connectivity=8)
+    areas = np.bincount(parts.ravel(), minlength=count)
+    areas[0] = 0  # the background
+    if areas.max() < MIN_FIELD * rows * columns:
         return 0, 0, width, height
-    parts = parts[parts[:, cv2.CC_STAT_AREA] >= MIN_PART * parts[:, cv2.CC_STAT_AREA].max()]
-    left, top = (parts[:, (cv2.CC_STAT_LEFT, cv2.CC_STAT_TOP)].min(axis=0) * step).tolist()
-    right, bottom = ((parts[:, :2] + parts[:, 2:4]).max(axis=0) * step).tolist()
+    large = (areas >= MIN_PART * areas.max()).astype(np.uint8)
+    x, y, across, down = cv2.boundingRect(large[parts])
+    left, top, right, bottom = x * step, y * step, (x + across) * step, (y + down) * step
 
     def edge(at: int, limit: int, axis: int) -> tuple[int, int]:
         """First and last + 1 line with enough bright pixels within two reduced pixels of `at`, along `axis`."""

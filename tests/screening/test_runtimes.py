@@ -1,9 +1,7 @@
 """Engines behind `predict`: values against a NumPy computation of the same network, refusals, the self-check."""
 
 import json
-import os
 import shutil
-import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +17,7 @@ from keras_realmnet.screening.bundle.bundle import Bundle
 from keras_realmnet.screening.bundle.document import signed
 from keras_realmnet.screening.bundle.folder_change import sha256_of
 from keras_realmnet.screening.bundle.writing import ArtifactSource, add_artifacts
-from keras_realmnet.screening.engines.base import EngineRuntime, available_threads, engine_environment
+from keras_realmnet.screening.engines.base import EngineRuntime, available_threads
 from keras_realmnet.screening.engines.litert import LiteRTRuntime
 from keras_realmnet.screening.engines.registry import ENGINES
 from keras_realmnet.screening.runtimes import open_runtime, self_check
@@ -296,23 +294,3 @@ def test_a_prediction_stays_what_it_was(opened, count):
     assert not np.array_equal(second["class_maps"], first["class_maps"])
     np.testing.assert_array_equal(first["probabilities"], kept[0])
     np.testing.assert_array_equal(first["class_maps"], kept[1])
-
-
-HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
-
-
-@pytest.mark.skipif(
-    not HUGE_PAGES.exists() or "[madvise]" not in HUGE_PAGES.read_text(), reason="the kernel gives no pages on request"
-)
-def test_a_process_for_a_model_has_huge_pages(monkeypatch):
-    def huge_megabytes(environment):
-        code = "b = bytearray(64 << 20); b[::4096] = b[::4096]; print(open('/proc/self/smaps_rollup').read())"
-        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-        (line,) = (line for line in done.stdout.splitlines() if line.startswith("AnonHugePages"))
-        return int(line.split()[1]) / 1024
-
-    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
-    assert huge_megabytes(dict(os.environ)) < 4
-    assert huge_megabytes(engine_environment()) >= 32
-    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=0")  # somebody's own setting
-    assert engine_environment()["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=0"

@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_realmnet.errors import BundleMismatch, RealMNetError
 
-__all__ = ["EngineRuntime", "Prediction", "available_threads", "engine_environment"]
+__all__ = ["EngineRuntime", "Prediction", "available_threads"]
 
 # What the model says about n images: {output: float32 array of n}, see `keras_realmnet.tasks.outputs`.
 Prediction = dict[str, np.ndarray]
@@ -112,12 +112,3 @@ class EngineRuntime:
 def available_threads() -> int:
     """The cores this process may run on (a container or `taskset` may allow fewer than the machine has)."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def engine_environment() -> dict[str, str]:
-    """The environment for a new process that runs a model: this one's, and memory in pages of 2 MB (Linux, glibc 2.35).
-
-    Weights, tables and activations take up tens of megabytes: with fewer pages an inference is a few percent shorter
-    (docs/performance.md). Only a process that starts so has them; a GLIBC_TUNABLES of one's own stays.
-    """
-    return {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", **os.environ}

@@ -6,7 +6,7 @@ ever a negative result. The thresholds separate the pictures named beside them; 
 clinic, and no reader study stands behind them.
 """
 
-from keras_realmnet.screening.quality.gate import assess, fitting, gate_facts, margin
+from keras_realmnet.screening.quality.gate import Measured, assess, gate_facts, margin, measured
 from keras_realmnet.screening.quality.kind import MODALITIES, MODALITY_NAMES
 from keras_realmnet.screening.quality.macula import fovea_away
 from keras_realmnet.screening.quality.measures import REDUCED_SIZE
@@ -16,13 +16,14 @@ __all__ = [
     "MODALITIES",
     "MODALITY_NAMES",
     "REDUCED_SIZE",
+    "Measured",
     "Quality",
     "Shortfall",
     "Verdict",
     "assess",
-    "fitting",
     "fovea_away",
     "gate_facts",
     "margin",
+    "measured",
     "shortfall_from_dict",
 ]

@@ -1,6 +1,7 @@
 """The gate: measures held against limits. Another kind of picture first, then what the right kind shows."""
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,19 +11,19 @@ from keras_realmnet.screening.image_io import ImageSource
 from keras_realmnet.screening.quality.content import content_limits, content_reasons
 from keras_realmnet.screening.quality.kind import ASPECT, MODALITIES, kind_limits, kind_reasons
 from keras_realmnet.screening.quality.macula import MACULA, macula_distance
-from keras_realmnet.screening.quality.measures import look, measure
+from keras_realmnet.screening.quality.measures import Seen, look, measure
 from keras_realmnet.screening.quality.verdict import Quality
 
-__all__ = ["assess", "fitting", "gate_facts", "margin"]
+__all__ = ["Measured", "assess", "gate_facts", "margin", "measured"]
 
 VERSION = 2  # raise it where what is measured, or judged by no `Limit`, changes: figures of before are then told as old
 
 
-def assess(image: NDArray[np.uint8], source: ImageSource | None, modality: str, needs: Collection[str] = ()) -> Quality:
-    """Judges a uint8 RGB picture of shape (h, w, 3); `source` adds what the file says about itself.
+@dataclass(frozen=True)
+class Measured:
+    """A picture as it was measured, once for all who judge it.
 
-    `modality`: one of MODALITIES, else ValueError. `needs`: what the task must see, see `Task.needs`; it is looked for
-    in a picture that is gradable otherwise. The measures:
+    measures: by name:
 
     - of the file: `width`, `height`, `aspect`;
     - over the illuminated field: `brightness` (0-255), `saturation` (0-1), `green_ratio` (green / red), `blue_ratio`
@@ -37,19 +38,43 @@ def assess(image: NDArray[np.uint8], source: ImageSource | None, modality: str, 
     - in cells of the field: the shares `dark`, `glare` (over-exposed), `flat` (without contrast) and `readable` (none
       of these); `readable`, `brightness` and `contrast` (per mille) also by zone, as `contrast_upper_left`.
     """
-    if modality not in MODALITIES:
-        raise ValueError(f"`modality` must be one of {', '.join(MODALITIES)}. Received: {modality!r}")
+
+    seen: Seen
+    source: ImageSource | None
+    measures: Mapping[str, float]
+
+    def quality(self, modality: str, needs: Collection[str] = ()) -> Quality:
+        """The verdict on the picture as one of `modality`, one of MODALITIES, else ValueError.
+
+        `needs`: what the task must see, see `Task.needs`; it is looked for in a picture that is gradable otherwise.
+        """
+        if modality not in MODALITIES:
+            raise ValueError(f"`modality` must be one of {', '.join(MODALITIES)}. Received: {modality!r}")
+        measures = dict(self.measures)
+        reasons = kind_reasons(measures, self.source, modality)
+        if reasons:
+            return Quality.of("not_analysed", reasons, measures)
+        reasons = content_reasons(measures, modality)
+        if not reasons and "macula" in needs:
+            measures["macula_distance"] = macula_distance(self.seen.red, self.seen.green, self.seen.field)
+            away = MACULA.reason(measures)
+            reasons = [] if away is None else [away]
+        return Quality.of("insufficient" if reasons else "gradable", reasons, measures)
+
+    def kinds(self, modalities: Iterable[str]) -> tuple[str, ...]:
+        """Those of the modalities whose kind of picture it is, good or poor: `quality` does not refuse it there."""
+        return tuple(each for each in modalities if not kind_reasons(self.measures, self.source, each))
+
+
+def measured(image: NDArray[np.uint8], source: ImageSource | None) -> Measured:
+    """Measures a uint8 RGB picture of shape (h, w, 3); `source` adds what the file says about itself."""
     seen = look(image, source)
-    measures = measure(seen)
-    reasons = kind_reasons(measures, source, modality)
-    if reasons:
-        return Quality.of("not_analysed", reasons, measures)
-    reasons = content_reasons(measures, modality)
-    if not reasons and "macula" in needs:
-        measures["macula_distance"] = macula_distance(seen.red, seen.green, seen.field)
-        away = MACULA.reason(measures)
-        reasons = [] if away is None else [away]
-    return Quality.of("insufficient" if reasons else "gradable", reasons, measures)
+    return Measured(seen, source, measure(seen))
+
+
+def assess(image: NDArray[np.uint8], source: ImageSource | None, modality: str, needs: Collection[str] = ()) -> Quality:
+    """`measured` and `Measured.quality` of a picture that is judged once."""
+    return measured(image, source).quality(modality, needs)
 
 
 def margin(measures: Mapping[str, float], modality: str) -> float:
@@ -66,9 +91,3 @@ def gate_facts(modality: str, needs: Collection[str] = ()) -> dict[str, Any]:
     """What verdicts follow from beside the picture, JSON-safe: "version", and "limits" as (measure, bound, limit)."""
     limits = [*kind_limits(modality), *content_limits(modality), *([MACULA] if "macula" in needs else [])]
     return {"version": VERSION, "limits": [[each.measure, each.bound, each.limit] for each in limits]}
-
-
-def fitting(image: NDArray[np.uint8], source: ImageSource | None, modalities: Iterable[str]) -> tuple[str, ...]:
-    """Those of the modalities whose kind of picture it is, good or poor: `assess` does not refuse it there."""
-    measures = measure(look(image, source))
-    return tuple(each for each in modalities if not kind_reasons(measures, source, each))

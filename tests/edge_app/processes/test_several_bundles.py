@@ -14,6 +14,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from edge_app.__main__ import main
+from edge_app.analysis import models
 from edge_app.analysis.models import LastPicture, Models, described
 from edge_app.analysis.screen import FileOrigin, Screener
 from edge_app.config import Config, InstalledBundle
@@ -25,6 +26,7 @@ from edge_app.web.worklist import Filter, Worklist
 from keras_realmnet.errors import BundleMismatch, RealMNetError
 from keras_realmnet.screening.bundle.document import BUNDLE_FILE, signed
 from keras_realmnet.screening.image_io import read_image
+from keras_realmnet.screening.quality import measured
 
 
 def copy_of(bundle: Path, folder: Path, name: str) -> Path:
@@ -206,14 +208,16 @@ def test_all_that_fail_or_share_a_name_are_refused(tmp_path, tiny_bundle):
         Models.open([InstalledBundle(path=folder) for folder in both])
 
 
-def test_a_picture_is_decoded_once_for_all(tmp_path, folders, pictures):
+def test_a_picture_is_decoded_and_measured_once_for_all(tmp_path, folders, pictures, monkeypatch):
     box = Box(tmp_path, folders[:2])
     box.receive(pictures["refer"], "P1_OD_2025-01-31_1.png")
     box.receive(pictures["negative"], "P2_OD_2025-01-31_1.png")
     asked = []
     box.models._last._read = lambda *args, **options: asked.append(args) or read_image(*args, **options)
+    looked_at = []
+    monkeypatch.setattr(models, "measured", lambda *args: looked_at.append(args) or measured(*args))
     box.work()
-    assert len(asked) == 2
+    assert len(asked) == len(looked_at) == 2
     assert len(box.store.worklist()) == 4
 
 

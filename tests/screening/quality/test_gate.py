@@ -17,11 +17,11 @@ from keras_realmnet.screening.quality import (
     Quality,
     Shortfall,
     assess,
-    fitting,
     gate,
     gate_facts,
     kind,
     macula,
+    measured,
 )
 from keras_realmnet.screening.quality import measures as measuring
 from training.phantoms.cohorts import EXPORT_SIZES
@@ -299,14 +299,14 @@ def test_no_real_picture_passes_the_gates_of_two_modalities(shared: Path, folder
     assert len(chosen) >= count
     for path in chosen:
         image = read_image(path, min_side=REDUCED_SIZE)
-        kinds = fitting(image.pixels, image.source, MODALITIES)
+        kinds = measured(image.pixels, image.source).kinds(MODALITIES)
         assert kinds in ((), (UWF,) if folder.startswith("uwf") else (CAMERA,)), path.name
 
 
 @pytest.mark.parametrize("name", CUT_OFF)
 def test_camera_pictures_with_little_blue_are_no_ultra_widefield_ones(shared: Path, name: str) -> None:
     image = read_image(shared / "fundus" / name)
-    assert fitting(image.pixels, image.source, MODALITIES) == (CAMERA,)
+    assert measured(image.pixels, image.source).kinds(MODALITIES) == (CAMERA,)
 
 
 def test_real_dicom_objects_are_not_analysed(shared: Path) -> None:
