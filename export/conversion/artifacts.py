@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.conversion.body import CONVOLUTIONAL
-from export.conversion.quantize_litert import LITERT_ARTIFACTS
+from export.conversion.quantize_litert import LITERT_ARTIFACTS, allow_float16
 from export.conversion.quantize_litert_convolutions import to_litert_int8_convolutional, to_litert_int8_masks
 from export.conversion.quantize_onnx import to_onnx_int8, to_onnx_int8_dynamic
 from export.conversion.quantize_onnx_convolutions import to_onnx_int8_convolutional
@@ -63,10 +63,19 @@ def _gpu_float(precision):
     )
 
 
+def _for_arm(source: str, precision: str) -> Kind:
+    """The artifact `source`, computed in float16 where the processor can."""
+    return Kind("litert", precision, source, lambda model, path, _: allow_float16(model, path))
+
+
+# "-arm": other processors compute them as their sources. Whether they are faster has to be timed on a board.
+ARM_ARTIFACTS = {"float16-arm": _for_arm("float16", "float16"), "int8-arm": _for_arm("int8", "int8")}
+
 # "-gpu": what `export.conversion.to_tensorrt` builds from; ONNX Runtime opens them on any processor, for verification.
 ARTIFACTS = {
     "float32": Kind("litert", "float32", None, lambda model, path, _, **given: to_litert(model, path, **given)),
     **{name: Kind("litert", name, "float32", make) for name, make in LITERT_ARTIFACTS.items()},
+    **ARM_ARTIFACTS,
     "onnx-float32": Kind("onnxruntime", "float32", None, lambda model, path, _, **given: to_onnx(model, path, **given)),
     "onnx-int8": Kind("onnxruntime", "int8_static", "onnx-float32-gpu", to_onnx_int8),  # an opset that boards read
     "onnx-int8-dynamic": Kind("onnxruntime", "int8", "onnx-float32", to_onnx_int8_dynamic),
@@ -84,7 +93,7 @@ ARTIFACTS = {
 # not reach depthwise convolutions, and would have to quantize each map anew before every other one. The other kinds of
 # int8 are named after groups of a TinyViT's layers and do not exist.
 CONVOLUTIONAL_ARTIFACTS = {
-    **{name: ARTIFACTS[name] for name in ("float32", "float16")},
+    **{name: ARTIFACTS[name] for name in ("float32", "float16", "float16-arm")},
     "int8": Kind("litert", CONVOLUTIONAL, "float32", to_litert_int8_convolutional),
     "int8-masks": Kind("litert", CONVOLUTIONAL, "float32", to_litert_int8_masks),
     **{name: ARTIFACTS[name] for name in ("onnx-float32", "onnx-float32-gpu", "onnx-float16-gpu")},

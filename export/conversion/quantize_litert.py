@@ -24,6 +24,7 @@ __all__ = [
     "LAYER_GROUPS",
     "LITERT_ARTIFACTS",
     "WEIGHTED",
+    "allow_float16",
     "float16_weights",
     "matching",
     "operation_name",
@@ -136,6 +137,27 @@ LITERT_ARTIFACTS = {
     "int8_mixed": to_litert_int8_mixed,
     "int8_pointwise": to_litert_int8_pointwise,
 }
+
+
+# A model's metadata by which XNNPACK is told that float16 is precise enough, in products and in their sums
+# (tensorflow/lite/tools/optimize/reduced_precision_metadata.h).
+REDUCED_PRECISION = (b"reduced_precision_support", b"fp16accfp16")
+
+
+def allow_float16(model: Path, path: Path) -> Path:
+    """Writes `model` so that its float operations are computed in float16 on Arm processors that can (from Armv8.2 on).
+
+    Nothing but a line of metadata is added: others compute what they did.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+    from ai_edge_litert.tools.flatbuffer_utils import write_model
+
+    content, (name, value) = read(model), REDUCED_PRECISION
+    content.buffers.append(schema.BufferT(data=np.frombuffer(value, "uint8")))
+    entry = schema.MetadataT(name=name, buffer=len(content.buffers) - 1)
+    content.metadata = [*(content.metadata or []), entry]
+    write_model(content, str(path))
+    return Path(path)
 
 
 def quantize_groups(

@@ -42,7 +42,7 @@ def write_preset_models(preset: str, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     maker, models = ArtifactMaker(model, folder, calibration()), {}
     for name in ARTIFACTS:
-        if not name.endswith("-gpu") and name not in LEFT_OUT:
+        if not name.endswith(("-gpu", "-arm")) and name not in LEFT_OUT:
             print(f"making {name}", file=sys.stderr)
             made = maker.make(name)
             models[name] = {"file": made.path.name, "engine": made.engine, "precision": made.precision}

@@ -1,5 +1,7 @@
 """Smaller LiteRT models: near the float one, quantized where they should be, and foretold by fake quantization."""
 
+import platform
+
 import keras
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from export.contract.images import Images
 from export.contract.keras_source import keras_predictions
 from export.contract.parity import measure, runtime_predictions
-from export.conversion.quantize_litert import LITERT_ARTIFACTS, quantize_groups
+from export.conversion.quantize_litert import LITERT_ARTIFACTS, allow_float16, quantize_groups, read
 from export.conversion.to_litert import to_litert
 from keras_realmnet import RealMNet
 from keras_realmnet.deploy.quantization import SCHEMES, fake_quantize, quantize_activations, quantize_weights
@@ -37,6 +39,19 @@ def test_float16_model_stays_within_its_limits(litert_models, small_model, pictu
     found = measure(expected, received, TASK, Images(pictures, "noise"))
     assert found.violations("float16") == []
     assert found["max_probability"] > 1e-6  # it is another model
+
+
+@pytest.mark.parametrize("name", ["float16", "int8"])
+def test_float16_is_allowed_by_a_line_of_metadata_alone(litert_models, pictures, tmp_path, name):
+    path = allow_float16(litert_models[name], tmp_path / "arm.tflite")
+    before, after = read(litert_models[name]), read(path)
+    (added,) = after.metadata[len(before.metadata or []) :]
+    assert (added.name, bytes(after.buffers[added.buffer].data)) == (b"reduced_precision_support", b"fp16accfp16")
+    assert [entry.name for entry in after.metadata[:-1]] == [entry.name for entry in before.metadata or []]
+    if platform.machine() == "x86_64":  # elsewhere the processor may follow it
+        expected, received = (LiteRTRuntime(file, threads=1).predict(pictures) for file in (litert_models[name], path))
+        for output in expected:
+            np.testing.assert_array_equal(received[output], expected[output])
 
 
 def test_smaller_weights_make_the_file_smaller(litert_models):
