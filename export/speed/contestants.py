@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from export.speed.networks.peers import PEERS, PROBABILITIES_ONLY, keep_probabilities
+from export.speed.networks.peers import HALVED, PEERS, PROBABILITIES_ONLY, keep_probabilities
 from export.speed.networks.preset_models import MODELS_FILE
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.presets import REALMNET_PRESETS, TINY_VIT_PRESETS
@@ -25,8 +25,9 @@ __all__ = ["Contestant", "of_bundle", "of_bundle_and_others", "of_file", "of_pre
 class Contestant:
     """Something that is timed: a model file and the engine that opens it, or a peer (`export.speed.networks.peers`).
 
-    `network`: "5m", "11m" or "21m"; "" of a file that does not tell. `note`: what a reader must know, such as random
-    weights. `accuracy`: of this very artifact against Keras, as its bundle states it.
+    `network`: "5m", "11m" or "21m", with "_w" where the windows of stage 2 are halved; "" of a file that does not tell.
+    `note`: what a reader must know, such as random weights. `accuracy`: of this very artifact against Keras, as its
+    bundle states it.
     """
 
     name: str
@@ -197,7 +198,7 @@ def of_preset(
             name=f"{name} ({engine})",
             engine=engine,
             file=folder / model["file"],
-            network=_network_of_widths(row["embed_dims"]),
+            network=_network_of_widths(row["embed_dims"]) + (HALVED if row.get("stage_2_windows") == 2 else ""),
             spec=PreprocessSpec(row["image_size"]),
             modality="uwf_red_green",
             precision=model["precision"],
@@ -222,6 +223,9 @@ def _usual_engines(engine: str) -> list[str]:
 def peers_of(contestants: Sequence[Contestant], folder: Path, names: Collection[str] = ()) -> list[Contestant]:
     """The peers with the network shape of the first of `contestants`; their model files are made in `folder`.
 
+    Where that has the windows of stage 2 halved, each of timm's takes part with the usual windows, to which ratios are,
+    and with halved ones: so it is seen what comes of the windows.
+
     Args:
         names: some of `PEERS`; without them all that have what they are compared with among `contestants`.
 
@@ -244,11 +248,14 @@ def peers_of(contestants: Sequence[Contestant], folder: Path, names: Collection[
             elif names:
                 raise RealMNetError(f"{name}: a float32 model for {PROBABILITIES_ONLY[name]} must take part, too")
             continue
-        file = folder / f"timm-{like.network}-{like.spec.size}.onnx"
-        if not file.is_file():
-            _in_a_process("export.speed.networks.peers", like.network, str(like.spec.size), str(file))
-        note = "random weights: speed only"
-        found.append(Contestant(name, name, file, like.network, like.spec, like.modality, note=note))
+        usual = like.network.removesuffix(HALVED)
+        for network in dict.fromkeys((usual, like.network)):
+            file = folder / f"timm-{network}-{like.spec.size}.onnx"
+            if not file.is_file():
+                _in_a_process("export.speed.networks.peers", network, str(like.spec.size), str(file))
+            shown = name if network == usual else f"{name}, windows halved"
+            note = "random weights: speed only"
+            found.append(Contestant(shown, name, file, network, like.spec, like.modality, note=note))
     return found
 
 
@@ -266,7 +273,8 @@ def _network(bundle: Bundle) -> str:
     except (OSError, KeyError, zipfile.BadZipFile):
         return "21m"
     start = text.index('"embed_dims": [') + len('"embed_dims": [')
-    return _network_of_widths(int(width) for width in text[start : text.index("]", start)].split(","))
+    network = _network_of_widths(int(width) for width in text[start : text.index("]", start)].split(","))
+    return network + HALVED if '"stage_2_windows": 2' in text else network
 
 
 def _network_of_widths(widths: Iterable[int]) -> str:

@@ -16,10 +16,20 @@ import numpy as np
 
 from keras_realmnet.errors import RealMNetError
 
-__all__ = ["PEERS", "PROBABILITIES_ONLY", "REFERENCE", "keep_probabilities", "open_peer", "timm_name"]
+__all__ = [
+    "HALVED",
+    "PEERS",
+    "PROBABILITIES_ONLY",
+    "REFERENCE",
+    "keep_probabilities",
+    "open_peer",
+    "timm_name",
+    "timm_windows",
+]
 
 CLASSES = 7
 REFERENCE = "timm-onnxruntime"  # what ratios are taken to
+HALVED = "_w"  # ends the name of a network with the windows of stage 2 halved
 # Our network without class maps and features, and the engine whose float32 model it is cut from.
 PROBABILITIES_ONLY = {"probabilities-only-litert": "litert", "probabilities-only-onnxruntime": "onnxruntime"}
 
@@ -27,8 +37,15 @@ Predict = Callable[[np.ndarray], Any]  # uint8 (1, size, size, 3)
 
 
 def timm_name(network: str, size: int) -> str:
-    """timm's name of TinyViT `network` ("5m", "11m", "21m") at `size` pixels: its windows follow the size."""
-    return f"tiny_vit_{network}_{size if (network, size) in (('21m', 384), ('21m', 512)) else 224}"
+    """timm's name of TinyViT `network` ("5m", "11m" or "21m", with or without HALVED) at `size` pixels."""
+    width = network.removesuffix(HALVED)
+    return f"tiny_vit_{width}_{size if (width, size) in (('21m', 384), ('21m', 512)) else 224}"
+
+
+def timm_windows(network: str, size: int) -> list[int]:
+    """The windows of each stage, as ours has them: those of stage 2 are its whole map, or half of that."""
+    side = size // 32
+    return [side, side, side if network.endswith(HALVED) else 2 * side, side]
 
 
 def open_peer(name: str, network: str, size: int, threads: int, file: Path) -> Predict:
@@ -163,7 +180,8 @@ def _timm(network: str, size: int) -> Any:
     import torch
 
     torch.manual_seed(0)
-    model = timm.create_model(timm_name(network, size), pretrained=False, num_classes=CLASSES)
+    windows = timm_windows(network, size)
+    model = timm.create_model(timm_name(network, size), pretrained=False, num_classes=CLASSES, window_sizes=windows)
     for name, parameter in model.named_parameters():
         if name.endswith("attention_biases"):  # zero at first, and then one table for all blocks: as `preset_models`
             torch.nn.init.normal_(parameter, 0, 0.5)

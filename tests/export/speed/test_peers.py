@@ -9,14 +9,24 @@ import onnx
 import pytest
 
 from export.conversion.to_onnx import to_onnx
-from export.speed.benchmark import benchmark
+from export.speed.benchmark import Measured, benchmark
 from export.speed.contestants import Contestant, peers_of
 from export.speed.network_facts import network_facts
-from export.speed.networks.peers import PROBABILITIES_ONLY, keep_probabilities, open_peer, timm_name
+from export.speed.networks.peers import (
+    PROBABILITIES_ONLY,
+    REFERENCE,
+    keep_probabilities,
+    open_peer,
+    timm_name,
+    timm_windows,
+)
 from export.speed.report import write_report
-from export.speed.summary import summary
+from export.speed.summary import reference_of, summary
+from keras_realmnet import TinyViTBackbone
+from keras_realmnet.compat import all_layers
 from keras_realmnet.deploy.graph import deploy_graph
 from keras_realmnet.errors import RealMNetError
+from keras_realmnet.models.tiny_vit import WindowAttention
 from keras_realmnet.screening.engines.registry import ENGINES
 from keras_realmnet.screening.preprocessing import PreprocessSpec
 
@@ -97,7 +107,30 @@ def test_a_cut_model_takes_part_only_beside_the_whole_one(whole):
         ("21m", 384, "tiny_vit_21m_384"),
         ("21m", 512, "tiny_vit_21m_512"),
         ("21m", 224, "tiny_vit_21m_224"),
+        ("21m_w", 384, "tiny_vit_21m_384"),
     ],
 )
 def test_names_of_the_same_network_in_timm(network, size, name):
     assert timm_name(network, size) == name
+
+
+@pytest.mark.parametrize(("network", "options"), [("5m", {}), ("5m_w", {"stage_2_windows": 2})])
+def test_timms_windows_are_ours(network, options):
+    ours = TinyViTBackbone(64, **options)
+    windows = {layer.name: layer.window_size for layer in all_layers(ours) if isinstance(layer, WindowAttention)}
+    for stage, side in enumerate(timm_windows(network, 64)[1:], start=1):
+        assert windows[f"stages_{stage}_blocks_0_attn"] == (side, side)
+
+
+def test_of_a_network_with_halved_windows_both_of_timms_take_part(tmp_path):
+    """The one with the usual windows first: ratios are to it."""
+    for network in ("21m", "21m_w"):
+        (tmp_path / f"timm-{network}-384.onnx").touch()  # is not opened here
+    like = Contestant("int8", "litert", Path("int8.tflite"), "21m_w", PreprocessSpec(384), "uwf_red_green", "int8")
+    found = peers_of([like], tmp_path, [REFERENCE])
+    assert [(each.name, each.network) for each in found] == [
+        ("timm-onnxruntime", "21m"),
+        ("timm-onnxruntime, windows halved", "21m_w"),
+    ]
+    measured = [Measured(each, 1, inference=[[1.0]]) for each in (like, *found)]
+    assert reference_of(measured, 1).contestant == found[0]
