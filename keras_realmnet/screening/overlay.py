@@ -93,9 +93,7 @@ LESIONS = {
     for code in codes.split()
 }
 
-PANEL = (
-    1000  # px, longest side of the image in the overlay file where something is marked: lines around lesions are thin
-)
+PANEL = 1000  # px, longest side of the image in the overlay file where something is marked, with thin lines
 SHOWN = 640  # px, of any other: as large as a report shows it
 TITLE = 60  # px, height of the line of text above the panels
 MARGIN = 12  # px, left and right of it
