@@ -52,8 +52,9 @@ class Models:
         self.regions = regions
         self._last, self._measure = LastPicture(read_image), LastMeasured()
         if len(screeners) > 1:  # they look at the same picture one after the other
-            once = {"read": self._last, "measure": self._measure}
-            self._screeners = {name: replace(each, **once) for name, each in self._screeners.items()}
+            self._screeners = {
+                name: replace(each, read=self._last, measure=self._measure) for name, each in self._screeners.items()
+            }
 
     @classmethod
     def open(cls, installed: Sequence[InstalledBundle], threads: int | None = None, regions: bool = False) -> "Models":

@@ -80,8 +80,9 @@ def measure(checkouts: list[Path], files: list[Path], bundles: list[Path], round
 
 def _process(checkout: Path, bundles: list[Path]) -> "subprocess.Popen[str]":
     command = [sys.executable, "-c", SCREEN, *(str(each.absolute()) for each in bundles)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, cwd=checkout, text=True, **pipes)  # its modules: `-c` looks in its folder first
+    pipe = subprocess.PIPE
+    # Its modules: with `-c` Python looks in the folder it is started in first.
+    return subprocess.Popen(command, cwd=checkout, text=True, stdin=pipe, stdout=pipe, stderr=pipe)
 
 
 def _ask(process: "subprocess.Popen[str]", file: Path) -> dict[str, float]:
@@ -129,7 +130,8 @@ def main_command(
         by_checkout = [[[times[stage] / len(files)] for times in each] for each in found]
         row = [f"{statistics.median(time for [time] in each):.1f}" for each in by_checkout]
         if against is not None and statistics.median(time for [time] in by_checkout[1]):
-            ratio, low, high = ratio_of_medians(*by_checkout)
+            this, other = by_checkout
+            ratio, low, high = ratio_of_medians(this, other)
             row += [f"{ratio:.3f}", f"{low:.3f} to {high:.3f}"]
         table.add_row(stage, *row)
     Console().print(table)
