@@ -9,7 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from keras_realmnet.screening.huge_pages import start_again
+from keras_realmnet.screening.process_memory import start_again
 
 if __name__ == "__main__" and sys.argv[1:2] == ["screen"]:  # before all that takes time to import
     start_again()

@@ -164,7 +164,7 @@ ROOMS = """
     keras_realmnet.compat                     what is used inside Keras
     keras_realmnet.command_line               how a command ends
 
-    keras_realmnet.screening.huge_pages       memory of a process that runs a model
+    keras_realmnet.screening.process_memory   memory of a process that runs a model
     keras_realmnet.screening.upgrade          documents of earlier releases
     keras_realmnet.screening.image_io         a file becomes pixels
     keras_realmnet.screening.preprocessing    pixels become the input of a model

@@ -19,7 +19,7 @@ from edge_app import logs
 from edge_app.config import Config
 from edge_app.store.items import Item
 from edge_app.store.store import Store
-from keras_realmnet.screening.huge_pages import engine_environment
+from keras_realmnet.screening.process_memory import engine_environment
 
 __all__ = ["ScreeningProcess"]
 

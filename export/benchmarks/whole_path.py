@@ -32,7 +32,7 @@ WARM_UP = 2  # rounds
 SCREEN = """
 import json, sys, tempfile, time
 try:
-    from keras_realmnet.screening.huge_pages import start_again
+    from keras_realmnet.screening.process_memory import start_again
     start_again()  # as the command does
 except ImportError:
     pass

@@ -199,8 +199,8 @@ def draw(path: Path, image: NDArray[np.uint8], evidence: Evidence | None) -> Non
     for number, row in enumerate(rows):
         _write_row(canvas[:TITLE], row, (TITLE * (number + 0.5) / len(rows)), 24 if len(rows) == 1 else 20)
     temporary = path.with_suffix(".part")
-    # At full resolution in colour, too: thin lines are told apart by it.
-    Image.fromarray(canvas).save(temporary, "JPEG", quality=QUALITY, subsampling=0)
+    sampling = "4:4:4" if longest == PANEL else "4:2:0"  # thin lines of marks are told apart by their colours
+    Image.fromarray(canvas).save(temporary, "JPEG", quality=QUALITY, subsampling=sampling)
     temporary.replace(path)
 
 

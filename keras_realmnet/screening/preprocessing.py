@@ -182,7 +182,8 @@ def find_field(image: NDArray[np.uint8], threshold: int) -> Box:
     )
     reduced = cv2.resize(samples, (columns, rows), interpolation=cv2.INTER_AREA)
     mask = cv2.morphologyEx(_bright(reduced, threshold), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-    count, parts = cv2.connectedComponents(mask, connectivity=8)
+    # 16 bits do: parts of 3 x 3 pixels or more on a copy of SEARCH_SIZE are 16,384 at most.
+    count, parts = cv2.connectedComponents(mask, connectivity=8, ltype=cv2.CV_16U)
     areas = np.bincount(parts.ravel(), minlength=count)
     areas[0] = 0  # the background
     if areas.max() < MIN_FIELD * rows * columns:

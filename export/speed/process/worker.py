@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from export.speed.contestants import Contestant
 from keras_realmnet.errors import RealMNetError
-from keras_realmnet.screening.huge_pages import engine_environment
+from keras_realmnet.screening.process_memory import engine_environment
 
 __all__ = ["Worker"]
 
