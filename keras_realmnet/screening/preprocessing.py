@@ -184,12 +184,14 @@ def find_field(image: NDArray[np.uint8], threshold: int) -> Box:
     mask = cv2.morphologyEx(_bright(reduced, threshold), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
     # 16 bits do: parts of 3 x 3 pixels or more on a copy of SEARCH_SIZE are 16,384 at most.
     count, parts = cv2.connectedComponents(mask, connectivity=8, ltype=cv2.CV_16U)
-    areas = np.bincount(parts.ravel(), minlength=count)
-    areas[0] = 0  # the background
-    if areas.max() < MIN_FIELD * rows * columns:
+    largest = cv2.countNonZero(mask)
+    if count > 2:  # the background is one
+        areas = np.bincount(parts.ravel(), minlength=count)
+        areas[0], largest = 0, areas[1:].max()
+        mask = (areas >= MIN_PART * largest).astype(np.uint8)[parts]
+    if largest < MIN_FIELD * rows * columns:
         return 0, 0, width, height
-    large = (areas >= MIN_PART * areas.max()).astype(np.uint8)
-    x, y, across, down = cv2.boundingRect(large[parts])
+    x, y, across, down = cv2.boundingRect(mask)
     left, top, right, bottom = x * step, y * step, (x + across) * step, (y + down) * step
 
     def edge(at: int, limit: int, axis: int) -> tuple[int, int]:
