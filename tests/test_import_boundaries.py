@@ -206,6 +206,7 @@ ROOMS = """
     keras_realmnet.models                     the networks
     keras_realmnet.deploy                     the same, for engines
 
+    training.memory                           memory that a step frees is kept
     training.phantoms.drawing                 how a synthetic eye is drawn
     training.data                             label lists, splits, files made ready
     training.phantoms                         synthetic patients
