@@ -37,7 +37,7 @@ try:
 except ImportError:
     pass
 from pathlib import Path
-import cv2
+import cv2, numpy
 from edge_app.analysis.models import Models
 from edge_app.analysis.results import Results
 from edge_app.analysis.run import run
@@ -46,7 +46,10 @@ from edge_app.config import InstalledBundle
 cv2.setNumThreads(1)
 models = Models.open([InstalledBundle(path=Path(folder)) for folder in sys.argv[1:]], threads=1)
 with tempfile.TemporaryDirectory() as folder, Results(Path(folder), models.described) as results:
+    other = Path(folder) / "other.png"
+    cv2.imwrite(str(other), numpy.zeros((300, 300, 3), "uint8"))
     for line in sys.stdin:
+        list(run(models, [other], results, overwrite=True))  # several bundles share what was found in the last picture
         began, processor = time.perf_counter(), time.process_time()
         [records] = run(models, [Path(line.rstrip("\\n"))], results, overwrite=True)
         times = {"all": time.perf_counter() - began, "processor": time.process_time() - processor}
