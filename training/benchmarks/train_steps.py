@@ -255,9 +255,9 @@ class TimmOnTorch(_OnTorch):
             **options,
         )
         model = model.to(self.place, memory_format=torch.channels_last).train()
-        fused = {"fused": True} if self.place.type == "cuda" else {}
         self.weights = list(model.parameters())
-        self.optimizer = torch.optim.AdamW(self.weights, LEARNING_RATE, weight_decay=WEIGHT_DECAY, **fused)
+        fused = True if self.place.type == "cuda" else None  # None: PyTorch's choice
+        self.optimizer = torch.optim.AdamW(self.weights, LEARNING_RATE, weight_decay=WEIGHT_DECAY, fused=fused)
         self.model = torch.compile(model) if setting.compiled else model
 
     def step(self, images: Any, truth: Any) -> Any:
