@@ -15,6 +15,7 @@ __all__ = [
     "BESIDE",
     "CLASSES",
     "DEEPLAB",
+    "DISTILLATION",
     "EDGE",
     "ENCODERS",
     "GUIDED",
@@ -149,6 +150,13 @@ LOSSES: Mapping[str, Mapping[str, Rule]] = {
     },
     "EuclideanDistance": {"confidence_weight": _EXPONENT},
     "ConfidenceOffsets": {"offset_weight": _EXPONENT},
+}
+
+# Of keras_realmnet.losses.Distillation, beside the loss of labels or grades.
+DISTILLATION: Mapping[str, Rule] = {
+    "temperature": _POSITIVE,
+    "weight": number(0, 1, above=True),
+    "of": one_of("sigmoid", "softmax"),
 }
 
 # By the name that recipes have for the heads of keras_realmnet.models.heads.

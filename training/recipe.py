@@ -13,7 +13,19 @@ from pkgutil import walk_packages
 from runpy import run_path
 from typing import Any
 
-from keras_realmnet.arguments import HEADS, LOSSES, RATE, SHARE, Rule, check, count, number, one_of, optional
+from keras_realmnet.arguments import (
+    DISTILLATION,
+    HEADS,
+    LOSSES,
+    RATE,
+    SHARE,
+    Rule,
+    check,
+    count,
+    number,
+    one_of,
+    optional,
+)
 from keras_realmnet.errors import DataSetError
 from keras_realmnet.presets import (
     BASELINE_PRESETS,
@@ -27,7 +39,7 @@ from keras_realmnet.presets import (
     point_loss,
 )
 from keras_realmnet.screening.preprocessing import PreprocessSpec
-from keras_realmnet.tasks.outputs import Points
+from keras_realmnet.tasks.outputs import Grades, Labels, Points
 from keras_realmnet.tasks.task import Task
 from training.data.resampling import Resampling
 from training.datasets.data_set import DataSet
@@ -40,6 +52,7 @@ from training.tasks.objective import objectives
 
 __all__ = ["Phase", "Recipe", "load_recipe", "override", "recipe_modules", "recipe_names", "with_data"]
 
+TAUGHT = Labels, Grades  # of which a teacher can tell more than whether they are there
 _POSITIVE, _NOT_NEGATIVE = number(0, above=True), number(0)
 _OWN_OPTIONS = ("head", "head_options", "drop_path_rate")  # of the network, which are fields of the recipe
 _LOSS = Rule(
@@ -55,6 +68,8 @@ _FIELDS: Mapping[str, Rule] = {
     "fake_quantization": optional(one_of(*SCHEMES)),
     "train_share": number(0, 1, above=True),
     "drop_path_rate": RATE,
+    "teacher_temperature": DISTILLATION["temperature"],
+    "teacher_weight": DISTILLATION["weight"],
     "batch_size": count(1),
     "accumulate": count(1),
     "learning_rate": _POSITIVE,
@@ -119,6 +134,12 @@ class Recipe:
     loss: str | Mapping[str, str] | None = None
     loss_options: Mapping[str, Any] = field(default_factory=dict)
     loss_weights: Mapping[str, float] = field(default_factory=dict)
+
+    # A run folder, also that of an ensemble, whose network tells what it knows of the training images; the loss is
+    # then keras_realmnet.losses.Distillation: (1 − teacher_weight) of the one above, the rest that of the teacher.
+    teacher: str | None = None
+    teacher_temperature: float = 2.0
+    teacher_weight: float = 0.5
 
     learning_rate: float = 1e-4
     warmup_epochs: float = 5.0
@@ -202,12 +223,16 @@ class Recipe:
         self.check_task(task)
 
     def check_task(self, task: Task) -> None:
-        """Raises ValueError for a loss, a mixing of images or a column of history.csv that `task` does not have."""
+        """Raises ValueError for a loss, a teacher, a mixing of images or a column of history.csv that `task` does not
+        have."""
         expected = point_loss(self.preset, self.model_options)
         for name, goal in objectives(task, self.loss, self.loss_options, self.loss_weights).items():
             if isinstance(task.trained[name], Points) and goal.loss != expected:
                 raise ValueError(f"{self.preset} learns points by {expected}. Received: {goal.loss!r} for {name!r}")
         objectives(task, self.loss, self.loss_options_after_drop)
+        untaught = [f"{each.kind} ({name})" for name, each in task.trained.items() if not isinstance(each, TAUGHT)]
+        if self.teacher is not None and untaught:
+            raise ValueError(f"a teacher is for labels and grades. Received: {', '.join(untaught)}")
         check_mixing(task, self.augmentation)
         check_windows(task, self.windows, tuple(phase.size for phase in self.phases))
         columns = (*figure_columns(task), VALIDATION_LOSS)
@@ -230,6 +255,12 @@ class Recipe:
             part = frozen_part(self.preset, self.model_options)
             return self.part_run, f"network of {self.model_options[PART]['output'] if part == PART else part}"
         return None
+
+    @property
+    def other_runs(self) -> list[tuple[str, str]]:
+        """The runs from whose data this one learns, too, as `frozen_run`: that of its frozen part, and its teacher."""
+        found = [] if self.frozen_run is None else [self.frozen_run]
+        return found if self.teacher is None else [*found, (self.teacher, "teacher")]
 
     @property
     def epochs(self) -> int:

@@ -1,4 +1,5 @@
-"""Losses on logits, by what they train: `labels`, `grades`, `masks`, `points`; `guidance`: the maps behind labels.
+"""Losses on logits, by what they train: `labels`, `grades`, `masks`, `points`; `guidance`: the maps behind labels;
+`distillation`: what another network says.
 
 Pure functions, and `Loss` classes.
 
@@ -14,6 +15,7 @@ compiled training step (TensorFlow, JAX), nor on a GPU of PyTorch, which would h
 # Importing Keras registers our classes, which imports this package: it comes first (see keras_realmnet/models).
 import keras  # noqa: F401
 
+from keras_realmnet.losses.distillation import Distillation, distillation
 from keras_realmnet.losses.grades import SoftmaxCrossentropy, softmax_crossentropy
 from keras_realmnet.losses.guidance import Guidance, guidance
 from keras_realmnet.losses.labels import (
@@ -48,6 +50,7 @@ __all__ = [
     "BinaryCrossentropy",
     "ConfidenceOffsets",
     "CrossentropyDice",
+    "Distillation",
     "DualDice",
     "EuclideanDistance",
     "FocalLoss",
@@ -60,6 +63,7 @@ __all__ = [
     "binary_crossentropy",
     "confidence_offsets",
     "crossentropy_dice",
+    "distillation",
     "dual_dice",
     "euclidean_distance",
     "focal_loss",

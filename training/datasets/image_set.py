@@ -35,7 +35,9 @@ class ImageSet:
     `sides`: float64 (n,), the square's side in longer sides of the picture, NaN where that is not known; None: nowhere.
     `longer_sides`: float64 (n,), the latter in pixels of the file, as `sides`.
 
-    Raises ValueError for a truth that is not the task's.
+    `taught`: what a teacher says of the images, of outputs with labels or grades: probabilities, float32 (n, labels).
+
+    Raises ValueError for a truth that is not the task's, or a teacher that tells of more or fewer images.
     """
 
     pixels: NDArray[np.uint8]
@@ -48,6 +50,7 @@ class ImageSet:
     masks: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
     sides: NDArray[np.float64] | None = None
     longer_sides: NDArray[np.float64] | None = None
+    taught: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.rows is None:
@@ -62,6 +65,9 @@ class ImageSet:
                 kind.check(output, there[name], self.pixels.shape[1])
             except ValueError as error:
                 raise ValueError(f"the truth of {name!r} {error}") from error
+        for name, values in self.taught.items():
+            if len(values) != len(self):
+                raise ValueError(f"a teacher must tell of {len(self)} images. Received: {len(values)} of {name!r}")
         unknown = {*self.truth, *self.masks} - set(self.task.trained)
         if unknown:
             known = ", ".join(self.task.trained)
@@ -132,6 +138,7 @@ class ImageSet:
             sha256=content_hash(self.sha256, truth.values(), names),
             sides=None if self.sides is None else self.sides[rows],
             longer_sides=None if self.longer_sides is None else self.longer_sides[rows],
+            taught={name: values[rows] for name, values in self.taught.items()},
         )
 
     def table(self) -> LabelTable:

@@ -24,6 +24,7 @@ from training.fitting.folders import check_folder
 from training.fitting.loop import Resources, train
 from training.fitting.run_folder import BeginRun, check_same_data, check_same_task, known_recipe, run_facts
 from training.fitting.start import check_part_run
+from training.fitting.teacher import with_teacher
 from training.recipe import Recipe
 from training.runs import recipe_json
 from training.scoring.evaluate import evaluate
@@ -66,8 +67,8 @@ def fit(
     Raises:
         RealMNetError: `out` cannot be made or written into; or it holds a run of another recipe or of other data, a
             finished one, or files that are named as a run's and are none; or the recipe's network, losses or
-            augmentation do not fit what its data asks; or a network that is a frozen part of it has learned from
-            what is held out.
+            augmentation do not fit what its data asks; or a network that is a frozen part of it, or its teacher, has
+            learned from what is held out; or its teacher answers other labels, or is not there.
     """
     check_folder(out)
     try:
@@ -94,9 +95,11 @@ def fit(
     data, validation = (recipe.data.load(split, spec, cache) for split in ("train", "validation"))
     if data is None:
         raise RealMNetError(f"recipe {recipe.name!r}: its data has nothing to train on")
+    for run, part in recipe.other_runs:  # else the test images are not needed, nor prepared, before the end
+        check_part_run(run, part, (validation, recipe.data.load("test", spec, cache)), cache)
+    if recipe.teacher is not None:
+        data = with_teacher(recipe, data, cache)
     data = training_images(recipe, data)
-    if recipe.frozen_run is not None:  # else the test images are not needed, nor prepared, before the end
-        check_part_run(*recipe.frozen_run, (validation, recipe.data.load("test", spec, cache)), cache)
     facts = run_facts(recipe, data, validation, spec)
     if resume:
         check_same_data(out / "run.json", facts)

@@ -11,16 +11,27 @@ import keras
 import numpy as np
 
 from keras_realmnet.errors import RealMNetError
+from keras_realmnet.screening.bundle.folder_change import sha256_of
 from keras_realmnet.screening.preprocessing import PreprocessSpec
 from keras_realmnet.tasks.outputs import Grades, Labels, Output
 from keras_realmnet.tasks.task import Task
 from training.datasets.image_set import ImageSet
 from training.fitting.packages import versions
 from training.recipe import Recipe
-from training.runs import BESIDE_FILE, ENSEMBLE_FILE, TASK_FILE, read_recipe, read_task, recipe_json, recipe_of_run
+from training.runs import (
+    BESIDE_FILE,
+    ENSEMBLE_FILE,
+    TASK_FILE,
+    WEIGHTS_FILE,
+    read_recipe,
+    read_task,
+    recipe_json,
+    recipe_of_run,
+)
 
 __all__ = ["OWN_FILES", "BeginRun", "check_same_data", "check_same_task", "known_recipe", "learned_from", "run_facts"]
 
+TEACHER = "teacher"  # beside the splits of the data in run.json: what the run learns from, too
 # What a run folder holds of ours, and what --no-resume deletes there.
 OWN_FILES = (
     *("recipe.json", "task.json", "run.json", "history.csv", "scores.json", "validation_scores.csv", "test_scores.csv"),
@@ -93,8 +104,9 @@ def check_same_data(recorded: Path, facts: dict[str, Any]) -> None:
         raise RealMNetError(f"{recorded}: damaged ({error}); start over with --no-resume") from error
     for split in {**before, **facts["data_sha256"]}:
         if before.get(split) != facts["data_sha256"].get(split):
+            what = "weights of its teacher" if split == TEACHER else f"{split} images or labels"
             raise RealMNetError(
-                f"{recorded}: the run began with other {split} images or labels than there are now; put them back, "
+                f"{recorded}: the run began with other {what} than there are now; put them back, "
                 "choose another --out, or start over with --no-resume"
             )
 
@@ -113,6 +125,7 @@ def check_same_task(run: Path, task: Task) -> None:
 def run_facts(recipe: Recipe, data: ImageSet, validation: ImageSet | None, spec: PreprocessSpec) -> dict[str, Any]:
     """What a reader needs to repeat the run, beside the recipe."""
     sets = {"train": data} if validation is None else {"train": data, "validation": validation}
+    taught = {} if recipe.teacher is None else {TEACHER: sha256_of(Path(recipe.teacher).expanduser() / WEIGHTS_FILE)}
     git = subprocess.run(
         ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
     )
@@ -128,18 +141,16 @@ def run_facts(recipe: Recipe, data: ImageSet, validation: ImageSet | None, spec:
         "images": {split: len(images) for split, images in sets.items()},
         "patients": {split: len(set(images.patients)) for split, images in sets.items()},
         "label_counts": _label_counts(sets) if any(map(_classifies, recipe.data.task.trained.values())) else {},
-        "data_sha256": {split: images.sha256 for split, images in sets.items()},
+        "data_sha256": {split: images.sha256 for split, images in sets.items()} | taught,
         "preprocess": spec.to_dict(),
         "preprocess_hash": spec.hash,
     }
 
 
 def learned_from(recipe: Recipe) -> str:
-    """The data of a run in words, and that of its frozen part."""
-    if recipe.frozen_run is None:
-        return recipe.data.describe()
-    run, part = recipe.frozen_run
-    return f"{recipe.data.describe()}; its {part}: {recipe_of_run(Path(run).expanduser()).data.describe()}"
+    """The data of a run in words, and that of its frozen part and of its teacher."""
+    others = [f"its {part}: {recipe_of_run(Path(run).expanduser()).data.describe()}" for run, part in recipe.other_runs]
+    return "; ".join([recipe.data.describe(), *others])
 
 
 def _classifies(output: Output) -> bool:

@@ -83,12 +83,12 @@ def _with_part(recipe: Recipe, size: int, part: str) -> keras.Model:
 
 
 def check_part_run(run: str, part: str, held_out: Iterable[ImageSet | None], cache: Path) -> None:
-    """Of a network with a frozen part: of what that one knows best, because it has learned it, it says too much.
+    """Of a network with a frozen part or a teacher: of what that one has learned, the network says too much.
 
     Told where the pictures of that run are not there, so that it cannot be known.
 
     Args:
-        run, part: see `Recipe.frozen_run`.
+        run, part: see `Recipe.other_runs`.
 
     Raises:
         RealMNetError: the network of `run` learned from patients of the images `held_out`, on which the network would
@@ -97,13 +97,13 @@ def check_part_run(run: str, part: str, held_out: Iterable[ImageSet | None], cac
     try:
         known = patients_learned(Path(run).expanduser(), cache)
     except DataSetError as error:
-        what = f"whether its {part} learned from pictures that are held out here is not known"
+        what = f"whether the {part} learned from pictures that are held out here is not known"
         tell(noticed((f"{run}: {what}", [str(error)])))
         return
     seen = sorted(known & {patient for images in held_out if images is not None for patient in images.patients})
     if seen:
         raise RealMNetError(
-            f"{run}: its {part} learned from pictures of patients who are held out here: leave them "
+            f"{run}: the {part} learned from pictures of patients who are held out here: leave them "
             f"out (the field `without` of your own data), or name the run of one that did not. Found: "
             f"{', '.join(seen)}"
         )
@@ -201,7 +201,7 @@ def compile_model(model: keras.Model, recipe: Recipe, steps_per_epoch: int) -> k
     optimizer.build(model.trainable_variables)
     # JAX cannot do without its compiler; on CPUs the others are slower with XLA (depthwise gradients).
     jit_compile = keras.backend.backend() == "jax"
-    found = losses_of(recipe)
+    found = losses_of(recipe) if recipe.teacher is None else _with_teacher(recipe)
     if isinstance(model.output, dict):
         ends = learned_by(model.output)  # the loss of an auxiliary end is that of its output, and counts as often
         # An end that nothing trainable leads to, as of a frozen part, has no loss: TensorFlow then does not compute it.
@@ -212,6 +212,16 @@ def compile_model(model: keras.Model, recipe: Recipe, steps_per_epoch: int) -> k
         ((loss, weight),) = found.values()
         model.compile(optimizer, loss, loss_weights=None if weight == 1 else weight, jit_compile=jit_compile)
     return model
+
+
+def _with_teacher(recipe: Recipe) -> Losses:
+    """As `losses_of`, of targets that hold what a teacher says, too; validation has no teacher."""
+    options = {"temperature": recipe.teacher_temperature, "weight": recipe.teacher_weight}
+    outputs = recipe.data.task.trained
+    return {
+        name: (losses.Distillation(loss, of=outputs[name].activation, **options), weight)
+        for name, (loss, weight) in losses_of(recipe).items()
+    }
 
 
 def _learns(model: keras.Model, end: str) -> bool:

@@ -41,7 +41,8 @@ class TrainingBatches(keras.utils.PyDataset):
 
     The truth is as `data` has it, at `size` and moved as the images are: {output: truth}, or where `named` is False the
     truth of the only output. An incomplete last batch is left out (which images it would have held changes with every
-    epoch's order).
+    epoch's order). Of an output of which a teacher tells, `data.taught`, it is (batch, 2, classes): the truth and what
+    the teacher says, which are mixed alike where images are.
 
     Args:
         data: what to draw from.
@@ -124,8 +125,9 @@ class TrainingBatches(keras.utils.PyDataset):
         truth: Targets = {
             name: moved[name] if name in moved else self.data.truth[name][chosen] for name in self.data.task.trained
         }
+        taught = {name: np.stack([truth[name], said[chosen]], axis=1) for name, said in self.data.taught.items()}
         rng = np.random.default_rng((self.seed, epoch, 2, batch, *([process] if processes > 1 else [])))
-        images, truth = mix_batch(images, truth, rng, self.augmentation)
+        images, truth = mix_batch(images, {**truth, **taught}, rng, self.augmentation)
         return images, truth if self.named else next(iter(truth.values()))
 
 

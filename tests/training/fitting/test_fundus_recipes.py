@@ -199,7 +199,7 @@ def test_a_lesion_net_has_not_learned_from_what_is_held_out(guided, folder, tmp_
     tested = [replace(data, fold=(k, 2)).load("test", guided.spec(), folder / "cache") for k in (1, 2)]
     (k,) = (k for k, images in enumerate(tested, 1) if "L3.jpg" in images.patients)
     recipe = replace(guided, data=replace(data, fold=(k, 2)))
-    with pytest.raises(RealMNetError, match=r"run: its Lesion-Net learned from .* held out here.* Found: L3.jpg$"):
+    with pytest.raises(RealMNetError, match=r"run: the Lesion-Net learned from .* held out here.* Found: L3.jpg$"):
         fit(recipe, tmp_path / "run", cache=folder / "cache")
     check_part_run(*recipe.frozen_run, [tested[2 - k]], folder / "cache")
     assert not (tmp_path / "run").exists()
