@@ -34,7 +34,7 @@ def with_teacher(recipe: Recipe, data: ImageSet, cache: Path) -> ImageSet:
     The teacher sees each image once, at its own input size and not augmented; its logits are kept in the cache, under
     the hash of its weights and of the images, so that other students, and a run that is resumed, find them there. What
     the student sees augmented keeps this target, as it keeps its labels. A teacher that saw each augmented image would
-    have to run in every step: three of the student's size take about as long as the step itself.
+    have to run in every step: three networks of the student's size multiply as much as its step, forward and backward.
 
     Raises:
         RealMNetError: as `check_teacher`. DataSetError: the pictures are not there.
