@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Annotated, Any
 
 import cv2
@@ -63,7 +64,7 @@ def benchmark(recipe_name: str, batch_size: int, processes: int, seconds: float)
     from training.input.input_pipeline import TrainingBatches
     from training.runs import build_model
 
-    recipe = load_recipe(recipe_name)
+    recipe = replace(load_recipe(recipe_name), teacher=None)  # whose targets are there before the first step
     size = recipe.image_size
     data, files = _images(16 * batch_size, size)
     source = AugmentedImages.of(data, size, recipe.augmentation, recipe.seed)
