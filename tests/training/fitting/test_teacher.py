@@ -117,7 +117,7 @@ def test_a_student_comes_to_say_what_its_teacher_says(teacher, cache, tmp_path):
         TINY,
         teacher=str(teacher),
         teacher_weight=1.0,
-        phases=(Phase(2, 64),),
+        phases=(Phase(3, 64),),
         learning_rate=0.1,
         warmup_epochs=0,
         final_learning_rate=0.05,
