@@ -110,7 +110,7 @@ def screen(
 
     - python -m edge_app screen photographs --bundle bundles/mine --bundle bundles/other
 
-    - python -m edge_app screen photographs --bundle bundles/fundus-landmarks --regions --overwrite
+    - python -m edge_app screen photographs --bundle bundles/fundus-structures --regions --overwrite
 
     - python -m edge_app screen /archive --engine ray --workers 8 --address auto --out /archive-results
     """

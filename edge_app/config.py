@@ -38,7 +38,7 @@ __all__ = ["Config", "Destination", "Dicom", "Folder", "InstalledBundle", "load_
 ENVIRONMENT = "REALMNET_BOX__"
 BUNDLES = Path(__file__).resolve().parent.parent / "bundles"
 # With what `screen` screens where no bundle is named.
-SHIPPED_BUNDLES = tuple(BUNDLES / name for name in ("realmnet-demo", "palm-lite", "fundus-landmarks", "lesions-lite"))
+SHIPPED_BUNDLES = tuple(BUNDLES / name for name in ("realmnet-demo", "palm-lite", "fundus-structures", "lesions-lite"))
 DEFAULT_BUNDLE = SHIPPED_BUNDLES[0]  # of a box whose settings name none
 
 ResultKind = Literal["sr", "sc", "seg", "json", "csv", "fhir"]

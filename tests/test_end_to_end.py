@@ -136,9 +136,9 @@ def test_samples_become_the_results_their_readme_promises(samples, tmp_path):
     photographs = {photograph.file_name for photograph in COLOUR_SAMPLES}
     for name in photographs:  # the bundles of photographs, and not the one of ultra-widefield pictures
         outcomes = {record["bundle_name"]: record["outcome"] for record in told if record["file"] == name}
-        assert outcomes.keys() == {"palm-lite", "fundus-landmarks", "lesions-lite"}
+        assert outcomes.keys() == {"palm-lite", "fundus-structures", "lesions-lite"}
         assert {outcomes["palm-lite"], outcomes["lesions-lite"]} <= {"refer", "negative"}
-        assert outcomes["fundus-landmarks"] == "described"
+        assert outcomes["fundus-structures"] == "described"
     records = {record["file"]: record for record in told if record["bundle_name"] == "realmnet-demo"}
     assert set(records) == {sample.file_name for sample in SAMPLES}
     for sample in SAMPLES:

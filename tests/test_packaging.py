@@ -35,7 +35,7 @@ NEEDS = {
     "edge_app": {"archive"},
     "keras_realmnet/screening": {"export"},  # engines for ONNX models
     "keras_realmnet": {"export", "torch"},  # torch: reads .pth files
-    "training": {"training", "jax", "torch", "wandb"},
+    "training": {"training", "jax", "torch", "wandb", "peers"},  # peers: timm, beside which steps are timed
     "export": {"export", "peers", "torch"},
     "tests": {"test"},
 }

@@ -1,6 +1,6 @@
 """How well the gate of quality tells faults: phantoms with graded degradations, and each verdict's margin.
 
-    python -m training.benchmarks.gradability --out docs/figures/gradability.png
+    python -m training.benchmarks.gradability --out docs/figures/gradability.jpg
 
 A picture counts as lost from an amount on that `training.phantoms.degradations` names. For each degradation and kind of
 picture it prints the area under the ROC curve of the margin (see `quality.margin`) against that, with a 95 % interval

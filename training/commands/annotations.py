@@ -14,7 +14,7 @@ __all__ = ["annotate"]
 def annotate(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of the data.")],
     landmarks: Annotated[
-        Path, typer.Option(help="records.jsonl of edge_app screen --bundle bundles/fundus-landmarks.")
+        Path, typer.Option(help="records.jsonl of edge_app screen --bundle bundles/fundus-structures.")
     ],
     finding: Annotated[list[str], typer.Option(metavar="CODE=VALUE", help="A finding's grey value; repeatable.")],
     out: Annotated[Path, typer.Option(dir_okay=False, help="File for the records (JSON).")],
@@ -24,7 +24,7 @@ def annotate(
     """Write in which of the eight regions around disc and fovea masks show a finding.
 
     Codes are those of the lesions of diabetic retinopathy (EX, HE, …). Where disc and fovea lie the network of the
-    bundle fundus-landmarks has said; nobody has looked whether it is right.
+    bundle fundus-structures has said; nobody has looked whether it is right.
 
     [bold]Example[/bold]: python -m training annotate HEI_MED --masks lesion --finding EX=1
     --landmarks landmarks/records.jsonl --out hei_med.json

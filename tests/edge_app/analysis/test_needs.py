@@ -24,7 +24,7 @@ def screened(screener: Screener, folder: Path, off: float) -> ScreeningRecord:
     return ScreeningRecord.from_dict(json.loads(record.to_json()))
 
 
-@pytest.mark.parametrize("name", ["lesions-lite", "fundus-landmarks"])
+@pytest.mark.parametrize("name", ["lesions-lite", "fundus-structures"])
 def test_a_bundle_that_needs_the_macula(name: str, tmp_path: Path) -> None:
     screener = Screener.open(BUNDLES / name)
     without, needing = (

@@ -365,7 +365,7 @@ def test_regions_are_drawn_where_landmarks_were_found(screen, tmp_path):
     picture = next((root / "samples" / "colour").glob("PHANTOM-0012*"))
     pictures, lines = [], []
     for options in ((), ("--regions",)):
-        arguments = {"bundle": root / "bundles" / "fundus-landmarks", "out": tmp_path / "of_landmarks"}
+        arguments = {"bundle": root / "bundles" / "fundus-structures", "out": tmp_path / "of_landmarks"}
         status, [record] = screen(picture, *options, "--overwrite", "--threads", "1", **arguments)
         assert (status, record.outcome) == (0, "described")
         with Image.open(tmp_path / "of_landmarks" / "overlays" / record.overlay) as shown:

@@ -111,9 +111,9 @@ def test_what_cannot_be_fitted_is_told_and_nothing_changes(folder, options, reas
 
 
 def test_a_model_without_features_is_refused(folder, capsys):
-    shutil.copytree(ROOT / "bundles" / "fundus-landmarks", folder / "landmarks")
+    shutil.copytree(ROOT / "bundles" / "fundus-structures", folder / "landmarks")
     assert run(folder, bundle="landmarks") == 2
-    assert "the outputs landmarks and disc and features" in capsys.readouterr().err
+    assert "the outputs landmarks and disc and vessels and features" in capsys.readouterr().err
 
 
 def test_a_recipe_that_draws_nothing_is_refused(folder, capsys):

@@ -72,5 +72,5 @@ def test_a_bundle_for_other_images_is_refused():
 
 
 def test_a_bundle_without_class_maps_is_refused(tmp_path, capsys):
-    assert main(["explanations", "bundles/fundus-landmarks", "--out", str(tmp_path / "out")]) != 0
+    assert main(["explanations", "bundles/fundus-structures", "--out", str(tmp_path / "out")]) != 0
     assert "a bundle with class maps of labels expected. Received: landmarks, disc" in capsys.readouterr().err
