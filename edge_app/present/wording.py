@@ -35,8 +35,8 @@ class Line:
     """name: of the finding. result, certainty: in words. found: False where there is nothing.
 
     style: of the lines by which it is marked in the picture; None where it is not. form: of what those lines run around
-    ("cross": of a point's mark); None for an outline. where: how many of its parts lie in which part of the field.
-    share: of the field, in words.
+    ("cross": of a point's mark; "covered": with its colour); None for an outline. where: how many of its parts lie in
+    which part of the field. share: of the field, in words.
     """
 
     name: str
@@ -61,7 +61,7 @@ def lines(record: ScreeningRecord) -> list[Line]:
         if isinstance(each, PointFinding):
             line = replace(line, form="cross")
         elif isinstance(each, MaskFinding) and line.style is not None:
-            form = line.style.form if each.in_parts else None
+            form = "covered" if each.holes is not None else line.style.form if each.in_parts else None
             line = replace(line, form=form, where=_where(each, findings), share=_share(each))
         table.append(line)
     return table

@@ -17,11 +17,12 @@ from starlette.testclient import TestClient
 
 from edge_app.config import Config
 from edge_app.outbox.documents import render
-from edge_app.present.wording import lines, signs
+from edge_app.present.wording import has_parts, lines, signs
 from edge_app.store.store import Store
 from edge_app.web.server import make_app
 from keras_realmnet.screening.bundle.bundle import Bundle
 from keras_realmnet.screening.overlay import LESIONS
+from keras_realmnet.screening.record import ScreeningRecord
 from keras_realmnet.tasks.findings import GradeFinding, MaskFinding, Measure
 
 
@@ -101,6 +102,22 @@ def test_a_lesion_has_one_line_with_its_measures(box):
     ]
     assert [line.form for line in table] == ["round", "square", "diamond", None, None]
     assert (table[3].found, table[3].result) == (False, "Not found")
+
+
+def test_what_branches_is_told_by_the_field_that_it_covers_not_by_its_parts(box):
+    """And has holes: in every document and in a record that is read again; in the page's legend it is an area."""
+    record = box[1].record
+    masks = [each for each in record.findings if isinstance(each, MaskFinding)]
+    vessels = replace(masks[0], holes=(((5.0, 5.0), (9.0, 5.0), (9.0, 9.0)),))
+    branching = replace(record, findings=(vessels,))
+    [line] = lines(branching)
+    assert (line.form, line.result.split(",")[0]) == ("covered", "Found")
+    assert "parts" not in line.result
+    assert not has_parts(branching)
+    again = ScreeningRecord.from_dict(json.loads(branching.to_json()))
+    assert again.findings == (vessels,)
+    assert vessels.borders == masks[0].outlines + vessels.holes
+    assert "holes" not in masks[0].to_dict()
 
 
 def test_small_lesions_are_seen_and_not_painted_over(box, lesions_picture):
