@@ -47,10 +47,18 @@ def binary_mask(probability: NDArray[Any], threshold: float, single: bool) -> ND
 
 
 def borders_of(mask: NDArray[np.uint8]) -> tuple[list[NDArray[np.float64]], list[NDArray[np.float64]]]:
-    """The borders of all parts of a mask (h, w), those in holes of others too, and of all holes; as `outlines_of`."""
-    _, beside = cv2.connectedComponents(np.pad(1 - mask, 1, constant_values=1), connectivity=4)
-    holes = ((beside != beside[0, 0]) & (beside != 0))[1:-1, 1:-1].astype(np.uint8)
-    return outlines_of(mask, nested=True), outlines_of(holes, nested=True)
+    """The borders of all parts of a mask (h, w), those in holes of others too, and of all holes; as `outlines_of`.
+
+    Pixels that touch in a corner are one part, and two holes.
+    """
+    beside = np.pad(1 - mask, 1, constant_values=1)
+    count, places, statistics, _ = cv2.connectedComponentsWithStats(beside, connectivity=4)
+    holes = []
+    for k in set(range(1, count)) - {int(places[0, 0])}:
+        left, top, width, height, _ = statistics[k]
+        hole = (places[top : top + height, left : left + width] == k).astype(np.uint8)
+        holes += [border + np.array([left - 1, top - 1]) for border in outlines_of(hole, nested=True)]
+    return outlines_of(mask, nested=True), holes
 
 
 def outlines_of(mask: NDArray[np.uint8], nested: bool = False) -> list[NDArray[np.float64]]:
