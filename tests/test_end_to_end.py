@@ -72,9 +72,10 @@ def test_the_smoke_recipe_learns(run, tmp_path):
 def test_from_training_to_a_report(run, tmp_path):
     folder = run.parents[1]
     made = command("export", "bundle", "--weights", run / "weights.weights.h5", "--out", "bundle", folder=folder)
-    # A network trained for a minute may be too noisy for int8: then the bundle is refused and says why.
+    # A network trained for a minute may be too noisy for int8, and on some processors for float16: then the bundle is
+    # refused and says why.
     if made.returncode == 2:
-        assert "int8: " in made.stderr
+        assert re.search("differs from Keras by more than allowed: (float16|int8): ", made.stderr), made.stderr
         assert not (folder / "bundle" / "bundle.json").exists()
         pytest.skip(f"refused as it should be: {made.stderr.strip()}")
     assert made.returncode == 0, made.stderr
