@@ -14,4 +14,5 @@ def test_the_table_says_what_a_network_takes_at_least(capsys):
     lines = [[cell.strip() for cell in x.split("│")[1:-1]] for x in capsys.readouterr().out.splitlines() if "│" in x]
     assert [line[:2] for line in lines] == [["float32", "1"], ["int8", "1"]]
     for line in lines:
-        assert float(line[3]) == pytest.approx(2000 / float(line[2]), abs=1)
+        rate = float(line[2])  # rounded: of a busy processor it has one digit or two
+        assert 2000 / (rate + 0.51) - 1 <= float(line[3]) <= 2000 / (rate - 0.51) + 1
