@@ -1,8 +1,9 @@
 """Exudates on HEI-MED, guided by the regions of their masks, by cross-validation: EfficientNet-Lite0, 384 px.
 
 Command:  python -m training fit --recipe guided_hei_med --data HEI_MED --fold 1/5 --out runs/guided_hei_med_1
-Duration: not measured; made for a quarter of an hour a fold on one core
-Score:    not run yet
+Duration: 9 minutes a fold of two on one of 2 busy cores (TensorFlow)
+Score:    2 folds, 118 pictures: AUROC .948 (95 % interval .899 to .985), activation in region, of true positives, .827
+          (.777 to .871); without guidance .967 (.937 to .990) and .548 (.461 to .627) (docs/guided.md)
 
 HEI_MED holds images/ and hei_med.json, the records that python -m training annotate makes of its masks
 (docs/guided.md); records that lie elsewhere: --set data.of.records=FILE. It is for non-commercial research: weights
