@@ -1,8 +1,5 @@
 """Static int8 of convolutional networks: integers between the pixels and what decides, and near the float network."""
 
-import platform
-from pathlib import Path
-
 import cv2
 import keras
 import numpy as np
@@ -19,7 +16,6 @@ from export.conversion.quantize_litert_convolutions import with_corrected_biases
 from export.conversion.quantize_onnx_convolutions import to_onnx_int8_convolutional
 from export.conversion.to_onnx import to_onnx
 from export.conversion.to_tensorrt import tensorrt_violations
-from export.speed.board import cpu_features
 from keras_realmnet import ResidualAttentionHead
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.models.encoders import Encoder
@@ -27,7 +23,6 @@ from keras_realmnet.models.inverted_residuals import InvertedResiduals, Stage, i
 from keras_realmnet.screening.engines.litert import LiteRTRuntime
 from keras_realmnet.screening.engines.registry import ENGINES
 
-CPUINFO = Path("/proc/cpuinfo")
 PLAIN = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES  # a delegate hides the tensors of what it takes over
 DEPLOYMENT = {
     "activations": {"probabilities": "sigmoid"},
@@ -107,16 +102,15 @@ LIMITS = {"float32": 1e-5, "float16": 2e-3, "int8": 0.03}
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_artifact_opens_as_the_box_opens_it_and_stays_near(made, classifier, pictures, name):
+def test_each_artifact_opens_as_the_box_opens_it_and_stays_near(made, classifier, pictures, name, request):
     feature_map = keras.Model(classifier.input, classifier.get_layer("head").input)(pictures.astype("float32"))
     expected = {
         "probabilities": keras.ops.sigmoid(classifier.get_layer("head")(feature_map)).numpy(),
         "class_maps": classifier.get_layer("head").class_maps(feature_map).numpy(),
     }
     assert np.ptp(expected["probabilities"], axis=0).max() > 0.1
-    has, _ = cpu_features(CPUINFO.read_text() if CPUINFO.exists() else "") or ("VNNI", "")  # elsewhere it is tried
-    if name == "onnx-int8-gpu" and platform.machine() == "x86_64" and "VNNI" not in has:
-        pytest.skip("without VNNI sums of products of signed bytes saturate on x86; the artifact is for TensorRT")
+    if name == "onnx-int8-gpu":
+        request.getfixturevalue("onnx_runtime_adds_bytes_exactly")
     received = ENGINES[made[name].engine](made[name].path).predict(pictures)
     difference = np.abs(received["probabilities"] - expected["probabilities"])
     kind = made[name].precision.split("_")[0]

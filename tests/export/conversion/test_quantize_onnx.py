@@ -43,7 +43,11 @@ def models(tmp_path_factory, small_model, pictures):
         ("tensorrt-float8", "float16", 0.06),
     ],
 )
-def test_dead_channels_have_scales_and_keep_their_biases(dying_model, pictures, tmp_path, target, precision, limit):
+def test_dead_channels_have_scales_and_keep_their_biases(
+    dying_model, pictures, tmp_path, target, precision, limit, request
+):
+    if target == "onnxruntime":
+        request.getfixturevalue("onnx_runtime_adds_bytes_exactly")
     whole = to_onnx(dying_model, tmp_path / "float.onnx", opset=20, precision=precision)
     path = to_onnx_int8(whole, tmp_path / "int8.onnx", pictures, target=target)
     expected = keras_predictions(dying_model, pictures)["probabilities"]
@@ -104,7 +108,9 @@ def optimized_operations(path, folder):
     ("name", "limit"),
     [("static", 0.02), ("dynamic", 0.02), ("tensorrt", 0.02), ("tensorrt half", 0.02), ("float8", 0.06)],
 )
-def test_quantized_models_stay_near(models, small_model, pictures, name, limit):
+def test_quantized_models_stay_near(models, small_model, pictures, name, limit, request):
+    if name in ("static", "dynamic"):
+        request.getfixturevalue("onnx_runtime_adds_bytes_exactly")
     expected = keras_predictions(small_model, pictures)["probabilities"]
     received = ENGINES["onnxruntime"](models[name]).predict(pictures)["probabilities"]
     assert 1e-6 < np.abs(received - expected).mean() < limit
