@@ -105,10 +105,9 @@ class MaskFinding(Finding):
     """Where a structure or a kind of lesion lies.
 
     outlines: of each part; none where nothing was found. holes: the borders of what a structure that branches encloses
-    and is not; None of any other, whose parts have none. A pixel is inside where an odd number of all of them is
-    around it. share: of the illuminated field that it
-    covers, 0 to 1; None in pictures whose projection stretches areas. probability: the mean inside of it; None where
-    nothing was found.
+    and is not; None of any other, whose parts have none. A pixel is inside where an odd number of all of them is around
+    it. share: of the illuminated field that it covers, 0 to 1; None in pictures whose projection stretches areas.
+    probability: the mean inside of it; None where nothing was found.
     """
 
     kind: ClassVar[str] = "mask"
@@ -196,7 +195,7 @@ def finding_from_dict(values: Any) -> Finding:
     if fields.get("signs") is not None:
         fields["signs"] = _codes(fields["signs"])
     for name in ("outlines", "holes"):
-        if fields.get(name) is not None:
+        if name in fields:
             try:
                 fields[name] = tuple(tuple((x, y) for x, y in outline) for outline in fields[name])
             except (TypeError, ValueError) as error:

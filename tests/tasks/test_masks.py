@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from edge_app.present.segmentation import filled
 from keras_realmnet.screening.preprocessing import FieldGeometry
+from keras_realmnet.tasks.findings import MaskFinding, finding_from_dict
 from keras_realmnet.tasks.masks import binary_mask, borders_of, found_masks, outlines_of, polygons
 from keras_realmnet.tasks.measures import VerticalRatio
 from keras_realmnet.tasks.outputs import Masks, output_from_dict
@@ -62,6 +63,13 @@ def test_a_ring_with_a_dot_in_it_is_drawn_again_as_it_was():
     assert (len(outlines), len(holes)) == (2, 1)
     np.testing.assert_array_equal(filled(polygons([*outlines, *holes]), mask.shape), mask)
     assert [part.tolist() for part in outlines_of(mask)] == [outlines[0].tolist()]
+
+
+@pytest.mark.parametrize("name", ["outlines", "holes"])
+def test_borders_that_are_none_are_refused(name):
+    values = {**MaskFinding("vessels", "set", "VES", "Vessels", ()).to_dict(), name: None}
+    with pytest.raises(ValueError, match=f"{name} are lists of corners"):
+        finding_from_dict(values)
 
 
 def test_masks_branch_or_are_single():

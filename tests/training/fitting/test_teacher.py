@@ -12,6 +12,7 @@ from keras_realmnet import losses
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.tasks.vocabulary import PSMM
 from tests.training.scoring.test_folds import untrained
+from tests.training.studies import test_ensembles
 from training.datasets.cross_validation import CrossValidation
 from training.datasets.phantom import PhantomDataSet
 from training.fitting.fit import fit
@@ -27,15 +28,7 @@ from training.studies.ensembles import write_ensemble
 pytestmark = pytest.mark.usefixtures("eager")
 
 DRAWN = PhantomDataSet(train_patients=6, validation_patients=2, test_patients=2, width=96)
-TINY = Recipe(
-    name="tiny",
-    data=DRAWN,
-    preset="refuge_findings",
-    model_options={"filters": 2, "blocks": 0, "branch_filters": 2},
-    phases=(Phase(1, 64),),
-    batch_size=4,
-    augmentation=Augmentation.none(),
-)
+TINY = replace(test_ensembles.TINY, data=DRAWN)
 
 
 @pytest.fixture(scope="module")
