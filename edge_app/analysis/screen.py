@@ -8,9 +8,11 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -22,6 +24,7 @@ from keras_realmnet.errors import EngineFailed, RealMNetError
 from keras_realmnet.screening import overlay
 from keras_realmnet.screening.bundle.bundle import Bundle
 from keras_realmnet.screening.decision import Analysis, Decision, decide
+from keras_realmnet.screening.engines.base import available_threads
 from keras_realmnet.screening.image_io import (
     DEFAULT_FILE_NAME_PATTERN,
     ImageSource,
@@ -30,7 +33,7 @@ from keras_realmnet.screening.image_io import (
     read_header,
     read_image,
 )
-from keras_realmnet.screening.preprocessing import preprocess
+from keras_realmnet.screening.preprocessing import FieldGeometry, preprocess
 from keras_realmnet.screening.quality import Measured, measured
 from keras_realmnet.screening.record import ScreeningRecord
 from keras_realmnet.screening.runtimes import Runtime, open_runtime, self_check
@@ -70,7 +73,8 @@ class Screener:
     """A verified bundle with one opened artifact, ready to screen.
 
     `read`: what reads a picture, as `read_image`. `measure`: what measures it for the verdict on its quality, as
-    `measured`. `regions`: whether overlays show the regions of the posterior pole.
+    `measured`. `regions`: whether overlays show the regions of the posterior pole. `beside`: a thread that makes the
+    model's input while the picture is measured; None: one after the other.
     """
 
     bundle: Bundle
@@ -79,10 +83,13 @@ class Screener:
     read: Callable[..., LoadedImage] = read_image
     measure: Callable[[NDArray[np.uint8], ImageSource], Measured] = measured
     regions: bool = False
+    beside: ThreadPoolExecutor | None = None
 
     @classmethod
     def open(cls, directory: Path, artifact: str | None = None, threads: int | None = None) -> "Screener":
         """Loads and verifies a bundle, opens an artifact and checks its golden output on this machine.
+
+        `threads`: cores, by default all that the process may use.
 
         Raises:
             BundleMismatch: the bundle is incomplete or changed, or computes something else here.
@@ -91,7 +98,8 @@ class Screener:
         bundle = Bundle.load(directory)
         runtime = open_runtime(bundle, artifact, threads)
         self_check(bundle, runtime, artifact)
-        return cls(bundle, runtime, bundle.artifact(artifact).name)
+        beside = ThreadPoolExecutor(1, "crop") if (threads or available_threads()) > 1 else None
+        return cls(bundle, runtime, bundle.artifact(artifact).name, beside=beside)
 
     def failure(
         self, path: Path, sha256: str | None, error: Exception, origin: FileOrigin | None = None, frame: int = 1
@@ -165,6 +173,9 @@ class Screener:
         with timed("decode"):
             loaded = self.picture(path, origin, facts["frame"])
         facts.update(_source_facts(loaded.source))
+        crop: Callable[[], tuple[NDArray[np.uint8], FieldGeometry]] = partial(preprocess, loaded.pixels, bundle.spec)
+        if self.beside is not None:  # of a picture that turns out not to be gradable this is wasted
+            crop = self.beside.submit(crop).result
         with timed("quality"):
             seen = self.measure(loaded.pixels, loaded.source)
             quality = seen.quality(bundle.task.modality, bundle.task.looked_for)
@@ -173,7 +184,7 @@ class Screener:
         analysis = None
         if quality.verdict == "gradable":  # nothing else may reach the model
             with timed("preprocess"):
-                square, geometry = preprocess(loaded.pixels, bundle.spec)
+                square, geometry = crop()
                 width, height = loaded.source.size
                 geometry = geometry.on((height, width))  # findings lie on the picture, not on a copy decoded smaller
             with timed("inference"):

@@ -187,12 +187,13 @@ def put_record(db: sqlite3.Connection, item_id: int, record: ScreeningRecord) ->
     db.execute("DELETE FROM records WHERE item_id = ?", (item_id,))
     item = get_item(db, item_id)
     put_pictures(db, item, record.pictures)
+    document = record.to_dict()
     insert(
         db,
         "records",
         item_id=item_id,
         revision=revision,
-        record=record.to_json(),
+        record=json.dumps(document, allow_nan=False),
         outcome=record.outcome,
         rank=OUTCOMES.index(record.outcome),
         patient_id=record.patient_id,
@@ -209,7 +210,7 @@ def put_record(db: sqlite3.Connection, item_id: int, record: ScreeningRecord) ->
         score=record.score,
         bundle_digest=record.bundle_digest,
         distance=record.distance,
-        quality=json.dumps(record.to_dict()["quality"]),
+        quality=json.dumps(document["quality"]),
     )
     return int(revision)
 

@@ -42,7 +42,8 @@ class ScreeningRecord:
     model_sha256: of the artifact that ran (or would have run).
     spec_hash: of the preprocessing spec.
     patient_name, birth_date, sex, patient_id_issuer, accession_number: as the file has them, see `ImageSource`.
-    timings_ms: milliseconds of "decode", "quality", "preprocess", "inference", "overlay", "total", as far as it got.
+    timings_ms: milliseconds of "decode", "quality", "preprocess", "inference", "overlay", "total", as far as it got. On
+        several threads the model's input is made beside "quality"; "preprocess" is how much longer it took.
     source: what the file says about itself (format, width, height, manufacturer, ...).
     overlay: file name in the folder `overlays`; None where there is no picture.
     error: name of the exception that stopped the analysis; None where none did.

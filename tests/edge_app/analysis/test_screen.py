@@ -162,6 +162,50 @@ def test_a_failing_overlay_does_not_cost_the_result(tiny_bundle, save, tmp_path)
     assert "overlay" in record.warnings[0]
 
 
+@pytest.fixture
+def both_ways(tiny_bundle):
+    """Screeners that crop beside the measures of quality, and after them."""
+    beside, after = (Screener.open(tiny_bundle, threads=threads) for threads in (2, 1))
+    assert (beside.beside is None, after.beside is None) == (False, True)
+    return replace(beside, runtime=after.runtime), after  # sums of two threads may differ
+
+
+@pytest.mark.parametrize("outcome", ["refer", "negative", "insufficient", "not_analysed"])
+def test_cropping_beside_the_measures_of_quality_changes_nothing(both_ways, save, tmp_path, outcome):
+    path = save(tmp_path / "P7_OS_2025-01-31_1.png", outcome)
+    records, analyses = [], []
+    for screener in both_ways:
+        record = screener.screen(path, None, tmp_path, on_analysed=lambda _, analysis: analyses.append(analysis))
+        timings = dict.fromkeys(record.timings_ms, 0.0)  # the same stages
+        records.append(replace(record, screened_at="", timings_ms=timings))
+    assert records[0] == records[1]
+    assert [analysis is not None for analysis in analyses] == [outcome in ("refer", "negative")] * 2
+    if analyses[0] is not None:
+        assert analyses[0].geometry == analyses[1].geometry
+        assert np.array_equal(analyses[0].image, analyses[1].image)
+        for name, values in analyses[0].predicted.items():
+            assert np.array_equal(values, analyses[1].predicted[name])
+
+
+@pytest.mark.parametrize("failing", ["quality", "crop", "both"])
+def test_an_error_is_told_alike_where_both_run_side_by_side(both_ways, save, tmp_path, monkeypatch, failing):
+    """Of two the one of quality, which came first before."""
+
+    def fail(what: str):
+        raise ValueError(what)
+
+    if failing != "quality":
+        monkeypatch.setattr("edge_app.analysis.screen.preprocess", lambda *_: fail("crop"))
+    path = save(tmp_path / "a.png", "negative")
+    for screener in both_ways:
+        if failing != "crop":
+            screener = replace(screener, measure=lambda *_: fail("quality"))
+        record = screener.screen(path, None, None)
+        assert (record.outcome, record.error) == ("not_analysed", "ValueError")
+        assert record.reasons == (f"the analysis failed: ValueError: {'crop' if failing == 'crop' else 'quality'}",)
+        assert list(record.timings_ms) == ["decode", "quality", *(["preprocess"] if failing == "crop" else []), "total"]
+
+
 def pages(path: Path, pictures, *outcomes: str) -> Path:
     """A TIFF with a page for each outcome."""
     first, *others = [Image.fromarray(pictures[outcome]) for outcome in outcomes]
