@@ -1,9 +1,11 @@
 """One finding of drawn photographs, guided by simulated annotators, for the box: EfficientNet-Lite0, 256 px.
 
 Command:  python -m training fit --recipe guided_phantom --out runs/guided_phantom
-Duration: 12 minutes on one of 2 busy cores (TensorFlow)
+Duration: 7 to 12 minutes on one of 2 busy cores (TensorFlow)
 Score:    exudates, 300 held-out drawings: AUROC .978 (95 % interval .959 to .992) and activation in region, of true
-          positives, .930 (.911 to .945); without guidance .981 (.963 to .994) and .477 (.446 to .508) (docs/guided.md)
+          positives, .930 (.911 to .945); without guidance .981 (.963 to .994) and .477 (.446 to .508);
+          haemorrhages .979 (.963 to .992) and .924 (.897 to .950), without .958 (.936 to .979) and .870 (.837 to .899)
+          (docs/guided.md)
 
 Hard exudates lie in the macula; haemorrhages are spread over all regions: --set data.finding=HE.
 
