@@ -19,6 +19,7 @@ from keras_realmnet.screening import overlay
 from keras_realmnet.screening.preprocessing import FieldGeometry
 from keras_realmnet.screening.record import ScreeningRecord
 from keras_realmnet.tasks.findings import GradeFinding, LabelFinding
+from keras_realmnet.tasks.rule import probability_text
 
 __all__ = ["heat_map"]
 
@@ -123,7 +124,7 @@ def _numbers(record: ScreeningRecord, code: str) -> str:
     if finding is None:
         return ""
     if isinstance(finding, LabelFinding) and finding.threshold is not None:
-        return f", probability {finding.probability:.2f} (threshold {finding.threshold:.2f})"
+        return f", probability {finding.probability:.2f} (threshold {probability_text(finding.threshold)})"
     return f", probability {finding.probability:.2f}" if isinstance(finding, GradeFinding) else ""
 
 

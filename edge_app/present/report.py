@@ -13,11 +13,9 @@ from edge_app.present.terms import (
     EYES,
     SEX_NAMES,
     SHOWN_NAMES,
-    fitted_words,
     label_name,
     next_step,
     person_name,
-    rule_words,
     sentence,
 )
 from edge_app.present.visits import visits
@@ -28,7 +26,9 @@ from keras_realmnet.screening.bundle.artifact import Artifact
 from keras_realmnet.screening.bundle.bundle import Bundle
 from keras_realmnet.screening.quality import MODALITY_NAMES
 from keras_realmnet.screening.record import ScreeningRecord
+from keras_realmnet.tasks.rule import probability_text
 from keras_realmnet.tasks.task import Task
+from keras_realmnet.tasks.words import costs_of, fitted_words, rule_words
 
 __all__ = ["page_environment", "write_report"]
 
@@ -89,6 +89,8 @@ def page_environment() -> Environment:
     environment.globals.update(
         sex_names=SEX_NAMES,
         label_name=label_name,
+        costs_of=costs_of,
+        probability_text=probability_text,
         rule_words=rule_words,
         fitted_words=fitted_words,
         lines_of=lines,

@@ -11,9 +11,7 @@ from keras_realmnet.errors import ModelOutOfOrder
 from keras_realmnet.screening.quality import MODALITY_NAMES
 from keras_realmnet.screening.record import ScreeningRecord
 from keras_realmnet.tasks.findings import GradeFinding, LabelFinding
-from keras_realmnet.tasks.fitted.doubts import LabelSets, MissedRisk
-from keras_realmnet.tasks.rules import OUTCOMES, AnyAbove, AnyOf, GradeByCost, GradeFrom, MeasureAbove, Outcome, Rule
-from keras_realmnet.tasks.task import Task
+from keras_realmnet.tasks.rules import OUTCOMES, Outcome
 
 __all__ = [
     "ACTIONS",
@@ -26,7 +24,6 @@ __all__ = [
     "SEX_NAMES",
     "SHOWN_NAMES",
     "explained",
-    "fitted_words",
     "label_code",
     "label_name",
     "local_time",
@@ -35,7 +32,6 @@ __all__ = [
     "person_name",
     "picture",
     "purpose",
-    "rule_words",
     "sentence",
 ]
 
@@ -127,61 +123,6 @@ def purpose(record: ScreeningRecord, modality: bool = True) -> str:
     if record.condition:
         what = f"{'Description of' if described else 'Screening for'} {record.condition}"
     return f"{what}, {MODALITY_NAMES.get(record.modality, record.modality)}" if modality and record.modality else what
-
-
-def rule_words(rule: Rule) -> str:
-    """When an image is referred, as a sentence."""
-    if isinstance(rule, AnyOf):
-        return " Or: ".join(rule_words(each) for each in rule.rules)
-    if isinstance(rule, AnyAbove):
-        return f"An image is referred when any of the labels {', '.join(rule.point.thresholds)} reaches its threshold."
-    if isinstance(rule, GradeByCost):
-        return _cost_words(rule)
-    if isinstance(rule, GradeFrom):
-        return f"An image is referred when its most probable grade is {rule.grade} or a later one."
-    if isinstance(rule, MeasureAbove):
-        return f"An image is referred when the measure {rule.measure} is {rule.threshold:g} or more."
-    return "Findings are described; no image is referred, and none is negative."
-
-
-def _cost_words(rule: GradeByCost) -> str:
-    """With the costs, row by row: what a clinic that weighs misses otherwise would have set otherwise."""
-    beside = f", or when {' or '.join(rule.beside)} reaches its threshold" if rule.beside else ""
-    rows = "; ".join(
-        f"where {true} holds {', '.join(f'{cost:g}' for cost in row)}"
-        for true, row in zip(rule.grades, rule.costs, strict=True)
-    )
-    words = (
-        f"An image is referred when the grade with the least expected cost is {rule.from_code} or a later one{beside}. "
-        f"Saying {', '.join(rule.grades)} costs, in this order, {rows}."
-    )
-    if rule.exactly_one:
-        groups = " and ".join(", ".join(group) for group in rule.exactly_one)
-        words += (
-            f" It is uncertain instead of negative when the labels contradict each other: of {groups} one holds, and "
-            f"their probabilities are to add up to 1 within {rule.tolerance:g}."
-        )
-    return words
-
-
-def fitted_words(task: Task) -> list[str]:
-    """What stands between the network's answer and the rule, as sentences."""
-    said = []
-    if task.fitted.calibration:
-        said.append("Probabilities are calibrated.")
-    for doubt in task.fitted.doubts:
-        if isinstance(doubt, LabelSets):
-            said.append(
-                "An image is uncertain instead of negative when a label that is referred cannot be excluded: it is in "
-                f"the set of those that may hold, with a coverage of {100 * doubt.coverage:g} %."
-            )
-        elif isinstance(doubt, MissedRisk):
-            said.append(
-                "An image is uncertain instead of negative when what is referred has a probability of "
-                f"{doubt.limit:.2g} or more: so at most {100 * doubt.risk:g} % of the patients with it are negative, "
-                f"with a confidence of {100 * doubt.confidence:g} %, where patients are as those it was fitted on."
-            )
-    return said
 
 
 def picture(record: ScreeningRecord) -> str | None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from export.commands.options import must_exist, names_of, tell
+from export.commands.options import must_exist, names_of, tell, tell_outcomes_are_forgotten
 from export.commands.tables import print_artifacts, print_parity
 from keras_realmnet.errors import RealMNetError
 
@@ -223,3 +223,4 @@ def needs(
     made = refit(before, task, {}, version)
     write_cards(made)
     print(f"written: {directory}, version {made.version}; its digest is now {made.digest[:16]}…")
+    tell_outcomes_are_forgotten(made)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from export.commands.options import must_exist, tell
+from export.commands.options import must_exist, tell, tell_outcomes_are_forgotten
 from keras_realmnet.errors import RealMNetError
 from training.commands.options import ByCost, Confidence, Coverage, FalseCost, MissCost, Risk, Sensitivity, Splits
 
@@ -86,6 +86,7 @@ def calibrate(
         made = write_calibration(bundle, fitting, measured, write)
         write_cards(made)
         print(f"written: {directory}, version {made.version}; its digest is now {made.digest[:16]}…")
+        tell_outcomes_are_forgotten(made)
 
 
 def _write(out: Path | None, document: dict[str, object]) -> None:

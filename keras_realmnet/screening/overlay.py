@@ -36,6 +36,7 @@ from keras_realmnet.screening.strokes import (
 from keras_realmnet.tasks.findings import Finding, GradeFinding, LabelFinding, MaskFinding, PointFinding, percent
 from keras_realmnet.tasks.outputs import Grades, Labels
 from keras_realmnet.tasks.regions import Eye, eye_in, region_lines, region_names_at
+from keras_realmnet.tasks.rule import probability_text
 from keras_realmnet.tasks.task import Task
 
 __all__ = [
@@ -168,7 +169,9 @@ def evidence_of(task: Task, analysis: Analysis, decision: Decision, regions: boo
     if decision.outcome == "uncertain":
         title += ", uncertain: a person must look"
     elif isinstance(shown, LabelFinding) and shown.threshold is not None:
-        title += f", {'reaches' if shown.reached else 'no finding, below'} threshold {shown.threshold:.2f}"
+        title += (
+            f", {'reaches' if shown.reached else 'no finding, below'} threshold {probability_text(shown.threshold)}"
+        )
     return Evidence(title, analysis.geometry, class_map, is_finding, marks, eye)
 
 

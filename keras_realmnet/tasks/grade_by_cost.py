@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from keras_realmnet.tasks.findings import Finding, LabelFinding
 from keras_realmnet.tasks.fitted.doubts import shares
 from keras_realmnet.tasks.outputs import Labels, Output
-from keras_realmnet.tasks.rule import Rule, Verdict
+from keras_realmnet.tasks.rule import Rule, Verdict, probability_text
 from keras_realmnet.tasks.vocabulary import LabelSet
 
 __all__ = ["GradeByCost"]
@@ -107,14 +107,14 @@ class GradeByCost(Rule):
         labels = {each.code: each for each in findings if isinstance(each, LabelFinding) and each.output == self.output}
         costs = self.expected_costs(np.array([[labels[code].probability for code in self.grades]]))
         grade = int(self.said(costs)[0])
-        code, name, start = self.grades[grade], labels[self.grades[grade]].name, self.start
-        reason = f"Grade {grade} of 0 to {len(self.grades) - 1}, {name}, has the least expected cost"
+        code, start = self.grades[grade], self.start
         above = {each: labels[each].probability - threshold for each, threshold in self.beside.items()}
         reached = sorted((each for each in above if above[each] >= 0), key=lambda each: -above[each])
-        reasons = [] if grade < start else [f"{reason}: referred from {labels[self.from_code].name} on."]
+        reason = self._grade_words(grade, labels)
+        reasons = [f"{reason}."] if grade >= start else []
         reasons += [
-            f"{labels[each].name}: a probability of {labels[each].probability:.2f} reaches the threshold of "
-            f"{self.beside[each]:.2f}."
+            f"{labels[each].name}: a probability of {probability_text(labels[each].probability)} reaches the threshold "
+            f"of {probability_text(self.beside[each])}."
             for each in reached
         ]
         triggered = (*([code] if grade >= start else []), *reached)
@@ -131,6 +131,16 @@ class GradeByCost(Rule):
             return Verdict("uncertain", contradictions, (), evidence, score)
         below = [f"{labels[each].name} stays below its threshold" for each in self.beside]
         return Verdict("negative", ("; ".join((reason, *below)) + ".",), (), evidence, score)
+
+    def _grade_words(self, grade: int, labels: Mapping[str, LabelFinding]) -> str:
+        """Which grade is said, and how probable all those are together that are referred."""
+        weights = shares(np.array([labels[code].probability for code in self.grades]))
+        together = float(weights[self.start :].sum())
+        words = (
+            f"Grade {grade} of 0 to {len(self.grades) - 1}, {labels[self.grades[grade]].name}; "
+            f"{labels[self.from_code].name} or worse has a probability of {probability_text(together)} among the grades"
+        )
+        return f"{words}: enough, since a miss weighs more" if grade >= self.start and together < 0.5 else words
 
     def _contradictions(self, labels: Mapping[str, LabelFinding]) -> tuple[str, ...]:
         totals = {group: sum(labels[code].probability for code in group) for group in self.exactly_one}

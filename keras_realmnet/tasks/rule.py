@@ -14,7 +14,7 @@ from keras_realmnet.tasks.findings import Finding
 from keras_realmnet.tasks.outputs import Output
 from keras_realmnet.tasks.vocabulary import LabelSet
 
-__all__ = ["OUTCOMES", "Outcome", "Rule", "Verdict", "acted_on_as"]
+__all__ = ["OUTCOMES", "Outcome", "Rule", "Verdict", "acted_on_as", "probability_text"]
 
 Outcome = Literal["refer", "uncertain", "negative", "insufficient", "not_analysed", "described"]
 
@@ -27,6 +27,12 @@ OUTCOMES: tuple[Outcome, ...] = ("refer", "uncertain", "insufficient", "not_anal
 def acted_on_as(outcome: Outcome) -> Outcome:
     """The outcome whose act follows: an uncertain result goes wherever a referral goes."""
     return "refer" if outcome == "uncertain" else outcome
+
+
+def probability_text(probability: float) -> str:
+    """A probability with two decimals; within 0.01 of 0 and 1, where a threshold may lie, with three."""
+    rest = min(probability, 1 - probability)
+    return f"{probability:.{3 if 0 < rest < 0.01 else 2}f}"
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from keras_realmnet.tasks.fields import by_kind, from_json
 from keras_realmnet.tasks.findings import Finding, GradeFinding, LabelFinding, Measure
 from keras_realmnet.tasks.grade_by_cost import GradeByCost
 from keras_realmnet.tasks.outputs import Grades, Labels, Output
-from keras_realmnet.tasks.rule import OUTCOMES, Outcome, Rule, Verdict, acted_on_as
+from keras_realmnet.tasks.rule import OUTCOMES, Outcome, Rule, Verdict, acted_on_as, probability_text
 from keras_realmnet.tasks.vocabulary import LabelSet
 
 __all__ = [
@@ -111,8 +111,8 @@ class AnyAbove(Rule):
         if not triggered:
             return Verdict("negative", ("No pathologic label reaches its threshold.",), (), first.code, above[first])
         reasons = tuple(
-            f"{each.name}: a probability of {each.probability:.2f} reaches the threshold of "
-            f"{self.point.thresholds[each.code]:.2f}."
+            f"{each.name}: a probability of {probability_text(each.probability)} reaches the threshold of "
+            f"{probability_text(self.point.thresholds[each.code])}."
             for each in triggered
         )
         return Verdict("refer", reasons, tuple(each.code for each in triggered), first.code, above[first])

@@ -8,6 +8,7 @@ import pytest
 
 from keras_realmnet.tasks.findings import GradeFinding, LabelFinding, Measure
 from keras_realmnet.tasks.outputs import Labels
+from keras_realmnet.tasks.rule import probability_text
 from keras_realmnet.tasks.rules import (
     OUTCOMES,
     AnyAbove,
@@ -140,9 +141,19 @@ BY_COST = GradeByCost("answer", GROUPS[1], COSTS, "A2", {"S1": 0.5}, GROUPS, 0.5
 # What the network says → outcome, what refers, a part of the reason. The decision table of pathologic myopia, which is
 # grade 2 or more, or a staphyloma.
 DECISIONS = [
-    ({"S0": 1, "A0": 1}, "negative", (), "Grade 0 of 0 to 4, No myopic lesion, has the least expected cost"),
+    (
+        {"S0": 1, "A0": 1},
+        "negative",
+        (),
+        "Grade 0 of 0 to 4, No myopic lesion; Diffuse atrophy or worse has a probability of 0.00",
+    ),
     ({"S0": 1, "A1": 1}, "negative", (), "Posterior staphyloma stays below its threshold"),
-    ({"S0": 1, "A2": 1}, "refer", ("A2",), "Diffuse atrophy, has the least expected cost: referred from Diffuse"),
+    (
+        {"S0": 1, "A2": 1},
+        "refer",
+        ("A2",),
+        "Diffuse atrophy; Diffuse atrophy or worse has a probability of 1.00 among the grades.",
+    ),
     ({"S0": 1, "A3": 1}, "refer", ("A3",), "Grade 3"),
     ({"S0": 1, "A4": 1}, "refer", ("A4",), "Grade 4"),
     ({"S1": 1, "A0": 1}, "refer", ("S1",), "Posterior staphyloma: a probability of 1.00 reaches the threshold of 0.50"),
@@ -152,7 +163,7 @@ DECISIONS = [
     ({"S1": 1, "A4": 1}, "refer", ("A4", "S1"), "Grade 4"),
     # Saying A1 costs 5·p, saying A2 2·(1 − p): the latter is cheaper from p = 2/7 = .286 on.
     ({"S0": 1, "A1": 0.72, "A2": 0.28}, "negative", (), "Tessellation only"),
-    ({"S0": 1, "A1": 0.71, "A2": 0.29}, "refer", ("A2",), "Diffuse atrophy"),
+    ({"S0": 1, "A1": 0.71, "A2": 0.29}, "refer", ("A2",), "0.29 among the grades: enough, since a miss weighs more."),
     ({"S0": 0.51, "S1": 0.49, "A1": 1}, "negative", (), "Tessellation only"),
     ({"S0": 0.5, "S1": 0.5, "A1": 1}, "refer", ("S1",), "a probability of 0.50 reaches"),
     # Of two or no labels of which one holds nobody knows which: never negative.
@@ -222,3 +233,11 @@ def test_a_rule_by_cost_must_fit_the_labels(changes, message):
 
 def test_an_uncertain_result_goes_where_a_referral_goes():
     assert [acted_on_as(outcome) for outcome in OUTCOMES] == ["refer", "refer", *OUTCOMES[2:]]
+
+
+@pytest.mark.parametrize(
+    ("probability", "text"),
+    [(0, "0.00"), (1, "1.00"), (0.5, "0.50"), (0.995, "0.995"), (0.98999, "0.99"), (0.0049, "0.005")],
+)
+def test_a_probability_near_0_or_1_has_three_decimals(probability, text):
+    assert probability_text(probability) == text

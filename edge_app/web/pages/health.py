@@ -5,7 +5,7 @@ from platform import python_version
 
 from starlette.responses import Response
 
-from edge_app.health.drift import drifts
+from edge_app.health.drift import SUM_LIMIT, drifts
 from edge_app.health.status import skipped_files
 from edge_app.store.database import seconds_since
 from edge_app.store.durable import free_bytes
@@ -27,6 +27,7 @@ def health(visitor: Visitor) -> Response:
         problems=site.problems(),
         skipped_files=skipped_files(site.store),
         drifts=drifts(site.store, site.bundles),
+        sum_limit=SUM_LIMIT,
         dropped=site.store.dropped(),
         tiles=[
             (f"{counts.items['pending'] + counts.items['screening']:,}", "waiting or being screened"),
@@ -47,8 +48,8 @@ def health(visitor: Visitor) -> Response:
         box={
             "web page": "this machine only, without login" if site.local else "login, encrypted",
             "DICOM": f"{config.dicom.ae_title}, port {config.dicom.port}" if config.dicom.enabled else "off",
-            "watched folders": [folder.name for folder in config.folder] or None,
-            "destinations": [destination.name for destination in config.destination] or None,
+            "watched folders": [folder.name for folder in config.folder] or "none",
+            "destinations": [destination.name for destination in config.destination] or "none",
             "takes nothing in below": f"{config.disk.free_mb:,} MB of free disk",
             "keeps results for": f"{config.retention.days} days" if config.retention.days else "ever",
         },

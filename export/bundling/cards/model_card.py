@@ -9,6 +9,8 @@ from huggingface_hub import ModelCard, ModelCardData
 from export.bundling.cards.sbom import SBOM_FILE
 from keras_realmnet.screening.bundle.bundle import Bundle
 from keras_realmnet.screening.quality import MODALITY_NAMES
+from keras_realmnet.tasks.task import Task
+from keras_realmnet.tasks.words import costs_of, fitted_words, rule_words
 from training.scoring.clinic.figures import MIN_SUBGROUP
 from training.scoring.clinic.kept import CLINIC_FILE, decides, read_kept
 from training.scoring.clinic.printing import LEVELS, cause_rows, figure_rows, subgroup_rows
@@ -39,7 +41,7 @@ def model_card(bundle: Bundle) -> str:
         bundle=bundle,
         modality=MODALITY_NAMES[bundle.task.modality],
         outputs="\n".join(_outputs(bundle)),
-        rule=_table(("rule", ""), _rows(bundle.task.rule.to_dict())),
+        rule="\n\n".join(_rule(bundle.task)),
         training=_table(("training", ""), _rows(training)),
         scores="\n\n".join(_scores(bundle.scores)) or "Nothing was measured.",
         clinic="\n\n".join(_clinic(bundle)) or NOT_MEASURED,
@@ -57,6 +59,18 @@ def _outputs(bundle: Bundle) -> Iterator[str]:
     others = [f"`{name}`" for name in bundle.task.outputs if name not in bundle.task.trained]
     if others:
         yield f"- beside them: {', '.join(others)}"
+
+
+def _rule(task: Task) -> Iterator[str]:
+    """Sentences; tables of what the rule has, of its costs, and of how each part was fitted."""
+    yield " ".join((rule_words(task), *fitted_words(task)))
+    yield _table(("rule", ""), [row for row in _rows(task.rule.to_dict()) if row[0] != "costs"])
+    for by_cost in costs_of(task.rule):
+        rows = [(true, *costs) for true, costs in zip(by_cost.grades, by_cost.costs, strict=True)]
+        yield _table(("cost where it holds ↓ of saying →", *by_cost.grades), rows)
+    if task.fitted:
+        kinds = [*(f"calibration of {name}" for name in task.fitted.calibration), *(d.kind for d in task.fitted.doubts)]
+        yield _table(("between answer and rule", ""), zip(kinds, task.fitted.grounds(), strict=True))
 
 
 def _files(bundle: Bundle) -> str:

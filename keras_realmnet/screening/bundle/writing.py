@@ -154,6 +154,8 @@ def add_artifacts(
 def refit(bundle: Bundle, task: Task, scores: Mapping[str, Any], version: str) -> Bundle:
     """`bundle` with other numbers between output and rule, another rule, other needs; models and golden output stay.
 
+    The outcomes of its reference, which another rule decided, are forgotten: `add_reference` counts them anew.
+
     Args:
         task: that of the bundle with another `fitted`, `rule` and `needs`.
         scores: JSON-safe, what was measured with it; in the place of those of the same name.
@@ -167,6 +169,8 @@ def refit(bundle: Bundle, task: Task, scores: Mapping[str, Any], version: str) -
         raise ValueError(
             f"the task of {bundle.name!r} expected, with another rule or other needs alone. Received: {task.name!r}"
         )
+    if task.reference is not None:
+        task = replace(task, reference=replace(task.reference, outcomes={}))
     directory = bundle.directory
     with FolderChange(directory, BUNDLE_FILE, named_files) as change:
         document = _unchanged(bundle)

@@ -13,9 +13,10 @@ from edge_app.analysis.results import Results
 from edge_app.analysis.run import run as screen_files
 from edge_app.config import InstalledBundle
 from edge_app.present.report import write_report
-from edge_app.present.terms import next_step, person_name, rule_words
+from edge_app.present.terms import next_step, person_name
 from edge_app.present.visits import visits, worst_first
 from keras_realmnet.screening.record import ScreeningRecord
+from keras_realmnet.tasks.words import rule_words
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>'
 VOID = {"meta", "link", "img", "br", "input", "hr", "path", "use", "rect"}
@@ -192,7 +193,7 @@ def test_the_results_of_several_bundles_for_a_picture_stand_in_one_card(several,
     shown = " ".join("".join(Page(text).text).split())
     for bundle, artifact in several.described:
         assert shown.count(bundle.training_data["statement"]) >= 2  # above, and with its scores
-        for fact in (bundle.digest, artifact.sha256, bundle.intended_use, rule_words(bundle.task.rule)):
+        for fact in (bundle.digest, artifact.sha256, bundle.intended_use, rule_words(bundle.task)):
             assert fact in shown
     assert "3 models" in shown
     expected = {"Refer": 1, "Insufficient quality": 0, "Not analysed": 0, "Negative": 1, "Described": 1}

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
@@ -32,6 +33,7 @@ from keras_realmnet.tasks.fitted.fitted import Fitted
 from keras_realmnet.tasks.rules import GradeByCost, OperatingPoint
 from keras_realmnet.tasks.task import labels_task
 from keras_realmnet.tasks.vocabulary import PSMM
+from keras_realmnet.tasks.words import fitted_words, rule_words
 
 GROUPS = PSMM.exclusive
 COSTS = tuple(tuple(float(abs(i - j) + 4 * (i >= 2 > j)) for j in range(5)) for i in range(5))
@@ -82,14 +84,16 @@ def test_every_table_of_words_knows_it(record):
 
 
 def test_the_rule_is_told_in_words():
-    words = terms.rule_words(TASK.rule)
-    assert "the grade with the least expected cost is A2 or a later one, or when S1 reaches its threshold" in words
-    assert "where A2 holds 6, 5, 0, 1, 2" in words
+    words = rule_words(TASK)
+    assert "is referred from A2 Diffuse atrophy on, or when the probability of S1 Posterior staphyloma" in words
+    # Of COSTS: saying A1 where A2 holds costs 5, saying A2 where A1 holds 1.
+    assert "when A2 has a probability of 0.17 or more: to miss A2 costs 5, to refer A1 costs 1." in words
     assert "contradict each other: of S0, S1 and A0, A1, A2, A3, A4 one holds" in words
-    calibrated, sets, missed = terms.fitted_words(TASK)
+    calibrated, sets, missed, where = fitted_words(TASK)
     assert calibrated == "Probabilities are calibrated."
-    assert "coverage of 90 %" in sets
+    assert "in 90 % of the images of new patients the true one is among them" in sets
     assert "at most 5 % of the patients" in missed
+    assert where.startswith("Both hold where patients and cameras are as those it was fitted on")
     page = page_environment().from_string('{% from "parts.html.j2" import combining with context %}{{ combining() }}')
 
     class Bundle:
@@ -98,6 +102,10 @@ def test_the_rule_is_told_in_words():
     text = page.render(models=[(Bundle, None)])
     assert "It is uncertain when none is and one of them is uncertain: a person must look" in text
     assert words.split(",")[0] in text
+    rows = re.findall(r'<th scope="row">(A.)</th>((?:<td>.*?</td>)+)', text)
+    assert [(code, re.findall(r"<td>(.*?)</td>", row)) for code, row in rows] == [
+        (code, [f"{cost:g}" for cost in row]) for code, row in zip(GROUPS[1], COSTS, strict=True)
+    ]
     plain = replace(TASK, rule=replace(TASK.rule, exactly_one=()), fitted=Fitted())
     Bundle.task = plain
     assert "uncertain" not in page.render(models=[(Bundle, None)])
@@ -201,3 +209,22 @@ def test_results_of_before_keep_their_order(tmp_path):
     order = [each.record.outcome for each in store.worklist()]
     assert order == ["refer", "uncertain", "insufficient", "not_analysed", "negative", "described"]
     store.close()
+
+
+def test_a_grade_that_refers_is_told_without_its_colour():
+    """It has no threshold that it could reach."""
+    said = {"S0": 1.0, "A2": 0.9, "A1": 0.1}
+    predicted = {
+        "probabilities": np.array([said.get(code, 0.0) for code in PSMM.codes], np.float32),
+        "class_maps": np.ones((4, 4, 7), np.float32),
+    }
+    geometry = FieldGeometry((64, 64), (0, 0, 64, 64), 64)
+    decision = decide(
+        Analysis(predicted, np.full((64, 64, 3), 90, np.uint8), geometry), Quality("gradable", (), {}), TASK
+    )
+    assert decision.triggered == ("A2",)
+    record = make_record(outcome="refer", triggered=decision.triggered, findings=decision.findings, task="psmm")
+    page = page_environment().from_string('{% from "parts.html.j2" import bars with context %}{{ bars(record) }}')
+    [row] = re.findall(r'<tr class="triggered">.*?</tr>', page.render(record=record), re.DOTALL)
+    assert "Diffuse atrophy" in row
+    assert '<td class="threshold">this grade</td>' in row

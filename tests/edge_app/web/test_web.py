@@ -628,6 +628,7 @@ def test_health_ready_and_metrics(screened_box, store):
     last = max(received for (source, _), received in store.last_received().items() if source == "dicom")
     assert f"DICOM, from SCANNER {local_time(last)} (" in shown
     assert "Last delivered files never" in shown
+    assert "watched folders none destinations files" in shown
     store.delivered(store.next_delivery().id)
     assert f"Last delivered files {local_time(store.last_deliveries()['files'])} (" in text(site.get("/health"))
     problems.append("the disk is full")
@@ -655,8 +656,8 @@ def test_decisions_are_counted_by_week_sender_and_model(site, store, screened_bo
         counted = sum(int(n) for n in re.findall(rf"(?<!\w){OUTCOME_NAMES[outcome]} (\d+)", shown))
         assert counted == number, outcome
     assert screened_box.bundle.name in shown
-    assert re.search(r"\d Too dark", shown)
-    assert "1 The picture is incomplete" in shown
+    assert re.search(r"Too dark: \d", shown)
+    assert "The picture is incomplete: 1" in shown
     decided = sum(record.analysed for record in results)
     assert sum(int(n) for n in re.findall(r"(\d+) of \d+ \(\d+ %\) \d+ of", shown)) == decided
 

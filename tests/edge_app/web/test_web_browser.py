@@ -12,9 +12,11 @@ from edge_app.analysis.models import Models
 from edge_app.analysis.results import Results
 from edge_app.analysis.run import run as screen_files
 from edge_app.config import InstalledBundle
+from edge_app.health import drift
 from edge_app.present.report import write_report
 from edge_app.web import auth as web_auth
 from edge_app.web import server as web
+from edge_app.web.pages import health
 
 CHROMIUM = Path("/usr/bin/chromium")
 
@@ -407,3 +409,26 @@ def test_a_list_that_cannot_be_renewed_says_so_and_stays(chromium, served, monke
         assert page.locator("#rows tbody tr").count() == 9
         context.set_offline(False)
         sync_api.expect(trouble).to_be_empty(timeout=30_000)
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_change_of_camera_is_told_on_pages_that_stay_accessible(tab, served, screened_box, monkeypatch, width, theme):
+    address, _ = served
+    indices = {"blue_ratio": (0.9, 0.3), "outcomes": (0.1, 0.3)}
+    found = [drift.Drift("tiny", "dicom SCANNER", 100, indices, 20.0), drift.Drift("tiny", "folder share", 3, {}, 0.0)]
+    monkeypatch.setattr(drift, "drifts", lambda *_: found)
+    monkeypatch.setattr(health, "drifts", lambda *_: found)
+    page = tab(width)
+    page.context.add_cookies([{"name": "theme", "value": theme, "url": address}])
+    for path in ("", "health"):
+        page.goto(f"{address}/{path}")
+        assert page.get_by_text("Pictures have changed.").is_visible()
+        faults = axe.Axe().run(page).response["violations"]
+        assert [(fault["id"], fault["nodes"][0]["target"]) for fault in faults] == [], path
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
+    assert "Sum of distances, limit 10" in page.content()
+    page.goto(f"{address}/items/{screened_box.items['dicom']}/report")
+    assert page.get_by_text("Pictures have changed.").is_visible()
+    page.emulate_media(media="print")
+    assert not page.get_by_text("Pictures have changed.").is_visible()  # on a patient's paper it is another camera's

@@ -16,7 +16,7 @@ from keras_realmnet.screening.bundle.bundle import Bundle
 from keras_realmnet.screening.bundle.writing import refit
 from keras_realmnet.screening.runtimes import open_runtime, self_check
 from keras_realmnet.tasks.fitted.fitted import Fitted
-from keras_realmnet.tasks.rules import AnyAbove, GradeByCost
+from keras_realmnet.tasks.rules import AnyAbove, GradeByCost, OperatingPoint
 from training.calibrating.fitting import Settings
 from training.calibrating.runs import calibrate_run
 from training.datasets.phantom import PhantomDataSet
@@ -61,10 +61,14 @@ def test_a_bundle_is_calibrated_by_its_own_engine(bundle, cache):
 
     made = write_calibration(bundle, fitting, measured, "calibrated")
     assert made.version == "calibrated"
-    assert made.task == fitting.task
+    assert bundle.task.reference.outcomes
+    assert made.task.reference.outcomes == {}  # they were counted by the rule before
+    assert made.task == replace(fitting.task, reference=made.task.reference)
     assert made.digest != bundle.digest
     assert {a.sha256 for a in made.artifacts.values()} == {a.sha256 for a in bundle.artifacts.values()}
     assert made.scores["calibration and decisions"]["test"]["int8"]["patients"] == 6
+    assert "pathologic_auroc" in made.scores["test"]
+    assert not {"sensitivity", "specificity"} & set(made.scores["test"])  # of the rule before
     self_check(made, open_runtime(made))
     with pytest.raises(RealMNetError, match="was changed since it was read"):
         refit(bundle, fitting.task, {}, "again")
@@ -90,7 +94,8 @@ def test_a_run_is_calibrated_and_its_bundle_takes_it_in(tmp_path, cache):
     shipped = Bundle.load(SHIPPED)
     load_source(shipped).save_weights(run / "weights.weights.h5")
     (run / "recipe.json").write_text(json.dumps(recipe_json(recipe)))
-    task = replace(DATA.task, rule=AnyAbove("probabilities", shipped.task.rule.point))
+    thresholds = OperatingPoint(dict.fromkeys(DATA.task.trained["probabilities"].labels.pathologic, 0.5), "by hand")
+    task = replace(DATA.task, rule=AnyAbove("probabilities", thresholds))
     (run / "task.json").write_text(json.dumps(task.to_dict()))
     assert fitted_task(run) == read_task(run) == task
 

@@ -21,6 +21,7 @@ from keras_realmnet.screening.bundle.bundle import Bundle
 from keras_realmnet.screening.bundle.writing import add_artifacts
 from keras_realmnet.screening.quality import gate
 from keras_realmnet.screening.quality.content import BRIGHTNESS, content_limits
+from keras_realmnet.tasks.words import rule_words
 from tests.training.scoring.clinic.made_up import cohort
 from training.scoring.clinic.figures import clinic_figures
 from training.scoring.clinic.kept import CLINIC_FILE, keep_in_bundle, read_kept
@@ -48,7 +49,7 @@ def test_a_card_says_what_the_bundle_says(folder):
     assert bundle.digest in text
     for artifact in bundle.artifacts.values():
         assert artifact.sha256 in text
-    for ground in bundle.task.rule.grounds():
+    for ground in (*bundle.task.rule.grounds(), *bundle.task.fitted.grounds(), rule_words(bundle.task)):
         assert ground in text
     for interval in re.findall(r"\d\.\d+ \(\d\.\d+–\d\.\d+\)", json.dumps(bundle.scores, ensure_ascii=False)):
         assert interval in text
