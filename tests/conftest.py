@@ -42,6 +42,25 @@ def _free_compiled_programs():
         sys.modules["jax"].clear_caches()
 
 
+@pytest.fixture(scope="module")
+def short_encoders():
+    """EfficientNet-Lite0 and MobileNetV2 with their channels and strides, but one block a stage, two in the second.
+
+    For tests of what looks at their maps: to make a whole encoder is most of such a test's time.
+    """
+    from dataclasses import replace
+
+    from keras_realmnet.models.inverted_residuals import NETWORKS
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, network in NETWORKS.items():
+            stages = (
+                replace(stage, repeats=min(stage.repeats, 2 if k == 1 else 1)) for k, stage in enumerate(network.stages)
+            )
+            patch.setitem(NETWORKS, name, replace(network, stages=tuple(stages)))
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of reference outputs and real fundus images that are not part of this repository."""

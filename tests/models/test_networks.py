@@ -22,6 +22,8 @@ from keras_realmnet.presets import NETWORKS, network_options
 from keras_realmnet.tasks.outputs import Features, Grades, Labels, Maps, Masks, Points
 from keras_realmnet.tasks.vocabulary import Label, LabelSet
 
+pytestmark = pytest.mark.usefixtures("short_encoders")
+
 tensorflow_only = pytest.mark.tensorflow_only  # on PyTorch and JAX one of each kind
 
 
@@ -142,9 +144,11 @@ def test_a_short_fit_moves_every_weight_and_lowers_the_loss(case):
     rate = 1e-4 if "fovea" in case else 1e-3  # VGG19 has no BatchNorm
     eager = keras.backend.backend() == "tensorflow"  # tracing a graph would take it longer than these steps
     model.compile(keras.optimizers.Adam(rate), chosen, run_eagerly=eager, jit_compile=keras.backend.backend() == "jax")
-    history = [float(model.train_on_batch(pixels, y_true, return_dict=True)["loss"]) for _ in range(5)]
+    history = []
+    while len(history) < 5 and not (history and history[-1] < 0.9 * history[0]):
+        history.append(float(model.train_on_batch(pixels, y_true, return_dict=True)["loss"]))
     assert np.isfinite(history).all()
-    assert min(history[1:]) < 0.9 * history[0]
+    assert history[-1] < 0.9 * history[0]
     still = [
         weight.path
         for weight, old in zip(model.trainable_variables, before, strict=True)
@@ -291,7 +295,9 @@ def spots(count, size, seed):
 def test_points_and_their_confidence_are_learned():
     model = build("edge_mobilenet_v2", {"spot": Points(label_set("spots", "spot"), confidence=True)}, 64)
     pixels, y_true = spots(96, 64, seed=1)
-    model.compile(keras.optimizers.Adam(2e-3), {"spot": losses.EuclideanDistance()})
+    optimizer = keras.optimizers.Adam(2e-3)
+    optimizer.build(model.trainable_variables)  # TensorFlow traces a step once more if the first time makes variables
+    model.compile(optimizer, {"spot": losses.EuclideanDistance()}, jit_compile=False)
     model.fit(pixels, {"spot": y_true}, batch_size=16, epochs=25, verbose=0)
     others, y_true = spots(40, 64, seed=2)
     given, seen = model.predict(others, verbose=0)["spot"][:, 0], y_true[:, 0, 2] == 1

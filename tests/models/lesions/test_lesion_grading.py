@@ -15,6 +15,8 @@ from keras_realmnet.presets import GRADING_PRESETS, LESION_GUIDED_PRESETS
 from keras_realmnet.tasks.outputs import Grades, Labels, Masks
 from keras_realmnet.tasks.vocabulary import Label, LabelSet
 
+pytestmark = pytest.mark.usefixtures("short_encoders")
+
 tensorflow_only = pytest.mark.tensorflow_only  # the encoders beside them are tested on every backend
 
 

@@ -21,7 +21,7 @@ from training.recipe import Phase, Recipe, load_recipe, with_data
 from training.runs import load_run, read_task
 from training.scoring.figures import figures_of
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("eager")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("short_encoders", "eager")]
 
 
 @pytest.fixture(scope="module")

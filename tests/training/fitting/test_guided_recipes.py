@@ -20,7 +20,7 @@ from training.runs import read_task
 from training.scoring.folds import score_folds
 from training.scoring.pooled import compare_pooled
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("eager")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("short_encoders", "eager")]
 PUBLISHED = {"filters": 2, "pyramid_filters": 4}
 EDGE = {"encoder": "mobilenet_v2", "pyramid_filters": 4, "map_stride": 16}
 

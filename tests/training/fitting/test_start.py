@@ -19,6 +19,8 @@ from training.input.augmentation import Augmentation
 from training.recipe import Phase, Recipe, load_recipe
 from training.runs import build_model
 
+pytestmark = pytest.mark.usefixtures("short_encoders")
+
 SPOT = Masks(vocabulary("spots", "ma"))
 
 

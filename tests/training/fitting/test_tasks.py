@@ -26,6 +26,8 @@ from training.recipe import Phase, Recipe
 from training.runs import build_model, load_run, predict, predict_parts, read_task
 from training.scoring.figures import figures_of
 
+pytestmark = pytest.mark.usefixtures("short_encoders")
+
 MOVING = Augmentation(mixup=0, cutmix=0)
 RECIPE = Recipe(
     name="marked",

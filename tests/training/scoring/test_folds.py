@@ -19,7 +19,7 @@ from training.scoring.evaluate import evaluate, evaluate_on
 from training.scoring.folds import score_folds
 from training.scoring.pooled import compare_pooled
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("short_encoders")]
 
 
 @pytest.fixture(scope="module")

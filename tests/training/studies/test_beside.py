@@ -15,7 +15,7 @@ from training.recipe import Phase, Recipe
 from training.runs import build_model, load_run, predict, read_task
 from training.studies.beside import write_beside
 
-pytestmark = pytest.mark.tensorflow_only
+pytestmark = [pytest.mark.tensorflow_only, pytest.mark.usefixtures("short_encoders")]
 
 EYES = {"train_eyes": 4, "validation_eyes": 2, "test_eyes": 2, "width": 96}
 GRADES = Recipe(
