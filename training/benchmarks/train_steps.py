@@ -133,7 +133,7 @@ class _OnTorch:
         self.torch = torch
         self.place = torch.device("cuda" if setting.device == "gpu" else "cpu")
         self.device = torch.cuda.get_device_name() if setting.device == "gpu" else "CPU"
-        self.versions = {"PyTorch": torch.__version__}
+        self.versions = {"PyTorch": str(torch.__version__)}
         self.images, self.truth = (torch.from_numpy(each).to(self.place) for each in batches(setting))
         self.done = 0
 
@@ -248,7 +248,7 @@ class TimmOnTorch(_OnTorch):
         size, windows = options.pop("image_size"), options.pop("stage_2_windows", 1)
         torch.manual_seed(0)
         # Any of them: what differs is given, the windows as ours follow from the size.
-        model = timm.create_model(
+        model: Any = timm.create_model(  # timm's own types, where it is installed, do not know memory formats
             "tiny_vit_21m_224",
             num_classes=CLASSES,
             window_sizes=(size // 32, size // 32, size // 16 // windows, size // 32),

@@ -23,11 +23,11 @@ RECIPE = replace(
     vessel_gan.RECIPE,
     name="vessel_gan_lite",
     model_options={"filters": 8, "levels": 4},
-    phases=(Phase(epochs=8, size=544),),
+    phases=(Phase(epochs=24, size=544),),
     windows=Windows(side=192, per_image=40, around=0.5),
     batch_size=8,
     learning_rate=1e-3,
     warmup_epochs=0.5,
     augmentation=replace(vessels_lite.RECIPE.augmentation, scale=(0.7, 1.25)),
-    validate_every=4,
+    validate_every=8,
 )
