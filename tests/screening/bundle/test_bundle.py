@@ -19,6 +19,8 @@ from keras_realmnet.errors import BundleMismatch, RealMNetError
 from keras_realmnet.screening.bundle.bundle import Bundle
 from keras_realmnet.screening.bundle.document import signed
 from keras_realmnet.screening.preprocessing import PreprocessSpec
+from keras_realmnet.tasks.fitted.fitted import Fitted
+from keras_realmnet.tasks.rules import AnyAbove, OperatingPoint
 from keras_realmnet.tasks.vocabulary import PSMM, Label, LabelSet
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -86,7 +88,10 @@ def test_bundles_of_schema_2_stay_readable(goldens, tmp_path):
     assert (bundle.spec, bundle.default_artifact) == (shipped.spec, shipped.default_artifact)
     assert {each.sha256 for each in bundle.artifacts.values()} == {each.sha256 for each in shipped.artifacts.values()}
     then = {name: shipped.task.outputs[name] for name in bundle.task.outputs}
-    assert bundle.task == replace(shipped.task, outputs=then, reference=None)
+    # Since then the bundle has got a reference and a fitted rule; that release knew thresholds alone.
+    point = OperatingPoint(**json.loads((goldens / "schema2" / "bundle.json").read_bytes())["operating_point"])
+    rule = AnyAbove("probabilities", point)
+    assert bundle.task == replace(shipped.task, outputs=then, reference=None, rule=rule, fitted=Fitted())
 
 
 def test_an_unknown_artifact_is_named(tiny_bundle):
