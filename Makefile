@@ -19,11 +19,12 @@ screen: .venv-edge/ready
 
 ## all tests: everything on TensorFlow, then the backend-neutral parts on PyTorch and JAX
 # Each worker computes in one thread: PyTorch's wait for each other most of the time where the cores are busy.
+# JAX compiles each step once more, for networks that then run once: with few optimizations, in two thirds of the time.
 test: export OMP_NUM_THREADS = 1
 test: .venv/ready
 	.venv/bin/python -m pytest -n $(WORKERS) --dist worksteal tests
 	KERAS_BACKEND=torch .venv/bin/python -m pytest -n $(WORKERS) --dist worksteal $(NEUTRAL)
-	KERAS_BACKEND=jax .venv/bin/python -m pytest -n $(WORKERS) --dist worksteal $(NEUTRAL)
+	KERAS_BACKEND=jax JAX_DISABLE_MOST_OPTIMIZATIONS=true .venv/bin/python -m pytest -n $(WORKERS) --dist worksteal $(NEUTRAL)
 
 ## what is long: the tests on several devices and others, then the proofs of docs/proofs.md at their full counts: hours
 soak: .venv/ready
