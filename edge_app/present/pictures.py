@@ -1,6 +1,7 @@
 """What the worker leaves beside a record, and what the page's pictures and the heat map are drawn of."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_app.store.durable import move_durably, temporary_file, write_durably
+from keras_realmnet.screening.bundle.arrays import HEADER_PARSING
 from keras_realmnet.screening.decision import Analysis
 from keras_realmnet.screening.preprocessing import FieldGeometry
 from keras_realmnet.screening.record import ScreeningRecord
@@ -55,8 +57,15 @@ def mapped_codes(folder: Path, record: ScreeningRecord) -> tuple[str, ...]:
     path = folder / "maps.npz"
     if not path.is_file():
         return ()
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:  # NumPy leaves open what it opens itself
+    with _arrays(path) as arrays:
         return _codes(arrays, record)
+
+
+@contextmanager
+def _arrays(path: Path) -> Iterator[Mapping[str, NDArray[Any]]]:
+    """The arrays of a file, one thread at a time."""
+    with path.open("rb") as file, HEADER_PARSING, np.load(file, allow_pickle=False) as arrays:
+        yield arrays  # of an open file, since NumPy leaves open what it opens itself
 
 
 def _codes(arrays: Mapping[str, NDArray[Any]], record: ScreeningRecord) -> tuple[str, ...]:
@@ -71,7 +80,7 @@ def read_map(
 
     Raises OSError for a file that is not there, ValueError for a damaged one, or a code without a map.
     """
-    with (folder / "maps.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+    with _arrays(folder / "maps.npz") as arrays:
         class_map, box = arrays["class_maps"][..., _codes(arrays, record).index(code)], arrays["box"]
     x0, y0, x1, y1 = (int(value) for value in box)
     # The map covers the square around the box; in which pixels that square is counted makes no difference.

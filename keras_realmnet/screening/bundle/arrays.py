@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,12 +11,16 @@ from types import TracebackType
 
 import numpy as np
 
-__all__ = ["ArrayArchive"]
+__all__ = ["HEADER_PARSING", "ArrayArchive"]
 
 MOST = 100_000  # entries along a side that may be of any length
 HEADER = 10_000  # bytes in front of an array's values, at most
 MAX_TEXT = 1 << 20  # bytes of a text
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
+# NumPy reads an array's header by Python's own parser. In CPython 3.11 two threads must not be in it at once: where a
+# garbage collection lets another one run, both fail ("AST constructor recursion depth mismatch").
+HEADER_PARSING = threading.Lock()
 
 
 class ArrayArchive:
@@ -49,7 +54,7 @@ class ArrayArchive:
             if name not in self:
                 raise ValueError("it is missing")
             member = f"{name}.npy"
-            with self._zip.open(member) as stream:
+            with HEADER_PARSING, self._zip.open(member) as stream:
                 version = np.lib.format.read_magic(stream)
                 if version not in HEADERS:
                     raise ValueError(f"version {version} of NumPy's format")
@@ -66,7 +71,7 @@ class ArrayArchive:
             size = start + element.itemsize * math.prod(received)
             if self._zip.getinfo(member).file_size != size:
                 raise ValueError(f"{size} bytes expected. Received: {self._zip.getinfo(member).file_size}")
-            with self._zip.open(member) as stream:
+            with HEADER_PARSING, self._zip.open(member) as stream:
                 return np.lib.format.read_array(stream, allow_pickle=False)
         except Exception as error:
             raise _as_value_error(error, f"{name}: ") from error
