@@ -166,6 +166,7 @@ ROOMS = """
 
     keras_realmnet.screening.process_memory   memory of a process that runs a model
     keras_realmnet.screening.upgrade          documents of earlier releases
+    keras_realmnet.screening.arrays           archives of arrays that somebody else wrote
     keras_realmnet.screening.image_io         a file becomes pixels
     keras_realmnet.screening.preprocessing    pixels become the input of a model
     keras_realmnet.screening.quality          whether a picture can be judged

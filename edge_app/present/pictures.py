@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_app.store.durable import move_durably, temporary_file, write_durably
-from keras_realmnet.screening.bundle.arrays import HEADER_PARSING
+from keras_realmnet.screening.arrays import HEADER_PARSING
 from keras_realmnet.screening.decision import Analysis
 from keras_realmnet.screening.preprocessing import FieldGeometry
 from keras_realmnet.screening.record import ScreeningRecord

@@ -9,7 +9,7 @@ import numpy as np
 from export.contract.by_kind.kinds import contract_of
 from export.contract.images import Images
 from keras_realmnet.errors import RealMNetError
-from keras_realmnet.screening.bundle.arrays import ArrayArchive
+from keras_realmnet.screening.arrays import ArrayArchive
 from keras_realmnet.screening.bundle.bundle import Bundle
 from keras_realmnet.screening.bundle.form import check_form
 from keras_realmnet.tasks.task import Task

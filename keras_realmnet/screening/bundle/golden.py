@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_realmnet.screening.bundle.arrays import ArrayArchive
+from keras_realmnet.screening.arrays import ArrayArchive
 from keras_realmnet.screening.bundle.artifact import Artifact
 from keras_realmnet.screening.bundle.document import refuse
 from keras_realmnet.screening.engines.base import Prediction

@@ -35,6 +35,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from keras_realmnet.screening.arrays import HEADER_PARSING
 from keras_realmnet.screening.image_io.formats import picture_behind
 from keras_realmnet.screening.image_io.plain import INCOMPLETE, decode_jpeg, other_kind_between
 from keras_realmnet.screening.image_io.source import RESEND, UnreadableImage
@@ -463,7 +464,8 @@ def _decode_apart(single: pydicom.Dataset) -> NDArray[Any]:
         raise MemoryError("no memory left for decoding a picture")
     if child.returncode != 0:
         raise UnreadableImage(DAMAGED)
-    return np.asarray(np.load(io.BytesIO(child.stdout), allow_pickle=False))
+    with HEADER_PARSING:
+        return np.asarray(np.load(io.BytesIO(child.stdout), allow_pickle=False))
 
 
 def _decode_with_gdcm() -> None:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from keras_realmnet.screening.bundle.arrays import ArrayArchive
+from keras_realmnet.screening.arrays import ArrayArchive
 
 
 @pytest.fixture
