@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # for editors and type checkers
     from keras_realmnet import errors, losses, models, schedules, screening, weights
-    from keras_realmnet.models.baselines import Baseline
-    from keras_realmnet.models.heads import LinearHead, ResidualAttentionHead
+    from keras_realmnet.models.baselines.baseline import Baseline
+    from keras_realmnet.models.layers.heads import LinearHead, ResidualAttentionHead
     from keras_realmnet.models.map_offset import measure_map_offset
     from keras_realmnet.models.realmnet import RealMNet
     from keras_realmnet.models.tiny_vit import TinyViTBackbone, TinyViTImageClassifier
@@ -22,10 +22,10 @@ if TYPE_CHECKING:  # for editors and type checkers
     from keras_realmnet.weights import load_timm_weights, transfer_weights
 
 _HOMES = {
-    "Baseline": "models.baselines",
-    "LinearHead": "models.heads",
+    "Baseline": "models.baselines.baseline",
+    "LinearHead": "models.layers.heads",
     "RealMNet": "models.realmnet",
-    "ResidualAttentionHead": "models.heads",
+    "ResidualAttentionHead": "models.layers.heads",
     "TinyViTBackbone": "models.tiny_vit",
     "TinyViTImageClassifier": "models.tiny_vit",
     "WarmupCosine": "schedules",
@@ -38,9 +38,9 @@ _MODULES = ("errors", "losses", "models", "schedules", "screening", "weights")
 _REGISTERED = (
     "losses",
     "schedules",
-    "models.baselines",
+    "models.baselines.baseline",
     "models.edge",
-    "models.encoders",
+    "models.encoders.encoder",
     "models.lesions.decoders",
     "models.lesions.patches",
     "deploy.layers",

@@ -159,7 +159,7 @@ DISTILLATION: Mapping[str, Rule] = {
     "of": one_of("sigmoid", "softmax"),
 }
 
-# By the name that recipes have for the heads of keras_realmnet.models.heads.
+# By the name that recipes have for the heads of keras_realmnet.models.layers.heads.
 HEADS: Mapping[str, Mapping[str, Rule]] = {
     "residual_attention": {"num_heads": one_of(1, 2, 4, 6, 8), "lam": _EXPONENT},
     "linear": {},
@@ -197,7 +197,7 @@ TINY_VIT: Mapping[str, Rule] = {
     "frozen_stages": count(0, 4),
 }
 
-# By the architecture of keras_realmnet.models.baselines.Baseline: its `options`.
+# By the architecture of keras_realmnet.models.baselines.baseline.Baseline: its `options`.
 BASELINES: Mapping[str, Mapping[str, Rule]] = {
     "deit": {
         "num_layers": count(1),
@@ -230,7 +230,7 @@ BASELINES: Mapping[str, Mapping[str, Rule]] = {
     },
 }
 
-# By the architecture of keras_realmnet.models.encoders.Encoder: its `options`.
+# By the architecture of keras_realmnet.models.encoders.encoder.Encoder: its `options`.
 ENCODERS: Mapping[str, Mapping[str, Rule]] = {
     "efficientnet_lite0": {"drop_path_rate": RATE, "top": _FLAG},
     "mobilenet_v2": {"drop_path_rate": RATE, "top": _FLAG},

@@ -50,7 +50,7 @@ def short_encoders():
     """
     from dataclasses import replace
 
-    from keras_realmnet.models.inverted_residuals import NETWORKS
+    from keras_realmnet.models.encoders.inverted_residuals import NETWORKS
 
     with pytest.MonkeyPatch.context() as patch:
         for name, network in NETWORKS.items():

@@ -134,7 +134,7 @@ def test_each_module_can_be_the_first_that_is_imported(tmp_path):
     names = [".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for file in files]
     assert {
         "keras_realmnet",
-        "keras_realmnet.models.heads",
+        "keras_realmnet.models.layers.heads",
         "training.report.page",
         "export.conversion.to_onnx",
     } <= set(names)

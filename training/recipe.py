@@ -43,7 +43,7 @@ from keras_realmnet.tasks.outputs import Grades, Labels, Points
 from keras_realmnet.tasks.task import Task
 from training.data.resampling import Resampling
 from training.datasets.data_set import DataSet
-from training.datasets.psmm import PsmmDataSet
+from training.datasets.found.psmm import PsmmDataSet
 from training.datasets.registry import data_from_dict, data_to_dict, with_folder
 from training.input.augmentation import Augmentation, check_mixing
 from training.input.windows import Windows, check_windows

@@ -16,7 +16,7 @@ from keras_realmnet.tasks.outputs import Labels, Masks, Output, Points
 from keras_realmnet.tasks.task import Task
 from training.data.files.challenge_list import find_pictures
 from training.data.glaucoma.submission import write_classification, write_fovea_locations, write_segmentations
-from training.datasets.glaucoma import GLAUCOMA
+from training.datasets.found.glaucoma import GLAUCOMA
 from training.datasets.landmarks import CUP, DISC, DISC_AND_CUP, FOVEA
 from training.runs import activated, load_run, read_task
 

@@ -30,7 +30,7 @@ from keras_realmnet.tasks.reference import Distribution, Reference, directions
 from keras_realmnet.tasks.task import FEATURES
 
 if TYPE_CHECKING:
-    from training.datasets.phantom import PhantomDataSet
+    from training.datasets.made.phantom import PhantomDataSet
 
 __all__ = [
     *("MEASURES", "Described", "describe", "drawn_data", "drawn_pictures", "files_in", "fit_reference"),
@@ -113,7 +113,7 @@ def reference_of_drawings(bundle: Bundle, data: PhantomDataSet, **options: Any) 
 
 def drawn_data(recipe: str) -> PhantomDataSet:
     """The data set of a recipe. Raises RealMNetError where it draws no ultra-widefield pictures."""
-    from training.datasets.phantom import PhantomDataSet
+    from training.datasets.made.phantom import PhantomDataSet
     from training.recipe import load_recipe
 
     data = load_recipe(recipe).data

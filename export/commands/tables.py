@@ -83,7 +83,7 @@ def print_artifacts(bundle: "Bundle") -> None:
 
 
 def _change(score: "Value") -> str:
-    from training.scoring.significance import Difference
+    from training.scoring.statistics.significance import Difference
 
     if not isinstance(score, Difference) or score.difference is None:
         return "not defined"

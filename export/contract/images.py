@@ -113,8 +113,8 @@ def data_of_folder(folder: Path, bundle: Bundle) -> Any:
         raise RealMNetError(
             f"{bundle.directory}: a labelled folder is for bundles that answer one output of labels; name a run instead"
         )
-    from training.datasets.palm import PalmDataSet
-    from training.datasets.psmm import PsmmDataSet
+    from training.datasets.found.palm import PalmDataSet
+    from training.datasets.found.psmm import PsmmDataSet
 
     name = bundle.task.label_set.name
     return PalmDataSet(str(folder)) if name == "palm" else PsmmDataSet(str(folder), labels=name)

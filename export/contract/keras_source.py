@@ -11,7 +11,7 @@ import keras_realmnet.models.networks  # noqa: F401, registers the classes that 
 from export.conversion.deployment import explained_output, gives, head_of
 from keras_realmnet import RealMNet, compat
 from keras_realmnet.errors import RealMNetError
-from keras_realmnet.models.heads import ClassMaps
+from keras_realmnet.models.layers.heads import ClassMaps
 from keras_realmnet.screening.bundle.bundle import SOURCE_FILE, Bundle
 from keras_realmnet.screening.bundle.folder_change import sha256_of
 from keras_realmnet.screening.engines.base import Prediction

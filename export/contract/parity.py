@@ -15,7 +15,7 @@ from keras_realmnet.screening.engines.base import Prediction
 from keras_realmnet.screening.runtimes import Runtime
 from keras_realmnet.tasks.outputs import Maps
 from keras_realmnet.tasks.task import Task
-from training.scoring.significance import Difference, paired
+from training.scoring.statistics.significance import Difference, paired
 from training.tasks.kinds import kind_of
 
 __all__ = [

@@ -20,7 +20,7 @@ from keras_realmnet.errors import BundleMismatch, RealMNetError
 from keras_realmnet.screening.bundle.bundle import Bundle
 from keras_realmnet.screening.runtimes import open_runtime, self_check
 from keras_realmnet.tasks.outputs import Output
-from training.scoring.significance import Difference
+from training.scoring.statistics.significance import Difference
 
 __all__ = ["Verification", "verify", "write_report"]
 

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from keras_realmnet import compat
-from keras_realmnet.models.heads import LinearHead, ResidualAttentionHead
+from keras_realmnet.models.layers.heads import LinearHead, ResidualAttentionHead
 from keras_realmnet.tasks.guidance import MAP_ACTIVATION
 from keras_realmnet.tasks.outputs import Features, Grades, Labels, Maps
 from keras_realmnet.tasks.task import CLASS_MAPS, FEATURES, Task

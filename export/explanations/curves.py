@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from export.explanations.explained import Answer
 from export.explanations.means import by_label, means
 from keras_realmnet.screening.preprocessing import field_mask
-from training.scoring.bootstrap import Interval
+from training.scoring.statistics.bootstrap import Interval
 
 __all__ = ["BLUR", "ORDERS", "STEPS", "Curves", "Seen", "blurred", "curve_images", "curves", "order_of"]
 

@@ -12,7 +12,7 @@ from export.contract.keras_source import keras_predictions, load_source
 from export.explanations.pictures import Picture
 from keras_realmnet import RealMNet
 from keras_realmnet.errors import RealMNetError
-from keras_realmnet.models.heads import ClassMaps
+from keras_realmnet.models.layers.heads import ClassMaps
 from keras_realmnet.models.map_offset import FOUND
 from keras_realmnet.screening.bundle.bundle import Bundle
 from keras_realmnet.screening.runtimes import open_runtime

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.scoring.bootstrap import Interval, draws, interval
+from training.scoring.statistics.bootstrap import Interval, draws, interval
 
 __all__ = ["by_label", "means", "text"]
 

@@ -12,8 +12,8 @@ from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.bundle.bundle import Bundle
 from keras_realmnet.screening.preprocessing import FieldGeometry, PreprocessSpec, preprocess
 from training.data.parallel import in_parallel
-from training.datasets.palm import PalmDataSet
-from training.datasets.phantom import PhantomDataSet
+from training.datasets.found.palm import PalmDataSet
+from training.datasets.made.phantom import PhantomDataSet
 from training.phantoms.cohorts import PhantomCase
 from training.phantoms.photograph import render_photograph
 

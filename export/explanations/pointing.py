@@ -22,7 +22,7 @@ from export.explanations.pictures import Picture
 from keras_realmnet.screening.overlay import draw_levels
 from keras_realmnet.screening.preprocessing import FieldGeometry
 from training.report.plots.class_maps import Example
-from training.scoring.bootstrap import Interval
+from training.scoring.statistics.bootstrap import Interval
 
 __all__ = ["Pointing", "energy_inside", "examples", "pointing", "points_at", "widened"]
 

@@ -20,7 +20,7 @@ from export.explanations.explained import Answer, Found, keras_answer
 from export.explanations.means import means
 from export.explanations.pointing import points_at, widened
 from keras_realmnet.tasks.task import Task
-from training.scoring.bootstrap import Interval
+from training.scoring.statistics.bootstrap import Interval
 
 __all__ = ["OTHER", "STAGES", "Similarity", "randomization", "rank_correlation", "structural_similarity"]
 

@@ -16,7 +16,7 @@ from keras_realmnet.deploy.settings import refuse
 from keras_realmnet.deploy.steps import HEADS, Step, Steps, steps_of
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.models.ensemble import Ensemble
-from keras_realmnet.models.heads import ClassMaps
+from keras_realmnet.models.layers.heads import ClassMaps
 from keras_realmnet.models.network import learned_by
 from keras_realmnet.models.realmnet import RealMNet
 from keras_realmnet.models.tiny_vit import WindowAttention, exact_gelu

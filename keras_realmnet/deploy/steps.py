@@ -10,11 +10,11 @@ from keras import layers
 from keras_realmnet import compat
 from keras_realmnet.deploy.settings import expect, expect_last_axis, refuse
 from keras_realmnet.errors import RealMNetError
-from keras_realmnet.models.batch_norm import BatchNormalization
 from keras_realmnet.models.edge import SoftArgmax
 from keras_realmnet.models.ensemble import MeanProbability
-from keras_realmnet.models.heads import LinearHead, ResidualAttentionHead
-from keras_realmnet.models.offset_maps import OffsetPeaks
+from keras_realmnet.models.layers.batch_norm import BatchNormalization
+from keras_realmnet.models.layers.heads import LinearHead, ResidualAttentionHead
+from keras_realmnet.models.layers.offset_maps import OffsetPeaks
 from keras_realmnet.models.refuge.pictures import ChannelStandardization, Resized, ZeroLocalMean
 from keras_realmnet.models.tiny_vit import WindowAttention, exact_gelu
 

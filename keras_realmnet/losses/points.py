@@ -68,8 +68,8 @@ def confidence_offsets(y_true, maps, offset_weight=1.0):
     |sigmoid(offset) − truth| of x and y in the positive cell are added and averaged over the points that are visible. A
     point at (.875, .625) in 2 × 2 cells whose logits are all 0: 4 · log 2 + (.25 + .25) = 3.2726.
 
-    What is decoded of the maps stands beside them in a network (`models.offset_maps`) and is handed the same loss: of
-    points it is their mean distance, a figure without a gradient.
+    What is decoded of the maps stands beside them in a network (`models.layers.offset_maps`) and is handed the same
+    loss: of points it is their mean distance, a figure without a gradient.
 
     Args:
         y_true: as for `euclidean_distance`.

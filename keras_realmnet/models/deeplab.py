@@ -5,8 +5,8 @@ from keras import layers
 
 from keras_realmnet.arguments import check
 from keras_realmnet.arguments import image_size as size_rule
-from keras_realmnet.models.blocks import aspp, conv_norm_relu, pixel_logits
-from keras_realmnet.models.encoders import IMAGENET, hub_resnet
+from keras_realmnet.models.encoders.encoder import IMAGENET, hub_resnet
+from keras_realmnet.models.layers.blocks import aspp, conv_norm_relu, pixel_logits
 from keras_realmnet.models.network import Network, precision
 
 __all__ = ["deeplab_v3"]

@@ -10,11 +10,11 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from keras_realmnet.models.blocks import conv_norm_relu, pixel_logits
-from keras_realmnet.models.encoders import STRIDES, Encoder
-from keras_realmnet.models.heads import LinearHead, ResidualAttentionHead
+from keras_realmnet.models.encoders.encoder import STRIDES, Encoder
+from keras_realmnet.models.layers.blocks import conv_norm_relu, pixel_logits
+from keras_realmnet.models.layers.heads import LinearHead, ResidualAttentionHead
+from keras_realmnet.models.layers.offset_maps import offset_points
 from keras_realmnet.models.network import Network, precision
-from keras_realmnet.models.offset_maps import offset_points
 from keras_realmnet.tasks.outputs import Grades, Labels, Masks, Output, Points
 
 __all__ = ["HEAD_CLASSES", "SoftArgmax", "edge_network"]

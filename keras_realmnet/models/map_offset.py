@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_realmnet.models.heads import ClassMaps
+from keras_realmnet.models.layers.heads import ClassMaps
 
 __all__ = ["FOUND", "MIN_MAPS", "MapOffset", "measure_map_offset"]
 

@@ -85,7 +85,7 @@ def build(
         head = head(len(output.labels), name="head", **(options.pop("head_options", None) or {}))
         return RealMNet.from_preset(name, len(output.labels), head=head, **options, **common)
     if name in BASELINE_PRESETS:
-        from keras_realmnet.models.baselines import Baseline  # keras-hub takes its time
+        from keras_realmnet.models.baselines.baseline import Baseline  # keras-hub takes its time
 
         return Baseline.from_preset(name, len(output.labels), **options, **common)
     if name in LESION_PRESETS:

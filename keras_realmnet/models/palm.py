@@ -8,8 +8,8 @@ import keras
 import numpy as np
 from keras import layers
 
-from keras_realmnet.models.blocks import aspp, conv_norm_relu, merge, pooled_logits
-from keras_realmnet.models.encoders import Encoder
+from keras_realmnet.models.encoders.encoder import Encoder
+from keras_realmnet.models.layers.blocks import aspp, conv_norm_relu, merge, pooled_logits
 from keras_realmnet.models.network import Network, precision
 
 __all__ = ["palm_classifier", "palm_disc", "palm_fovea"]

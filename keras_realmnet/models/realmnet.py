@@ -7,8 +7,8 @@ import keras
 from keras import layers
 
 from keras_realmnet.arguments import Rule, check, map_offset_rule
-from keras_realmnet.models.encoders import Encoder
-from keras_realmnet.models.heads import HEAD, ClassMaps, LinearHead, ResidualAttentionHead
+from keras_realmnet.models.encoders.encoder import Encoder
+from keras_realmnet.models.layers.heads import HEAD, ClassMaps, LinearHead, ResidualAttentionHead
 from keras_realmnet.models.network import Network, precision
 from keras_realmnet.models.tiny_vit import EPSILON, TinyViTBackbone, load_initial_weights
 from keras_realmnet.presets import REALMNET_PRESETS, preset

@@ -9,8 +9,8 @@ from keras_realmnet import LinearHead, ResidualAttentionHead
 from keras_realmnet.deploy.arithmetic import batch_norm_as_scale_shift, fold_layer_norm, fold_scale_shift_after
 from keras_realmnet.deploy.graph import deploy_graph
 from keras_realmnet.errors import RealMNetError
-from keras_realmnet.models.encoders import Encoder
-from keras_realmnet.models.heads import ClassMaps
+from keras_realmnet.models.encoders.encoder import Encoder
+from keras_realmnet.models.layers.heads import ClassMaps
 
 tensorflow_only = pytest.mark.tensorflow_only
 SIZE = 16

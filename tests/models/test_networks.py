@@ -15,7 +15,7 @@ from keras_realmnet import (
     transfer_weights,
 )
 from keras_realmnet.models.edge import SoftArgmax
-from keras_realmnet.models.encoders import Encoder
+from keras_realmnet.models.encoders.encoder import Encoder
 from keras_realmnet.models.network import Network
 from keras_realmnet.models.networks import build
 from keras_realmnet.presets import NETWORKS, network_options

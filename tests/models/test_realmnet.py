@@ -4,8 +4,8 @@ import pytest
 from keras import ops
 
 from keras_realmnet import LinearHead, RealMNet, ResidualAttentionHead, TinyViTBackbone, TinyViTImageClassifier, losses
-from keras_realmnet.models.encoders import Encoder
-from keras_realmnet.models.heads import EXPLANATIONS
+from keras_realmnet.models.encoders.encoder import Encoder
+from keras_realmnet.models.layers.heads import EXPLANATIONS
 
 TINY = {"embed_dims": (16, 32, 64, 64), "depths": (1, 1, 2, 1), "num_heads": (1, 1, 2, 2)}
 

@@ -26,7 +26,7 @@ from keras_realmnet import (
 )
 from keras_realmnet.deploy.graph import deploy_graph
 from keras_realmnet.errors import RealMNetError, WeightsMismatch
-from keras_realmnet.models.heads import ClassMaps
+from keras_realmnet.models.layers.heads import ClassMaps
 
 ROOT = Path(__file__).parents[2]
 TINY = {"embed_dims": (16, 32, 64, 64), "depths": (1, 1, 2, 1), "num_heads": (1, 1, 2, 2)}

@@ -7,8 +7,8 @@ from keras_realmnet.errors import DataSetError, RealMNetError
 from training.__main__ import main
 from training.commands.options import recipe_from_options
 from training.datasets.cross_validation import CrossValidation
-from training.datasets.own import OwnDataSet
-from training.datasets.palm import PalmDataSet
+from training.datasets.found.own import OwnDataSet
+from training.datasets.found.palm import PalmDataSet
 
 TOML = """
 name = "clinic"

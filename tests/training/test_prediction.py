@@ -16,7 +16,7 @@ from keras_realmnet.tasks.vocabulary import PSMM
 from tests.training.fitting.tiny_run import TINY
 from tests.training.tasks.vocabularies import DISC, vocabulary
 from tests.training.tasks.vocabularies import task as task_of
-from training.datasets.phantom import PhantomDataSet
+from training.datasets.made.phantom import PhantomDataSet
 from training.prediction import predict_pictures, task_columns
 from training.recipe import Phase
 from training.runs import build_model

@@ -7,9 +7,9 @@ import pytest
 
 from training.data.download import SOURCES, WEIGHTS
 from training.data.resampling import Resampling
-from training.datasets.palm import PalmDataSet
-from training.datasets.phantom import PhantomDataSet
-from training.datasets.psmm import PsmmDataSet
+from training.datasets.found.palm import PalmDataSet
+from training.datasets.found.psmm import PsmmDataSet
+from training.datasets.made.phantom import PhantomDataSet
 from training.input.augmentation import Augmentation
 from training.recipe import Phase, Recipe, load_recipe, override, recipe_modules, recipe_names
 from training.tasks.objective import objectives

@@ -11,7 +11,7 @@ from keras_realmnet.screening.preprocessing import PreprocessSpec
 from tests.training.data.glaucoma.made_up import ellipse, save
 from tests.training.fitting.tiny_run import TINY
 from training.data.glaucoma.submission import read_classification, read_fovea_locations, read_segmentations
-from training.datasets.glaucoma import GlaucomaDataSet
+from training.datasets.found.glaucoma import GlaucomaDataSet
 from training.recipe import Phase
 from training.runs import build_model
 from training.submission import Network, hand_in, network_of_run

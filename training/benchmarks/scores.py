@@ -3,8 +3,8 @@
     python -m training.benchmarks.scores
 
 Synthetic truth and scores of the size of PSMM's test set (6,574 images of 684 patients, 7 labels at PSMM's
-frequencies), every score of `training.scoring.scores`, resampled by image. scikit-learn is looped over the first few
-of the same replicates and extrapolated linearly.
+frequencies), every score of `training.scoring.statistics.scores`, resampled by image. scikit-learn is looped over the
+first few of the same replicates and extrapolated linearly.
 """
 
 import time
@@ -19,9 +19,9 @@ from sklearn import metrics
 
 from keras_realmnet.tasks.rules import OperatingPoint
 from keras_realmnet.tasks.vocabulary import PSMM
-from training.scoring.bootstrap import Bootstrap, draws
-from training.scoring.cases import Cases
-from training.scoring.scores import RULES, resample
+from training.scoring.statistics.bootstrap import Bootstrap, draws
+from training.scoring.statistics.cases import Cases
+from training.scoring.statistics.scores import RULES, resample
 
 __all__ = ["measure", "psmm_like", "scikit_learn_scores"]
 

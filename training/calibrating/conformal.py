@@ -12,7 +12,7 @@ from keras_realmnet.errors import DataSetError, RealMNetError
 from keras_realmnet.tasks.fitted.doubts import LabelSets, MissedRisk, shares
 from keras_realmnet.tasks.outputs import Grades, Labels
 from training.calibrating.operating import patient_scores
-from training.scoring.arrays import Array
+from training.scoring.statistics.arrays import Array
 
 __all__ = ["covered", "fit_label_sets", "fit_missed_risk", "referral_score", "referral_truth", "share_limit"]
 

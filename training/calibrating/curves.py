@@ -12,7 +12,7 @@ from sklearn.model_selection import GroupKFold
 from keras_realmnet.errors import DataSetError
 from keras_realmnet.tasks.fitted.calibration import SMALLEST, Calibration, Curve, Isotonic, Platt, Temperature, logit
 from keras_realmnet.tasks.outputs import Grades, Labels
-from training.scoring.arrays import Array
+from training.scoring.statistics.arrays import Array
 
 __all__ = ["AS_IT_IS", "METHODS", "choose_calibration", "fit_calibration", "fit_curve"]
 

@@ -17,7 +17,7 @@ from keras_realmnet.tasks.vocabulary import LabelSet
 from training.calibrating.conformal import fit_label_sets, fit_missed_risk
 from training.calibrating.curves import METHODS, choose_calibration
 from training.calibrating.operating import Chosen, patient_threshold
-from training.scoring.arrays import Array
+from training.scoring.statistics.arrays import Array
 
 __all__ = ["Fitting", "Settings", "Validation", "classified", "fit_task", "half", "referral_costs", "scale_of"]
 

@@ -23,8 +23,8 @@ from training.calibrating.curves import AS_IT_IS, fit_calibration
 from training.calibrating.fitting import Settings, Validation, classified, half
 from training.calibrating.operating import exact_interval, patient_scores
 from training.calibrating.reliability import reliability
-from training.scoring.arrays import Array
-from training.scoring.bootstrap import Bootstrap
+from training.scoring.statistics.arrays import Array
+from training.scoring.statistics.bootstrap import Bootstrap
 
 __all__ = ["coverage_of_splits", "decisions", "in_words", "measure", "splits_in_words", "verdicts"]
 

@@ -7,7 +7,7 @@ import numpy as np
 from scipy.stats import beta
 
 from keras_realmnet.errors import DataSetError
-from training.scoring.arrays import Array
+from training.scoring.statistics.arrays import Array
 
 __all__ = ["Chosen", "exact_interval", "lower_bound", "patient_scores", "patient_threshold", "patients_needed"]
 

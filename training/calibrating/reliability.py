@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from sklearn.isotonic import isotonic_regression
 
-from training.scoring.arrays import Array, ratio
-from training.scoring.bootstrap import Bootstrap, MakeScorer, Scorer, with_intervals
-from training.scoring.scores import as_json
+from training.scoring.statistics.arrays import Array, ratio
+from training.scoring.statistics.bootstrap import Bootstrap, MakeScorer, Scorer, with_intervals
+from training.scoring.statistics.scores import as_json
 
 __all__ = ["BINS", "PARTS", "make_scorer", "reliability"]
 
@@ -37,7 +37,7 @@ def reliability(
 
 
 def make_scorer(predicted: Array, truth: Array, codes: Sequence[str]) -> MakeScorer:
-    """See `training.scoring.bootstrap`."""
+    """See `training.scoring.statistics.bootstrap`."""
 
     def make(units: Array) -> Scorer:
         columns = [_Label.of(predicted[:, k], truth[:, k], units) for k in range(len(codes))]

@@ -46,11 +46,11 @@ def clinic(
     use_backend(backend)
     from training.report.plots.clinic import flow_and_causes
     from training.report.plots.files import png
-    from training.scoring.bootstrap import Bootstrap
     from training.scoring.clinic.box_records import RECORDS, read_records
     from training.scoring.clinic.figures import clinic_figures
     from training.scoring.clinic.kept import CLINIC_FILE, keep_in_bundle, write_kept
     from training.scoring.clinic.printing import print_clinic
+    from training.scoring.statistics.bootstrap import Bootstrap
 
     if (bundle is None) != (name is None):
         raise typer.BadParameter("--bundle and --name go together: the figures are kept in a bundle under that name")

@@ -155,7 +155,7 @@ def recipe_from_options(
 
 def _own_data(data: str | None, table: Path | None, columns: str | None, vocabulary: Path) -> "DataSet":
     from training.data.own_data.vocabulary import parse_vocabulary, read_toml
-    from training.datasets.own import OwnDataSet
+    from training.datasets.found.own import OwnDataSet
 
     if data is None:
         raise typer.BadParameter(f"--labels {vocabulary} needs --data, the folder of the pictures")

@@ -106,9 +106,9 @@ def score(
 
     [bold]Example[/bold]: python -m training score --labels test.csv --scores runs/mine/test_scores.csv --level eye
     """
-    from training.scoring.bootstrap import UNITS, Bootstrap
-    from training.scoring.levels import LEVELS
     from training.scoring.printing import print_level
+    from training.scoring.statistics.bootstrap import UNITS, Bootstrap
+    from training.scoring.statistics.levels import LEVELS
     from training.scoring.tables import score_table
 
     for option, value, allowed in (("unit", unit, UNITS), ("level", level, LEVELS)):
@@ -167,7 +167,7 @@ def score_ratio(
     use_backend(backend)
     from keras_realmnet.errors import RealMNetError
     from training.datasets.data_set import SPLITS
-    from training.datasets.glaucoma import GlaucomaDataSet
+    from training.datasets.found.glaucoma import GlaucomaDataSet
     from training.scoring.printing import print_challenge
     from training.scoring.vertical_ratio import score_ratio as score_ratio_of
 

@@ -17,7 +17,7 @@ from training.datasets.combined import CombinedDataSet
 from training.datasets.cross_validation import CrossValidation
 from training.datasets.data_set import DataSet
 from training.datasets.image_set import ImageSet
-from training.datasets.phantom import PhantomDataSet
+from training.datasets.made.phantom import PhantomDataSet
 
 __all__ = ["Original", "originals_of_test"]
 

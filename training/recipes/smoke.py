@@ -5,7 +5,7 @@ Duration: a minute on 2 idle cores, two on busy ones
 Score:    none to speak of; the loss falls from 3.9 to 1.1, and every part has worked
 """
 
-from training.datasets.phantom import PhantomDataSet
+from training.datasets.made.phantom import PhantomDataSet
 from training.recipe import Phase, Recipe
 
 RECIPE = Recipe(

@@ -76,7 +76,7 @@ def _mapped_examples(
     if not hasattr(model, "inference_model"):
         raise RealMNetError(f"{model.name} has no class maps; RealMNet has")
     images = scored_images(run, recipe, data, cache)
-    from keras_realmnet.models.heads import EXPLANATIONS  # Keras, which the rest does without
+    from keras_realmnet.models.layers.heads import EXPLANATIONS  # Keras, which the rest does without
     from keras_realmnet.models.map_offset import measure_map_offset
 
     labels = run.cases.label_set.labels

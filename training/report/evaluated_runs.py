@@ -16,8 +16,8 @@ from keras_realmnet.tasks.rules import OperatingPoint
 from keras_realmnet.tasks.task import Task
 from keras_realmnet.tasks.vocabulary import LABEL_SETS
 from training.data.psmm import is_synthetic
-from training.scoring.bootstrap import Interval
-from training.scoring.cases import Cases
+from training.scoring.statistics.bootstrap import Interval
+from training.scoring.statistics.cases import Cases
 
 __all__ = ["Run", "read_run", "read_runs"]
 

@@ -1,8 +1,8 @@
 """The report of one or several runs: `figures/` (SVG, PNG and the numbers as csv) and one page, `report.html`.
 
 The page holds its figures and makes no request; it may be mailed. Scores of labels are computed here from the runs'
-tables of predictions, by `training.scoring.scores`, so that every run is scored alike; those of other outputs are what
-`evaluate` found. What a run lacks is said in its place.
+tables of predictions, by `training.scoring.statistics.scores`, so that every run is scored alike; those of other
+outputs are what `evaluate` found. What a run lacks is said in its place.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -30,8 +30,8 @@ from training.report.gallery import Gallery, Item
 from training.report.plots.learning import CURVES
 from training.report.plots.style import Look, looks_of
 from training.report.result_section import learning_figure, result_figures
-from training.scoring.bootstrap import Bootstrap
-from training.scoring.scores import score_cases
+from training.scoring.statistics.bootstrap import Bootstrap
+from training.scoring.statistics.scores import score_cases
 
 __all__ = ["write_report"]
 

@@ -22,8 +22,8 @@ from training.report.plots.scores import class_bars, metric_bars, radar
 from training.report.plots.style import Look
 from training.report.score_names import CLASS_SCORES, NAMES
 from training.report.tables import Scores
-from training.scoring.bootstrap import Interval
-from training.scoring.scores import LOSSES
+from training.scoring.statistics.bootstrap import Interval
+from training.scoring.statistics.scores import LOSSES
 
 __all__ = ["learning_figure", "result_figures"]
 

@@ -18,11 +18,11 @@ from training.data.glaucoma.submission import (
     read_segmentations,
 )
 from training.data.glaucoma.table import GlaucomaTable
-from training.scoring.arrays import Array
-from training.scoring.bootstrap import Bootstrap, Scorer, with_intervals
 from training.scoring.by_kind.sums import Means, unit_count
-from training.scoring.ranking import Ranking
-from training.scoring.scores import as_json
+from training.scoring.statistics.arrays import Array
+from training.scoring.statistics.bootstrap import Bootstrap, Scorer, with_intervals
+from training.scoring.statistics.ranking import Ranking
+from training.scoring.statistics.scores import as_json
 
 __all__ = ["score_refuge", "vertical_cup_to_disc_ratio"]
 

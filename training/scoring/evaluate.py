@@ -34,13 +34,13 @@ from training.runs import (
     read_task,
     with_thresholds,
 )
-from training.scoring.arrays import Array, ratio
-from training.scoring.bootstrap import Bootstrap, with_intervals
-from training.scoring.cases import Cases
 from training.scoring.figures import cases_of, check_answered
-from training.scoring.levels import LEVELS, eyes, score_level
 from training.scoring.printing import print_outputs, print_scores
-from training.scoring.scores import HEADLINE, as_json
+from training.scoring.statistics.arrays import Array, ratio
+from training.scoring.statistics.bootstrap import Bootstrap, with_intervals
+from training.scoring.statistics.cases import Cases
+from training.scoring.statistics.levels import LEVELS, eyes, score_level
+from training.scoring.statistics.scores import HEADLINE, as_json
 from training.scoring.tables import write_table
 from training.scoring.thresholds import (
     balanced_threshold,

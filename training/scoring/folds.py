@@ -16,11 +16,11 @@ from training.datasets.data_set import DataSet
 from training.datasets.image_set import ImageSet
 from training.recipe import Recipe, with_data
 from training.runs import CROSS_VALIDATION, load_run, read_task, recipe_of_run
-from training.scoring.arrays import Array
 from training.scoring.evaluate import measured, score_outputs, write_json
 from training.scoring.figures import cases_of, check_answered
 from training.scoring.pooled import Pooled, write_pooled
 from training.scoring.printing import print_outputs
+from training.scoring.statistics.arrays import Array
 from training.scoring.thresholds import choose_mask_thresholds, choose_thresholds, chosen_by_pixels, ranked_pixels
 
 __all__ = ["but_for_the_fold", "score_folds"]

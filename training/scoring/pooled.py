@@ -12,9 +12,9 @@ import numpy as np
 from keras_realmnet.errors import DataSetError
 from keras_realmnet.tasks.task import Task
 from training.datasets.image_set import ImageSet
-from training.scoring.arrays import Array
-from training.scoring.bootstrap import Bootstrap
-from training.scoring.significance import paired
+from training.scoring.statistics.arrays import Array
+from training.scoring.statistics.bootstrap import Bootstrap
+from training.scoring.statistics.significance import paired
 from training.tasks.kinds import kind_of
 
 __all__ = ["POOLED", "Pooled", "compare_pooled", "read_pooled", "write_pooled"]

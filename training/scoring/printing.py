@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from keras_realmnet.tasks.vocabulary import LabelSet
-from training.scoring.bootstrap import PAPER_SIZE, Interval
 from training.scoring.by_kind.points import LOWER_IS_BETTER
-from training.scoring.scores import HEADLINE, LOSSES, PER_LABEL
+from training.scoring.statistics.bootstrap import PAPER_SIZE, Interval
+from training.scoring.statistics.scores import HEADLINE, LOSSES, PER_LABEL
 
 __all__ = [
     "print_challenge",

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from keras_realmnet.errors import DataSetError
 from keras_realmnet.tasks.vocabulary import PSMM, LabelSet
 from training.data.label_table import LabelTable, concatenate, problems_error, read_csv, read_label_table
-from training.scoring.arrays import Array
-from training.scoring.bootstrap import Bootstrap
-from training.scoring.cases import Cases
-from training.scoring.levels import eyes, score_level
-from training.scoring.scores import HEADLINE, PER_LABEL, undefined
-from training.scoring.significance import delong_test, paired_difference, t_tests
+from training.scoring.statistics.arrays import Array
+from training.scoring.statistics.bootstrap import Bootstrap
+from training.scoring.statistics.cases import Cases
+from training.scoring.statistics.levels import eyes, score_level
+from training.scoring.statistics.scores import HEADLINE, PER_LABEL, undefined
+from training.scoring.statistics.significance import delong_test, paired_difference, t_tests
 from training.scoring.thresholds import default_point
 
 __all__ = [

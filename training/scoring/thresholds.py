@@ -11,8 +11,8 @@ from keras_realmnet.tasks.outputs import Grades, Masks, Output
 from keras_realmnet.tasks.rules import AnyAbove, AnyOf, GradeFrom, NoReferral, OperatingPoint, Rule
 from keras_realmnet.tasks.task import Task
 from keras_realmnet.tasks.vocabulary import LabelSet
-from training.scoring.arrays import Array, ratio
 from training.scoring.by_kind.masks import best_f1_threshold
+from training.scoring.statistics.arrays import Array, ratio
 
 __all__ = [
     "balanced_threshold",

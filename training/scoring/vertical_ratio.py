@@ -15,12 +15,12 @@ from keras_realmnet.tasks.task import Task
 from training.datasets.data_set import DataSet
 from training.datasets.image_set import ImageSet
 from training.runs import activated, answers, load_run, read_task
-from training.scoring.arrays import Array
-from training.scoring.bootstrap import Bootstrap, Scorer, with_intervals
 from training.scoring.by_kind.sums import unit_count
 from training.scoring.evaluate import write_json
-from training.scoring.ranking import Ranking
-from training.scoring.scores import as_json
+from training.scoring.statistics.arrays import Array
+from training.scoring.statistics.bootstrap import Bootstrap, Scorer, with_intervals
+from training.scoring.statistics.ranking import Ranking
+from training.scoring.statistics.scores import as_json
 from training.scoring.tables import write_table
 from training.tasks.masks import enlarged, height
 

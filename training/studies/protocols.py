@@ -1,7 +1,7 @@
 """The paper's evaluation protocols as one command each: build the sets, train, test on every hospital, tabulate.
 
 CIP tests on held-out patients of the hospitals that trained; MRP trains on the main hospital and tests on each other
-one; CGP leaves one hospital out at a time (`training.datasets.psmm.PsmmDataSet` builds the sets).
+one; CGP leaves one hospital out at a time (`training.datasets.found.psmm.PsmmDataSet` builds the sets).
 """
 
 from collections.abc import Callable, Sequence
@@ -15,11 +15,11 @@ from training.data.label_table import LabelTable, concatenate
 from training.data.psmm import ORIGINAL_TRAIN, RESAMPLED_TRAIN
 from training.data.resampling import Resampling
 from training.data.splits import patient_share
-from training.datasets.psmm import MAIN_SOURCE, PROTOCOLS, PsmmDataSet
+from training.datasets.found.psmm import MAIN_SOURCE, PROTOCOLS, PsmmDataSet
 from training.recipe import Recipe
-from training.scoring.bootstrap import Bootstrap
-from training.scoring.cases import Cases
-from training.scoring.scores import score_cases
+from training.scoring.statistics.bootstrap import Bootstrap
+from training.scoring.statistics.cases import Cases
+from training.scoring.statistics.scores import score_cases
 from training.scoring.tables import read_score_table
 from training.studies.score_rows import write_rows
 

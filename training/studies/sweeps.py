@@ -13,7 +13,7 @@ from keras_realmnet.errors import RealMNetError
 from training.data.psmm import ORIGINAL_TRAIN
 from training.data.resampling import METHODS, Resampling
 from training.datasets.data_set import DataSet
-from training.datasets.psmm import PsmmDataSet
+from training.datasets.found.psmm import PsmmDataSet
 from training.input.augmentation import Augmentation
 from training.recipe import Phase, Recipe
 from training.studies.score_rows import write_rows

@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from keras_realmnet.tasks.outputs import Grades
-from training.scoring.bootstrap import Scorer
 from training.scoring.by_kind.grades import GradeScorer, confusion
+from training.scoring.statistics.bootstrap import Scorer
 from training.tasks.kind import Array, Cases, TrainedKind
 from training.tasks.labels import check_columns
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keras_realmnet.tasks.outputs import Grades, Labels, Masks, Points
-from training.scoring.bootstrap import MakeScorer, Scorer, values_of
+from training.scoring.statistics.bootstrap import MakeScorer, Scorer, values_of
 from training.tasks.motion import Motion
 
 __all__ = ["Cases", "TrainedKind"]

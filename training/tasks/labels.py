@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from keras_realmnet.tasks.outputs import Labels
-from training.scoring.bootstrap import Scorer
-from training.scoring.cases import Cases as ScoredCases
-from training.scoring.scores import LabelScorer
+from training.scoring.statistics.bootstrap import Scorer
+from training.scoring.statistics.cases import Cases as ScoredCases
+from training.scoring.statistics.scores import LabelScorer
 from training.scoring.tables import label_columns
 from training.tasks.kind import Array, Cases, TrainedKind
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from keras_realmnet.tasks.masks import found_masks
 from keras_realmnet.tasks.outputs import Masks
-from training.scoring.bootstrap import Scorer
 from training.scoring.by_kind.masks import LEVELS, MaskScorer, level_of, precision_and_recall
+from training.scoring.statistics.bootstrap import Scorer
 from training.tasks.kind import Array, Cases, TrainedKind
 from training.tasks.motion import IGNORE, Motion
 

@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from keras_realmnet.tasks.outputs import Points
-from training.scoring.bootstrap import Scorer
 from training.scoring.by_kind.points import PointScorer
+from training.scoring.statistics.bootstrap import Scorer
 from training.tasks.kind import Array, Cases, TrainedKind
 from training.tasks.motion import Motion
 

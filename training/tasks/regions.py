@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from keras_realmnet.tasks.outputs import Masks
-from training.scoring.bootstrap import Scorer
 from training.scoring.by_kind.regions import RegionScorer, activation_in_regions
+from training.scoring.statistics.bootstrap import Scorer
 from training.tasks.kind import Array, Cases
 from training.tasks.masks import MasksKind, pixels_of_labels
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from training.scoring.significance import Difference
+from training.scoring.statistics.significance import Difference
 
 __all__ = [
     "AtLeast",

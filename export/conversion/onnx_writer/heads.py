@@ -1,4 +1,4 @@
-"""Heads and their class maps, as in keras_realmnet.models.heads; what depends on the weights alone is computed here."""
+"""Heads and their class maps, as in `models.layers.heads`; what depends on the weights alone is computed here."""
 
 import keras
 import numpy as np
@@ -7,8 +7,8 @@ from onnx import helper
 from export.conversion.onnx_writer.writer import PRECISIONS, Rule, Writer
 from keras_realmnet.deploy.settings import expect
 from keras_realmnet.models.edge import SoftArgmax
-from keras_realmnet.models.heads import MAX_POOLING, ClassMaps, LinearHead, ResidualAttentionHead, shift_matrix
-from keras_realmnet.models.offset_maps import OffsetPeaks
+from keras_realmnet.models.layers.heads import MAX_POOLING, ClassMaps, LinearHead, ResidualAttentionHead, shift_matrix
+from keras_realmnet.models.layers.offset_maps import OffsetPeaks
 
 __all__ = ["RULES"]
 

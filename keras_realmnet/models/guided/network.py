@@ -9,8 +9,8 @@ from keras import layers
 
 from keras_realmnet.arguments import check
 from keras_realmnet.arguments import image_size as size_rule
-from keras_realmnet.models.blocks import conv_norm, conv_norm_relu, pixel_logits
-from keras_realmnet.models.encoders import STRIDES, Encoder
+from keras_realmnet.models.encoders.encoder import STRIDES, Encoder
+from keras_realmnet.models.layers.blocks import conv_norm, conv_norm_relu, pixel_logits
 from keras_realmnet.models.network import Network, precision
 from keras_realmnet.models.vessels.segmentation import check_weights
 

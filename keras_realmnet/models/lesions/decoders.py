@@ -8,7 +8,7 @@ s, channels); the stride s is the one chosen, of U-Net 1, of DeepLabv3+ 4, of DA
 import keras
 from keras import layers
 
-from keras_realmnet.models.blocks import aspp, conv_norm_relu, merge, pixel_logits
+from keras_realmnet.models.layers.blocks import aspp, conv_norm_relu, merge, pixel_logits
 
 __all__ = ["Gain", "danet", "deeplab_v3_plus", "expansive", "fcn", "unet"]
 

@@ -7,8 +7,8 @@ attention branch network is that of Fukui et al. (CVPR 2019). What is ours is ma
 import keras
 from keras import layers
 
-from keras_realmnet.models.batch_norm import BatchNormalization
-from keras_realmnet.models.blocks import conv_norm_relu, pooled_logits
+from keras_realmnet.models.layers.batch_norm import BatchNormalization
+from keras_realmnet.models.layers.blocks import conv_norm_relu, pooled_logits
 from keras_realmnet.models.lesions.segmentation import lesion_encoder, lesion_network
 from keras_realmnet.models.network import AUXILIARY, Network, precision
 from keras_realmnet.weights import transfer_weights

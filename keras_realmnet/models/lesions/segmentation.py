@@ -8,7 +8,7 @@ open or where the encoder shared by all makes another network than the one first
 import keras
 from keras import layers
 
-from keras_realmnet.models.encoders import STRIDES, Encoder
+from keras_realmnet.models.encoders.encoder import STRIDES, Encoder
 from keras_realmnet.models.lesions import decoders
 from keras_realmnet.models.network import Network, precision
 

@@ -5,7 +5,7 @@ Source: Son, MICCAI 2020 (REFUGE2 technical report).
 
 from keras import layers
 
-from keras_realmnet.models.blocks import pixel_logits
+from keras_realmnet.models.layers.blocks import pixel_logits
 from keras_realmnet.models.network import Network, precision
 from keras_realmnet.models.refuge.two_branches import decoded, two_branches
 

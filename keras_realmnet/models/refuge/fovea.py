@@ -3,8 +3,8 @@
 Source: Son, MICCAI 2020 (REFUGE2 technical report).
 """
 
+from keras_realmnet.models.layers.offset_maps import offset_points
 from keras_realmnet.models.network import Network, precision
-from keras_realmnet.models.offset_maps import offset_points
 from keras_realmnet.models.refuge.two_branches import decoded, two_branches
 
 __all__ = ["fovea_network"]

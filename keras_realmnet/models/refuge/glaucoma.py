@@ -10,9 +10,9 @@ from keras import layers
 
 from keras_realmnet.arguments import check
 from keras_realmnet.arguments import image_size as size_rule
-from keras_realmnet.models.batch_norm import BatchNormalization
-from keras_realmnet.models.blocks import conv_norm_relu, pooled_logits
 from keras_realmnet.models.guided.network import RATES
+from keras_realmnet.models.layers.batch_norm import BatchNormalization
+from keras_realmnet.models.layers.blocks import conv_norm_relu, pooled_logits
 from keras_realmnet.models.network import Network, precision
 from keras_realmnet.models.refuge.pictures import ZeroLocalMean
 from keras_realmnet.models.tiny_vit import BATCH_NORM_MOMENTUM

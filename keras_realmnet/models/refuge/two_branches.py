@@ -10,7 +10,7 @@ from keras import layers
 
 from keras_realmnet.arguments import check
 from keras_realmnet.arguments import image_size as size_rule
-from keras_realmnet.models.encoders import STRIDES, Encoder
+from keras_realmnet.models.encoders.encoder import STRIDES, Encoder
 from keras_realmnet.models.network import Network
 from keras_realmnet.models.refuge.pictures import ChannelStandardization, Resized
 from keras_realmnet.presets import VESSELS

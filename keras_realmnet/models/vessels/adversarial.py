@@ -4,7 +4,7 @@ import keras
 from keras import layers, ops
 
 from keras_realmnet.losses.targets import IGNORED
-from keras_realmnet.models.blocks import conv_norm_relu
+from keras_realmnet.models.layers.blocks import conv_norm_relu
 from keras_realmnet.models.network import Network, precision
 from keras_realmnet.models.vessels.segmentation import check_weights, image_input, unet_logits
 

@@ -6,7 +6,7 @@ from keras import layers
 from keras_realmnet.arguments import check
 from keras_realmnet.arguments import image_size as size_rule
 from keras_realmnet.errors import WeightsMismatch
-from keras_realmnet.models.blocks import conv_norm_relu, merge, pixel_logits
+from keras_realmnet.models.layers.blocks import conv_norm_relu, merge, pixel_logits
 from keras_realmnet.models.network import Network, precision
 
 __all__ = ["check_weights", "image_input", "unet_logits", "vessel_lite", "vessel_unet"]

@@ -21,7 +21,7 @@ from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.bundle.bundle import Bundle, against_keras
 from keras_realmnet.screening.bundle.writing import ArtifactSource, add_artifacts
 from keras_realmnet.screening.runtimes import open_runtime, self_check
-from training.datasets.phantom import PhantomDataSet
+from training.datasets.made.phantom import PhantomDataSet
 from training.phantoms.cohorts import cohort
 from training.recipe import load_recipe, override
 

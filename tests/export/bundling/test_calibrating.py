@@ -19,7 +19,7 @@ from keras_realmnet.tasks.fitted.fitted import Fitted
 from keras_realmnet.tasks.rules import AnyAbove, GradeByCost, OperatingPoint
 from training.calibrating.fitting import Settings
 from training.calibrating.runs import calibrate_run
-from training.datasets.phantom import PhantomDataSet
+from training.datasets.made.phantom import PhantomDataSet
 from training.recipes.phantom import phantom_5m_224
 from training.runs import fitted_task, read_task, recipe_json
 

@@ -9,7 +9,7 @@ from export.__main__ import main
 from export.contract import sensitivity
 from export.conversion.quantize_litert import LAYER_GROUPS
 from keras_realmnet.screening.bundle.writing import ArtifactSource
-from training.datasets.phantom import PhantomDataSet
+from training.datasets.made.phantom import PhantomDataSet
 from training.phantoms.cohorts import cohort
 from training.recipe import Recipe, load_recipe, override
 from training.runs import build_model

@@ -20,7 +20,7 @@ from keras_realmnet.screening.bundle.document import signed
 from keras_realmnet.screening.bundle.writing import ArtifactSource
 from keras_realmnet.screening.image_io import read_image
 from keras_realmnet.screening.preprocessing import preprocess
-from training.datasets.phantom import PhantomDataSet
+from training.datasets.made.phantom import PhantomDataSet
 from training.phantoms.cohorts import cohort, write_psmm_tree
 from training.recipe import load_recipe, override
 

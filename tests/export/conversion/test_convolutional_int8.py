@@ -18,8 +18,8 @@ from export.conversion.to_onnx import to_onnx
 from export.conversion.to_tensorrt import tensorrt_violations
 from keras_realmnet import ResidualAttentionHead
 from keras_realmnet.errors import RealMNetError
-from keras_realmnet.models.encoders import Encoder
-from keras_realmnet.models.inverted_residuals import InvertedResiduals, Stage, inverted_residuals
+from keras_realmnet.models.encoders.encoder import Encoder
+from keras_realmnet.models.encoders.inverted_residuals import InvertedResiduals, Stage, inverted_residuals
 from keras_realmnet.screening.engines.litert import LiteRTRuntime
 from keras_realmnet.screening.engines.registry import ENGINES
 

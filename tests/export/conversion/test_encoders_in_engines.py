@@ -12,8 +12,8 @@ from export.conversion.deployment import deployment_of, maps_in_words
 from export.conversion.to_litert import to_litert
 from export.conversion.to_onnx import PORTABLE_OPSET, to_onnx
 from export.conversion.to_tensorrt import tensorrt_violations
-from keras_realmnet.models.encoders import Encoder
-from keras_realmnet.models.heads import ResidualAttentionHead
+from keras_realmnet.models.encoders.encoder import Encoder
+from keras_realmnet.models.layers.heads import ResidualAttentionHead
 from keras_realmnet.models.networks import build
 from keras_realmnet.presets import LESION_GUIDED_PRESETS
 from keras_realmnet.tasks.guidance import deployed, marked_regions

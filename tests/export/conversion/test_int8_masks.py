@@ -10,7 +10,7 @@ from export.conversion.artifacts import ArtifactMaker
 from export.conversion.quantize_litert import WEIGHTED, operation_name, read
 from export.conversion.quantize_litert_convolutions import to_litert_int8_masks, with_own_constants
 from keras_realmnet.errors import RealMNetError
-from keras_realmnet.models.inverted_residuals import InvertedResiduals, Stage, inverted_residuals
+from keras_realmnet.models.encoders.inverted_residuals import InvertedResiduals, Stage, inverted_residuals
 from keras_realmnet.screening.engines.litert import LiteRTRuntime
 
 SMALL = InvertedResiduals((Stage(1, 8, 1, 1), Stage(4, 16, 2, 1)), epsilon=1e-3, same=True, stem=8)

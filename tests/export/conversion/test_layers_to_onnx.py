@@ -15,7 +15,7 @@ from export.conversion.to_onnx import RULES, graph_to_onnx, save_checked, to_onn
 from keras_realmnet import LinearHead, ResidualAttentionHead
 from keras_realmnet.deploy.graph import deploy_graph
 from keras_realmnet.deploy.steps import KNOWN
-from keras_realmnet.models.offset_maps import OffsetPeaks
+from keras_realmnet.models.layers.offset_maps import OffsetPeaks
 from keras_realmnet.models.refuge.pictures import ChannelStandardization, Resized, ZeroLocalMean
 
 TOLERANCE = 1e-5  # of the largest value: float32 sums in another order

@@ -11,7 +11,7 @@ from export.conversion.to_onnx import OPSET, PORTABLE_OPSET, graph_to_onnx, to_o
 from keras_realmnet import LinearHead, RealMNet, TinyViTBackbone
 from keras_realmnet.deploy.layers import erf_gelu
 from keras_realmnet.errors import RealMNetError
-from keras_realmnet.models.heads import ClassMaps, ResidualAttentionHead
+from keras_realmnet.models.layers.heads import ClassMaps, ResidualAttentionHead
 from keras_realmnet.screening.bundle.writing import ArtifactSource
 
 OUTPUTS = ["probabilities", "class_maps", "features"]

@@ -8,7 +8,7 @@ from keras import layers, ops
 from keras_realmnet import compat, losses
 from keras_realmnet.deploy.graph import deploy_graph
 from keras_realmnet.errors import WeightsMismatch
-from keras_realmnet.models.batch_norm import BatchNormalization
+from keras_realmnet.models.layers.batch_norm import BatchNormalization
 from keras_realmnet.models.networks import build
 from keras_realmnet.models.vessels.adversarial import DISCRIMINATORS, VesselGAN, discriminator_network
 from keras_realmnet.presets import VESSEL_GAN_PRESETS, VESSEL_PRESETS

@@ -6,7 +6,7 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import brier_score_loss
 
 from training.calibrating.reliability import BINS, PARTS, make_scorer, reliability
-from training.scoring.bootstrap import Bootstrap
+from training.scoring.statistics.bootstrap import Bootstrap
 
 
 def drawn(seed=0):

@@ -20,7 +20,7 @@ from training.__main__ import main
 from training.data.label_table import read_label_table
 from training.data.prepare import JOURNAL, SHEET, STAMP, prepare, read_stamp
 from training.data.psmm import check, read_tables
-from training.datasets.psmm import PsmmDataSet
+from training.datasets.found.psmm import PsmmDataSet
 from training.phantoms.cohorts import cohort, write_psmm_tree
 from training.phantoms.phantom import render
 

@@ -12,8 +12,8 @@ from keras_realmnet.tasks.task import PROBABILITIES
 from tests.training.datasets.drawn import SPEC
 from training.datasets.cache import CHUNK, cached_images
 from training.datasets.combined import CombinedDataSet
-from training.datasets.palm import PalmDataSet
-from training.datasets.photograph import PhotographDataSet
+from training.datasets.found.palm import PalmDataSet
+from training.datasets.made.photograph import PhotographDataSet
 from training.datasets.prepared import Prepared
 
 SPAWN = multiprocessing.get_context("spawn")

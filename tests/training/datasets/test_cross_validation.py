@@ -4,8 +4,8 @@ import pytest
 from keras_realmnet.errors import DataSetError
 from tests.training.datasets.drawn import SPEC
 from training.datasets.cross_validation import CrossValidation
-from training.datasets.phantom import PhantomDataSet
-from training.datasets.photograph import PhotographDataSet
+from training.datasets.made.phantom import PhantomDataSet
+from training.datasets.made.photograph import PhotographDataSet
 
 PHANTOMS = PhantomDataSet(train_patients=6, validation_patients=3, test_patients=0, width=96)
 

@@ -8,7 +8,7 @@ from keras_realmnet.tasks.task import PROBABILITIES
 from tests.training.tasks.vocabularies import DISC, SEVERITY, task
 from training.data.label_table import concatenate
 from training.datasets.image_set import ImageSet
-from training.datasets.phantom import PhantomDataSet
+from training.datasets.made.phantom import PhantomDataSet
 
 
 def test_a_set_follows_its_resampled_table():

@@ -3,18 +3,18 @@ import json
 import pytest
 
 from keras_realmnet.errors import DataSetError
-from training.datasets.annotated import AnnotatedDataSet
 from training.datasets.combined import CombinedDataSet
 from training.datasets.cross_validation import CrossValidation
-from training.datasets.drawn_annotated import DrawnAnnotatedDataSet
-from training.datasets.glaucoma import GlaucomaDataSet
-from training.datasets.lesions import LesionDataSet
-from training.datasets.own import OwnDataSet
-from training.datasets.palm import PalmDataSet
-from training.datasets.phantom import PhantomDataSet
-from training.datasets.photograph import PhotographDataSet
+from training.datasets.found.annotated import AnnotatedDataSet
+from training.datasets.found.glaucoma import GlaucomaDataSet
+from training.datasets.found.lesions import LesionDataSet
+from training.datasets.found.own import OwnDataSet
+from training.datasets.found.palm import PalmDataSet
+from training.datasets.found.vessels import VesselDataSet
+from training.datasets.made.drawn_annotated import DrawnAnnotatedDataSet
+from training.datasets.made.phantom import PhantomDataSet
+from training.datasets.made.photograph import PhotographDataSet
 from training.datasets.registry import DATA_SETS, data_from_dict, data_to_dict, with_folder
-from training.datasets.vessels import VesselDataSet
 from training.input.augmentation import Augmentation
 from training.recipe import Recipe
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from keras_realmnet.tasks.task import PROBABILITIES
 from training.datasets.image_set import ImageSet
-from training.datasets.phantom import PhantomDataSet
+from training.datasets.made.phantom import PhantomDataSet
 from training.fitting.devices import on_devices, process_share
 from training.fitting.start import compile_model
 from training.input.augmentation import Augmentation

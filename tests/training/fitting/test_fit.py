@@ -20,9 +20,9 @@ from keras_realmnet.errors import DataSetError, RealMNetError
 from keras_realmnet.tasks.task import PROBABILITIES
 from tests.training.fitting.tiny_run import TINY, images
 from training.data.resampling import Resampling
+from training.datasets.found.palm import PalmDataSet
+from training.datasets.found.psmm import PsmmDataSet
 from training.datasets.image_set import ImageSet
-from training.datasets.palm import PalmDataSet
-from training.datasets.psmm import PsmmDataSet
 from training.fitting.callbacks import NonFiniteLoss
 from training.fitting.checkpoints import move_to_size
 from training.fitting.fit import fit, training_images

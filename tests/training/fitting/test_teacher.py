@@ -14,7 +14,7 @@ from keras_realmnet.tasks.vocabulary import PSMM
 from tests.training.scoring.test_folds import untrained
 from tests.training.studies import test_ensembles
 from training.datasets.cross_validation import CrossValidation
-from training.datasets.phantom import PhantomDataSet
+from training.datasets.made.phantom import PhantomDataSet
 from training.fitting.fit import fit
 from training.fitting.run_folder import check_same_data, learned_from
 from training.fitting.start import compile_model

@@ -15,8 +15,8 @@ import numpy as np
 
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.tasks.task import PROBABILITIES
+from training.datasets.found.palm import PalmDataSet
 from training.datasets.image_set import ImageSet
-from training.datasets.palm import PalmDataSet
 from training.fitting.loop import train
 from training.input.augmentation import Augmentation
 from training.recipe import Phase, Recipe

@@ -5,8 +5,8 @@ import pytest
 
 from keras_realmnet.tasks.task import PROBABILITIES
 from tests.training.tasks.vocabularies import DISC, LANDMARKS, task
+from training.datasets.found.palm import PalmDataSet
 from training.datasets.image_set import ImageSet
-from training.datasets.palm import PalmDataSet
 from training.input.augment_workers import AugmentedImages, WorkerPool
 from training.input.augmentation import Augmentation
 from training.input.input_pipeline import TrainingBatches

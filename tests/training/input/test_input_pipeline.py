@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from keras_realmnet.tasks.task import PROBABILITIES
+from training.datasets.found.palm import PalmDataSet
 from training.datasets.image_set import ImageSet
-from training.datasets.palm import PalmDataSet
 from training.input.augmentation import Augmentation
 from training.input.input_pipeline import EvaluationBatches, TrainingBatches, resize_square
 

@@ -255,7 +255,7 @@ def test_class_maps_of_a_network(tmp_path):
     from dataclasses import replace
 
     from keras_realmnet.screening.preprocessing import PreprocessSpec
-    from training.datasets.phantom import PhantomDataSet
+    from training.datasets.made.phantom import PhantomDataSet
     from training.recipe import Phase
     from training.runs import build_model, predict
 

@@ -18,8 +18,8 @@ from training.report.plots.learning import learning_curves
 from training.report.plots.predictions import Bins, confusion, precision_recall_curves, reliability, roc_curves
 from training.report.plots.scores import class_bars, metric_bars, radar
 from training.report.plots.style import looks_of
-from training.scoring.bootstrap import Interval
 from training.scoring.clinic.figures import clinic_figures
+from training.scoring.statistics.bootstrap import Interval
 
 NOTHING = Interval(None, None, None, 0)
 RUNS = ("first", "second")

@@ -6,8 +6,8 @@ from hypothesis.extra import numpy as hnp
 
 from keras_realmnet.tasks.task import PROBABILITIES
 from training.datasets.image_set import ImageSet
-from training.datasets.phantom import PhantomDataSet
-from training.scoring.scores import score
+from training.datasets.made.phantom import PhantomDataSet
+from training.scoring.statistics.scores import score
 
 TIED = st.sampled_from([0.0, 0.2, 0.5, 0.6, 0.7, 0.8, 1.0])
 RANDOM = st.floats(0, 1, width=32)

@@ -7,12 +7,12 @@ import pytest
 from keras_realmnet.tasks.vocabulary import PSMM
 from tests.training.data.glaucoma.made_up import ellipse
 from tests.training.scoring.made_up import image_set
-from training.datasets.glaucoma import GlaucomaDataSet
+from training.datasets.found.glaucoma import GlaucomaDataSet
 from training.datasets.image_set import ImageSet
-from training.datasets.phantom import PhantomDataSet
+from training.datasets.made.phantom import PhantomDataSet
 from training.recipe import Phase, Recipe
-from training.scoring.bootstrap import Bootstrap
 from training.scoring.evaluate import evaluate, score_outputs, score_predictions
+from training.scoring.statistics.bootstrap import Bootstrap
 from training.scoring.tables import score_table
 from training.tasks.kinds import kind_of
 

@@ -9,10 +9,10 @@ import pytest
 from sklearn.metrics import f1_score, roc_auc_score
 
 from export.bundling.from_run import _task
-from tests.training.datasets.test_vessels import write_eye
+from tests.training.datasets.found.test_vessels import write_eye
 from tests.training.scoring.test_folds import untrained
 from training.datasets.cross_validation import CrossValidation
-from training.datasets.vessels import VesselDataSet
+from training.datasets.found.vessels import VesselDataSet
 from training.fitting.run_folder import check_same_task
 from training.fitting.start import initial_model
 from training.input.augmentation import Augmentation

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from training.scoring.bootstrap import Bootstrap
+from training.scoring.statistics.bootstrap import Bootstrap
 from training.scoring.tables import compare_tables, score_table
 
 

@@ -8,7 +8,7 @@ import pytest
 from keras_realmnet.errors import DataSetError
 from keras_realmnet.tasks.vocabulary import PALM
 from training.data.label_table import write_label_table
-from training.scoring.bootstrap import Bootstrap
+from training.scoring.statistics.bootstrap import Bootstrap
 from training.scoring.tables import read_score_table, score_table, write_score_table
 
 NAN = np.nan

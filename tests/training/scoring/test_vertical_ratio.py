@@ -13,7 +13,7 @@ from keras_realmnet.errors import DataSetError, RealMNetError
 from keras_realmnet.models.network import Network
 from tests.training.data.glaucoma.made_up import save, write_riga
 from tests.training.scoring.test_folds import untrained
-from training.datasets.glaucoma import GlaucomaDataSet
+from training.datasets.found.glaucoma import GlaucomaDataSet
 from training.input.augmentation import Augmentation
 from training.recipe import Phase, Recipe
 from training.runs import load_run

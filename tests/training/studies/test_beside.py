@@ -8,7 +8,7 @@ import pytest
 
 from keras_realmnet.errors import RealMNetError
 from tests.training.scoring.test_folds import untrained
-from training.datasets.photograph import PhotographDataSet
+from training.datasets.made.photograph import PhotographDataSet
 from training.input.augmentation import Augmentation
 from training.input.windows import Windows
 from training.recipe import Phase, Recipe

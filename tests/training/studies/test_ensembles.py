@@ -10,7 +10,7 @@ import pytest
 from keras_realmnet.errors import DataSetError, RealMNetError
 from tests.training.scoring.test_folds import untrained
 from training.datasets.cross_validation import CrossValidation
-from training.datasets.phantom import PhantomDataSet
+from training.datasets.made.phantom import PhantomDataSet
 from training.input.augmentation import Augmentation
 from training.recipe import Phase, Recipe
 from training.runs import load_run, members_of, predict

@@ -9,9 +9,9 @@ from keras_realmnet.tasks.guidance import marked_regions
 from keras_realmnet.tasks.outputs import Labels
 from tests.training.tasks.vocabularies import task, vocabulary
 from training.datasets.image_set import ImageSet
-from training.scoring.bootstrap import Bootstrap, with_intervals
 from training.scoring.by_kind.regions import activation_in_regions
 from training.scoring.evaluate import measured, score_outputs
+from training.scoring.statistics.bootstrap import Bootstrap, with_intervals
 from training.scoring.thresholds import balanced_threshold
 from training.tasks.figures import figure_columns
 from training.tasks.kinds import kind_of

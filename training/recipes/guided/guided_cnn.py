@@ -19,7 +19,7 @@ augmentation. Ours: the learning rate, that it falls as a cosine, epochs, the st
 are clipped.
 """
 
-from training.datasets.annotated import AnnotatedDataSet
+from training.datasets.found.annotated import AnnotatedDataSet
 from training.input.augmentation import Augmentation
 from training.recipe import Phase, Recipe
 

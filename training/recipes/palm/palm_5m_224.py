@@ -6,7 +6,7 @@ Score:    AUROC for pathologic myopia .980 (95 % interval .958 to .995) on the 1
           sensitivity .953 and specificity .935 at a threshold chosen on the same images
 """
 
-from training.datasets.palm import PalmDataSet
+from training.datasets.found.palm import PalmDataSet
 from training.input.augmentation import Augmentation
 from training.recipe import Phase, Recipe
 

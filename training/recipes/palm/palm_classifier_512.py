@@ -10,7 +10,7 @@ Published (Xie et al., ISBI 2019): the network, softmax cross-entropy, rotation 
 
 from dataclasses import replace
 
-from training.datasets.palm import PalmDataSet
+from training.datasets.found.palm import PalmDataSet
 from training.input.augmentation import Augmentation
 from training.recipe import Phase, Recipe
 

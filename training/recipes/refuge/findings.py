@@ -15,7 +15,7 @@ OMIA 2018): SGD with Nesterov's momentum there, without it here, batches of 32. 
 falls, epochs, augmentation, one network for all findings.
 """
 
-from training.datasets.photograph import PhotographDataSet
+from training.datasets.made.photograph import PhotographDataSet
 from training.recipe import Phase, Recipe
 from training.recipes.refuge.disc_cup import AUGMENTATION
 

@@ -14,7 +14,7 @@ gamma, ISO noise, JPEG compression, sun flare, elastic changes nor down-sampling
 
 from dataclasses import replace
 
-from training.datasets.glaucoma import GlaucomaDataSet
+from training.datasets.found.glaucoma import GlaucomaDataSet
 from training.recipe import Phase
 from training.recipes.refuge import disc_cup
 

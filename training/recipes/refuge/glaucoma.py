@@ -21,7 +21,7 @@ from dataclasses import replace
 
 from training.datasets.combined import CombinedDataSet
 from training.datasets.cross_validation import CrossValidation
-from training.datasets.glaucoma import GlaucomaDataSet
+from training.datasets.found.glaucoma import GlaucomaDataSet
 from training.recipe import Phase, Recipe
 from training.recipes.refuge.disc_cup import AUGMENTATION
 

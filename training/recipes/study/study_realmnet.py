@@ -7,7 +7,7 @@ Score:    CIP test (534 phantoms, 181 patients): macro AUROC .919 (.897 to .938)
 """
 
 from training.data.resampling import Resampling
-from training.datasets.psmm import PsmmDataSet
+from training.datasets.found.psmm import PsmmDataSet
 from training.input.augmentation import Augmentation
 from training.recipe import Phase, Recipe
 

@@ -10,7 +10,7 @@ DRIVE as published, its 20 pictures of the test, whose masks older copies hold.
 from dataclasses import replace
 
 from training.datasets.cross_validation import CrossValidation
-from training.datasets.vessels import VesselDataSet
+from training.datasets.found.vessels import VesselDataSet
 from training.recipes.vessels import vessels_lite
 
 RECIPE = replace(

@@ -11,7 +11,7 @@ weights that have learned from them are not shipped. A network of vessels_photog
 
 from dataclasses import replace
 
-from training.datasets.vessels import VesselDataSet
+from training.datasets.found.vessels import VesselDataSet
 from training.recipes.vessels import vessels_lite
 
 RECIPE = replace(vessels_lite.RECIPE, name="vessels_hrf_av", data=VesselDataSet(layout="hrf_av"))

@@ -9,7 +9,7 @@ IDRID_VESSEL holds images/ and masks/, whose origin is not known: weights that h
 
 from dataclasses import replace
 
-from training.datasets.vessels import VesselDataSet
+from training.datasets.found.vessels import VesselDataSet
 from training.recipes.vessels import vessels_lite
 
 RECIPE = replace(vessels_lite.RECIPE, name="vessels_idrid", data=VesselDataSet(layout="idrid_vessel"))

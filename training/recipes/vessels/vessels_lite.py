@@ -18,7 +18,7 @@ Ours.
 """
 
 from training.datasets.cross_validation import CrossValidation
-from training.datasets.vessels import VesselDataSet
+from training.datasets.found.vessels import VesselDataSet
 from training.input.augmentation import Augmentation
 from training.input.windows import Windows
 from training.recipe import Phase, Recipe

@@ -19,7 +19,7 @@ Ours.
 from dataclasses import replace
 
 from training.datasets.combined import CombinedDataSet
-from training.datasets.vessels import VesselDataSet
+from training.datasets.found.vessels import VesselDataSet
 from training.input.windows import Windows
 from training.recipe import Phase
 from training.recipes.vessels import vessels_lite

@@ -9,7 +9,7 @@ AV_WIDE holds images/ and vessel/: 200 degrees of the retina in red and green. I
 
 from dataclasses import replace
 
-from training.datasets.vessels import VesselDataSet
+from training.datasets.found.vessels import VesselDataSet
 from training.recipes.vessels import vessels_lite
 
 RECIPE = replace(vessels_lite.RECIPE, name="vessels_uwf", data=VesselDataSet(layout="av_wide"))

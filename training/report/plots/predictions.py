@@ -12,7 +12,7 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 
 from keras_realmnet.tasks.vocabulary import LabelSet
 from training.report.plots.style import FAINT, INK, WIDTH, Look, laid_out, legend
-from training.scoring.bootstrap import Interval
+from training.scoring.statistics.bootstrap import Interval
 
 __all__ = [
     "Bins",

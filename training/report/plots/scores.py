@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from keras_realmnet.tasks.vocabulary import LabelSet
 from training.report.plots.style import FAINT, INK, SOFT, WIDTH, Look, laid_out, legend
-from training.scoring.bootstrap import Interval
+from training.scoring.statistics.bootstrap import Interval
 
 __all__ = ["class_bars", "metric_bars", "radar"]
 

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from keras_realmnet.tasks.vocabulary import LabelSet
-from training.scoring.arrays import Array, ratio
 from training.scoring.by_kind.sums import mean_of, sums_by_unit, unit_count
-from training.scoring.ranking import Ranking
+from training.scoring.statistics.arrays import Array, ratio
+from training.scoring.statistics.ranking import Ranking
 
 __all__ = ["GradeScorer", "confusion"]
 

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from keras_realmnet.tasks.vocabulary import LabelSet
-from training.scoring.arrays import TINY, Array, ratio
 from training.scoring.by_kind.sums import Means, mean_of, sums_by_unit, unit_count
-from training.scoring.ranking import Ranking
+from training.scoring.statistics.arrays import TINY, Array, ratio
+from training.scoring.statistics.ranking import Ranking
 
 __all__ = ["IMAGE_THRESHOLD", "LEVELS", "MaskScorer", "best_f1_threshold", "level_of", "precision_and_recall"]
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from keras_realmnet.tasks.vocabulary import LabelSet
-from training.scoring.arrays import Array, ratio
 from training.scoring.by_kind.sums import sums_by_unit, unit_count
+from training.scoring.statistics.arrays import Array, ratio
 
 __all__ = ["LOWER_IS_BETTER", "PointScorer"]
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from keras_realmnet.tasks.vocabulary import LabelSet
-from training.scoring.arrays import Array, ratio
 from training.scoring.by_kind.sums import Means, mean_of, sums_by_unit
+from training.scoring.statistics.arrays import Array, ratio
 
 __all__ = ["RegionScorer", "activation_in_regions"]
 

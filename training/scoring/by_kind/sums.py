@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from training.scoring.arrays import Array, ratio
+from training.scoring.statistics.arrays import Array, ratio
 
 __all__ = ["Means", "mean_of", "sums_by_unit", "unit_count"]
 

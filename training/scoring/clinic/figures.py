@@ -18,8 +18,8 @@ from keras_realmnet.screening.causes import UNDECIDED, UNGRADABLE, cause
 from keras_realmnet.screening.decision import eye_summary
 from keras_realmnet.screening.quality import margin
 from keras_realmnet.tasks.rules import OUTCOMES, Outcome
-from training.scoring.arrays import Array, ratio
-from training.scoring.bootstrap import Bootstrap, MakeScorer, Scorer, with_intervals
+from training.scoring.statistics.arrays import Array, ratio
+from training.scoring.statistics.bootstrap import Bootstrap, MakeScorer, Scorer, with_intervals
 
 __all__ = ["FIGURES", "MIN_SUBGROUP", "Judged", "Proportion", "clinic_figures", "margin_of"]
 

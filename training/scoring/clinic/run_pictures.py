@@ -20,9 +20,9 @@ from training.datasets.image_set import ImageSet
 from training.datasets.originals import Original, originals_of_test
 from training.recipe import with_data
 from training.runs import answers_of, fitted_task, in_batches, load_run
-from training.scoring.arrays import Array
 from training.scoring.clinic.figures import Judged, margin_of
-from training.scoring.levels import eyes
+from training.scoring.statistics.arrays import Array
+from training.scoring.statistics.levels import eyes
 
 __all__ = ["judge_test_pictures", "referable"]
 

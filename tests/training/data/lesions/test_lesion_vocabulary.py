@@ -10,7 +10,7 @@ from training.data.lesions.vocabulary import (
     lesion_vocabulary,
 )
 from training.data.own_data.vocabulary import parse_vocabulary
-from training.datasets.own import task_of_vocabulary
+from training.datasets.found.own import task_of_vocabulary
 
 
 def test_ones_own_vocabularies_have_the_same_labels():

@@ -8,9 +8,9 @@ from sklearn import metrics
 
 from keras_realmnet.tasks.outputs import Masks, Points
 from tests.training.tasks.vocabularies import DISC, LANDMARKS, SEVERITY, SPOTS
-from training.scoring.bootstrap import Bootstrap, values_of, with_intervals
 from training.scoring.by_kind.masks import LEVELS, level_of
-from training.scoring.significance import paired
+from training.scoring.statistics.bootstrap import Bootstrap, values_of, with_intervals
+from training.scoring.statistics.significance import paired
 from training.tasks.kinds import kind_of
 from training.tasks.motion import IGNORE
 

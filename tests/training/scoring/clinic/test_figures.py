@@ -7,9 +7,9 @@ import pytest
 from scipy.stats import beta
 
 from tests.training.scoring.clinic.made_up import cohort, judged
-from training.scoring.bootstrap import Bootstrap
 from training.scoring.clinic.figures import EXACT, FIGURES, MIN_SUBGROUP, Proportion, clinic_figures
 from training.scoring.clinic.printing import figure_rows, print_clinic, subgroup_rows
+from training.scoring.statistics.bootstrap import Bootstrap
 
 WORKED = {"rp": 18, "np": 2, "ip": 4, "xp": 1, "nn": 45, "rn": 5, "in": 3, "xn": 2, "nu": 7, "ru": 3, "iu": 10}
 

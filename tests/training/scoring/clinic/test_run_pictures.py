@@ -16,11 +16,11 @@ from keras_realmnet.tasks.vocabulary import PSMM
 from tests.training.fitting.tiny_run import TINY
 from tests.training.tasks.vocabularies import task as task_of
 from tests.training.tasks.vocabularies import vocabulary
+from training.datasets.found.palm import PalmDataSet
 from training.datasets.image_set import ImageSet
+from training.datasets.made.phantom import PhantomDataSet
+from training.datasets.made.photograph import PhotographDataSet
 from training.datasets.originals import originals_of_test
-from training.datasets.palm import PalmDataSet
-from training.datasets.phantom import PhantomDataSet
-from training.datasets.photograph import PhotographDataSet
 from training.recipe import Phase
 from training.runs import TASK_FILE, build_model
 from training.scoring.clinic.run_pictures import judge_test_pictures, referable

@@ -1,0 +1,1 @@
+"""The networks RealMNet is compared with."""

@@ -1,0 +1,1 @@
+"""Networks that have seen ImageNet, as encoders: the architectures, and the weights that packages bring along."""

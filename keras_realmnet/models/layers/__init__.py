@@ -1,0 +1,1 @@
+"""What the networks are made of: heads, blocks, normalization, and points by maps."""

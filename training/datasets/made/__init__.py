@@ -1,0 +1,1 @@
+"""Data sets of pictures that are drawn here, with exact truth."""
