@@ -29,6 +29,9 @@ LARGEST_BIAS = 2**30  # aimed at for an integer bias: half of what it can hold
 
 # How activations become integers. ONNX Runtime's kernels for x86 multiply unsigned activations with signed weights
 # (signed ones are four times slower) and add an int32 bias; TensorRT knows only symmetric types and float biases.
+# On x86 processors without VNNI these kernels add products in pairs, in 16 bits: of weights of 7 bits 2 · 255 · 64 at
+# most, which is no overflow.
+LARGEST_WEIGHT = 64
 TARGETS = {
     "onnxruntime": (np.uint8, 0, 255),
     "tensorrt": (np.int8, -127, 127),
@@ -199,7 +202,8 @@ class _Static:
 
     def __call__(self, node, kernel, bias, constant):
         x, w, b = node.input
-        kernel_kind, kernel_highest = (np.int8, 127) if self.kind == np.uint8 else (self.kind, self.highest)
+        of_onnxruntime = self.kind == np.uint8
+        kernel_kind, kernel_highest = (np.int8, LARGEST_WEIGHT) if of_onnxruntime else (self.kind, self.highest)
         scale, low = self._scale(x, kernel.dtype)
         # ONNX Runtime's own quantizer widens the scale of a kernel for the sake of its bias, too.
         least = np.abs(bias.astype("float64")) / (float(scale) * LARGEST_BIAS) if self.integer_bias else 0.0
@@ -238,7 +242,7 @@ class _Static:
 def _dynamic(node, kernel, bias, constant):
     """What ONNX Runtime fuses to one DynamicQuantizeMatMul."""
     x, w, b = node.input
-    name, (kernel, scale) = node.name, _quantized_kernel(kernel, np.int8, 127)
+    name, (kernel, scale) = node.name, _quantized_kernel(kernel, np.int8, LARGEST_WEIGHT)
     quantized = [f"{x}.quantized", f"{x}.scale", f"{x}.zero_point"]
     scale = constant(f"{w}.scale", scale)
     yield helper.make_node("DynamicQuantizeLinear", [x], quantized, name=f"{x}.quantize")

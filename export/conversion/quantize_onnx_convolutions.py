@@ -70,6 +70,7 @@ def to_onnx_int8_convolutional(
             per_channel=True,
             activation_type=QuantType.QUInt8 if target == "onnxruntime" else QuantType.QInt8,
             weight_type=QuantType.QInt8,
+            reduce_range=target == "onnxruntime",  # weights of 7 bits, see `quantize_onnx.LARGEST_WEIGHT`
             nodes_to_quantize=nodes,
             extra_options=TARGETS[target],
         )
