@@ -183,7 +183,8 @@ def score_ratio(
 
 def compare(
     folders: Annotated[
-        list[Path] | None, typer.Argument(metavar="[A B]", help="Two folders that cross-validation wrote into.")
+        list[Path] | None,
+        typer.Argument(metavar="[A B]", help="Two folders that cross-validation wrote into, or two evaluated runs."),
     ] = None,
     labels: Annotated[list[Path] | None, typer.Option(help="Or: label list (csv as PSMM has it); repeatable.")] = None,
     scores: Annotated[
@@ -196,8 +197,8 @@ def compare(
 ) -> None:
     """Test whether two models differ on the same images.
 
-    Differences B − A with intervals and p from resampling patients; of two tables of labels also DeLong's test for each
-    label's AUROC, and the published t-test, each with what to keep in mind.
+    Differences B − A with intervals and p from resampling patients; of two tables of labels, or runs of labels, also
+    DeLong's test for each label's AUROC, and the published t-test, each with what to keep in mind.
 
     [bold]Examples[/bold]
 
@@ -205,15 +206,21 @@ def compare(
 
     python -m training compare --labels test.csv --scores a_scores.csv --scores b_scores.csv
     """
-    from training.scoring.pooled import compare_pooled
+    from training.scoring.comparison import TEST_TABLE, compare_runs, compare_tables
+    from training.scoring.pooled import POOLED, compare_pooled
     from training.scoring.printing import print_comparison, print_differences
-    from training.scoring.tables import compare_tables
 
     if folders:
         if len(folders) != 2 or labels or scores:
             raise typer.BadParameter(f"expected two folders, A and B, and no tables. Received: {len(folders)} folders")
-        result = compare_pooled(folders[0], folders[1], bootstrap, seed)
-        show = print_differences
+
+        def both_have(name: str) -> bool:
+            return all((folder / name).is_file() for folder in folders)
+
+        if both_have(TEST_TABLE) and not both_have(POOLED):
+            result, show = compare_runs(folders[0], folders[1], bootstrap, seed), print_comparison
+        else:
+            result, show = compare_pooled(folders[0], folders[1], bootstrap, seed), print_differences
     elif labels and scores and len(scores) == 2:
         result = compare_tables(labels, scores[0], scores[1], bootstrap, seed, label_set_named(label_set))
         show = print_comparison

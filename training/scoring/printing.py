@@ -98,7 +98,7 @@ def print_challenge(result: Mapping[str, Any]) -> None:
 
 
 def print_comparison(result: Mapping[str, Any]) -> None:
-    """What `compare_tables` found, as tables on the terminal."""
+    """What `compare_tables` or `compare_runs` found, as tables on the terminal."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table

@@ -1,7 +1,4 @@
-"""Tables of scores, of any model: written, read, scored against label lists, and two of them compared.
-
-They need no Keras.
-"""
+"""Tables of scores, of any model: written, read, and scored against label lists. They need no Keras."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -18,14 +15,12 @@ from training.scoring.statistics.arrays import Array
 from training.scoring.statistics.bootstrap import Bootstrap
 from training.scoring.statistics.cases import Cases
 from training.scoring.statistics.levels import eyes, score_level
-from training.scoring.statistics.scores import HEADLINE, PER_LABEL, undefined
-from training.scoring.statistics.significance import delong_test, paired_difference, t_tests
 from training.scoring.thresholds import default_point
 
 __all__ = [
-    "CAVEATS",
-    "compare_tables",
     "label_columns",
+    "labelled_cases",
+    "read_label_lists",
     "read_score_table",
     "score_table",
     "write_score_table",
@@ -115,8 +110,8 @@ def read_score_table(path: str | Path, table: LabelTable) -> NDArray[np.float64]
     return scores
 
 
-def _read_labels(labels: Sequence[str | Path], label_set: LabelSet) -> tuple[LabelTable, NDArray[np.str_]]:
-    """The label lists as one table, and each image's eye."""
+def read_label_lists(labels: Sequence[str | Path], label_set: LabelSet) -> tuple[LabelTable, NDArray[np.str_]]:
+    """The label lists as one table, and each image's eye. Raises DataSetError: see `read_label_table` and `eyes`."""
     table = concatenate(read_label_table(path, label_set) for path in labels)
     if not len(table):
         raise DataSetError(f"{', '.join(map(str, labels))}: no images to score")
@@ -124,7 +119,8 @@ def _read_labels(labels: Sequence[str | Path], label_set: LabelSet) -> tuple[Lab
     return table, eyes(table.names, column, table.origins)
 
 
-def _cases(table: LabelTable, scores: str | Path) -> Cases:
+def labelled_cases(table: LabelTable, scores: str | Path) -> Cases:
+    """The images of a label list with their scores from a table, judged at 0.5. Raises as `read_score_table` does."""
     y_score = read_score_table(scores, table)
     return Cases.of_images(table.labels, y_score, table.label_set, default_point(table.label_set), table.patients)
 
@@ -146,7 +142,7 @@ def score_table(
         DataSetError: see `read_label_table`, `read_score_table` and `eyes`.
     """
     bootstrap = bootstrap or Bootstrap()
-    table, eye = _read_labels(labels, label_set)
+    table, eye = read_label_lists(labels, label_set)
     return {
         "labels": [str(path) for path in labels],
         "scores_file": str(scores),
@@ -154,58 +150,5 @@ def score_table(
         "level": level,
         "operating_point": default_point(label_set).to_dict(),
         "bootstrap": bootstrap.describe(),
-        **score_level(_cases(table, scores), eye, level, bootstrap),
-    }
-
-
-CAVEATS = {
-    "paired_bootstrap": "patients resampled, the same ones for both; no p is below 2/(replicates + 1)",
-    "delong": "DeLong's test takes images as independent; images of one patient are not, so its p can be far too small",
-    "t_test": (
-        "as published; bootstrap replicates of one test set are not independent samples, so with enough of them any "
-        "difference becomes significant"
-    ),
-}
-
-
-def compare_tables(
-    labels: Sequence[str | Path],
-    a: str | Path,
-    b: str | Path,
-    replicates: int = 1000,
-    seed: int = 0,
-    label_set: LabelSet = PSMM,
-) -> dict[str, Any]:
-    """Do two models, scored on the same images, differ? JSON-safe.
-
-    Returns:
-        "labels", "a", "b", "images", "patients"; "differences": {name: fields of `Difference`} of the main scores and
-        each label's F1, average precision and AUROC; "delong": {code: fields of `DeLong`}; "t_test": {name: p};
-        "caveats" of each of the tests; "bootstrap"; "notes".
-
-    Raises:
-        DataSetError: see `read_label_table` and `read_score_table`.
-    """
-    table, _ = _read_labels(labels, label_set)
-    cases_a, cases_b = _cases(table, a), _cases(table, b)
-    shown = (*HEADLINE, *(f"{metric}_{code}" for metric in PER_LABEL for code in label_set.codes))
-    differences = paired_difference(cases_a, cases_b, replicates, seed)
-    published = t_tests(cases_a, cases_b, replicates, seed)
-    y_true = cases_a.y_true
-    return {
-        "labels": [str(path) for path in labels],
-        "a": str(a),
-        "b": str(b),
-        "label_set": label_set.name,
-        "images": len(table),
-        "patients": len(set(table.patients.tolist())),
-        "bootstrap": Bootstrap("patient", replicates, seed).describe(),
-        "differences": {name: vars(differences[name]) for name in shown if name in differences},
-        "delong": {
-            code: vars(delong_test(y_true[:, k], cases_a.y_score[:, k], cases_b.y_score[:, k]))
-            for k, code in enumerate(label_set.codes)
-        },
-        "t_test": {name: published.get(name) for name in shown if name in differences},
-        "caveats": CAVEATS,
-        "notes": undefined(cases_a),
+        **score_level(labelled_cases(table, scores), eye, level, bootstrap),
     }

@@ -4,10 +4,11 @@ import numpy as np
 
 from keras_realmnet.tasks.vocabulary import PSMM
 from tests.training.scoring.made_up import image_set
+from training.scoring.comparison import compare_tables
 from training.scoring.evaluate import score_predictions
 from training.scoring.printing import print_comparison, print_level, print_scores
 from training.scoring.statistics.bootstrap import Bootstrap
-from training.scoring.tables import compare_tables, score_table
+from training.scoring.tables import score_table
 from training.scoring.thresholds import choose_thresholds
 
 

@@ -4,8 +4,9 @@ import sys
 
 import pytest
 
+from training.scoring.comparison import compare_tables
 from training.scoring.statistics.bootstrap import Bootstrap
-from training.scoring.tables import compare_tables, score_table
+from training.scoring.tables import score_table
 
 
 def command(*args):
