@@ -2,8 +2,8 @@
 
 Command:  python -m training fit --recipe phantom_5m_224_distilled --out runs/phantom_5m_224_distilled
 Duration: 43 minutes on one busy core (TensorFlow) for a part of it, 9 of them the teachers' answers
-Score:    a part of it (docs/training.md): 678 held-out phantoms of 140 patients: macro AUROC .960 (95 % interval .949 to
-          .971), mAP .864 (.837 to .890); without a teacher .960 and .867: no difference beyond chance
+Score:    a part of it (docs/training.md): 678 held-out phantoms of 140 patients: macro AUROC .960 (95 % interval .949
+          to .971), mAP .864 (.837 to .890); without a teacher .960 and .867: no difference beyond chance
 
 The teachers are three runs of phantom_5m_224 that differ from their first step on, each from a phantom_5m_160 of its
 own, and the mean of what they say:
