@@ -1,6 +1,6 @@
 """Colour photographs drawn here, with what simulated annotators say of them, as a data set."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -14,10 +14,9 @@ from keras_realmnet.tasks.task import CLASS_MAPS, PROBABILITIES, Task
 from training.data.annotations.records import Picture
 from training.data.annotations.simulated import simulated_marks
 from training.data.lesions.vocabulary import GRADES, LESIONS
-from training.datasets.cache import cached_images
-from training.datasets.data_set import SPLITS, check_split
 from training.datasets.found.annotated import labels_of, task_of_finding
 from training.datasets.image_set import ImageSet
+from training.datasets.made.eyes import drawn_eyes
 from training.datasets.made.phantom import drawing_code_hash
 from training.datasets.made.photograph import DRAWN
 from training.datasets.prepared import Prepared, mask_in_square
@@ -70,24 +69,9 @@ class DrawnAnnotatedDataSet:
         )
 
     def load(self, split: str, spec: PreprocessSpec, cache: Path) -> ImageSet | None:
-        check_split(split)
-        eyes = getattr(self, f"{split}_eyes")
-        if not eyes:
-            return None
-        names = tuple(f"{split}-drawn-{self.seed}-{k}" for k in range(eyes))
+        render = partial(_render, data=self, spec=spec)
         code = [drawing_code_hash(), drawing_code_hash(ANNOTATIONS)]
-        return cached_images(
-            f"drawn-annotated-{split}",
-            partial(_render, data=self, spec=spec),
-            [(self.seed, SPLITS.index(split), k) for k in range(eyes)],
-            identity={**asdict(self), "split": split, "code": code},
-            task=self.task,
-            truth={},
-            names=names,
-            patients=names,
-            spec=spec,
-            cache=cache,
-        )
+        return drawn_eyes(self, split, spec, cache, title="drawn-annotated", code=code, render=render)
 
 
 def _render(seed: tuple[int, ...], data: DrawnAnnotatedDataSet, spec: PreprocessSpec) -> Prepared:

@@ -1,7 +1,7 @@
 """Colour photographs drawn here, with exact landmarks, lesions and grades, as a data set."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -17,10 +17,9 @@ from keras_realmnet.tasks.task import Task
 from training.data.files.points import INVISIBLE
 from training.data.glaucoma.findings import FINDINGS as VOCABULARY
 from training.data.lesions.vocabulary import GRADES, lesion_masks, measures_of
-from training.datasets.cache import cached_images
-from training.datasets.data_set import SPLITS, check_split
 from training.datasets.image_set import ImageSet
 from training.datasets.landmarks import DISC_MASK, LANDMARK_POINTS
+from training.datasets.made.eyes import drawn_eyes
 from training.datasets.made.phantom import drawing_code_hash
 from training.datasets.prepared import Prepared, mask_in_square, points_in_square
 from training.phantoms.borders import ellipses_around
@@ -97,24 +96,8 @@ class PhotographDataSet:
         return f"{self.train_eyes} colour photographs drawn by the program, {self.width} px wide, seed {self.seed}"
 
     def load(self, split: str, spec: PreprocessSpec, cache: Path) -> ImageSet | None:
-        check_split(split)
-        eyes = getattr(self, f"{split}_eyes")
-        if not eyes:
-            return None
-        seeds = [(self.seed, SPLITS.index(split), k) for k in range(eyes)]
-        names = tuple(f"{split}-drawn-{self.seed}-{k}" for k in range(eyes))
-        return cached_images(
-            f"photograph-{split}",
-            partial(_render, data=self, spec=spec),
-            seeds,
-            identity={**asdict(self), "split": split, "code": drawing_code_hash()},
-            task=self.task,
-            truth={},
-            names=names,
-            patients=names,
-            spec=spec,
-            cache=cache,
-        )
+        render = partial(_render, data=self, spec=spec)
+        return drawn_eyes(self, split, spec, cache, title="photograph", code=drawing_code_hash(), render=render)
 
 
 def _render(seed: tuple[int, ...], data: PhotographDataSet, spec: PreprocessSpec) -> Prepared:
