@@ -206,7 +206,8 @@ def compare(
 
     python -m training compare --labels test.csv --scores a_scores.csv --scores b_scores.csv
     """
-    from training.scoring.comparison import TEST_TABLE, compare_runs, compare_tables
+    from training.scoring.comparison import compare_runs, compare_tables
+    from training.scoring.evaluated_runs import TEST_TABLE
     from training.scoring.pooled import POOLED, compare_pooled
     from training.scoring.printing import print_comparison, print_differences
 

@@ -1,5 +1,5 @@
 """The report of finished runs.
 
-Bottom-up: `plots` (arrays in, a figure out) < `evaluated_runs`, `diagnostics`, `gallery`, `score_names` < `tables`,
+Bottom-up: `plots` (arrays in, a figure out) < `diagnostics`, `gallery`, `score_names` < `tables`,
 `run_images` < `by_kind` (grades, masks, points) and the sections of labels < `page`.
 """

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.tasks.guidance import guided_labels
-from training.report.evaluated_runs import Run
 from training.report.gallery import Gallery, Item
 from training.report.plots.activation_maps import Mapped, activation_maps
 from training.report.run_images import network_of, scored_images
+from training.scoring.evaluated_runs import Run
 
 __all__ = ["activation_map_figures", "found_and_missed"]
 

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from keras_realmnet.tasks.vocabulary import LabelSet
 from training.data.label_table import LabelTable, concatenate
-from training.report.evaluated_runs import Run
 from training.report.gallery import Gallery, Item
 from training.report.plots import data as plots
+from training.scoring.evaluated_runs import Run
 
 __all__ = ["data_figures"]
 

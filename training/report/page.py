@@ -25,11 +25,11 @@ from training.report.by_kind.sections import (
 )
 from training.report.class_map_section import class_map_figures
 from training.report.data_section import data_figures
-from training.report.evaluated_runs import EvaluatedRun, Run, read_runs
 from training.report.gallery import Gallery, Item
 from training.report.plots.learning import CURVES
 from training.report.plots.style import Look, looks_of
 from training.report.result_section import learning_figure, result_figures
+from training.scoring.evaluated_runs import EvaluatedRun, Run, read_runs
 from training.scoring.statistics.bootstrap import Bootstrap
 from training.scoring.statistics.scores import score_cases
 

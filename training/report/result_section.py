@@ -7,7 +7,6 @@ import numpy as np
 
 from keras_realmnet.tasks.vocabulary import LabelSet
 from training.report.diagnostics import BINS, calibration, confusion_counts
-from training.report.evaluated_runs import EvaluatedRun, Run
 from training.report.gallery import Gallery, Item
 from training.report.plots.learning import CURVES, learning_curves
 from training.report.plots.predictions import (
@@ -22,6 +21,7 @@ from training.report.plots.scores import class_bars, metric_bars, radar
 from training.report.plots.style import Look
 from training.report.score_names import CLASS_SCORES, NAMES
 from training.report.tables import Scores
+from training.scoring.evaluated_runs import EvaluatedRun, Run
 from training.scoring.statistics.bootstrap import Interval
 from training.scoring.statistics.scores import LOSSES
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keras_realmnet.errors import DataSetError, RealMNetError
-from training.report.evaluated_runs import EvaluatedRun
+from training.scoring.evaluated_runs import EvaluatedRun
 
 if TYPE_CHECKING:
     import keras

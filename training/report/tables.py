@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from training.recipe import Recipe
-from training.report.evaluated_runs import EvaluatedRun, Run
 from training.report.score_names import CLASS_SCORES, NAMES
+from training.scoring.evaluated_runs import EvaluatedRun, Run
 from training.scoring.statistics.bootstrap import Interval
 from training.scoring.statistics.scores import HEADLINE, LOSSES, thinned, undefined
 from training.scoring.statistics.significance import Difference, paired_difference

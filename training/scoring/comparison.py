@@ -1,6 +1,5 @@
 """Do two models differ on the same images? Tables of scores, or evaluated runs. No Keras is needed."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,11 +7,8 @@ from typing import Any
 import numpy as np
 
 from keras_realmnet.errors import DataSetError
-from keras_realmnet.tasks.outputs import Labels
-from keras_realmnet.tasks.task import Task
 from keras_realmnet.tasks.vocabulary import PSMM, LabelSet
-from training.data.label_table import read_csv
-from training.scoring.statistics.arrays import Array
+from training.scoring.evaluated_runs import Run, read_run
 from training.scoring.statistics.bootstrap import Bootstrap
 from training.scoring.statistics.cases import Cases
 from training.scoring.statistics.scores import HEADLINE, PER_LABEL, undefined
@@ -20,9 +16,8 @@ from training.scoring.statistics.significance import delong_test, paired_differe
 from training.scoring.tables import labelled_cases, read_label_lists
 from training.scoring.thresholds import default_point
 
-__all__ = ["CAVEATS", "TEST_TABLE", "compare_runs", "compare_tables"]
+__all__ = ["CAVEATS", "check_same_images", "compare_runs", "compare_tables"]
 
-TEST_TABLE = "test_scores.csv"  # of a run folder: truth and probabilities of its test images, see `evaluate`
 CAVEATS = {
     "paired_bootstrap": "patients resampled, the same ones for both; no p is below 2/(replicates + 1)",
     "delong": "DeLong's test takes images as independent; images of one patient are not, so its p can be far too small",
@@ -65,42 +60,41 @@ def compare_runs(a: Path, b: Path, replicates: int = 1000, seed: int = 0) -> dic
         "t_test": {name: p}; "caveats" of each of the tests; "bootstrap"; "notes".
 
     Raises:
-        DataSetError: a folder has no table of test images, or answers something else than labels; or the two are of
-            other labels, other images or other truth.
+        DataSetError: a run answers something else than labels; or the two are of other labels, other images or other
+            truth.
+        RealMNetError: see `read_run`.
     """
-    (label_set, names, first), (others, theirs, second) = (_test_cases(run) for run in (a, b))
-    if label_set.codes != others.codes:
-        asked, answered = (", ".join(each.codes) for each in (label_set, others))
+    first, second = (_run_of_labels(folder) for folder in (a, b))
+    label_set = first.cases.label_set
+    if label_set.codes != second.cases.label_set.codes:
+        asked, answered = (", ".join(run.cases.label_set.codes) for run in (first, second))
         raise DataSetError(f"{b}: it answers {answered}. Expected, as in {a}: {asked}")
-    if names != theirs:
-        only = sorted(set(names) ^ set(theirs))
-        found = f"{len(only)} are in one of them alone, such as {only[0]}" if only else "another order"
-        raise DataSetError(f"{b}: not the test images of {a}: {found}")
-    if not np.array_equal(first.y_true, second.y_true, equal_nan=True):
+    check_same_images(a, first.images, b, second.images)
+    if not np.array_equal(first.cases.y_true, second.cases.y_true, equal_nan=True):
         raise DataSetError(f"{b}: the truth of the test images is not that of {a}")
-    return _compared(a, b, [first, second], label_set, replicates, seed)
+    return _compared(a, b, [_judged_alike(run.cases) for run in (first, second)], label_set, replicates, seed)
 
 
-def _test_cases(run: Path) -> tuple[LabelSet, tuple[str, ...], Cases]:
-    """The labels that a run answers, and names and cases of its test images."""
-    table, task = run / TEST_TABLE, run / "task.json"
-    for path in (table, task):
-        if not path.is_file():
-            raise DataSetError(f"{path}: no such file; expected the folder of a run that was evaluated")
-    outputs = list(Task.from_dict(json.loads(task.read_text(encoding="utf-8"))).trained.values())
-    if len(outputs) != 1 or not isinstance(outputs[0], Labels):
-        raise DataSetError(f"{run}: only runs that answer labels alone are compared so; others by cross-validation")
-    label_set = outputs[0].labels
-    truth_columns = tuple(f"true_{code}" for code in label_set.codes)
-    header, rows = read_csv(table, ("filename", "patient", *truth_columns, *label_set.codes), "a run's test images")
-    columns = {name: [row[header.index(name)] for _, row in rows] for name in header}
+def check_same_images(a: Path, images: Sequence[tuple[str, str]], b: Path, others: Sequence[tuple[str, str]]) -> None:
+    """Raises DataSetError: what `b` is of, (name, patient) of each image, is not what `a` is of, in that order."""
+    if list(images) == list(others):
+        return
+    only = sorted({name for name, _ in images} ^ {name for name, _ in others})
+    found = f"{len(only)} are in one of them alone, such as {only[0]}" if only else "another order or patients"
+    raise DataSetError(f"{b}: not the images of {a}: {found}")
 
-    def numbers(names: Sequence[str]) -> Array:
-        return np.array([[float(value or "nan") for value in columns[name]] for name in names]).T
 
-    y_true, y_score = numbers(truth_columns), numbers(label_set.codes)
-    cases = Cases.of_images(y_true, y_score, label_set, default_point(label_set), columns["patient"])
-    return label_set, tuple(columns["filename"]), cases
+def _run_of_labels(folder: Path) -> Run:
+    run = read_run(folder)
+    if not isinstance(run, Run) or run.others:
+        raise DataSetError(f"{folder}: only runs that answer labels alone are compared so; others by cross-validation")
+    return run
+
+
+def _judged_alike(cases: Cases) -> Cases:
+    """At 0.5, as tables are; a run has thresholds of its own."""
+    label_set = cases.label_set
+    return Cases.of_images(cases.y_true, cases.y_score, label_set, default_point(label_set), cases.patients)
 
 
 def _compared(

@@ -12,6 +12,7 @@ import numpy as np
 from keras_realmnet.errors import DataSetError
 from keras_realmnet.tasks.task import Task
 from training.datasets.image_set import ImageSet
+from training.scoring.comparison import check_same_images
 from training.scoring.statistics.arrays import Array
 from training.scoring.statistics.bootstrap import Bootstrap
 from training.scoring.statistics.significance import paired
@@ -35,6 +36,11 @@ class Pooled:
     names: tuple[str, ...]
     patients: tuple[str, ...]
     cases: Mapping[str, Mapping[str, Array]]
+
+    @property
+    def images(self) -> list[tuple[str, str]]:
+        """Name and patient of each."""
+        return list(zip(self.names, self.patients, strict=True))
 
     @classmethod
     def of(cls, images: ImageSet, cases: Mapping[str, Mapping[str, Array]]) -> "Pooled":
@@ -120,10 +126,7 @@ def _of_the_same(a: Path, b: Path) -> tuple[list[Pooled], list[Pooled]]:
     for one, other in zip(first, second, strict=True):
         if one.task.trained != other.task.trained:
             raise DataSetError(f"{b}: what is known of the pictures is not what is known of those in {a}")
-        if (one.names, one.patients) != (other.names, other.patients):
-            only = sorted(set(one.names) ^ set(other.names))
-            found = f"{len(only)} are in one of them alone, such as {only[0]}" if only else "another order or patients"
-            raise DataSetError(f"{b}: not the pictures of {a}: {found}")
+        check_same_images(a, one.images, b, other.images)
         for name, cases in one.cases.items():
             for key in _TRUTH:
                 if key in cases and not np.array_equal(cases[key], other.cases[name][key], equal_nan=True):

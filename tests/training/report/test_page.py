@@ -15,8 +15,8 @@ from keras_realmnet.tasks.task import PROBABILITIES
 from keras_realmnet.tasks.vocabulary import PALM, PERIPHERAL, PSMM
 from training.data.label_table import LabelTable, write_label_table
 from training.recipe import load_recipe
-from training.report.evaluated_runs import read_run
 from training.report.page import write_report
+from training.scoring.evaluated_runs import read_run
 from training.scoring.tables import write_score_table
 
 NAN = float("nan")

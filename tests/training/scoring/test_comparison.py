@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from keras_realmnet.errors import DataSetError
+from keras_realmnet.errors import DataSetError, RealMNetError
 from keras_realmnet.tasks.task import labels_task
 from keras_realmnet.tasks.vocabulary import PALM, PSMM
 from training.data.label_table import write_label_table
@@ -68,23 +68,28 @@ def test_what_cannot_be_compared_is_told(runs, two_models, tmp_path):
     table, scores = two_models.table, two_models.better
     names = table.names.tolist()
     other = write_run(tmp_path / "other", table, scores, names=["new.jpg", *names[1:]])
-    with pytest.raises(DataSetError, match=r"other: not the test images of .*a: 2 are in one of them alone, such as "):
+    with pytest.raises(DataSetError, match=r"other: not the images of .*a: 2 are in one of them alone, such as "):
         compare_runs(runs[0], other)
     turned = write_run(tmp_path / "turned", table, scores, names=names[::-1])
-    with pytest.raises(DataSetError, match=r"turned: not the test images of .*a: another order"):
+    with pytest.raises(DataSetError, match=r"turned: not the images of .*a: another order or patients"):
         compare_runs(runs[0], turned)
     palm = write_run(
         tmp_path / "palm", table, scores[:, : len(PALM.codes)], table.labels[:, : len(PALM.codes)], None, PALM
     )
     with pytest.raises(DataSetError, match=rf"palm: it answers {', '.join(PALM.codes)}. Expected, as in .*a: S0, S1"):
         compare_runs(runs[0], palm)
+    lines = (runs[1] / "test_scores.csv").read_text().splitlines()
+    (runs[1] / "test_scores.csv").write_text("\n".join([*lines[:-1], lines[-1].rpartition(",")[0]]))
+    with pytest.raises(RealMNetError, match=r"b.test_scores.csv:401: "):
+        compare_runs(*runs)
     (runs[1] / "test_scores.csv").unlink()
-    with pytest.raises(DataSetError, match=r"b.test_scores.csv: no such file; expected the folder of a run that was"):
+    with pytest.raises(RealMNetError, match=r"b.test_scores.csv: no such file; expected the folder of a finished run"):
         compare_runs(*runs)
 
 
 def test_only_labels_alone_are_compared_so(runs):
     task = PalmDataSet(question="fovea").task
     (runs[1] / "task.json").write_text(json.dumps(task.to_dict()))
+    (runs[1] / "scores.json").write_text(json.dumps({"outputs": dict.fromkeys(task.trained, {"scores": {}})}))
     with pytest.raises(DataSetError, match="b: only runs that answer labels alone are compared so; others by cross-"):
         compare_runs(*runs)

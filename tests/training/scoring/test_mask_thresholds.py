@@ -17,9 +17,9 @@ from training.fitting.run_folder import check_same_task
 from training.fitting.start import initial_model
 from training.input.augmentation import Augmentation
 from training.recipe import Phase, Recipe
-from training.report.evaluated_runs import read_runs
 from training.runs import load_run, predict, read_task
 from training.scoring.evaluate import evaluate, evaluate_on
+from training.scoring.evaluated_runs import read_runs
 from training.scoring.folds import score_folds
 
 pytestmark = pytest.mark.slow

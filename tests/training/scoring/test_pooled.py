@@ -67,7 +67,7 @@ def test_other_pictures_or_another_truth_are_refused(folders):
     one = pooled(1)
     other = {"dr": {**one.cases["dr"], "grade": np.zeros(COUNT, np.int64)}}
     for parts, message in (
-        ([pooled(1, "x")], r"better: not the pictures of .*worse: 120 are in one of them alone, such as abc0"),
+        ([pooled(1, "x")], r"better: not the images of .*worse: 120 are in one of them alone, such as abc0"),
         ([replace(one, cases=other)], "the truth of dr is not that of"),
         ([replace(one, patients=one.names)], "another order or patients"),
         ([one, one], r"2 parts were cross-validated; expected 1"),

@@ -6,10 +6,10 @@ import numpy as np
 
 from keras_realmnet.tasks.outputs import Grades
 from training.report.by_kind.scores import SCORE_NAMES
-from training.report.evaluated_runs import EvaluatedRun
 from training.report.gallery import Gallery, Item
 from training.report.plots.predictions import confusion
 from training.report.tables import interval_text
+from training.scoring.evaluated_runs import EvaluatedRun
 
 __all__ = ["confusion_figure"]
 

@@ -12,12 +12,12 @@ from keras_realmnet.screening.overlay import styled
 from keras_realmnet.tasks.findings import MaskFinding
 from keras_realmnet.tasks.masks import found_masks
 from keras_realmnet.tasks.outputs import Masks
-from training.report.evaluated_runs import EvaluatedRun
 from training.report.gallery import Gallery, Item
 from training.report.plots.masks import Drawn, Legend, overlays
 from training.report.plots.predictions import pixel_curves
 from training.report.plots.style import Look
 from training.report.run_images import network_of, scored_images
+from training.scoring.evaluated_runs import EvaluatedRun
 
 __all__ = ["curves_figure", "example_rows", "examples_figure"]
 

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from keras_realmnet.tasks.outputs import Points
-from training.report.evaluated_runs import EvaluatedRun
 from training.report.gallery import Gallery, Item
 from training.report.plots.predictions import distance_curves
 from training.report.plots.style import Look
+from training.scoring.evaluated_runs import EvaluatedRun
 
 __all__ = ["distances_figure"]
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from keras_realmnet.tasks.guidance import is_marked
 from keras_realmnet.tasks.outputs import Grades, Masks, Output, Points
-from training.report.evaluated_runs import EvaluatedRun
 from training.report.tables import Table, interval_text
+from training.scoring.evaluated_runs import EvaluatedRun
 
 __all__ = ["SCORE_NAMES", "form_of", "score_tables"]
 

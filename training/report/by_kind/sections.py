@@ -10,10 +10,10 @@ from training.report.by_kind.grades import confusion_figure
 from training.report.by_kind.masks import curves_figure, examples_figure
 from training.report.by_kind.points import distances_figure
 from training.report.by_kind.scores import SCORE_NAMES, form_of, score_tables
-from training.report.evaluated_runs import EvaluatedRun
 from training.report.gallery import Gallery, Item
 from training.report.plots.style import Look
 from training.report.tables import Table
+from training.scoring.evaluated_runs import EvaluatedRun
 from training.tasks.figures import VALIDATION_LOSS, figure_column
 from training.tasks.kinds import kind_of
 

@@ -17,10 +17,10 @@ from training.datasets import registry
 from training.input.augmentation import Augmentation
 from training.recipe import Phase, Recipe
 from training.report.by_kind.masks import example_rows
-from training.report.evaluated_runs import EvaluatedRun, Run, read_run
 from training.report.page import write_report
 from training.report.plots.files import png
 from training.report.plots.masks import Drawn, Legend, overlays
+from training.scoring.evaluated_runs import EvaluatedRun, Run, read_run
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
-"""The folders of evaluated runs, as the report reads them."""
+"""The folders of evaluated runs: what a report shows of them, and what is compared."""
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,20 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.tasks.outputs import Grades, Labels, Masks, Points
 from keras_realmnet.tasks.rules import OperatingPoint
 from keras_realmnet.tasks.task import Task
 from keras_realmnet.tasks.vocabulary import LABEL_SETS
+from training.data.label_table import read_csv
 from training.data.psmm import is_synthetic
+from training.scoring.statistics.arrays import Array
 from training.scoring.statistics.bootstrap import Interval
 from training.scoring.statistics.cases import Cases
 
-__all__ = ["Run", "read_run", "read_runs"]
+__all__ = ["TEST_TABLE", "EvaluatedRun", "Run", "read_run", "read_runs"]
 
-Array = NDArray[Any]
+TEST_TABLE = "test_scores.csv"  # truth and probabilities of the test images, as `evaluate` writes it
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,11 @@ class EvaluatedRun:
     rows: Sequence[Mapping[str, str]]
     names: Array
     patients: Array
+
+    @property
+    def images(self) -> list[tuple[str, str]]:
+        """Name and patient of each test image."""
+        return list(zip(self.names.tolist(), self.patients.tolist(), strict=True))
 
     @property
     def others(self) -> dict[str, Grades | Masks | Points]:
@@ -107,13 +112,13 @@ def read_run(folder: Path, name: str | None = None) -> EvaluatedRun:
     Raises:
         RealMNetError: a file is missing, or is not what `fit` and `evaluate` write.
     """
-    table = folder / "test_scores.csv"
+    table = folder / TEST_TABLE
     if not table.is_file():
         raise RealMNetError(
             f"{table}: no such file; expected the folder of a finished run (python -m training evaluate writes it)"
         )
     scored = _read_json(folder / "scores.json")
-    rows = _read_csv(table)
+    rows = _read_rows(table, "filename", "the test images of a run")
     task = _read_task(folder / "task.json")
     try:
         read: dict[str, Any] = {
@@ -184,13 +189,13 @@ def _read_json(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _read_csv(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        return list(csv.DictReader(file))
-
-
 def _read_history(path: Path) -> dict[str, Array] | None:
-    rows = _read_csv(path) if path.is_file() else []
+    rows = _read_rows(path, "epoch", "the epochs of a run") if path.is_file() else []
     if not rows:
         return None
     return {name: np.array([float(row[name] or "nan") for row in rows]) for name in rows[0]}
+
+
+def _read_rows(path: Path, first: str, what: str) -> list[dict[str, str]]:
+    header, rows = read_csv(path, (first,), what)
+    return [dict(zip(header, row, strict=True)) for _, row in rows]
