@@ -29,23 +29,23 @@ test: .venv/ready
 ## what is long: the tests on several devices and others, then the proofs of docs/proofs.md at their full counts: hours
 soak: .venv/ready
 	.venv/bin/python -m pytest -m long tests
-	.venv/bin/python tests/proofs/fuzz.py --count 10000
-	.venv/bin/python tests/proofs/frames.py --count 10000
-	.venv/bin/python tests/proofs/idempotency.py --count 1000
-	.venv/bin/python tests/proofs/conformance.py --count 10
-	.venv/bin/python tests/proofs/peer_faults.py --count 20
-	.venv/bin/python tests/proofs/crash.py --count 500
-	.venv/bin/python tests/proofs/foreign_classes.py
-	.venv/bin/python tests/proofs/durability.py
-	.venv/bin/python tests/proofs/disk_full.py
-	.venv/bin/python tests/proofs/folder.py
-	.venv/bin/python tests/proofs/privacy.py
-	.venv/bin/python tests/proofs/slow_requests.py
-	.venv/bin/python tests/proofs/restore.py
-	.venv/bin/python tests/proofs/identity.py
-	.venv/bin/python tests/proofs/soak.py
-	.venv/bin/python tests/proofs/throughput.py
-	.venv/bin/python tests/proofs/bundles.py
+	.venv/bin/python -m tests.proofs.files.fuzz --count 10000
+	.venv/bin/python -m tests.proofs.files.frames --count 10000
+	.venv/bin/python -m tests.proofs.dicom.idempotency --count 1000
+	.venv/bin/python -m tests.proofs.dicom.conformance --count 10
+	.venv/bin/python -m tests.proofs.dicom.peer_faults --count 20
+	.venv/bin/python -m tests.proofs.box.crash --count 500
+	.venv/bin/python -m tests.proofs.dicom.foreign_classes
+	.venv/bin/python -m tests.proofs.box.durability
+	.venv/bin/python -m tests.proofs.box.disk_full
+	.venv/bin/python -m tests.proofs.box.folder
+	.venv/bin/python -m tests.proofs.box.privacy
+	.venv/bin/python -m tests.proofs.box.slow_requests
+	.venv/bin/python -m tests.proofs.box.restore
+	.venv/bin/python -m tests.proofs.dicom.identity
+	.venv/bin/python -m tests.proofs.box.soak
+	.venv/bin/python -m tests.proofs.measured.throughput
+	.venv/bin/python -m tests.proofs.measured.bundles
 
 ## lint, formatting, types; with -j2 at once
 lint: style types strict

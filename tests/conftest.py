@@ -18,7 +18,6 @@ hypothesis.settings.register_profile("no deadline", deadline=None)
 hypothesis.settings.load_profile("no deadline")
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.append(str(ROOT / "tests" / "proofs"))  # programs that also run by name; the tests import them
 
 
 def pytest_configure(config):

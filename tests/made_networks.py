@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 import cv2
 import numpy as np
-import peers
 import pytest
 
 from edge_app.__main__ import main as edge_app
@@ -22,6 +21,7 @@ from keras_realmnet.screening.bundle.bundle import Bundle
 from keras_realmnet.screening.preprocessing import PreprocessSpec
 from keras_realmnet.tasks.outputs import Grades, Labels
 from keras_realmnet.tasks.task import Task
+from tests.proofs import peers
 from tests.training.fitting.marked import MarkedDataSet
 from training.datasets import registry
 from training.datasets.image_set import ImageSet

@@ -266,18 +266,18 @@ def options_of(program: Path) -> set[str]:
     return {arg.value for call in added for arg in call.args if isinstance(arg, ast.Constant)}
 
 
-def proofs() -> set[str]:
-    return {
-        file.name for file in (ROOT / "tests" / "proofs").glob("*.py") if "ArgumentParser" in file.read_text("utf-8")
-    }
+def proofs() -> dict[str, Path]:
+    """The programs, by their file's name."""
+    files = (ROOT / "tests" / "proofs").rglob("*.py")
+    return {file.name: file for file in files if "ArgumentParser" in file.read_text("utf-8")}
 
 
 def test_proofs_are_listed_with_options_that_they_have():
     rows = re.findall(r"^\| `(\w+\.py)` \|(.*)$", (ROOT / "docs" / "proofs.md").read_text("utf-8"), re.MULTILINE)
-    assert {name for name, _ in rows} == proofs() - BY_NAME_ONLY
+    assert {name for name, _ in rows} == proofs().keys() - BY_NAME_ONLY
     for name, row in rows:
         for option in re.findall(r"--[\w-]+", row):
-            assert option in options_of(ROOT / "tests" / "proofs" / name), f"{name} {option}"
+            assert option in options_of(proofs()[name]), f"{name} {option}"
 
 
 def test_commands_of_proofs_have_their_options():
@@ -286,9 +286,10 @@ def test_commands_of_proofs_have_their_options():
     seen = 0
     for words in lines:
         for at, word in enumerate(words):
-            if re.fullmatch(r"tests/proofs/\w+\.py", word):
+            if re.fullmatch(r"tests\.proofs\.[\w.]+", word):
                 seen += 1
-                unknown = {w for w in words[at + 1 :] if w.startswith("--")} - options_of(ROOT / word)
+                program = ROOT / f"{word.replace('.', '/')}.py"
+                unknown = {w for w in words[at + 1 :] if w.startswith("--")} - options_of(program)
                 assert not unknown, f"{word}: {unknown}"
     assert seen > len(proofs())
 
@@ -296,7 +297,9 @@ def test_commands_of_proofs_have_their_options():
 def test_make_soak_runs_every_proof():
     recipe = re.search(r"^soak:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
     assert recipe is not None
-    assert set(re.findall(r"tests/proofs/(\w+\.py)", recipe[1])) == proofs() - BY_NAME_ONLY
+    assert {f"{name.rpartition('.')[2]}.py" for name in re.findall(r"-m (tests\.proofs\.[\w.]+)", recipe[1])} == (
+        proofs().keys() - BY_NAME_ONLY
+    )
 
 
 @every_document

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import peers
 import pydicom
 import pytest
 from PIL import Image
@@ -18,6 +17,7 @@ from edge_app.config import Config
 from edge_app.processes.worker import Worker
 from edge_app.store.store import Store
 from keras_realmnet.screening.bundle.bundle import Bundle
+from tests.proofs import peers
 from training.phantoms.phantom import render
 from training.phantoms.photograph import render_photograph
 

@@ -15,12 +15,12 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 import numpy as np
-import peers
 from pydicom import Dataset
 from pynetdicom import AE
 
 from edge_app.dicom.compat import reserve_answers
 from edge_app.store.store import Store
+from tests.proofs import peers
 from training.phantoms.phantom import render
 
 ROOT = Path(__file__).resolve().parent.parent.parent

@@ -7,7 +7,6 @@ from contextlib import suppress
 from io import BytesIO
 
 import numpy as np
-import peers
 import pytest
 from pydicom import Dataset, dcmread
 from pydicom.sequence import Sequence
@@ -22,6 +21,7 @@ from pydicom.uid import (
 
 from edge_app.dicom import header
 from edge_app.dicom.header import parse_attributes, read_attributes
+from tests.proofs import peers
 
 SYNTAXES = (
     ExplicitVRLittleEndian,

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from peers import make_record
 from prometheus_client.parser import text_string_to_metric_families
 from scipy import stats
 
@@ -11,6 +10,7 @@ from edge_app.health import drift
 from edge_app.health.metrics import Metrics
 from edge_app.store.store import Store
 from keras_realmnet.tasks.reference import Distribution, Reference
+from tests.proofs.peers import make_record
 
 
 @pytest.fixture(scope="module")

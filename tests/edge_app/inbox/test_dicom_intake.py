@@ -12,7 +12,6 @@ from collections import namedtuple
 from contextlib import ExitStack, contextmanager, suppress
 
 import numpy as np
-import peers
 import pytest
 from pydicom import Dataset, dcmread
 from pydicom.uid import (
@@ -65,6 +64,7 @@ from edge_app.inbox.dicom_intake import start
 from edge_app.store.items import Incoming
 from edge_app.store.store import Store
 from keras_realmnet.errors import RealMNetError
+from tests.proofs import peers
 
 SMALL = np.full((64, 80, 3), 90, np.uint8)
 

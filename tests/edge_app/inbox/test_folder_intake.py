@@ -11,7 +11,6 @@ from pathlib import Path
 from struct import pack
 
 import numpy as np
-import peers
 import pytest
 from PIL import Image
 from pydicom.uid import Comprehensive3DSRStorage, SecondaryCaptureImageStorage
@@ -24,6 +23,7 @@ from edge_app.inbox import folder_intake
 from edge_app.inbox.file_kinds import HEAD, kind_of
 from edge_app.store.store import Store
 from keras_realmnet.screening.record import ScreeningRecord
+from tests.proofs import peers
 
 STABLE = 0.3
 RESCAN = 0.05

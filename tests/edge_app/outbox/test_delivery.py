@@ -11,7 +11,6 @@ import time
 from datetime import datetime, timedelta, timezone
 from functools import partial
 
-import peers
 import pytest
 from pydicom import dcmread
 from pydicom.uid import JPEGBaseline8Bit
@@ -24,6 +23,7 @@ from edge_app.processes.worker import routes
 from edge_app.store.outbox import put_deliveries
 from edge_app.store.store import Store
 from keras_realmnet.errors import RealMNetError
+from tests.proofs import peers
 
 FAST = {"first_retry_seconds": 0.2, "max_retry_seconds": 0.5, "attempts": 500}
 

@@ -4,7 +4,6 @@ from dataclasses import dataclass, replace
 from uuid import uuid5
 
 import numpy as np
-import peers
 import pytest
 from pydicom import Dataset, dcmread
 from pydicom.uid import Comprehensive3DSRStorage, ExplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit
@@ -21,6 +20,7 @@ from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.image_io import read_header
 from keras_realmnet.screening.preprocessing import FieldGeometry
 from keras_realmnet.screening.record import ScreeningRecord
+from tests.proofs import peers
 
 OUTCOMES = ("refer", "negative", "insufficient", "not_analysed")
 

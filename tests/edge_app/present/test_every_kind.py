@@ -10,7 +10,6 @@ from pathlib import Path
 import cv2
 import highdicom
 import numpy as np
-import peers
 import pytest
 from PIL import Image
 from pydicom import dcmread
@@ -43,6 +42,7 @@ from keras_realmnet.tasks.findings import (
     Measure,
     PointFinding,
 )
+from tests.proofs import peers
 
 DISC, CUP = (slice(180, 340), slice(420, 580)), (slice(220, 300), slice(460, 540))  # of `kinds_picture`
 KINDS_OF_RESULTS = ("sr", "sc", "seg", "json", "csv", "fhir")

@@ -7,7 +7,6 @@ import re
 from dataclasses import replace
 from uuid import uuid5
 
-import peers
 import pytest
 
 from edge_app.dicom.identifiers import NAMESPACE
@@ -15,6 +14,7 @@ from edge_app.present import exports, fhir, terms
 from edge_app.present.terms import label_name
 from edge_app.store.store import Store
 from keras_realmnet.tasks import rules
+from tests.proofs import peers
 
 OUTCOMES = ("refer", "negative", "insufficient", "not_analysed")
 REFERENCE = re.compile(r"urn:uuid:[0-9a-f-]{36}")

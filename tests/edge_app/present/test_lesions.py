@@ -10,7 +10,6 @@ from html import unescape
 
 import highdicom
 import numpy as np
-import peers
 import pytest
 from PIL import Image
 from starlette.testclient import TestClient
@@ -24,6 +23,7 @@ from keras_realmnet.screening.bundle.bundle import Bundle
 from keras_realmnet.screening.overlay import LESIONS
 from keras_realmnet.screening.record import ScreeningRecord
 from keras_realmnet.tasks.findings import GradeFinding, MaskFinding, Measure
+from tests.proofs import peers
 
 
 @pytest.fixture

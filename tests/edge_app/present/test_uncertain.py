@@ -10,7 +10,6 @@ from datetime import date
 
 import numpy as np
 import pytest
-from peers import make_record
 
 from edge_app.config import Destination
 from edge_app.present import exports, fhir, terms
@@ -34,6 +33,7 @@ from keras_realmnet.tasks.rules import GradeByCost, OperatingPoint
 from keras_realmnet.tasks.task import labels_task
 from keras_realmnet.tasks.vocabulary import PSMM
 from keras_realmnet.tasks.words import fitted_words, rule_words
+from tests.proofs.peers import make_record
 
 GROUPS = PSMM.exclusive
 COSTS = tuple(tuple(float(abs(i - j) + 4 * (i >= 2 > j)) for j in range(5)) for i in range(5))

@@ -14,10 +14,8 @@ from urllib.request import urlopen
 
 import cv2
 import numpy as np
-import peers
 import pydicom
 import pytest
-import served  # tests/proofs
 from PIL import Image
 
 from edge_app.__main__ import main
@@ -26,6 +24,7 @@ from edge_app.outbox import delivery
 from edge_app.processes.serve import Box
 from edge_app.store.items import Item
 from edge_app.store.store import Store
+from tests.proofs import peers, served
 
 pytestmark = pytest.mark.slow
 

@@ -7,9 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import peers
 import pytest
-import served  # tests/proofs
 from PIL import Image
 from starlette.testclient import TestClient
 
@@ -27,6 +25,7 @@ from keras_realmnet.errors import BundleMismatch, RealMNetError
 from keras_realmnet.screening.bundle.document import BUNDLE_FILE, signed
 from keras_realmnet.screening.image_io import read_image
 from keras_realmnet.screening.quality import measured
+from tests.proofs import peers, served
 
 
 def copy_of(bundle: Path, folder: Path, name: str) -> Path:

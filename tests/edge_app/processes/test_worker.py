@@ -10,7 +10,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import peers
 import pytest
 from PIL import Image
 from pydicom import Dataset, dcmwrite
@@ -26,6 +25,7 @@ from edge_app.web.worklist import Filter, Worklist
 from keras_realmnet.errors import EngineFailed
 from keras_realmnet.screening.image_io import read_image
 from keras_realmnet.screening.preprocessing import preprocess
+from tests.proofs import peers
 
 
 @pytest.fixture(scope="module")

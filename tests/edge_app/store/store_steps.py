@@ -1,9 +1,8 @@
 """Steps of a box's life as its parts take them, for the tests of the store and a process that one of them kills."""
 
-from peers import make_record
-
 from edge_app.store.items import Item
 from edge_app.store.store import Store
+from tests.proofs.peers import make_record
 
 
 def receive(store: Store, contents: bytes, uid: str = "1.2.3", **others: str) -> tuple[Item, bool]:

@@ -14,9 +14,7 @@ from contextlib import closing, suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-import peers
 import pytest
-import served
 
 from edge_app.__main__ import main
 from edge_app.processes.serve import _recover
@@ -27,6 +25,7 @@ from edge_app.store.store import Store
 from edge_app.web import auth as web_auth
 from keras_realmnet import __version__
 from keras_realmnet.errors import RealMNetError
+from tests.proofs import peers, served
 
 TABLES = ("items", "records", "deliveries", "reviews", "users", "seen_files")
 

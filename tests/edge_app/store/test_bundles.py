@@ -4,11 +4,11 @@ import subprocess
 import sys
 
 import pytest
-from peers import make_record
 from store_steps import receive, receive_file, rows
 
 from edge_app.store.queue import Stale
 from edge_app.store.store import Store
+from tests.proofs.peers import make_record
 
 BOTH = ["eye", "disc"]
 

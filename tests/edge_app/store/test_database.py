@@ -7,13 +7,13 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from peers import make_record
 from store_steps import receive, screened
 
 from edge_app.store import schema
 from edge_app.store.database import lock_data_dir
 from edge_app.store.store import Store
 from keras_realmnet.errors import RealMNetError
+from tests.proofs.peers import make_record
 
 
 def test_the_data_base_is_as_durable_as_sqlite_can_be(store):

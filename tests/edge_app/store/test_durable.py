@@ -1,4 +1,4 @@
-"""A file is there whole or not at all. The order of system calls is proved by tests/proofs/durability.py."""
+"""A file is there whole or not at all. The order of system calls is proved by tests/proofs/box/durability.py."""
 
 import errno
 import os

@@ -2,10 +2,10 @@
 
 import threading
 
-from peers import make_record
 from store_steps import opened, receive, receive_file, rows
 
 from edge_app.store.store import Store
+from tests.proofs.peers import make_record
 
 
 def test_an_object_is_kept_as_it_came_under_the_name_of_its_contents(store):

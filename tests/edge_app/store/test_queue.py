@@ -3,10 +3,10 @@
 import sqlite3
 
 import pytest
-from peers import make_record
 from store_steps import receive, rows, screened
 
 from edge_app.store.queue import MAX_CRASHES, Stale
+from tests.proofs.peers import make_record
 
 
 def test_a_result_comes_whole(store):

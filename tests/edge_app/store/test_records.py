@@ -4,11 +4,11 @@ from collections import Counter
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from peers import make_record
 from store_steps import opened, receive, screened
 
 from edge_app.store.database import timestamp
 from keras_realmnet.errors import RealMNetError
+from tests.proofs.peers import make_record
 
 
 def test_the_worklist_is_worst_first_and_can_be_searched(store):

@@ -13,12 +13,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle as Values
 from hypothesis.stateful import RuleBasedStateMachine, consumes, invariant, rule
-from peers import make_record
 from store_steps import receive, rows, screened
 
 from edge_app.store.database import timestamp
 from edge_app.store.queue import Stale
 from edge_app.store.store import Store
+from tests.proofs.peers import make_record
 
 
 def test_every_visible_change_is_counted(store):

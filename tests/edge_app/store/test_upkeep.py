@@ -3,11 +3,11 @@
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from peers import make_record
 from store_steps import opened, receive, receive_file, screened
 
 from edge_app.store.database import timestamp
 from edge_app.store.queue import MAX_ATTEMPTS
+from tests.proofs.peers import make_record
 
 
 def test_recovery_gives_back_what_was_being_screened_but_not_for_ever(store):

@@ -9,7 +9,6 @@ from datetime import datetime, timedelta, timezone
 from html import unescape
 
 import numpy as np
-import peers
 import pytest
 from PIL import Image
 from rich.console import Console
@@ -24,6 +23,7 @@ from edge_app.web.worklist import Filter, Worklist
 from keras_realmnet import __version__
 from keras_realmnet.screening.decision import patient_summary
 from keras_realmnet.tasks.rules import OUTCOMES
+from tests.proofs import peers
 
 
 @pytest.fixture

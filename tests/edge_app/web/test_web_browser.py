@@ -4,7 +4,6 @@ import socket
 import sqlite3
 from pathlib import Path
 
-import peers
 import pytest
 from PIL import Image
 
@@ -17,6 +16,7 @@ from edge_app.present.report import write_report
 from edge_app.web import auth as web_auth
 from edge_app.web import server as web
 from edge_app.web.pages import health
+from tests.proofs import peers
 
 CHROMIUM = Path("/usr/bin/chromium")
 

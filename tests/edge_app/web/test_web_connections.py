@@ -10,7 +10,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
-import peers
 import pytest
 from starlette.responses import PlainTextResponse
 
@@ -18,6 +17,7 @@ from edge_app.web import connections as web_connections
 from edge_app.web import server as web
 from edge_app.web.auth import LOCAL_USER
 from edge_app.web.words import NOT_RECORDED
+from tests.proofs import peers
 
 HEAD = b"GET /about HTTP/1.1\r\nHost: localhost\r\n"
 FORM = b"POST /theme HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n"

@@ -14,7 +14,6 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
-import peers
 import pytest
 from starlette.testclient import TestClient
 
@@ -26,6 +25,7 @@ from edge_app.web.routes import ROUTES
 from edge_app.web.server import LOOPBACK_NAMES, make_app
 from edge_app.web.words import PERMISSION_NAMES
 from keras_realmnet.errors import RealMNetError
+from tests.proofs import peers
 
 PASSWORD = "correct horse battery"
 COOKIE = "__Host-realmnet"

@@ -1,12 +1,12 @@
 """One line per person and day: two people under one patient number are two lines, and both are found by their names."""
 
 import pytest
-from peers import make_record
 
 from edge_app.contradictions import within_patient_number
 from edge_app.present.visits import visits
 from edge_app.store.store import Store
 from edge_app.web.worklist import Filter, Worklist
+from tests.proofs.peers import make_record
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from pydicom.uid import (
 )
 
 from keras_realmnet.screening.image_io import UnreadableImage, may_be_image, read_header, read_image
-from tests.proofs.frames import multi_picture, tiff
+from tests.proofs.files.frames import multi_picture, tiff
 from tests.screening.image_io.image_files import (
     DELIMITER,
     ITEM,

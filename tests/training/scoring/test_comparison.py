@@ -90,6 +90,6 @@ def test_what_cannot_be_compared_is_told(runs, two_models, tmp_path):
 def test_only_labels_alone_are_compared_so(runs):
     task = PalmDataSet(question="fovea").task
     (runs[1] / "task.json").write_text(json.dumps(task.to_dict()))
-    (runs[1] / "scores.json").write_text(json.dumps({"outputs": dict.fromkeys(task.trained, {"scores": {}})}))
+    (runs[1] / "scores.json").write_text(json.dumps({"outputs": {name: {"scores": {}} for name in task.trained}}))
     with pytest.raises(DataSetError, match="b: only runs that answer labels alone are compared so; others by cross-"):
         compare_runs(*runs)

@@ -1,6 +1,6 @@
 """Proof: other software finds no fault with what the box says, and what passes through an archive stays as it was.
 
-    python tests/proofs/conformance.py --count 10
+    python -m tests.proofs.dicom.conformance --count 10
 
 `count` studies, each with one picture as RGB, as JPEG (YBR_FULL_422) and as JPEG 2000 (YBR_RCT), go from an Orthanc to
 the box, and as many from dcmtk's img2dcm and dcmsend; reports and heat maps go to that Orthanc. Then
@@ -14,8 +14,6 @@ import tempfile
 from io import BytesIO
 from pathlib import Path
 
-import peers
-import served
 from PIL import Image
 from pydicom import dcmread
 from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit, generate_uid
@@ -23,6 +21,7 @@ from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8B
 from edge_app.outbox.documents import render
 from edge_app.store.records import Result
 from edge_app.store.store import Store
+from tests.proofs import peers, served
 
 CODINGS = (ExplicitVRLittleEndian, JPEGBaseline8Bit, JPEG2000Lossless)
 # At a size that devices export; the colour of a small picture suffers more from JPEG's 4:2:2 than that of a large one.

@@ -1,8 +1,8 @@
-"""Bounded version of `python tests/proofs/frames.py`."""
+"""Bounded version of `python -m tests.proofs.files.frames`."""
 
 from dataclasses import replace
 
-from tests.proofs import frames
+from tests.proofs.files import frames
 
 
 def test_each_picture_comes_back_by_its_number_or_the_file_is_refused_whole():

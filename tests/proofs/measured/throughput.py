@@ -1,6 +1,6 @@
 """Proof: the box adds little to the network it runs; a burst of images costs time, not memory.
 
-    python tests/proofs/throughput.py --bundle bundles/realmnet-demo --count 1000
+    python -m tests.proofs.measured.throughput --bundle bundles/realmnet-demo --count 1000
 
 Alone: a process that decodes, prepares and infers, one image after the other, as `export benchmark` times it. The box:
 the same DICOM files through C-STORE (dcmsend, one association) to the committed result, which besides holds quality,
@@ -25,13 +25,12 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-import peers
-import served
 from pydicom.uid import JPEGBaseline8Bit, generate_uid
 
 from edge_app.analysis.screen import Screener
 from keras_realmnet.screening.image_io import read_image
 from keras_realmnet.screening.preprocessing import preprocess
+from tests.proofs import peers, served
 
 PICTURES = 4  # different ones; every file has an identity of its own
 
@@ -138,7 +137,7 @@ def run(
 ) -> dict:
     files = Files(folder / "files", width)
     box = served.Box(folder / "box", bundle, threads=threads, web={"enabled": False})
-    command = [sys.executable, __file__, "--alone", "--bundle", str(bundle), "--threads", str(threads)]
+    command = [sys.executable, "-m", __spec__.name, "--alone", "--bundle", str(bundle), "--threads", str(threads)]
     box.start()
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=served.ENVIRONMENT

@@ -1,6 +1,6 @@
 """Proof: clients of the web page that are slow, silent or half open are cut, and keep nobody out meanwhile.
 
-    python tests/proofs/slow_requests.py --count 1000
+    python -m tests.proofs.box.slow_requests --count 1000
 
 So many at once connect and say nothing, send a request's head or body byte by byte, do not read the answer, stay
 without asking again, or never finish their TLS handshake; whoever is cut comes back. A monitor asks /healthz, /readyz
@@ -25,7 +25,7 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.request import urlopen
 
-import served
+from tests.proofs import served
 
 PATIENCE = 5.0
 PATIENCE_OF_THE_SLOW = 20.0

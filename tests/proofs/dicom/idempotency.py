@@ -1,6 +1,6 @@
 """Proof: one file, sent many times over several associations at once, is screened once and reported once.
 
-    python tests/proofs/idempotency.py --count 1000
+    python -m tests.proofs.dicom.idempotency --count 1000
 
 A whole box in its own processes; the archive is dcmtk's storescp.
 """
@@ -12,12 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
 
-import peers
-import served
 from pydicom import dcmread
 from pynetdicom import AE
 
 from edge_app.dicom.compat import reserve_answers
+from tests.proofs import peers, served
 
 
 def prove(folder: Path, count: int, associations: int = 8, bundle: Path = peers.BUNDLE) -> str:

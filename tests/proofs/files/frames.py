@@ -1,6 +1,6 @@
 """Proof: of a file that holds several pictures each comes back by its number, or the file is refused whole.
 
-    python tests/proofs/frames.py --count 2000
+    python -m tests.proofs.files.frames --count 2000
 
 Each file holds 1 to 20 pictures, each of its own colours: DICOM (compressed in JPEG, JPEG 2000 and RLE, with offset
 tables that are right, absent or wrong; uncompressed; Number of Frames right, absent or wrong; pictures split over

@@ -1,6 +1,6 @@
 """Proof: a backup of a box at work is a whole box; one that is started from it finishes what waited, once each.
 
-    python tests/proofs/restore.py --count 50
+    python -m tests.proofs.box.restore --count 50
 
 Scanners send without pause, results leave, delivered ones are removed by age, and the command `backup` copies the box
 again and again. For every second backup the screening process is halted and the destination is away, so that images
@@ -23,10 +23,9 @@ from datetime import datetime, timedelta, timezone
 from itertools import count
 from pathlib import Path
 
-import served
-from crash import Scanner
-
 from edge_app.store.store import Store
+from tests.proofs import served
+from tests.proofs.box.crash import Scanner
 
 KEPT_SECONDS = 5.0  # age at which delivered results are removed
 EXPIRY_SECONDS = 0.2  # between removals

@@ -1,6 +1,6 @@
 """Proof: whatever an archive does wrong, every result arrives once it does right, exactly once by its identity.
 
-    python tests/proofs/peer_faults.py --count 20
+    python -m tests.proofs.dicom.peer_faults --count 20
 
 dcmtk's storescp refuses, rejects, aborts during and after a store, and falls asleep; then a sound one takes its place
 on the same port. `count` images make as many reports and heat maps, for each fault.
@@ -11,12 +11,12 @@ import tempfile
 import time
 from pathlib import Path
 
-import peers
 from pydicom import dcmread
 from pydicom.uid import generate_uid
 
 from edge_app.outbox import delivery, documents
 from edge_app.store.store import Store
+from tests.proofs import peers
 
 FAULTS = {
     "--refuse": ("--refuse",),

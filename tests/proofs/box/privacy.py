@@ -1,6 +1,6 @@
 """Proof: no patient data in logs, metrics, addresses or paths. A canary is in every text field and every file name.
 
-    python tests/proofs/privacy.py
+    python -m tests.proofs.box.privacy
 
 The box runs at log level debug and meets the canary in objects that are screened, damaged, refused, doubled; in folder
 files that are fine, damaged, unreadable, no images; on its way to destinations that work, refuse and do not answer; in
@@ -20,12 +20,12 @@ from pathlib import Path
 from urllib.parse import urlencode, urljoin
 from urllib.request import HTTPCookieProcessor, Request, build_opener
 
-import peers
-import served
 from pydicom import Dataset
 from pydicom.datadict import DicomDictionary, dictionary_VR
 from pydicom.uid import CTImageStorage
 from pynetdicom import AE
+
+from tests.proofs import peers, served
 
 CANARY = "CANARY7431"  # short enough for every text value representation
 TEXT = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT", "DA", "TM", "DT", "AS", "IS", "DS", "CS", "AE", "UR"})
@@ -99,7 +99,7 @@ def arrive(box: served.Box) -> None:
 
 
 def put_files(share: Path) -> None:
-    from folder import picture
+    from tests.proofs.box.folder import picture
 
     below = share / CANARY
     below.mkdir(parents=True)

@@ -1,8 +1,9 @@
 """Proof: how soon the box finds a change of camera, and how often it finds one where there is none.
 
-    python tests/proofs/drift.py bundles/realmnet-demo --recipe phantom_5m_224
-    python tests/proofs/drift.py bundles/palm-lite --same palm224/val --every-second --changed idrid=idrid_fovea_dr
-    python tests/proofs/drift.py bundles/palm-lite --mix 0.1:0.3
+    python -m tests.proofs.measured.drift bundles/realmnet-demo --recipe phantom_5m_224
+    python -m tests.proofs.measured.drift bundles/palm-lite --same palm224/val --every-second \\
+        --changed idrid=idrid_fovea_dr
+    python -m tests.proofs.measured.drift bundles/palm-lite --mix 0.1:0.3
 
 Pictures like those of a bundle's reference, some altered as another camera would show them (of a recipe, those of its
 validation split), and others, go once through the path of the box: quality, features, outcome. Streams of them are

@@ -1,6 +1,6 @@
 """Proof: a full disk is refused with A700 and survived; what was acknowledged before is kept and screened after.
 
-    python tests/proofs/disk_full.py --count 20
+    python -m tests.proofs.box.disk_full --count 20
 
 The box's folder is a small file system of its own. Each cycle fills it: below the watermark first; then, with another
 box that has no watermark, to the last byte in the middle of writes. Then space returns. Needs the right to mount.
@@ -19,9 +19,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import peers
-import served
 from pydicom import Dataset, dcmread
+
+from tests.proofs import peers, served
 
 SIZE_MB = 256
 WATERMARK_MB = 16

@@ -1,6 +1,6 @@
-"""Bounded version of `python tests/proofs/fuzz.py`."""
+"""Bounded version of `python -m tests.proofs.files.fuzz`."""
 
-from tests.proofs import fuzz
+from tests.proofs.files import fuzz
 
 
 def test_damaged_files_never_crash_the_decoders():

@@ -1,6 +1,6 @@
 """Proof: after any crash every acknowledged image has one result; none is lost, none screened or delivered twice.
 
-    python tests/proofs/crash.py --count 500
+    python -m tests.proofs.box.crash --count 500
 
 Scanners (dcmtk's storescu and pynetdicom) send without pause, each image again until it is acknowledged, while the box
 is killed with `kill -9` at random moments, also while it starts: all of its processes, the screening process alone, or
@@ -22,10 +22,10 @@ from functools import cache
 from itertools import count
 from pathlib import Path
 
-import peers
-import served
 from pydicom import Dataset
 from pydicom.uid import JPEGBaseline8Bit, generate_uid
+
+from tests.proofs import peers, served
 
 KINDS = ("all processes", "screening process", "serving process")
 WEIGHTS = (2, 1, 1)

@@ -1,7 +1,7 @@
 """Proof: every artifact for a processor gives its golden output on arm64, the boards' kind of processor.
 
-    python tests/proofs/arm64.py                         # all artifacts there are, of the shipped network
-    python tests/proofs/arm64.py bundles/mine --as-it-is # those that a bundle has
+    python -m tests.proofs.measured.arm64                         # all artifacts there are, of the shipped network
+    python -m tests.proofs.measured.arm64 bundles/mine --as-it-is # those that a bundle has
 
 qemu's user-mode emulation runs an arm64 Python with the wheels that `pip install -r requirements-edge.txt` takes on a
 board: the engines choose their kernels for arm64 (NEON, dot product, half precision), and each artifact runs in a
@@ -24,8 +24,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+ROOT = Path(__file__).resolve().parents[3]
 EMULATORS = ("qemu-aarch64-static", "qemu-aarch64")
 PACKAGES = ("ai-edge-litert", "numpy", "onnxruntime", "opencv-python-headless", "pillow", "pydicom", "python-gdcm")
 GLIBC = range(17, 37)  # the wheels for glibc 2.17 … 2.36, Debian 12's

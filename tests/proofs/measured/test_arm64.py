@@ -1,7 +1,8 @@
 """The emulated run of arm64.py needs qemu and minutes, so it is made by name; here: what goes before it."""
 
-import arm64
 import pytest
+
+from tests.proofs.measured import arm64
 
 
 def test_without_an_emulator_it_says_what_is_missing(monkeypatch, tmp_path, capsys):

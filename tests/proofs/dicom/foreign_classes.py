@@ -1,6 +1,6 @@
 """Proof: whatever a sender includes in a study, every picture gets its result; the rest is noted, then dropped.
 
-    python tests/proofs/foreign_classes.py --count 200 --kills 100
+    python -m tests.proofs.dicom.foreign_classes --count 200 --kills 100
 
 Studies of pictures among PDFs, raw data, reports, objects of private and unknown classes and other transfer
 syntaxes, and the box's own heat maps and reports that come back, are sent by dcmtk's storescu and by pynetdicom, which
@@ -24,8 +24,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import peers
-import served
 from pydicom import Dataset, dcmread
 from pydicom.uid import (
     UID,
@@ -42,6 +40,7 @@ from pynetdicom import AE
 
 from edge_app.dicom.compat import reserve_answers
 from edge_app.store.store import Store
+from tests.proofs import peers, served
 
 OWN = "a result of this software"
 UNKNOWN = UID("1.2.840.10008.5.1.4.1.1.77.1.5.999")

@@ -1,20 +1,8 @@
 """Bounded versions of the proofs on a whole box; by name they run with any count (see each program, docs/proofs.md)."""
 
-import crash
-import disk_full
-import durability
-import folder
-import foreign_classes
-import identity
-import peers
-import privacy
 import pytest
-import restore
-import slow_requests
-import soak
-import throughput
 
-import bundles
+from tests.proofs.box import crash, disk_full, durability, folder, privacy, restore, slow_requests, soak
 
 pytestmark = pytest.mark.slow
 
@@ -32,19 +20,9 @@ def test_a_backup_of_a_box_at_work_is_a_whole_box(tmp_path, tiny_bundle):
     assert found["finished by the restored boxes: delivered"] > 0
 
 
-def test_pictures_among_other_objects_all_arrive_and_the_rest_is_noted(tmp_path, tiny_bundle):
-    found = foreign_classes.run(tmp_path, tiny_bundle, studies=2, kills=2)
-    assert found["studies begun anew"] >= 1  # a kill fell into a study
-    assert found["other objects, one line each"] >= 16
-
-
 @pytest.mark.skipif(durability.reason_to_skip() is not None, reason=str(durability.reason_to_skip()))
 def test_success_is_answered_when_the_image_is_on_the_disk(tmp_path, tiny_bundle):
     durability.run(tmp_path / "box", tiny_bundle, count=5)
-
-
-def test_people_with_one_patient_number_are_never_combined(tmp_path, tiny_bundle):
-    assert "no line with two people" in identity.prove(tmp_path, 3, tiny_bundle)
 
 
 SHA = "ab" * 32
@@ -107,19 +85,3 @@ def test_associations_and_probes_leave_memory_and_threads_as_they_were(tmp_path,
 def test_slow_clients_of_the_page_are_cut_and_keep_nobody_out(tmp_path, tiny_bundle, encrypted):
     found = slow_requests.run(tmp_path / "proof", tiny_bundle, 100, 8.0, encrypted)
     assert min(found["answers"].values()) > 3
-
-
-def test_what_further_bundles_cost(tmp_path, tiny_bundle):
-    """That it can be measured, and that every image has a result of each."""
-    found = bundles.run(tmp_path, tiny_bundle, rounds=1, count=2, width=390, threads=1)
-    assert found["1 bundle"]["ratio to one: median, least, most"] == [1, 1, 1]
-    assert found["3 bundles"]["resident MiB"] < 600
-
-
-@pytest.mark.skipif(bool(peers.missing("dcmsend")), reason="dcmtk is not installed")
-def test_the_box_beside_its_network_alone(tmp_path, tiny_bundle):
-    """That it can be measured; what is measured on a busy machine is no matter for a test."""
-    found = throughput.run(tmp_path, tiny_bundle, images=20, rounds=1, per_round=4, width=390, threads=1)
-    assert found["burst"]["images"] == 20
-    assert 0 < found["ratio: median, least, most"][0] < 2
-    assert found["burst"]["largest resident MiB"]["screening"] < 600

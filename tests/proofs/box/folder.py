@@ -1,6 +1,6 @@
 """Proof: a watched folder gives every image once and whole, however its files come, and outlives its share.
 
-    python tests/proofs/folder.py --gone 180
+    python -m tests.proofs.box.folder --gone 180
 
 Into the folder of a running box come: a file that is written slowly, with pauses longer than a file must be still; one
 renamed in; copies under second names; a truncated file, an empty one; a TIFF named .jpg; names beyond ASCII and beyond
@@ -19,8 +19,9 @@ from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
-import served
 from PIL import Image
+
+from tests.proofs import served
 
 STABLE_SECONDS = 0.6
 PAUSE_SECONDS = 1.5  # of the slow writer

@@ -1,6 +1,6 @@
 """Proof: people who share a patient number are never combined, whatever the order in which their images come.
 
-    python tests/proofs/identity.py --count 200
+    python -m tests.proofs.dicom.identity --count 200
 
 Patient numbers with one to three people each, whose names are written in several ways and character sets, or missing,
 are sent to a whole box over several associations at once. Every line of the worklist is of one person; who contradicts
@@ -16,8 +16,6 @@ from itertools import combinations
 from pathlib import Path
 from random import Random
 
-import peers
-import served
 from pydicom import Dataset
 
 from edge_app.identity import differences
@@ -25,6 +23,7 @@ from edge_app.present.visits import visits
 from edge_app.store.records import Result
 from edge_app.store.store import Store
 from edge_app.web.worklist import Filter, Worklist
+from tests.proofs import peers, served
 
 FAMILIES = (
     ("Müller", "MUELLER"),

@@ -1,6 +1,6 @@
 """Proof: damaged files give a picture or one clear error; no crash, no hang, memory under a cap.
 
-    python tests/proofs/fuzz.py --count 10000
+    python -m tests.proofs.files.fuzz --count 10000
 
 Each file is one of the sample formats (and DICOM's other codings), mutated: bytes changed, cut, doubled, spliced with
 another file, length fields set to extremes. Children decode them under memory and time limits; a child that dies names
@@ -22,7 +22,6 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-import frames
 import numpy as np
 import pydicom
 from PIL import Image
@@ -32,6 +31,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, RLELos
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.screening.image_io import DecompressionBomb, read_image
 from keras_realmnet.screening.quality import assess
+from tests.proofs.files import frames
 from training.phantoms.sample_files import SAMPLES
 
 MEMORY = 2 * 1024**3  # bytes of data a child may hold

@@ -1,6 +1,6 @@
 """Proof: success is answered only when the image is on the disk; the kernel's own record of the calls says so.
 
-    python tests/proofs/durability.py --count 100
+    python -m tests.proofs.box.durability --count 100
 
 A running box receives images while strace looks on. For each image: its file synced < renamed < its folder synced <
 the data base's log, with the image's hash in it, written and synced < the response sent. (`kill -9` cannot show this:
@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import peers
-import served
+
+from tests.proofs import peers, served
 
 CALLS = "fsync,fdatasync,rename,renameat,renameat2,mkdir,mkdirat,write,pwrite64,sendto"
 P_DATA = r'"\4\0'  # a PDU that carries a response, as strace writes its first bytes

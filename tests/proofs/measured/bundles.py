@@ -1,6 +1,6 @@
 """Proof: what a second and a third bundle cost: memory, and the time from an image to the last of its results.
 
-    python tests/proofs/bundles.py --count 10 --rounds 5
+    python -m tests.proofs.measured.bundles --count 10 --rounds 5
 
 Boxes with one, two and three bundles run side by side and get the same images in turns; only ratios within a round are
 compared. The further bundles are copies of the first under other names: they cost what another network of the same size
@@ -18,11 +18,9 @@ from datetime import datetime
 from pathlib import Path
 from statistics import median
 
-import peers
-import served
-from throughput import Files, last_item
-
 from keras_realmnet.screening.bundle.document import BUNDLE_FILE, signed
+from tests.proofs import peers, served
+from tests.proofs.measured.throughput import Files, last_item
 
 
 def copies(bundle: Path, folder: Path, number: int) -> list[Path]:

@@ -1,6 +1,6 @@
 """Proof: thousands of associations, and probes that connect and drop, leave memory and threads as they were.
 
-    python tests/proofs/soak.py --count 5000
+    python -m tests.proofs.box.soak --count 5000
 
 Clients at once verify, send new images, send known ones again, and come as port scanners do: connect and vanish, send
 nonsense, reset, or stop in the middle of a request. The web page is asked, too. Stated: resident memory and threads of
@@ -18,10 +18,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import peers
-import served
 from pynetdicom import AE
 from pynetdicom.sop_class import Verification
+
+from tests.proofs import peers, served
 
 CLIENTS = 4
 WARM_UP = 0.2  # of the associations, before slopes are taken
