@@ -120,12 +120,16 @@ def fit_attention_biases(table, window, whole, new_window, new_whole):
 
     A table has one bias for each distance of two positions, |Δy| and |Δx|, so what windows that are smaller need is a
     part of it, exactly: a table is resized as the map is (`resize_attention_biases`), and then cut. Of larger windows
-    the distances that are not known have the bias of the largest that is.
+    the distances that are not known have the bias of the largest that is. Windows that stay as they are keep their
+    table, whatever the map, as in timm.
 
     Args:
         window, new_window: (h, w) in positions. whole, new_whole: the maps that they are windows of, likewise.
     """
-    stretched = tuple(round(side * new / old) for side, old, new in zip(window, whole, new_whole, strict=True))
+    if tuple(window) == tuple(new_window):
+        return table
+    sides = zip(window, whole, new_whole, strict=True)
+    stretched = tuple(max(1, round(side * new / old)) for side, old, new in sides)
     known = resize_attention_biases(table, window, stretched).reshape(len(table), *stretched)
     rows, columns = (np.minimum(np.arange(new), old - 1) for new, old in zip(new_window, stretched, strict=True))
     return known[:, rows][:, :, columns].reshape(len(table), -1)

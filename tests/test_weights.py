@@ -222,6 +222,14 @@ def test_a_part_of_the_biases_is_the_whole_network_that_looks_no_further_than_it
     np.testing.assert_allclose(ops.convert_to_numpy(part(x)), expected, atol=1e-5)
 
 
+def test_windows_that_stay_as_they_are_keep_their_table():
+    table = np.random.default_rng(3).normal(size=(2, 49)).astype("float32")
+    for whole in ((28, 28), (48, 48)):
+        np.testing.assert_array_equal(fit_attention_biases(table, (7, 7), (28, 28), (7, 7), whole), table)
+    one = fit_attention_biases(table, (7, 7), (100, 100), (1, 1), (4, 4))  # less than a position is one
+    assert one.shape == (2, 1)
+
+
 def test_transfer_refuses_another_network():
     other = TinyViTImageClassifier(TinyViTBackbone(64, **{**TINY, "embed_dims": (16, 32, 64, 96)}), 10)
     with pytest.raises(WeightsMismatch, match="does not fit"):

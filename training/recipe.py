@@ -186,7 +186,15 @@ class Recipe:
             check(f"head_options of {self.head}", HEADS[self.head], self.head_options)
         rules = {name: rule for name, rule in rules.items() if name not in _OWN_OPTIONS}
         check(f"model_options of {self.preset}", rules, self.model_options)
-        tiny_vit = "architecture" not in REALMNET_PRESETS.get(self.preset, {"architecture": self.preset})
+        row = REALMNET_PRESETS.get(self.preset, {"architecture": self.preset})
+        tiny_vit = "architecture" not in row
+        step = 16 * {**row, **self.model_options}.get("stage_2_windows", 1)
+        undivided = [size for size in (self.trained_size(phase.size) for phase in self.phases) if size % step]
+        if tiny_vit and undivided:
+            raise ValueError(
+                f"phases need sizes divisible by {step}, since stage_2_windows share the map of stage 2, a 16th of the "
+                f"image. Received: {undivided[0]}"
+            )
         if self.fake_quantization is not None and not tiny_vit:
             raise ValueError(f"fake_quantization is for a RealMNet on TinyViT. Received: {self.preset!r}")
         if self.nesterov and self.momentum is None:

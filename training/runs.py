@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_realmnet.errors import RealMNetError
+from keras_realmnet.errors import DataSetError, RealMNetError
 from keras_realmnet.models.ensemble import ensemble_network
 from keras_realmnet.models.networks import build
 from keras_realmnet.screening.bundle.folder_change import sha256_of
@@ -167,15 +167,21 @@ def members_of(run: Path) -> list[Recipe]:
 
 
 def patients_learned(run: Path, cache: Path) -> set[str]:
-    """Whose pictures the network of a run has learned from, or any member of an ensemble.
+    """Whose pictures the network of a run has learned from, or its frozen part, its teacher, any member of an ensemble.
 
     Raises:
-        RealMNetError: `run` is not the folder of a finished run. DataSetError: the pictures are not there.
+        RealMNetError: `run` is not the folder of a finished run.
+        DataSetError: the pictures are not there, or the run of a part or a teacher is not.
     """
     learned: set[str] = set()
     for recipe in members_of(run) or [recipe_of_run(run)]:
         images = recipe.data.load("train", recipe.spec(), cache)
         learned |= set() if images is None else set(images.patients)
+        for other, part in recipe.other_runs:
+            folder = Path(other).expanduser()
+            if not (folder / "recipe.json").is_file():
+                raise DataSetError(f"{folder}: no such run; it was the {part} of {run}")
+            learned |= patients_learned(folder, cache)
     return learned
 
 

@@ -1,7 +1,7 @@
 """Who takes part in a benchmark: artifacts of bundles, model files, presets with random weights, and their peers."""
 
 import hashlib
-import json
+import re
 import subprocess
 import sys
 import zipfile
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from export.speed.networks.peers import HALVED, PEERS, PROBABILITIES_ONLY, keep_probabilities
-from export.speed.networks.preset_models import MODELS_FILE
+from export.speed.networks.preset_models import made_models
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.presets import REALMNET_PRESETS, TINY_VIT_PRESETS
 from keras_realmnet.screening.bundle.bundle import SOURCE_FILE, Bundle, against_keras
@@ -186,9 +186,11 @@ def of_preset(
     known = [name for name, row in REALMNET_PRESETS.items() if "embed_dims" in row]  # peers are compared by width
     if preset not in known:
         raise RealMNetError(f"preset must be one of {', '.join(known)}. Received: {preset!r}")
-    if not (folder / MODELS_FILE).is_file():
+    models = made_models(folder)
+    if models is None:
         _in_a_process("export.speed.networks.preset_models", preset, str(folder))
-    models = json.loads((folder / MODELS_FILE).read_text())
+        models = made_models(folder)
+        assert models is not None
     for name in artifacts:
         if name not in models:
             raise RealMNetError(f"{preset} has the artifacts {', '.join(models)}. Received: {name!r}")
@@ -234,7 +236,10 @@ def peers_of(contestants: Sequence[Contestant], folder: Path, names: Collection[
     """
     like, found = contestants[0], []
     if not like.network:
-        raise RealMNetError(f"{like.file}: peers are for a bundle or a preset: this file does not tell its network")
+        raise RealMNetError(
+            f"{like.file}: peers are for a bundle or a preset of TinyViT 5m, 11m or 21m; this file does not tell that "
+            "it is one, nor does a bundle without its Keras model"
+        )
     for name in names or PEERS:
         if name not in PEERS:
             raise RealMNetError(f"a peer must be one of {', '.join(PEERS)}. Received: {name!r}")
@@ -266,21 +271,21 @@ def whole_of(peer: str, contestants: Iterable[Contestant]) -> Contestant | None:
 
 
 def _network(bundle: Bundle) -> str:
-    """Which TinyViT a bundle holds, from the Keras model in it ("21m" where it was stripped of it)."""
+    """Which TinyViT a bundle holds, from the Keras model in it; "" where it was stripped of it, or holds another."""
     try:
         with zipfile.ZipFile(bundle.directory / (bundle.source_file or SOURCE_FILE)) as archive:
             text = archive.read("config.json").decode()
     except (OSError, KeyError, zipfile.BadZipFile):
-        return "21m"
-    start = text.index('"embed_dims": [') + len('"embed_dims": [')
-    network = _network_of_widths(int(width) for width in text[start : text.index("]", start)].split(","))
-    return network + HALVED if '"stage_2_windows": 2' in text else network
+        return ""
+    widths = re.search(r'"embed_dims": \[([\d, ]+)\]', text)
+    network = "" if widths is None else _network_of_widths(int(width) for width in widths[1].split(","))
+    return network + HALVED if network and '"stage_2_windows": 2' in text else network
 
 
 def _network_of_widths(widths: Iterable[int]) -> str:
     widths = tuple(widths)
     names = (name.split("_")[2] for name, row in TINY_VIT_PRESETS.items() if row["embed_dims"] == widths)
-    return next(names, "21m")
+    return next(names, "")
 
 
 def _in_a_process(module: str, *arguments: str) -> None:

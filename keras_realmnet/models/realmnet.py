@@ -114,9 +114,11 @@ class RealMNet(Network):
         dtype=None,
         **overrides,
     ):
-        """The variant called `name` (realmnet_5m_224, 21m_224, 21m_384, 21m_512, lite0_224).
+        """The variant called `name` (realmnet_5m_224, 11m_224, 11m_384, 21m_224, 21m_384, 21m_512, lite0_224).
 
-        realmnet_lite0_224 is ours: EfficientNet-Lite0, whose last map has 1280 channels, in the place of TinyViT.
+        Ours: with the ends _w7 (5m_224, 11m_224), _w12 (11m_384, 21m_384) and _w16 (21m_512) the windows of stage 2 are
+        halved, which is faster; realmnet_lite0_224 has EfficientNet-Lite0, whose last map has 1280 channels, in the
+        place of TinyViT.
 
         Args:
             num_classes: labels.
@@ -128,7 +130,7 @@ class RealMNet(Network):
             map_offset: as for the class.
             dtype: precision of backbone and norm, a Keras dtype policy; `None`: Keras' own. Heads compute in float32.
             overrides: further arguments of `TinyViTBackbone` that differ from the preset: embed_dims, depths,
-                num_heads, window_sizes, mlp_ratio, mbconv_expand_ratio, frozen_stages. For lite0: top.
+                num_heads, window_sizes, stage_2_windows, mlp_ratio, mbconv_expand_ratio, frozen_stages. For lite0: top.
 
         Raises:
             ValueError: for an unknown preset, a head with another number of classes, or a value out of its range;

@@ -25,6 +25,18 @@ def test_defaults_are_the_published_settings():
     assert recipe.image_size == 384
 
 
+@pytest.mark.parametrize(
+    ("preset", "options", "sizes"),
+    [("realmnet_5m_224", {"stage_2_windows": 4}, (64, 96)), ("realmnet_5m_224_w7", {"stage_2_windows": 3}, (96, 64))],
+)
+def test_windows_that_do_not_share_the_map_are_refused_before_anything_is_read(preset, options, sizes):
+    phases = tuple(Phase(1, size) for size in sizes)
+    step = 16 * options["stage_2_windows"]
+    with pytest.raises(ValueError, match=rf"phases need sizes divisible by {step}, .*Received: {sizes[1]}"):
+        Recipe(name="x", preset=preset, model_options=options, phases=phases)
+    Recipe(name="x", preset=preset, model_options=options, phases=phases[:1])
+
+
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_recipe_survives_json(name):
     recipe = load_recipe(name)

@@ -21,9 +21,21 @@ import numpy as np
 from keras_realmnet.errors import RealMNetError
 from keras_realmnet.presets import REALMNET_PRESETS
 
-__all__ = ["KERAS_JAX", "KERAS_TORCH", "TIMM", "TRAINERS", "Ready", "Setting", "Turn", "batches", "serve"]
+__all__ = [
+    "KERAS_JAX",
+    "KERAS_TORCH",
+    "NOT_INSTALLED",
+    "TIMM",
+    "TRAINERS",
+    "Ready",
+    "Setting",
+    "Turn",
+    "batches",
+    "serve",
+]
 
 KERAS_TORCH, KERAS_JAX, TIMM = "Keras, PyTorch", "Keras, JAX", "timm, PyTorch"
+NOT_INSTALLED = "not installed: "
 CLASSES = 7
 BATCHES = 4  # different ones, which take turns
 LEARNING_RATE = 5e-4  # from random weights
@@ -306,6 +318,6 @@ def serve(name: str, setting: Setting, pipe: Connection) -> None:
     except RealMNetError as error:
         pipe.send(str(error))
     except ModuleNotFoundError as error:
-        pipe.send(f"not installed: {(error.name or str(error)).partition('.')[0]}")
+        pipe.send(f"{NOT_INSTALLED}{(error.name or str(error)).partition('.')[0]}")
     except Exception as error:  # whatever a compiler or a full memory brings: the others go on
         pipe.send(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")

@@ -191,7 +191,9 @@ def compare(
         list[Path] | None, typer.Option(help="Scores of model A, then, given again, those of model B.")
     ] = None,
     bootstrap: Annotated[int, typer.Option(min=1, help="Resamples for intervals and p-values.")] = 1000,
-    label_set: Vocabulary = "psmm",
+    label_set: Annotated[
+        str | None, typer.Option(help="Vocabulary of tables: psmm, palm or peripheral. Default: psmm.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the resampling.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="Only JSON on stdout.")] = False,
 ) -> None:
@@ -212,18 +214,18 @@ def compare(
     from training.scoring.printing import print_comparison, print_differences
 
     if folders:
-        if len(folders) != 2 or labels or scores:
-            raise typer.BadParameter(f"expected two folders, A and B, and no tables. Received: {len(folders)} folders")
-
-        def both_have(name: str) -> bool:
-            return all((folder / name).is_file() for folder in folders)
-
-        if both_have(TEST_TABLE) and not both_have(POOLED):
-            result, show = compare_runs(folders[0], folders[1], bootstrap, seed), print_comparison
-        else:
+        if len(folders) != 2 or labels or scores or label_set:
+            raise typer.BadParameter(
+                "expected two folders, A and B, and neither tables nor --label-set, which runs know themselves. "
+                f"Received: {len(folders)} folders"
+            )
+        pooled, runs = (sum((folder / name).is_file() for folder in folders) for name in (POOLED, TEST_TABLE))
+        if pooled == 2 or pooled > runs:
             result, show = compare_pooled(folders[0], folders[1], bootstrap, seed), print_differences
+        else:
+            result, show = compare_runs(folders[0], folders[1], bootstrap, seed), print_comparison
     elif labels and scores and len(scores) == 2:
-        result = compare_tables(labels, scores[0], scores[1], bootstrap, seed, label_set_named(label_set))
+        result = compare_tables(labels, scores[0], scores[1], bootstrap, seed, label_set_named(label_set or "psmm"))
         show = print_comparison
     else:
         raise typer.BadParameter(

@@ -23,6 +23,7 @@ from training.runs import (
     ENSEMBLE_FILE,
     TASK_FILE,
     WEIGHTS_FILE,
+    members_of,
     read_recipe,
     read_task,
     recipe_json,
@@ -148,9 +149,16 @@ def run_facts(recipe: Recipe, data: ImageSet, validation: ImageSet | None, spec:
 
 
 def learned_from(recipe: Recipe) -> str:
-    """The data of a run in words, and that of its frozen part and of its teacher."""
-    others = [f"its {part}: {recipe_of_run(Path(run).expanduser()).data.describe()}" for run, part in recipe.other_runs]
-    return "; ".join([recipe.data.describe(), *others])
+    """The data of a run in words, and that of its frozen part and of its teacher, and of theirs."""
+    described = [recipe.data.describe()]
+    for run, part in recipe.other_runs:
+        folder = Path(run).expanduser()
+        if (folder / "recipe.json").is_file():
+            theirs = dict.fromkeys(learned_from(each) for each in members_of(folder) or [recipe_of_run(folder)])
+        else:
+            theirs = {f"a run that is not there any more, {folder.name}": None}
+        described.append(f"its {part}: {'; '.join(theirs)}")
+    return "; ".join(described)
 
 
 def _classifies(output: Output) -> bool:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -164,9 +164,12 @@ def differences(runs: Sequence[Run], replicates: int) -> Table | None:
     first = runs[0]
     columns: dict[str, Mapping[str, Difference] | None] = {}
     for run in runs[1:]:
-        same = np.array_equal(run.names, first.names)
+        same = run.images == first.images
         same = same and np.array_equal(run.cases.y_true, first.cases.y_true, equal_nan=True)
-        columns[run.name] = paired_difference(first.cases, run.cases, replicates) if same else None
+        pair = [each.cases for each in (first, run)]
+        if any(cases.refers is None for cases in pair):  # what a rule refers is compared where both have one
+            pair = [replace(cases, refers=None) for cases in pair]
+        columns[run.name] = paired_difference(*pair, replicates) if same else None
     rows = []
     for name in (name for name in HEADLINE if any(found and name in found for found in columns.values())):
         cells = []

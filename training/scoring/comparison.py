@@ -50,7 +50,7 @@ def compare_tables(
 
 
 def compare_runs(a: Path, b: Path, replicates: int = 1000, seed: int = 0) -> dict[str, Any]:
-    """Do the networks of two evaluated runs, of labels alone, differ on the test images that they share? JSON-safe.
+    """Do the networks of two evaluated runs, of one output of labels, differ on the same test images? JSON-safe.
 
     That is about these networks: how much others would differ that begin from other random weights is not in it.
 
@@ -66,9 +66,11 @@ def compare_runs(a: Path, b: Path, replicates: int = 1000, seed: int = 0) -> dic
     """
     first, second = (_run_of_labels(folder) for folder in (a, b))
     label_set = first.cases.label_set
-    if label_set.codes != second.cases.label_set.codes:
-        asked, answered = (", ".join(run.cases.label_set.codes) for run in (first, second))
-        raise DataSetError(f"{b}: it answers {answered}. Expected, as in {a}: {asked}")
+    for what in ("codes", "pathologic"):
+        asked, answered = (getattr(run.cases.label_set, what) for run in (first, second))
+        if asked != answered:
+            said = {"codes": "it answers", "pathologic": "it calls pathologic"}[what]
+            raise DataSetError(f"{b}: {said} {', '.join(answered) or 'none'}. Expected, as in {a}: {', '.join(asked)}")
     check_same_images(a, first.images, b, second.images)
     if not np.array_equal(first.cases.y_true, second.cases.y_true, equal_nan=True):
         raise DataSetError(f"{b}: the truth of the test images is not that of {a}")
@@ -86,8 +88,10 @@ def check_same_images(a: Path, images: Sequence[tuple[str, str]], b: Path, other
 
 def _run_of_labels(folder: Path) -> Run:
     run = read_run(folder)
-    if not isinstance(run, Run) or run.others:
-        raise DataSetError(f"{folder}: only runs that answer labels alone are compared so; others by cross-validation")
+    if not isinstance(run, Run) or (run.task is not None and len(run.task.trained) > 1):
+        raise DataSetError(
+            f"{folder}: only runs of one output, which is labels, are compared so; others by cross-validation"
+        )
     return run
 
 

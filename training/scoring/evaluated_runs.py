@@ -164,10 +164,16 @@ def _cases(table: Path, rows: Sequence[Mapping[str, str]], scored: Mapping[str, 
     try:
         y_true = np.array([[float(row[f"true_{code}"] or "nan") for code in label_set.codes] for row in rows])
         y_score = np.array([[float(row[code]) for code in label_set.codes] for row in rows])
+        if not np.all((y_score >= 0) & (y_score <= 1)):  # nor where one is NaN
+            raise ValueError("probabilities must be from 0 to 1")
     except ValueError as error:
         raise RealMNetError(f"{table}: a table is not what fit and evaluate write ({error})") from error
-    point = OperatingPoint.from_dict(scored["operating_point"]) if scored.get("operating_point") else None
-    return Cases.of_images(y_true, y_score, label_set, point, [row["patient"] for row in rows])
+    try:
+        point = OperatingPoint.from_dict(scored["operating_point"]) if scored.get("operating_point") else None
+        return Cases.of_images(y_true, y_score, label_set, point, [row["patient"] for row in rows])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        file = table.with_name("scores.json")
+        raise RealMNetError(f"{file}: not an operating point as evaluate writes it ({error!r})") from error
 
 
 def _read_task(path: Path) -> Task | None:

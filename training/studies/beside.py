@@ -97,6 +97,7 @@ def _together(main: Recipe, part: Recipe, part_run: Path, reduction: int) -> Rec
             preset="beside",
             model_options=options,
             part_run=str(part_run),
+            teacher=None,  # what one of them was taught it knows
             phases=tuple(replace(phase, size=phase.size * reduction) for phase in main.phases),
         )
         check_answers(recipe.preset, recipe.data.task.trained)

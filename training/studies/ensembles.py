@@ -58,7 +58,7 @@ def write_ensemble(
     recipes = _members(runs)
     data = _data(recipes)
     task = data.task
-    recipe = replace(recipes[0], name=f"{recipes[0].name}_ensemble", data=data)
+    recipe = replace(recipes[0], name=f"{recipes[0].name}_ensemble", data=data, teacher=None)  # members have theirs
     train, validation = (data.load(split, recipe.spec(), cache) for split in ("train", "validation"))
     if train is None:
         raise DataSetError(f"{data.kind} data has nothing to train on")

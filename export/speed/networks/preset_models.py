@@ -9,9 +9,13 @@ import json
 import sys
 from pathlib import Path
 
-__all__ = ["MODELS_FILE", "write_preset_models"]
+from training.data.files.once import code_hash
 
-MODELS_FILE = "models.json"  # {artifact: {"file", "engine", "precision"}}; written last
+__all__ = ["made_models", "write_preset_models"]
+
+ROOT = Path(__file__).parents[3]
+MAKERS = ("export/conversion", "keras_realmnet/deploy", "keras_realmnet/models")  # whose code makes the files
+MODELS_FILE = "models.json"  # "code", and "models": {artifact: {"file", "engine", "precision"}}; written last
 LEFT_OUT = ("int8_static",)  # too far from the float model to be of use
 
 
@@ -46,7 +50,18 @@ def write_preset_models(preset: str, folder: Path) -> None:
             print(f"making {name}", file=sys.stderr)
             made = maker.make(name)
             models[name] = {"file": made.path.name, "engine": made.engine, "precision": made.precision}
-    (folder / MODELS_FILE).write_text(json.dumps(models, indent=1))
+    (folder / MODELS_FILE).write_text(json.dumps({"code": _code(), "models": models}, indent=1))
+
+
+def made_models(folder: Path) -> dict[str, dict[str, str]] | None:
+    """What `write_preset_models` has written into a folder; None: nothing, not all of it, or by other code."""
+    path = folder / MODELS_FILE
+    written = json.loads(path.read_text()) if path.is_file() else {}
+    return written["models"] if written.get("code") == _code() else None
+
+
+def _code() -> list[str]:
+    return [code_hash(ROOT / maker) for maker in MAKERS]
 
 
 if __name__ == "__main__":

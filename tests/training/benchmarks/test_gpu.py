@@ -11,7 +11,7 @@ import pytest
 
 from keras_realmnet.errors import RealMNetError
 from training.benchmarks import gpu
-from training.benchmarks.gpu import Row, compare, settings_of, table
+from training.benchmarks.gpu import Row, compare, settings_of, status_of, table
 from training.benchmarks.train_steps import KERAS_JAX, KERAS_TORCH, TIMM, Ready, Setting, batches
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -114,6 +114,16 @@ def test_ratios_are_taken_turn_by_turn():
     assert cells[2][6] == "–"
     assert replace(ours, fit=(1.5, 1.5)).failed  # it has not learned
     assert not replace(theirs, fit=None).failed
+
+
+def test_a_backend_that_is_not_there_counts_only_where_it_is_asked_for():
+    sound = Row(KERAS_TORCH, TINY, READY, (3.0, 1.5), (2.0,), 1)
+    absent = Row(KERAS_JAX, TINY, problem="not installed: jax")
+    peer = replace(sound, name=TIMM)
+    assert status_of([sound, absent, peer], strict=False) == 0
+    assert status_of([sound, absent, peer], strict=True) == 1
+    assert status_of([absent, peer], strict=False) == 1
+    assert status_of([sound, replace(absent, problem="out of time")], strict=False) == 1
 
 
 def test_the_colour_of_a_picture_is_its_class():

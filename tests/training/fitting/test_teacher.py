@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from keras_realmnet import losses
-from keras_realmnet.errors import RealMNetError
+from keras_realmnet.errors import DataSetError, RealMNetError
 from keras_realmnet.tasks.vocabulary import PSMM
 from tests.training.scoring.test_folds import untrained
 from tests.training.studies import test_ensembles
@@ -22,7 +22,7 @@ from training.fitting.teacher import with_teacher
 from training.input.augmentation import Augmentation
 from training.input.input_pipeline import TrainingBatches
 from training.recipe import Phase, Recipe, load_recipe, override
-from training.runs import build_model, load_run, predict
+from training.runs import build_model, load_run, patients_learned, predict
 from training.studies.ensembles import write_ensemble
 
 pytestmark = pytest.mark.usefixtures("eager")
@@ -155,6 +155,28 @@ def test_a_teacher_has_not_learned_from_what_is_held_out(cache, tmp_path):
         student = replace(TINY, data=folds[0], teacher=str(run))
         with pytest.raises(RealMNetError, match=r": the teacher learned from pictures of patients who are held out h"):
             fit(student, tmp_path / "out", cache)
+
+
+def test_what_a_teacher_was_taught_counts_as_learned(cache, tmp_path):
+    """From teacher to student to student, and from the members of an ensemble that one of them taught."""
+    folds = [CrossValidation(DRAWN, (k, 2)) for k in (1, 2)]
+    first = untrained(tmp_path / "first", replace(TINY, data=folds[0]), 0)
+    student = untrained(tmp_path / "student", replace(TINY, data=folds[1], teacher=str(first)), 1)
+    other = untrained(tmp_path / "other", replace(TINY, data=folds[1]), 2)
+    theirs, own = (patients_learned(run, cache) for run in (first, other))
+    assert not theirs & own
+    assert patients_learned(student, cache) == theirs | own
+    write_ensemble([student, other], tmp_path / "both", cache=cache)
+    assert load_run(tmp_path / "both")[1].teacher is None
+    assert patients_learned(tmp_path / "both", cache) == theirs | own
+    told = learned_from(replace(TINY, teacher=str(tmp_path / "both")))
+    assert told.count("its teacher: ") == 2
+    shutil.rmtree(first)
+    write_ensemble([student, other], tmp_path / "again", cache=cache)
+    facts = json.loads((tmp_path / "again" / "run.json").read_text())
+    assert "its teacher: a run that is not there any more, first" in facts["training_data"]
+    with pytest.raises(DataSetError, match=r"first: no such run; it was the teacher of .*student"):
+        patients_learned(student, cache)
 
 
 def test_a_teacher_is_for_labels_and_grades(teacher):

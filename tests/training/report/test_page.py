@@ -229,6 +229,15 @@ def test_label_lists_describe_the_data(two_runs, tmp_path):
         assert {row["set"]: int(row["images"]) for row in csv.DictReader(file)} == {"North": 40, "South": 20}
 
 
+def test_a_run_without_an_operating_point_is_compared_in_what_needs_none(two_runs, tmp_path):
+    (two_runs[1] / "scores.json").unlink()
+    page = Page(write_report(two_runs, tmp_path / "report", replicates=20))
+    at = page.words.index("Differences from ")
+    assert "not compared" not in page.words[at:]
+    differences = [row for row in page.cells if row and row[0] == "AUROC (macro)"][-1]
+    assert "p =" in differences[1]
+
+
 def test_an_unreadable_run_is_one_error(two_runs, tmp_path):
     with pytest.raises(RealMNetError, match=r"nothing/test_scores\.csv: no such file; expected"):
         write_report([tmp_path / "nothing"], tmp_path / "out")
@@ -246,6 +255,10 @@ def test_an_unreadable_run_is_one_error(two_runs, tmp_path):
     (two_runs[0] / "run.json").write_text("{")
     with pytest.raises(RealMNetError, match=r"run\.json: not JSON"):
         write_report(two_runs, tmp_path / "out")
+    for point in (5, {"rule": "any_pathologic", "chosen": "", "thresholds": {}}):
+        (two_runs[1] / "scores.json").write_text(json.dumps({"label_set": "psmm", "operating_point": point}))
+        with pytest.raises(RealMNetError, match=r"poor/scores\.json: not an operating point as evaluate writes it"):
+            write_report(two_runs[1:], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

@@ -55,6 +55,15 @@ def test_the_command_compares_two_runs(runs):
     assert f"B: {runs[1]}" in shown
 
 
+def test_the_command_blames_the_folder_that_has_no_scores(runs):
+    def complaint(*arguments):
+        command = [sys.executable, "-m", "training", "compare", *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stderr
+
+    assert "typo/test_scores.csv: no such file; expected the folder of a finished run" in complaint(runs[0], "typo")
+    assert "neither tables nor --label-set" in " ".join(complaint(*runs, "--label-set", "palm").split())
+
+
 def test_an_unknown_truth_is_unknown_in_both(runs, two_models, tmp_path):
     y_true = two_models.table.labels.astype(float)
     y_true[::7, 2] = np.nan
@@ -82,8 +91,30 @@ def test_what_cannot_be_compared_is_told(runs, two_models, tmp_path):
     (runs[1] / "test_scores.csv").write_text("\n".join([*lines[:-1], lines[-1].rpartition(",")[0]]))
     with pytest.raises(RealMNetError, match=r"b.test_scores.csv:401: "):
         compare_runs(*runs)
+    (runs[1] / "test_scores.csv").write_text("\n".join([*lines[:-1], lines[-1].rpartition(",")[0] + ",1.5"]))
+    with pytest.raises(RealMNetError, match=r"b.test_scores.csv: .*probabilities must be from 0 to 1"):
+        compare_runs(*runs)
     (runs[1] / "test_scores.csv").unlink()
     with pytest.raises(RealMNetError, match=r"b.test_scores.csv: no such file; expected the folder of a finished run"):
+        compare_runs(*runs)
+
+
+def test_runs_that_call_other_labels_pathologic_are_not_compared(runs):
+    task = json.loads((runs[1] / "task.json").read_text())
+    vocabulary = task["outputs"]["probabilities"]["labels"]
+    vocabulary["pathologic"] = vocabulary["pathologic"][:-1]
+    task["rule"]["thresholds"].popitem()
+    (runs[1] / "task.json").write_text(json.dumps(task))
+    with pytest.raises(DataSetError, match=r"b: it calls pathologic .*\. Expected, as in .*a: "):
+        compare_runs(*runs)
+
+
+def test_runs_of_two_outputs_of_labels_are_not_compared(runs):
+    task = json.loads((runs[1] / "task.json").read_text())
+    palm = labels_task(PALM, "uwf_red_green", default_point(PALM)).to_dict()
+    task["outputs"]["more"] = palm["outputs"]["probabilities"]
+    (runs[1] / "task.json").write_text(json.dumps(task))
+    with pytest.raises(DataSetError, match="b: only runs of one output, which is labels, are compared so"):
         compare_runs(*runs)
 
 
@@ -91,5 +122,5 @@ def test_only_labels_alone_are_compared_so(runs):
     task = PalmDataSet(question="fovea").task
     (runs[1] / "task.json").write_text(json.dumps(task.to_dict()))
     (runs[1] / "scores.json").write_text(json.dumps({"outputs": {name: {"scores": {}} for name in task.trained}}))
-    with pytest.raises(DataSetError, match="b: only runs that answer labels alone are compared so; others by cross-"):
+    with pytest.raises(DataSetError, match="b: only runs of one output, which is labels, are compared so; others by"):
         compare_runs(*runs)

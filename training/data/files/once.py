@@ -1,6 +1,7 @@
-"""What several processes need is made by one of them."""
+"""What several processes need is made by one of them, and again when the code that makes it has changed."""
 
 import fcntl
+import hashlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,7 +9,7 @@ from pathlib import Path
 
 from keras_realmnet.errors import RealMNetError
 
-__all__ = ["make_once"]
+__all__ = ["code_hash", "make_once"]
 
 LOCK = "lock"  # a file, since network file systems lock no folders
 
@@ -45,3 +46,13 @@ def _alone_in(folder: Path) -> Iterator[None]:
                 f"Received: {error.strerror}"
             ) from error
         yield
+
+
+def code_hash(folder: Path) -> str:
+    """Hash of all source code in a folder: what other code has made must not be taken for what this one makes."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(folder).as_posix()} {len(content)}\n".encode())
+        digest.update(content)
+    return digest.hexdigest()[:16]

@@ -1,6 +1,5 @@
 """Images drawn here, with exact truth, as a data set."""
 
-import hashlib
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ from keras_realmnet.tasks.outputs import Labels, Output
 from keras_realmnet.tasks.rules import NoReferral
 from keras_realmnet.tasks.task import PROBABILITIES, Task
 from keras_realmnet.tasks.vocabulary import PSMM
+from training.data.files.once import code_hash
 from training.datasets.boundary import BOUNDARY, BOUNDARY_MASKS
 from training.datasets.cache import cached_images
 from training.datasets.data_set import SPLITS, check_split
@@ -133,11 +133,5 @@ def _boundary(phantom: Phantom) -> np.ndarray:
 
 
 def drawing_code_hash(folder: Path = PHANTOMS) -> str:
-    """Hash of all source code in the folder that draws: a changed generator draws other images, so that its cache must
-    not be taken for the old one's."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
-        content = path.read_bytes()
-        digest.update(f"{path.relative_to(folder).as_posix()} {len(content)}\n".encode())
-        digest.update(content)
-    return digest.hexdigest()[:16]
+    """Hash of all source code in the folder that draws: a changed generator draws other images."""
+    return code_hash(folder)
