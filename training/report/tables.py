@@ -166,10 +166,10 @@ def differences(runs: Sequence[Run], replicates: int) -> Table | None:
     for run in runs[1:]:
         same = run.images == first.images
         same = same and np.array_equal(run.cases.y_true, first.cases.y_true, equal_nan=True)
-        pair = [each.cases for each in (first, run)]
-        if any(cases.refers is None for cases in pair):  # what a rule refers is compared where both have one
-            pair = [replace(cases, refers=None) for cases in pair]
-        columns[run.name] = paired_difference(*pair, replicates) if same else None
+        a, b = first.cases, run.cases
+        if a.refers is None or b.refers is None:  # what a rule refers is compared where both have one
+            a, b = replace(a, refers=None), replace(b, refers=None)
+        columns[run.name] = paired_difference(a, b, replicates) if same else None
     rows = []
     for name in (name for name in HEADLINE if any(found and name in found for found in columns.values())):
         cells = []
