@@ -1,8 +1,10 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from export.speed.networks.preset_models import _code
 from export.speed.process.worker import Worker
 from export.speed.summary import summary
 from keras_realmnet.errors import RealMNetError
-from keras_realmnet.screening.bundle.bundle import Bundle
+from keras_realmnet.screening.bundle.bundle import SOURCE_FILE, Bundle
 
 
 def refusal(arguments, capsys):
@@ -247,5 +249,10 @@ def test_what_is_missing_is_told_in_one_line(tiny_bundle, samples, capsys, monke
     monkeypatch.setenv("PYTHONPATH", str(missing))
     monkeypatch.chdir(tmp_path)
     assert main(["benchmark", bundle, "--peers"]) == 2
+    assert "peers are for a bundle or a preset of TinyViT" in capsys.readouterr().err
+    told = shutil.copytree(tiny_bundle, tmp_path / "told")
+    with zipfile.ZipFile(told / SOURCE_FILE, "w") as archive:  # whose network is as large as a published one
+        archive.writestr("config.json", '{"embed_dims": [64, 128, 160, 320]}')
+    assert main(["benchmark", str(told), "--peers"]) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
     assert "No module named 'torch' (pip install -r requirements-peers.txt)" in line

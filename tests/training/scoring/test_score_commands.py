@@ -43,7 +43,7 @@ def test_compare_command(files):
         (["score", "--label-set", "none"], "label set must be one of"),
         (["score", "--label-set", "palm"], "missing column 'N', 'H', 'P'"),
         (["compare"], "--scores given twice, for A and for B. Received: --labels 1 times, --scores 1 times"),
-        (["compare", "a", "b"], "expected two folders, A and B, and no tables. Received: 2 folders"),
+        (["compare", "a", "b"], "expected two folders, A and B, and neither tables nor --label-set"),
     ],
 )
 def test_a_wrong_command_is_one_line(options, message, files):
