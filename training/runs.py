@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from keras_realmnet.errors import DataSetError, RealMNetError
+from keras_realmnet.errors import RealMNetError
 from keras_realmnet.models.ensemble import ensemble_network
 from keras_realmnet.models.networks import build
 from keras_realmnet.screening.bundle.folder_change import sha256_of
@@ -19,6 +19,7 @@ from keras_realmnet.tasks.fitted.fitted import Fitted
 from keras_realmnet.tasks.outputs import Masks, Output
 from keras_realmnet.tasks.rules import rule_from_dict
 from keras_realmnet.tasks.task import Task
+from training.data.files.notices import noticed, tell
 from training.datasets.image_set import ImageSet
 from training.input.input_pipeline import EvaluationBatches
 from training.recipe import Recipe
@@ -169,9 +170,10 @@ def members_of(run: Path) -> list[Recipe]:
 def patients_learned(run: Path, cache: Path) -> set[str]:
     """Whose pictures the network of a run has learned from, or its frozen part, its teacher, any member of an ensemble.
 
+    Told where the run of such a part or teacher is not there any more, so that its patients are not known.
+
     Raises:
-        RealMNetError: `run` is not the folder of a finished run.
-        DataSetError: the pictures are not there, or the run of a part or a teacher is not.
+        RealMNetError: `run` is not the folder of a finished run. DataSetError: the pictures are not there.
     """
     learned: set[str] = set()
     for recipe in members_of(run) or [recipe_of_run(run)]:
@@ -179,9 +181,11 @@ def patients_learned(run: Path, cache: Path) -> set[str]:
         learned |= set() if images is None else set(images.patients)
         for other, part in recipe.other_runs:
             folder = Path(other).expanduser()
-            if not (folder / "recipe.json").is_file():
-                raise DataSetError(f"{folder}: no such run; it was the {part} of {run}")
-            learned |= patients_learned(folder, cache)
+            if (folder / "recipe.json").is_file():
+                learned |= patients_learned(folder, cache)
+            else:
+                what = f"what the {part} of {run} learned from is not known"
+                tell(noticed((f"{folder}: {what}", ["no such run"])))
     return learned
 
 
