@@ -48,6 +48,7 @@ __all__ = [
     "read_task",
     "recipe_json",
     "recipe_of_run",
+    "recipes_of_run",
     "with_thresholds",
 ]
 
@@ -167,6 +168,11 @@ def members_of(run: Path) -> list[Recipe]:
         raise RealMNetError(f"{path}: not a list of members as ensemble writes it ({error})") from error
 
 
+def recipes_of_run(run: Path) -> list[Recipe]:
+    """The recipes of the members of an ensemble, or that of another run. Raises as `members_of`, `recipe_of_run`."""
+    return members_of(run) or [recipe_of_run(run)]
+
+
 def patients_learned(run: Path, cache: Path) -> set[str]:
     """Whose pictures the network of a run has learned from, or its frozen part, its teacher, any member of an ensemble.
 
@@ -176,7 +182,7 @@ def patients_learned(run: Path, cache: Path) -> set[str]:
         RealMNetError: `run` is not the folder of a finished run. DataSetError: the pictures are not there.
     """
     learned: set[str] = set()
-    for recipe in members_of(run) or [recipe_of_run(run)]:
+    for recipe in recipes_of_run(run):
         images = recipe.data.load("train", recipe.spec(), cache)
         learned |= set() if images is None else set(images.patients)
         for other, part in recipe.other_runs:

@@ -23,11 +23,10 @@ from training.runs import (
     ENSEMBLE_FILE,
     TASK_FILE,
     WEIGHTS_FILE,
-    members_of,
     read_recipe,
     read_task,
     recipe_json,
-    recipe_of_run,
+    recipes_of_run,
 )
 
 __all__ = ["OWN_FILES", "BeginRun", "check_same_data", "check_same_task", "known_recipe", "learned_from", "run_facts"]
@@ -154,7 +153,7 @@ def learned_from(recipe: Recipe) -> str:
     for run, part in recipe.other_runs:
         folder = Path(run).expanduser()
         if (folder / "recipe.json").is_file():
-            theirs = dict.fromkeys(learned_from(each) for each in members_of(folder) or [recipe_of_run(folder)])
+            theirs = dict.fromkeys(learned_from(each) for each in recipes_of_run(folder))
         else:
             theirs = {f"a run that is not there any more, {folder.name}": None}
         described.append(f"its {part}: {'; '.join(theirs)}")

@@ -66,10 +66,9 @@ def compare_runs(a: Path, b: Path, replicates: int = 1000, seed: int = 0) -> dic
     """
     first, second = (_run_of_labels(folder) for folder in (a, b))
     label_set = first.cases.label_set
-    for what in ("codes", "pathologic"):
+    for what, said in (("codes", "it answers"), ("pathologic", "it calls pathologic")):
         asked, answered = (getattr(run.cases.label_set, what) for run in (first, second))
         if asked != answered:
-            said = {"codes": "it answers", "pathologic": "it calls pathologic"}[what]
             raise DataSetError(f"{b}: {said} {', '.join(answered) or 'none'}. Expected, as in {a}: {', '.join(asked)}")
     check_same_images(a, first.images, b, second.images)
     if not np.array_equal(first.cases.y_true, second.cases.y_true, equal_nan=True):

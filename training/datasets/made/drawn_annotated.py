@@ -13,6 +13,7 @@ from keras_realmnet.screening.preprocessing import PreprocessSpec, preprocess
 from keras_realmnet.tasks.task import CLASS_MAPS, PROBABILITIES, Task
 from training.data.annotations.records import Picture
 from training.data.annotations.simulated import simulated_marks
+from training.data.files.once import code_hash
 from training.data.lesions.vocabulary import GRADES, LESIONS
 from training.datasets.found.annotated import labels_of, task_of_finding
 from training.datasets.image_set import ImageSet
@@ -70,7 +71,7 @@ class DrawnAnnotatedDataSet:
 
     def load(self, split: str, spec: PreprocessSpec, cache: Path) -> ImageSet | None:
         render = partial(_render, data=self, spec=spec)
-        code = [drawing_code_hash(), drawing_code_hash(ANNOTATIONS)]
+        code = [drawing_code_hash(), code_hash(ANNOTATIONS)]
         return drawn_eyes(self, split, spec, cache, title="drawn-annotated", code=code, render=render)
 
 
